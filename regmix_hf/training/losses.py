@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from regmix_hf.corpus.corpus import Corpus
 
-#: Logits turned into float32 at once; bounds the memory an evaluation takes beside the model's own output.
-_LOGITS_AT_ONCE = 1 << 26
-
 
 @dataclass(frozen=True)
 class Loss:
@@ -67,7 +64,7 @@ class ValidationSet:
         """Measure the loss of every domain; all ranks share the work and return the same.
 
         Args:
-            model: A causal language model; evaluated without dropout, left as it was.
+            model: A causal language model after `score_in_parts`; evaluated without dropout, left as it was.
             accelerator: Of the run.
             batch_size: Blocks at once on each device.
         """
@@ -100,19 +97,11 @@ def block_losses(model: nn.Module, input_ids: torch.Tensor) -> torch.Tensor:
     """Mean next-token loss of every block, in nats per token.
 
     Args:
-        model: A causal language model.
+        model: A causal language model after `score_in_parts`.
         input_ids: Shape `(blocks, context_length)`.
 
     Returns:
         float64 of shape `(blocks,)`: the mean over the `context_length - 1` tokens that have one before them.
     """
-    logits = model(input_ids=input_ids).logits
-    next_ids = input_ids.roll(-1, dims=1)  # of the last token it is wrong, and left out below
-    step = max(1, _LOGITS_AT_ONCE // (logits.shape[1] * logits.shape[2]))
-    parts = zip(logits.split(step), next_ids.split(step), strict=True)
-    # All positions, because leaving one out before would copy the logits.
-    losses = [
-        nn.functional.cross_entropy(part.flatten(0, 1).float(), ids.flatten(), reduction="none").view_as(ids)
-        for part, ids in parts
-    ]
-    return torch.cat(losses)[:, :-1].double().mean(1)
+    losses: torch.Tensor = model(input_ids=input_ids, labels=input_ids, reduction="none").loss
+    return losses[:, :-1].double().mean(1)  # nothing follows the last token

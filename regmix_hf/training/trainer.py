@@ -20,6 +20,7 @@ from transformers import (
 
 from regmix_hf.errors import TrainingError
 from regmix_hf.training.blocks import FromPosition, TrainingBlocks
+from regmix_hf.training.loss_head import score_in_parts
 from regmix_hf.training.losses import ValidationSet
 from regmix_hf.training.spec import RunSpec
 
@@ -60,6 +61,7 @@ class MixtureTrainer(Trainer):
             raise TrainingError(
                 f"model.model_type {model.config.model_type!r} cannot average its loss over a whole step."
             )
+        score_in_parts(self.model, train=not args.use_liger_kernel)
         self.remove_callback(PrinterCallback)  # it prints to stdout
         self.add_callback(_EveryStep(self, spec, on_tokens))
         self.diverged = False

@@ -1,0 +1,207 @@
+"""The next-token loss of a causal language model without all of its logits at once.
+
+A micro-batch of 64 blocks of 2,048 tokens over 50,432 words has 6.6e9 logits, 26 GB in float32, and as much again
+for their gradient: more than the model itself by far. The loss needs them only a part at a time.
+"""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.loss.loss_utils import ForCausalLMLoss
+from transformers.modeling_outputs import CausalLMOutput
+
+from regmix_hf.training.blocks import IGNORED
+
+#: Logits that may exist at once (1 GiB in float32). A micro-batch with more of them is scored in parts.
+LOGITS_AT_ONCE = 1 << 28
+#: Parts are a multiple of this many tokens, which matrix units like.
+_TOKENS_MULTIPLE = 128
+#: Powers of two, so that they leave every weight as it was: see `_splits`.
+_LARGE, _LARGE_INVERSE = 2.0**10, 2.0**-10
+
+
+class LossHead(nn.Linear):
+    """A linear output head that answers with losses where labels are given.
+
+    As a module of its own it is called for every loss, so that what shards, gathers or casts weights around
+    calls of modules does it here as well.
+    """
+
+    @classmethod
+    def around(cls, head: nn.Linear) -> LossHead:
+        """Make one with the very weights of `head`."""
+        made = cls(head.in_features, head.out_features, head.bias is not None, device="meta")
+        made.weight, made.bias = head.weight, head.bias
+        return made
+
+    def forward(
+        self, hidden: torch.Tensor, labels: torch.Tensor | None = None, reduction: str = "none"
+    ) -> torch.Tensor:
+        """Return logits without `labels`, losses with them.
+
+        Args:
+            hidden: Last hidden states, shape `(..., in_features)`.
+            labels: What each position is to predict, of shape `(...)`; `IGNORED` counts nothing.
+            reduction: `sum`, a scalar with a gradient, or `none`, of the shape of `labels` and without one.
+        """
+        if labels is None:
+            return super().forward(hidden)
+        rows, targets = hidden.flatten(0, -2), labels.flatten()
+        if reduction == "sum":
+            loss: torch.Tensor = _SummedLoss.apply(rows, self.weight, self.bias, targets)
+            return loss
+        losses = []
+        with torch.no_grad():
+            step = tokens_at_once(len(rows), self.out_features)
+            for part, target in zip(rows.split(step), targets.split(step), strict=True):
+                logits = super().forward(part).float()
+                losses.append(functional.cross_entropy(logits, target, reduction="none"))
+        return torch.cat(losses).view_as(labels)
+
+
+def tokens_at_once(num_tokens: int, vocab_size: int) -> int:
+    """Cut `num_tokens` into equal parts of at most `LOGITS_AT_ONCE` logits; return the tokens of a part."""
+    parts = -(-num_tokens * vocab_size // LOGITS_AT_ONCE)
+    if parts <= 1:
+        return num_tokens
+    step = -(-num_tokens // parts)
+    return max(step // _TOKENS_MULTIPLE, 1) * _TOKENS_MULTIPLE
+
+
+class _SummedLoss(torch.autograd.Function):
+    """Sum of the cross-entropies of `hidden @ weight.T + bias`.
+
+    The forward pass knows all that the gradient needs: it computes it part by part and keeps it, a matrix of
+    the shape of `hidden` and one of `weight`, so no logit is computed twice. (Liger's kernel does the same,
+    arXiv 2410.10989, section 3.2.)
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+    ) -> torch.Tensor:
+        dtype = _dtype_of_products(hidden)
+        factor = weight.to(dtype)
+        needs_hidden, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if needs_bias and bias is not None else None
+        grad_hidden = []
+        step = tokens_at_once(len(hidden), len(weight))
+        for rows, labels in zip(hidden.split(step), targets.split(step), strict=True):
+            rows = rows.to(dtype)
+            logits = functional.linear(rows, factor, None if bias is None else bias.to(dtype)).float()
+            loss, grad = _loss_and_gradient(logits, labels)
+            total = total + loss
+            if needs_hidden:
+                grad_hidden.append((grad.to(dtype) @ factor).to(hidden.dtype))
+            if grad_weight is not None:
+                grad_weight += grad.to(dtype).T @ rows
+            if grad_bias is not None:
+                grad_bias += grad.sum(0)
+        ctx.save_for_backward(
+            torch.cat(grad_hidden) if needs_hidden else None,
+            None if grad_weight is None else grad_weight.to(weight.dtype),
+            None if grad_bias is None or bias is None else grad_bias.to(bias.dtype),
+        )
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[torch.Tensor | None, ...]:
+        saved = [None if kept is None else kept * grads[0].to(kept.dtype) for kept in ctx.saved_tensors]
+        return (*saved, None)
+
+
+def _dtype_of_products(hidden: torch.Tensor) -> torch.dtype:
+    """What `nn.Linear` would multiply in: autocast's type where it is on."""
+    device = hidden.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+
+
+def _loss_and_gradient(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the summed loss of float32 `logits` (tokens, words) and its gradient to them, in their place."""
+    counts = (labels != IGNORED).unsqueeze(1)
+    places = labels.clamp_min(0).unsqueeze(1)
+    normalisers = logits.logsumexp(1, keepdim=True)
+    loss = ((normalisers - logits.gather(1, places)) * counts).sum()
+    gradient = logits.sub_(normalisers).exp_()
+    gradient.scatter_add_(1, places, gradient.new_full((1, 1), -1.0).expand_as(places))
+    return loss, gradient.mul_(counts)
+
+
+def score_in_parts(model: PreTrainedModel, *, train: bool = True) -> None:
+    """Let a causal language model answer with its loss alone, in parts where its logits would be too many.
+
+    Afterwards `model(input_ids=..., labels=...)` gives a loss and no logits where the batch has more than
+    `LOGITS_AT_ONCE`, and is what it was elsewhere. And `model(input_ids=..., labels=..., reduction="none")`
+    gives the loss of every token in nats, of the shape of `labels`, 0 where a label is `IGNORED`; without a
+    gradient. A model whose logits are no linear map of its base model's output makes them all, as before.
+
+    Args:
+        model: On its device, not yet wrapped, sharded or compiled.
+        train: Whether a loss with a gradient is computed in parts too; `False` leaves it to the model, for
+            kernels that do it themselves.
+    """
+    plain = model.forward
+    head = model.get_output_embeddings()
+    splits = _splits(model)
+    if splits:
+        model.set_output_embeddings(LossHead.around(head))
+
+    def forward(
+        self: PreTrainedModel,
+        input_ids: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        reduction: str = "mean",
+        **kwargs: Any,
+    ) -> Any:
+        if labels is None:
+            return plain(input_ids=input_ids, **kwargs)
+        each = reduction == "none"
+        many = train and labels.numel() * self.config.vocab_size > LOGITS_AT_ONCE
+        if not each and not (splits and many):
+            if num_items_in_batch is not None:
+                kwargs["num_items_in_batch"] = num_items_in_batch
+            return plain(input_ids=input_ids, labels=labels, **kwargs)
+        targets = functional.pad(labels, (0, 1), value=IGNORED)[:, 1:]
+        if not splits:
+            logits = plain(input_ids=input_ids, **kwargs).logits.flatten(0, 1)
+            losses = functional.cross_entropy(logits.float(), targets.flatten(), reduction="none")
+            return CausalLMOutput(loss=losses.view_as(labels))
+        hidden = self.base_model(input_ids=input_ids, **kwargs)[0]
+        loss = self.get_output_embeddings()(hidden, targets, reduction="none" if each else "sum")
+        if not each:
+            counted = (targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+            loss = loss / counted
+        return CausalLMOutput(loss=loss)
+
+    model.forward = MethodType(forward, model)
+
+
+@torch.no_grad()
+def _splits(model: PreTrainedModel) -> bool:
+    """Tell whether the logits are the head's product with the base model's output, by trying it.
+
+    With large weights in the head, as what caps logits leaves small ones nearly alone.
+    """
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or model.base_model is model or model.loss_function is not ForCausalLMLoss:
+        return False
+    was_training = model.training
+    model.eval()
+    head.weight *= _LARGE
+    try:
+        input_ids = torch.arange(4, device=head.weight.device)[None] % model.config.vocab_size
+        logits = model(input_ids=input_ids).logits
+        product = head(model.base_model(input_ids=input_ids)[0])
+        return logits.shape == product.shape and torch.allclose(logits, product, rtol=1e-3)
+    finally:
+        head.weight *= _LARGE_INVERSE
+        model.train(was_training)
