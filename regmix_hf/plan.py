@@ -14,6 +14,7 @@ from regmix_hf.recipe import Choice, Recipe, TrainedTokenizer
 from regmix_hf.recipe.schema import Training
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.swarm.accelerate_config import check_config
 from regmix_hf.swarm.devices import cuda_devices, num_cores
 from regmix_hf.training.arguments import check_arguments, merged_arguments
 from regmix_hf.training.presets import model_config
@@ -235,6 +236,8 @@ def _checks(study: Study) -> Iterator[str]:
         fixed = bounds.fixed if isinstance(bounds, Choice) else {}
         Constraints(recipe.training_domains, bounds.min, bounds.max, fixed, name=name)
         yield f"{name}: its bounds leave room for a mixture"
+    if recipe.train.accelerate_config is not None:
+        yield f"train.accelerate_config: {check_config(recipe.train.accelerate_config)}"
     facts = _corpus_facts(study)
     if facts is None:
         yield f"not the models: the vocabulary of {recipe.tokenizer!r} is known after `prepare`"

@@ -26,7 +26,7 @@ def train_models(recipe: RecipePath, overrides: Overrides = None, mixture: Mixtu
     """Train the final models that have no result yet, each one over all ranks of this launch."""
     from regmix_hf.errors import RecipeError, did_you_mean
     from regmix_hf.stages import train
-    from regmix_hf.swarm.devices import ONE_THREAD, cuda_devices
+    from regmix_hf.swarm.devices import ONE_THREAD, cuda_devices, launched_on_cpu
     from regmix_hf.swarm.finals import Ranks, end_with_stdin, train_open
     from regmix_hf.swarm.launch import ENDS_WITH_STDIN
     from regmix_hf.swarm.results import result_of
@@ -36,7 +36,7 @@ def train_models(recipe: RecipePath, overrides: Overrides = None, mixture: Mixtu
     study = open_study(recipe, overrides)
     study.open()
     arguments = study.recipe.train.training_args
-    use_cpu = bool(arguments.get("use_cpu", False))
+    use_cpu = bool(arguments.get("use_cpu", False)) or launched_on_cpu()
     if use_cpu or not cuda_devices():
         os.environ.update(ONE_THREAD)
     for name in mixture or ():

@@ -199,7 +199,8 @@ class Train(Training):
     num_seeds: Annotated[int, Field(ge=1)] = 1
     #: Runs trained side by side; `None` takes one per core on a CPU and one over all GPUs elsewhere.
     num_workers: Annotated[int, Field(ge=1)] | None = None
-    #: A file of `accelerate config` for `accelerate launch`; `None` lets accelerate decide.
+    #: `cpu`, `single_gpu`, `multi_gpu`, `fsdp2` (configs of this package) or a file of `accelerate config`;
+    #: `None` lets accelerate decide.
     accelerate_config: str | None = None
 
 

@@ -16,6 +16,7 @@ from typing import Protocol, Self
 from regmix_hf.errors import TrainingError
 from regmix_hf.progress import Bar, Progress
 from regmix_hf.recipe import Train
+from regmix_hf.swarm.accelerate_config import config_flags
 from regmix_hf.swarm.devices import Slot, cuda_devices, num_cores, unlaunched
 from regmix_hf.swarm.pool import ended, last_lines
 from regmix_hf.swarm.results import result_of
@@ -109,21 +110,16 @@ class AccelerateLaunch:
 def places(train: Train, num_runs: int) -> list[tuple[tuple[str, ...], dict[str, str]]]:
     """Decide how many launches there are side by side, with which flags, in which environment each.
 
-    With an `accelerate_config` there is one, as the file says. On GPUs there is one as accelerate decides, by
+    With an `accelerate_config` there is one, as it says. On GPUs there is one as accelerate decides, by
     default over all of them, or `num_workers` that share them out. On a CPU there are as many as
     `num_workers`, cores and runs allow, of one thread each: for small models that is faster than threads, and
     the numbers stay the same everywhere.
 
     Raises:
-        TrainingError: The `accelerate_config` is not there.
+        TrainingError: The `accelerate_config` is not there, or asks for GPUs that are not.
     """
     if train.accelerate_config is not None:
-        if not Path(train.accelerate_config).is_file():
-            raise TrainingError(
-                f"train.accelerate_config: no file {train.accelerate_config!r}.",
-                "make one with `accelerate config --config_file FILE`, or leave the key out",
-            )
-        return [(("--config_file", train.accelerate_config), unlaunched(os.environ))]
+        return [(config_flags(train.accelerate_config), unlaunched(os.environ))]
     devices = [] if train.training_args.get("use_cpu") else cuda_devices()
     if not devices:
         count = min(train.num_workers or num_cores(), num_runs)

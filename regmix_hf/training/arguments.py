@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from regmix_hf.errors import TrainingError, did_you_mean
+from regmix_hf.training.trackers import check_trackers
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
+
+#: Steps between two lines in a tracker; each waits for the device.
+_LOGGING_STEPS = 10
 
 #: Where these differ from `TrainingArguments`: the optimiser is the paper's (appendix, table 7).
 DEFAULTS: dict[str, Any] = {
@@ -44,6 +48,7 @@ REFUSED: dict[str, str] = {
     "eval_steps": _BY_RECIPE + "num_evaluations",
     "eval_delay": _BY_RECIPE + "num_evaluations",
     "eval_on_start": _BY_RECIPE + "num_evaluations",
+    "run_name": "a run is named after its mixture and its run_id",
     "do_train": "the stage decides what is done",
     "do_eval": "the stage decides what is done",
     "do_predict": "the stage decides what is done",
@@ -77,6 +82,7 @@ _WITHOUT_EFFECT = {
     "gradient_accumulation_steps",
     "gradient_checkpointing",
     "gradient_checkpointing_kwargs",
+    "liger_kernel_config",
     "log_level",
     "log_level_replica",
     "log_on_each_node",
@@ -84,9 +90,10 @@ _WITHOUT_EFFECT = {
     "per_device_train_batch_size",
     "project",
     "report_to",
-    "run_name",
     "skip_memory_metrics",
+    "torch_empty_cache_steps",
     "use_cpu",
+    "use_liger_kernel",
 }
 _WITHOUT_EFFECT_PREFIXES = ("dataloader_", "ddp_", "fsdp", "logging_", "save_", "torch_compile", "trackio_")
 
@@ -128,6 +135,21 @@ def check_arguments(given: Mapping[str, Any], *, section: str) -> None:
         except ValidationError as error:
             complaint = error.errors(include_url=False)[0]["msg"]
             raise TrainingError(f"{where}: {complaint} (value {value!r}).") from None
+    check_trackers(given.get("report_to"), key=f"{section}.training_args.report_to")
+    if given.get("use_liger_kernel") and not given.get("use_cpu"):
+        _check_liger(key=f"{section}.training_args.use_liger_kernel")
+
+
+def _check_liger(*, key: str) -> None:
+    """Complain where Liger's kernels are to run and are not installed: on a machine with a GPU only."""
+    from torch import cuda
+    from transformers.utils import is_liger_kernel_available
+
+    if cuda.is_available() and not is_liger_kernel_available():
+        raise TrainingError(
+            f"{key}: the package liger-kernel is not installed.",
+            "pip install 'regmix_hf[gpu]', or leave the key out",
+        )
 
 
 def build_arguments(given: Mapping[str, Any], own: Mapping[str, Any]) -> TrainingArguments:
@@ -140,15 +162,36 @@ def build_arguments(given: Mapping[str, Any], own: Mapping[str, Any]) -> Trainin
     Raises:
         TrainingError: `transformers` refuses a value, or this machine cannot do what is asked (e.g. `bf16`).
     """
+    import torch
+    from accelerate.utils import parse_flag_from_env
     from transformers import TrainingArguments
 
-    logging = "steps" if "logging_steps" in given else "no"
-    defaults = {"report_to": "none", "disable_tqdm": True, "logging_strategy": logging}
+    launched_on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU")  # as the launcher's config says
+    use_cpu = bool(given.get("use_cpu")) or launched_on_cpu or not torch.accelerator.is_available()
+    pinned = torch.cuda.is_available() and not use_cpu
+    check_trackers(given.get("report_to"), key="training_args.report_to")
+    if given.get("use_liger_kernel") and not use_cpu:
+        _check_liger(key="training_args.use_liger_kernel")
+    tracked = given.get("report_to") not in (None, "none", [], ["none"])
+    defaults = {
+        "report_to": "none",
+        "disable_tqdm": True,
+        "logging_strategy": "steps" if tracked or "logging_steps" in given else "no",
+        "logging_steps": _LOGGING_STEPS,
+        "dataloader_pin_memory": pinned,
+        "ddp_find_unused_parameters": False,  # looking for them costs a walk over the graph in every step
+    }
     try:
-        return TrainingArguments(
+        arguments = TrainingArguments(
             **{
                 **defaults,
                 **given,
+                "use_cpu": use_cpu,
+                # Liger's kernels are for GPUs, and change no number beyond noise: a small form on a CPU may
+                # leave them out.
+                "use_liger_kernel": bool(given.get("use_liger_kernel")) and not use_cpu,
+                # Else every copy of a batch to the GPU waits until the GPU has done all it was given before.
+                "accelerator_config": {"non_blocking": pinned},
                 "logging_nan_inf_filter": False,
                 "remove_unused_columns": False,
                 "ignore_data_skip": True,  # the sampler starts at the position itself
@@ -159,3 +202,17 @@ def build_arguments(given: Mapping[str, Any], own: Mapping[str, Any]) -> Trainin
         )
     except (ValueError, TypeError, ImportError) as error:
         raise TrainingError(f"training_args: {error}") from error
+    _check_precision(arguments, given)
+    return arguments
+
+
+def _check_precision(arguments: TrainingArguments, given: Mapping[str, Any]) -> None:
+    """Complain when the launcher asks for a precision that the recipe does not: it decides the numbers."""
+    named = next((name for name in ("bf16", "fp16") if given.get(name)), "no")
+    if arguments.mixed_precision != named:
+        raise TrainingError(
+            f"the launcher asks for mixed precision {arguments.mixed_precision!r}, the recipe for {named!r}, "
+            "and a run is named after what its recipe says.",
+            f"write training_args.{arguments.mixed_precision}: true, or `mixed_precision: 'no'` in the "
+            "launcher's config",
+        )

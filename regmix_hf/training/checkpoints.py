@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import FSDP_MODEL_NAME
 
 from regmix_hf.study.files import read_json, write_json
 
@@ -21,6 +22,11 @@ def last_checkpoint(folder: Path, run_id: str) -> Path | None:
     """Return the newest whole checkpoint of the run, or `None`."""
     found = [path for path in folder.glob("checkpoint-*") if _belongs_to(path, run_id)]
     return max(found, key=_step, default=None)
+
+
+def is_sharded(checkpoint: Path) -> bool:
+    """Tell whether it was written by FSDP, whose checkpoints have a form of their own."""
+    return any(checkpoint.glob(f"{FSDP_MODEL_NAME}*"))
 
 
 def _belongs_to(checkpoint: Path, run_id: str) -> bool:

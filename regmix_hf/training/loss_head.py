@@ -1,7 +1,7 @@
 """The next-token loss of a causal language model without all of its logits at once.
 
-A micro-batch of 64 blocks of 2,048 tokens over 50,432 words has 6.6e9 logits, 26 GB in float32, and as much again
-for their gradient: more than the model itself by far. The loss needs them only a part at a time.
+A micro-batch of 64 blocks of 2,048 tokens over 50,432 words has 6.6e9 logits, 26 GB in float32, and as much
+again for their gradient: more than the model itself by far. The loss needs them only a part at a time.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ from regmix_hf.errors import TrainingError, did_you_mean
 
 #: Older names that `transformers` still reads into `rope_parameters`.
 _ROPE_KEYS = {"rope_theta", "rope_scaling"}
+#: Picks the kernel of attention (default: SDPA where the model has it). Every config takes it, none names it.
+_ATTENTION = "attn_implementation"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def build_config(model: Mapping[str, Any], context_length: int) -> PreTrainedCon
     aliases: dict[str, str] = config_class.attribute_map
     known = set(inspect.signature(config_class.__init__).parameters) - {"self", "kwargs"}
     known |= _ROPE_KEYS if "rope_parameters" in known else set()
+    known.add(_ATTENTION)
     keys: dict[str, Any] = {}
     for key, value in model.items():
         if key == "model_type":
@@ -125,7 +128,11 @@ def build_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
 def _initialised(config: PreTrainedConfig) -> PreTrainedModel:
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    except (KeyError, ValueError) as error:  # what a config lets pass, e.g. an activation nobody knows
+    except (
+        KeyError,
+        ValueError,
+        ImportError,
+    ) as error:  # what a config lets pass, as activations
         raise TrainingError(
             f"model: no {config.model_type!r} can be built of this config: {error}"
         ) from error

@@ -14,18 +14,20 @@ import pandas as pd
 import torch
 from transformers.trainer import TRAINING_ARGS_NAME
 
+from regmix_hf import __version__
 from regmix_hf.corpus.stream import MixtureStream
 from regmix_hf.errors import TrainingError
 from regmix_hf.study.files import read_json, write_json, write_parquet
 from regmix_hf.study.tables import prefixed
 from regmix_hf.training.arguments import build_arguments
 from regmix_hf.training.blocks import TrainingBlocks
-from regmix_hf.training.checkpoints import WholeCheckpoints, last_checkpoint
+from regmix_hf.training.checkpoints import WholeCheckpoints, is_sharded, last_checkpoint
 from regmix_hf.training.layout import step_layout
 from regmix_hf.training.losses import Loss, ValidationSet
 from regmix_hf.training.models import build_config, build_model, model_facts
 from regmix_hf.training.process import settle_process
 from regmix_hf.training.spec import RunSpec
+from regmix_hf.training.trackers import close_trackers, log_beside, run_name
 from regmix_hf.training.trainer import LOSS, STDERR, MixtureTrainer
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 RESULT = "result.json"
 TRAJECTORY = "trajectory.parquet"
 #: Whose versions a result names.
-_DECISIVE_PACKAGES = ("regmix_hf", "torch", "transformers", "accelerate", "datasets", "numpy")
+_DECISIVE_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy")
 
 
 def train_run(
@@ -130,6 +132,7 @@ class _Run:
             self._model_facts.train_flops_per_token,
             on_tokens,
         )
+        log_beside(folder, self._trainer)
         if checkpoints is not None:
             keep = arguments.save_total_limit or 1
             arguments.save_total_limit = None  # `WholeCheckpoints` removes the old ones
@@ -138,7 +141,14 @@ class _Run:
     def train(self) -> None:
         """Train to the end, from the last whole checkpoint if there is one."""
         start = last_checkpoint(self._checkpoints, self._spec.run_id) if self._checkpoints else None
+        if start is not None and is_sharded(start) != self._trainer.is_fsdp_enabled:
+            with_or_without = "without" if self._trainer.is_fsdp_enabled else "with"
+            raise TrainingError(
+                f"{start} was written {with_or_without} FSDP and can only be gone on from {with_or_without} it.",
+                f"launch it {with_or_without} FSDP as before, or remove {start.parent} to begin anew",
+            )
         self._trainer.train(resume_from_checkpoint=str(start) if start else None)
+        close_trackers(self._trainer)
 
     def save_model(self) -> None:
         """Leave a folder that `AutoModelForCausalLM` and `AutoTokenizer` load."""
@@ -146,6 +156,8 @@ class _Run:
         model.config.use_cache = True  # off only while training
         if model.generation_config.pad_token_id is None:
             model.generation_config.pad_token_id = self._corpus.facts.eos_token_id
+        if self._trainer.is_fsdp_enabled:  # checkpoints may be in shards, the model is whole
+            self._trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
         self._trainer.save_model(str(self._folder))
         if self._trainer.is_world_process_zero():
             (self._folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle nobody needs
@@ -186,6 +198,7 @@ class _Run:
         trained = min(trainer.state.global_step * spec.batch_blocks, spec.num_blocks)
         realized, epochs = self._stream.realized(trained), self._stream.epochs(trained)
         last = {} if trainer.diverged else self._measured()[-1]
+        installed = [f"{name} {version(name)}" for name in _DECISIVE_PACKAGES]
         losses = {n: Loss(last[LOSS + n], last[STDERR + n]) if last else None for n in facts.domains}
         return {
             "run_id": spec.run_id,
@@ -209,7 +222,7 @@ class _Run:
             },
             "wall_seconds": time.monotonic() - self._started,
             "device": _device_name(trainer.args),
-            "versions": ", ".join(f"{name} {version(name)}" for name in _DECISIVE_PACKAGES),
+            "versions": ", ".join([f"regmix_hf {__version__}", *installed]),
         }
 
 
@@ -223,8 +236,7 @@ def _arguments(spec: RunSpec, output_dir: Path, *, saves: bool) -> TrainingArgum
             "output_dir": str(output_dir),
             "seed": spec.seed,
             "max_steps": spec.num_steps,
-            "use_cpu": given.get("use_cpu", False) or not torch.accelerator.is_available(),
-            "dataloader_pin_memory": torch.cuda.is_available(),
+            "run_name": run_name(spec.mixture_id, spec.run_id),
             **({} if saves else saving),
         },
     )

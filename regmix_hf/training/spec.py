@@ -19,6 +19,8 @@ from regmix_hf.training.arguments import changes_outcome, merged_arguments
 from regmix_hf.training.layout import step_layout
 from regmix_hf.training.presets import model_config
 
+#: The key of a model that picks a kernel and changes no number beyond floating-point noise.
+_WITHOUT_EFFECT_ON_MODEL = "attn_implementation"
 #: Sets the seeds of runs apart from every other use of the recipe's seed.
 _SEED_KEY = 0x7275_6E73
 
@@ -61,7 +63,7 @@ class RunSpec:
         decisive = {
             "seed": self.seed,
             "weights": {domain: weight for domain, weight in self.weights.items() if weight > 0},
-            "model": self.model,
+            "model": {k: v for k, v in self.model.items() if k != _WITHOUT_EFFECT_ON_MODEL},
             "context_length": self.context_length,
             "num_blocks": self.num_blocks,
             "num_batch_tokens": self.num_batch_tokens,

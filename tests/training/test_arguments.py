@@ -27,7 +27,7 @@ def test_what_the_papers_recipes_give_is_accepted():
             "bf16": True,
             "torch_compile": True,
             "use_liger_kernel": True,
-            "report_to": ["tensorboard"],
+            "report_to": "none",
             "save_steps": 500,
         },
         section="train",
@@ -45,6 +45,7 @@ def test_what_the_papers_recipes_give_is_accepted():
         ("max_steps", 100, "num_train_tokens and num_batch_tokens"),
         ("hub_token", "hf_secret", "hub_token cannot be given"),
         ("seed", 3, "the recipe says it elsewhere: seed"),
+        ("run_name", "mine", "named after its mixture and its run_id"),
         ("logging_nan_inf_filter", True, "diverged"),
     ],
 )
@@ -90,11 +91,68 @@ def test_what_transformers_refuses_is_one_message(tmp_path):
         build_arguments({"lr_scheduler_type": "sqare"}, {"output_dir": str(tmp_path), "use_cpu": True})
 
 
-@pytest.mark.parametrize("name", ["learning_rate", "optim", "bf16", "neftune_noise_alpha", "warmup_steps"])
+@pytest.mark.parametrize("name", ["learning_rate", "optim", "bf16", "tf32", "lr_scheduler_kwargs"])
 def test_arguments_that_decide_the_outcome(name):
     assert changes_outcome(name)
 
 
-@pytest.mark.parametrize("name", ["dataloader_num_workers", "report_to", "save_steps", "torch_compile"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dataloader_num_workers",
+        "report_to",
+        "save_steps",
+        "torch_compile",
+        "torch_compile_mode",
+        "use_liger_kernel",
+        "ddp_find_unused_parameters",
+    ],
+)
 def test_arguments_that_do_not(name):
     assert not changes_outcome(name)
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Build the arguments of a run on the CPU."""
+
+    def of(**given):
+        return build_arguments({"use_cpu": True, **given}, {"output_dir": str(tmp_path), "max_steps": 3})
+
+    return of
+
+
+def test_kernels_for_gpus_are_left_out_on_a_cpu(build):
+    assert not build(use_liger_kernel=True).use_liger_kernel
+
+
+def test_kernels_that_are_not_installed_are_missed_where_they_would_run(monkeypatch):
+    monkeypatch.setattr("transformers.utils.is_liger_kernel_available", lambda: False)
+    check_arguments({"use_liger_kernel": True}, section="proxy")  # no GPU here
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    check_arguments({"use_liger_kernel": True, "use_cpu": True}, section="proxy")
+    with pytest.raises(TrainingError, match=r"proxy.training_args.use_liger_kernel(.|\n)*regmix_hf\[gpu\]"):
+        check_arguments({"use_liger_kernel": True}, section="proxy")
+
+
+def test_a_precision_that_only_the_launcher_knows_is_refused(build, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    with pytest.raises(TrainingError, match=r"asks for mixed precision 'bf16', the recipe for 'no'"):
+        build()
+    assert build(bf16=True).bf16
+
+
+def test_a_launcher_that_was_told_to_use_the_cpu_is_obeyed(build, monkeypatch):
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert build(use_cpu=False).use_cpu
+
+
+def test_every_device_is_looked_after_without_waiting(build, monkeypatch):
+    assert not build().dataloader_pin_memory
+    assert build().ddp_find_unused_parameters is False
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    on_gpu = build(use_cpu=False)
+    assert on_gpu.dataloader_pin_memory
+    assert on_gpu.accelerator_config.non_blocking

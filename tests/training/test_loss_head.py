@@ -1,4 +1,4 @@
-"""The loss in parts: the same numbers and gradients as from all logits, whatever the model and its wrapping."""
+"""The loss in parts: the same numbers and gradients as from all logits, whatever the model."""
 
 import pytest
 import torch
