@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    AttentionInterface,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from regmix_hf.errors import TrainingError, did_you_mean
@@ -17,6 +24,11 @@ from regmix_hf.errors import TrainingError, did_you_mean
 _ROPE_KEYS = {"rope_theta", "rope_scaling"}
 #: Picks the kernel of attention (default: SDPA where the model has it). Every config takes it, none names it.
 _ATTENTION = "attn_implementation"
+#: SDPA that is told that attention is causal, for blocks without padding. `transformers` makes no mask for
+#: kernels it does not know. For its own `sdpa` it looks in every step for documents packed side by side, which
+#: waits for the device; compiled, it makes a mask of blocks x context x context that no fused kernel takes.
+CAUSAL_SDPA = "causal_sdpa"
+AttentionInterface.register(CAUSAL_SDPA, sdpa_attention_forward)
 
 
 @dataclass(frozen=True)
@@ -136,4 +148,14 @@ def _initialised(config: PreTrainedConfig) -> PreTrainedModel:
         raise TrainingError(
             f"model: no {config.model_type!r} can be built of this config: {error}"
         ) from error
+    if model.config._attn_implementation == "sdpa" and _attends_to_all_before(config):
+        model.set_attn_implementation(CAUSAL_SDPA)
     return model
+
+
+def _attends_to_all_before(config: PreTrainedConfig) -> bool:
+    """Tell whether every layer attends to all tokens before one, with no window, chunks or recurrence."""
+    layers = set(getattr(config, "layer_types", None) or ["full_attention"])
+    windows = [getattr(config, key, None) for key in ("sliding_window", "attention_chunk_size")]
+    is_causal = getattr(config, "is_causal", True) and not getattr(config, "is_encoder_decoder", False)
+    return is_causal and layers == {"full_attention"} and not any(windows)

@@ -142,10 +142,10 @@ class _Run:
         """Train to the end, from the last whole checkpoint if there is one."""
         start = last_checkpoint(self._checkpoints, self._spec.run_id) if self._checkpoints else None
         if start is not None and is_sharded(start) != self._trainer.is_fsdp_enabled:
-            with_or_without = "without" if self._trainer.is_fsdp_enabled else "with"
+            how = "without" if self._trainer.is_fsdp_enabled else "with"
             raise TrainingError(
-                f"{start} was written {with_or_without} FSDP and can only be gone on from {with_or_without} it.",
-                f"launch it {with_or_without} FSDP as before, or remove {start.parent} to begin anew",
+                f"{start} was written {how} FSDP, and a run goes on from it {how} FSDP only.",
+                f"launch it {how} FSDP as before, or remove {start.parent} to begin anew",
             )
         self._trainer.train(resume_from_checkpoint=str(start) if start else None)
         close_trackers(self._trainer)

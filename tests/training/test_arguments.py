@@ -1,6 +1,7 @@
 """Training arguments: checked before anything runs, refused with a reason, completed as the paper trains."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 from transformers import TrainingArguments
@@ -151,8 +152,13 @@ def test_a_launcher_that_was_told_to_use_the_cpu_is_obeyed(build, monkeypatch):
 def test_every_device_is_looked_after_without_waiting(build, monkeypatch):
     assert not build().dataloader_pin_memory
     assert build().ddp_find_unused_parameters is False
+    given = {}
     monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    on_gpu = build(use_cpu=False)
-    assert on_gpu.dataloader_pin_memory
-    assert on_gpu.accelerator_config.non_blocking
+    monkeypatch.setattr(
+        "transformers.TrainingArguments",
+        lambda **keys: given.update(keys) or SimpleNamespace(mixed_precision="no"),
+    )
+    build(use_cpu=False)
+    assert given["dataloader_pin_memory"]
+    assert given["accelerator_config"] == {"non_blocking": True}

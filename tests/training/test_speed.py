@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from regmix_hf.training import loss_head
-from regmix_hf.training.models import build_config, build_model
+from regmix_hf.training.models import CAUSAL_SDPA, build_config, build_model
 from regmix_hf.training.presets import PRESETS
 from regmix_hf.training.run import train_run
 
@@ -103,6 +103,40 @@ def test_presets_use_fused_attention(preset):
     shape = {**PRESETS[preset], "vocab_size": 100, "max_position_embeddings": 32}
     with torch.device("meta"):
         model = build_model(build_config(shape, 32), 0)
+    assert model.config._attn_implementation == CAUSAL_SDPA
+
+
+def masks_of_attention(model, input_ids):
+    """Compile a model; return what each attention in it is told: its mask, and whether it is causal."""
+    told = []
+
+    def backend(graph, example_inputs):
+        for node in graph.graph.nodes:
+            if node.target is torch.nn.functional.scaled_dot_product_attention:
+                told.append((node.kwargs["attn_mask"], node.kwargs["is_causal"]))
+        return graph.forward
+
+    torch._dynamo.reset()
+    torch.compile(model, backend=backend)(input_ids=input_ids)
+    return told
+
+
+def test_compiled_attention_takes_no_mask(spec, corpus):
+    model = build_model(build_config(spec.model, spec.context_length), 0)
+    model.config.use_cache = False  # as in training
+    input_ids = torch.tensor(corpus.blocks("ones", "validation")["input_ids"][:3])
+    assert masks_of_attention(model, input_ids) == [(None, True)]
+    with torch.no_grad():
+        causal = model(input_ids).logits
+        model.set_attn_implementation("sdpa")
+        torch.testing.assert_close(causal, model(input_ids).logits)
+        assert masks_of_attention(model, input_ids)[0][0] is not None
+
+
+def test_attention_within_a_window_keeps_its_mask(spec):
+    keys = {"model_type": "mistral", "sliding_window": 4, "num_key_value_heads": 2}
+    shape = {key: value for key, value in spec.model.items() if not key.endswith("_bias")}
+    model = build_model(build_config({**shape, **keys}, spec.context_length), 0)
     assert model.config._attn_implementation == "sdpa"
 
 
