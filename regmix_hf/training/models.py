@@ -25,8 +25,9 @@ _ROPE_KEYS = {"rope_theta", "rope_scaling"}
 #: Picks the kernel of attention (default: SDPA where the model has it). Every config takes it, none names it.
 _ATTENTION = "attn_implementation"
 #: SDPA that is told that attention is causal, for blocks without padding. `transformers` makes no mask for
-#: kernels it does not know. For its own `sdpa` it looks in every step for documents packed side by side, which
-#: waits for the device; compiled, it makes a mask of blocks x context x context that no fused kernel takes.
+#: kernels it does not know. For its own `sdpa` it looks for documents packed side by side in every step,
+#: which waits for the device; compiled, it makes a mask of blocks x context x context, which no fused kernel
+#: takes.
 CAUSAL_SDPA = "causal_sdpa"
 AttentionInterface.register(CAUSAL_SDPA, sdpa_attention_forward)
 

@@ -2,15 +2,15 @@
 
 import json
 import multiprocessing
-import os
 import runpy
-import signal
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from regmix_hf.corpus.corpus import Corpus
@@ -19,6 +19,7 @@ from regmix_hf.training.presets import PRESETS
 from regmix_hf.training.spec import RunSpec
 
 FINAL = Path(__file__).parent / "work" / "final.py"
+TWO_RANKS = ("--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no")
 VOCAB_SIZE, CONTEXT_LENGTH = 48, 16
 
 
@@ -111,25 +112,37 @@ def final_process(corpus):
     return begin
 
 
+def kill_all(process: subprocess.Popen) -> None:
+    """Kill a launcher and its ranks, which are in sessions of their own."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for member in family:
+        member.kill()
+    psutil.wait_procs(family)
+
+
 @pytest.fixture(scope="session")
 def launch(corpus):
-    """Train a final run on two ranks under `accelerate launch`, to its end."""
+    """Train a final run on two ranks under `accelerate launch`, to its end or until a file is there."""
 
-    def run(spec: RunSpec, folder: Path) -> None:
-        flags = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
-        command = [sys.executable, "-m", "accelerate.commands.launch", *flags.split(), str(FINAL)]
+    def run(spec: RunSpec, folder: Path, *, script: Path = FINAL, flags=TWO_RANKS, until: str = "") -> None:
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--dynamo_backend", "no", *flags]
         process = subprocess.Popen(
-            [*command, str(corpus.folder), json.dumps(asdict(spec)), str(folder)],
+            [*command, str(script), str(corpus.folder), json.dumps(asdict(spec)), str(folder)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,
         )
         try:
+            while until and not (folder / until).exists():
+                assert process.poll() is None, process.communicate()[0]
+                time.sleep(0.001)
+            if until:
+                kill_all(process)
             output, _ = process.communicate(timeout=240)
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            if process.poll() is None:
+                kill_all(process)
             raise
-        assert process.returncode == 0, output
+        assert until or process.returncode == 0, output
 
     return run

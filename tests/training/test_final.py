@@ -3,6 +3,8 @@
 import json
 import random
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +12,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from regmix_hf.errors import TrainingError
 from regmix_hf.study.files import read_json, read_parquet
+from regmix_hf.swarm.accelerate_config import config_file
 from regmix_hf.training.checkpoints import last_checkpoint
 from regmix_hf.training.run import train_final, train_run
+
+SHARDED = Path(__file__).parent / "work" / "sharded.py"
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +132,63 @@ def test_a_run_begun_on_one_rank_goes_on_on_two(
     assert last_checkpoint(tmp_path / "run" / "checkpoints", spec.run_id) is not None
     launch(spec, tmp_path / "run")
     same_model(tmp_path / "run", folder, row)
+
+
+@pytest.fixture(scope="module")
+def wide(spec, with_wide_batch, corpus, tmp_path_factory):
+    """8 blocks at once: 5 steps, and one of 3 blocks, which leaves a second rank none that counts."""
+    folder = tmp_path_factory.mktemp("wide") / "chosen"
+    return folder, train_final(with_wide_batch, corpus, folder)
+
+
+@pytest.fixture(scope="module")
+def with_wide_batch(spec):
+    arguments = {**spec.training_args, "per_device_train_batch_size": 8}
+    return replace(spec, num_batch_tokens=8 * spec.context_length, training_args=arguments)
+
+
+def test_one_batch_of_8_is_2_of_4_and_2_ranks_of_4(
+    wide, with_wide_batch, corpus, with_arguments, launch, tmp_path
+):
+    folder, row = wide
+    halves = with_arguments(with_wide_batch, per_device_train_batch_size=4)
+    train_final(halves, corpus, tmp_path / "halves")
+    launch(halves, tmp_path / "ranks")
+    same_model(tmp_path / "halves", folder, row)
+    same_model(tmp_path / "ranks", folder, row)
+
+
+def test_a_run_begun_on_two_ranks_goes_on_on_one(
+    wide, with_wide_batch, corpus, with_arguments, launch, tmp_path
+):
+    """Killed before a last step that has no block for the second rank."""
+    folder, row = wide
+    often = with_arguments(with_wide_batch, per_device_train_batch_size=2, save_steps=1)
+    launch(often, tmp_path, until="checkpoints/checkpoint-4/complete.json")
+    start = last_checkpoint(tmp_path / "checkpoints", often.run_id)
+    assert start is not None
+    assert start.name >= "checkpoint-4"
+    train_final(often, corpus, tmp_path)
+    same_model(tmp_path, folder, row)
+
+
+def test_ranks_that_share_the_model_out_train_the_same_one(
+    undisturbed, spec, corpus, with_arguments, launch, tmp_path
+):
+    """Under this package's `fsdp2`, killed in its middle; the saved model is whole."""
+    folder, row = undisturbed
+    often = with_arguments(spec, save_steps=3)
+    flags = ("--config_file", str(config_file("fsdp2")), "--num_processes", "2")
+    launch(often, tmp_path, script=SHARDED, flags=flags, until="checkpoints/checkpoint-3/complete.json")
+    start = last_checkpoint(tmp_path / "checkpoints", spec.run_id)
+    assert start is not None
+    with pytest.raises(TrainingError, match="was written with FSDP"):
+        train_final(often, corpus, tmp_path)
+    launch(often, tmp_path, script=SHARDED, flags=flags)
+    same_model(tmp_path, folder, row)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path).num_parameters() == sum(
+        weight.numel() for weight in weights_of(folder).values()
+    )
 
 
 def same_model(folder, expected_folder, expected_row):
