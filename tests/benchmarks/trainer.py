@@ -13,13 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from regmix_hf.corpus.blocks import write_blocks
 from regmix_hf.corpus.corpus import Corpus
 from regmix_hf.corpus.stream import MixtureStream
-from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
 from regmix_hf.training.arguments import build_arguments, merged_arguments
 from regmix_hf.training.blocks import TrainingBlocks
 from regmix_hf.training.losses import ValidationSet
@@ -28,36 +25,10 @@ from regmix_hf.training.presets import PRESETS
 from regmix_hf.training.process import settle_process
 from regmix_hf.training.spec import RunSpec
 from regmix_hf.training.trainer import MixtureTrainer
+from tests.benchmarks.random_corpus import build_corpus
 
 VOCAB_SIZE, CONTEXT_LENGTH, BATCH, NUM_STEPS, TURNS = 2048, 128, 16, 100, 3
 NUM_DOMAINS, LEARNING_RATE = 8, 1e-3
-
-
-def build_corpus(folder: Path) -> Corpus:
-    """Write a corpus of random tokens."""
-    rng = np.random.default_rng(0)
-    domains = {}
-    for k in range(NUM_DOMAINS):
-        facts = {}
-        for split, num_blocks in (("train", 200), ("validation", 8)):
-            tokens = rng.integers(0, VOCAB_SIZE, num_blocks * CONTEXT_LENGTH, dtype=np.uint16)
-            written = write_blocks(folder / f"d{k}" / f"{split}.arrow", tokens.view, CONTEXT_LENGTH, rng)
-            facts[split] = SplitFacts(
-                num_documents=1,
-                num_bytes=4 * len(tokens),
-                num_tokens=len(tokens),
-                num_blocks=num_blocks,
-                sha256=written.sha256,
-            )
-        domains[f"d{k}"] = DomainFacts(**facts)
-    CorpusFacts(
-        context_length=CONTEXT_LENGTH,
-        vocab_size=VOCAB_SIZE,
-        eos_token_id=0,
-        tokenizer_sha256="",
-        domains=domains,
-    ).save(folder)
-    return Corpus(folder)
 
 
 def build_spec(corpus: Corpus, preset: str) -> RunSpec:
@@ -124,7 +95,7 @@ def main() -> None:
     torch.set_num_threads(1)
     settle_process()
     with tempfile.TemporaryDirectory() as name:
-        corpus = build_corpus(Path(name))
+        corpus = build_corpus(Path(name), VOCAB_SIZE, CONTEXT_LENGTH, NUM_DOMAINS, num_blocks=200)
         spec = build_spec(corpus, preset)
         stream = MixtureStream(corpus, spec.weights, spec.num_blocks, spec.seed)
         validation = ValidationSet(corpus)

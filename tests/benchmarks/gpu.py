@@ -1,0 +1,269 @@
+"""How fast runs of real size train on a GPU: `python -m tests.benchmarks.gpu [--small] [--json FILE]`.
+
+Trains the presets on steps of 512 x 2,048 tokens over 50,432 words, in bf16 with fused AdamW, with the very
+trainer that proxies and final runs have: with all logits at once, with the loss in parts, compiled, and with
+Liger's kernels. Every cell of the table is a process of its own, so one that fails costs the others nothing.
+
+Tokens per second are over whole steps, after steps to warm up. FLOPs are the model's own (`model_facts`:
+attention not halved for causality, nothing counted that is computed twice). Waiting is the time the training
+loop spent on getting its next batches, in which the device may still have had work: an upper bound.
+
+Needs a checkout and the packages that training needs, no network: torch, transformers, accelerate, datasets,
+pydantic, ruamel.yaml, numpy, pandas, pyarrow; with `liger-kernel` also what it does is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+#: Peak FLOP/s in bf16 with dense matrices, by a part of the device's name; the first that fits counts.
+#: NVIDIA's data sheets, where "with sparsity" is twice as much: H100 (SXM, NVL, PCIe), H200 (SXM, NVL), A100.
+PEAK_FLOPS = {
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,
+    "H200 NVL": 835e12,
+    "H200": 989e12,
+    "A100": 312e12,
+}
+#: Blocks at once on the device, chosen to fit 80 GB: with all logits in memory, and without.
+MICRO_BATCH = {"regmix-1m": (8, 64), "regmix-60m": (8, 32), "regmix-1b": (4, 8), "tiny": (2, 4)}
+#: Training arguments of the ways to train.
+WAYS: dict[str, dict[str, Any]] = {
+    "all logits": {},
+    "parts": {},
+    "all logits, compiled": {"torch_compile": True},
+    "parts, compiled": {"torch_compile": True},
+    "liger": {"use_liger_kernel": True},
+    "liger, compiled": {"use_liger_kernel": True, "torch_compile": True},
+}
+WARM_UP_STEPS, LEAST_STEPS, MOST_STEPS = 2, 2, 400
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is the same in every cell.
+
+    Attributes:
+        presets: To train, one after the other.
+        seconds: Measured at least, and `LEAST_STEPS`.
+    """
+
+    presets: tuple[str, ...]
+    vocab_size: int
+    context_length: int
+    batch_blocks: int
+    seconds: float
+
+
+REAL = Size(("regmix-1m", "regmix-60m", "regmix-1b"), 50_432, 2048, 512, seconds=10.0)
+SMALL = Size(("tiny",), 300, 32, 8, seconds=0.0)
+
+
+def peak_flops(device: str) -> float | None:
+    """Peak FLOP/s of a device in bf16, `None` where it is not known."""
+    return next((peak for name, peak in PEAK_FLOPS.items() if name in device), None)
+
+
+def measure(preset: str, way: str, size: Size, micro_batch: int) -> dict[str, Any]:
+    """Train one preset in one way and return its row."""
+    import torch
+    from transformers import TrainerCallback
+
+    from regmix_hf.training import loss_head, run
+    from regmix_hf.training.process import settle_process
+    from tests.benchmarks.random_corpus import build_corpus
+
+    settle_process()
+    has_gpu = torch.cuda.is_available()
+    if way.startswith("all logits"):
+        loss_head.LOGITS_AT_ONCE = sys.maxsize
+    elif size is SMALL:
+        loss_head.LOGITS_AT_ONCE = 1 << 12
+    marks: dict[str, float] = {"waited": 0.0}
+
+    def now() -> float:
+        if has_gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == WARM_UP_STEPS:
+                marks.update(start=now(), waited=0.0)
+            steps = state.global_step - WARM_UP_STEPS
+            # Without waiting for the device: what it has been given is at most a step or two.
+            if steps >= LEAST_STEPS and time.perf_counter() - marks["start"] >= size.seconds:
+                marks.update(end=now(), steps=steps)
+                control.should_training_stop = True
+
+    class Timed(run.MixtureTrainer):
+        def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+            begun = time.perf_counter()
+            batch = super().get_batch_samples(*args, **kwargs)
+            marks["waited"] += time.perf_counter() - begun
+            return batch
+
+        def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+            return {}
+
+    with tempfile.TemporaryDirectory() as name:
+        corpus = build_corpus(Path(name) / "corpus", size.vocab_size, size.context_length, 17, num_blocks=64)
+        spec = spec_of(preset, way, size, micro_batch, corpus.facts.fingerprint)
+        run.MixtureTrainer = Timed  # type: ignore[misc]
+        trained = run._Run(spec, corpus, Path(name) / "run", None)
+        trained._trainer.add_callback(Clock())
+        trained.train()
+    tokens = marks["steps"] * spec.num_batch_tokens / (marks["end"] - marks["start"])
+    flops = trained._model_facts.train_flops_per_token * tokens
+    device = torch.cuda.get_device_name() if has_gpu else "cpu"
+    peak = peak_flops(device)
+    memory = (
+        torch.cuda.max_memory_allocated()
+        if has_gpu
+        else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    )
+    return {
+        "preset": preset,
+        "way": way,
+        "micro_batch": micro_batch,
+        "tokens_per_second": tokens,
+        "flops_per_second": flops,
+        "utilisation": flops / peak if peak else None,
+        "waiting": marks["waited"] / (marks["end"] - marks["start"]),
+        "memory_bytes": memory,
+        "steps": int(marks["steps"]),
+        "diverged": trained._trainer.diverged,
+        "device": device,
+    }
+
+
+def spec_of(preset: str, way: str, size: Size, micro_batch: int, fingerprint: str) -> Any:
+    """The run that is measured."""
+    from regmix_hf.training.arguments import merged_arguments
+    from regmix_hf.training.presets import PRESETS
+    from regmix_hf.training.spec import RunSpec
+
+    arguments = {"learning_rate": 1e-4, "per_device_train_batch_size": micro_batch, "bf16": True, **WAYS[way]}
+    if size is SMALL and "torch_compile" in arguments:
+        arguments["torch_compile_backend"] = "aot_eager"
+    shape = {"vocab_size": size.vocab_size, "max_position_embeddings": size.context_length}
+    return RunSpec(
+        mixture_id="benchmark",
+        split="fit",
+        scale=None,
+        seed=1,
+        weights={f"d{k}": 1 / 17 for k in range(17)},
+        model={**shape, **PRESETS[preset]},
+        context_length=size.context_length,
+        num_train_tokens=MOST_STEPS * size.batch_blocks * size.context_length,
+        num_batch_tokens=size.batch_blocks * size.context_length,
+        training_args=merged_arguments(arguments),
+        num_evaluations=1,
+        corpus_fingerprint=fingerprint,
+    )
+
+
+def missing_liger() -> str | None:
+    """Say why Liger's kernels cannot be measured here, if they cannot."""
+    import torch
+    from transformers.utils import is_liger_kernel_available
+
+    if not torch.cuda.is_available():
+        return "its kernels are for GPUs"
+    return None if is_liger_kernel_available() else "the package liger-kernel is not installed"
+
+
+def in_a_process(preset: str, way: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure one cell in a process of its own; a failure is a row that says what went wrong."""
+    if "liger" in way and (why := missing_liger()):
+        return {"preset": preset, "way": way, "failed": why}
+    command = [sys.executable, "-m", "tests.benchmarks.gpu", "--cell", preset, way]
+    command += ["--small"] if arguments.small else []
+    command += ["--micro-batch", str(arguments.micro_batch)] if arguments.micro_batch else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        row: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        return row
+    lines = [line for line in done.stderr.strip().splitlines() if line.strip()] or [""]
+    return {"preset": preset, "way": way, "failed": f"exit code {done.returncode}: {lines[-1][:300]}"}
+
+
+def as_line(row: dict[str, Any]) -> str:
+    """One row of the table."""
+    start = f"{row['preset']:11} {row['way']:21}"
+    if "failed" in row:
+        return f"{start} {row['failed']}"
+    used = "      -" if row["utilisation"] is None else f"{row['utilisation']:7.1%}"
+    return (
+        f"{start} {row['micro_batch']:6} {row['tokens_per_second']:14,.0f} "
+        f"{row['flops_per_second'] / 1e12:9.3f} {used} {row['waiting']:8.2%} {row['memory_bytes'] / 1e9:8.2f}"
+    )
+
+
+COLUMNS = ("preset", 11), ("way", 21), ("micro", -6), ("tokens/s", -14), ("TFLOP/s", -9), ("used", -7)
+HEAD = " ".join(
+    f"{name:{'<' if width > 0 else '>'}{abs(width)}}"
+    for name, width in (*COLUMNS, ("waiting", -8), ("GB", -8))
+)
+
+
+def environment() -> dict[str, str]:
+    """What the figures were measured with."""
+    import torch
+
+    packages = ("torch", "transformers", "accelerate", "triton", "liger-kernel")
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine() + " cpu"
+    date = time.strftime("%Y-%m-%d")
+    return {"device": device, "date": date, "python": platform.python_version(), **found}
+
+
+def main() -> None:
+    """Measure all cells, print a line for each as it comes, and all of it as JSON at the end."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="a small form, for a CPU: shows that it runs")
+    parser.add_argument("--preset", action="append", help="only these presets")
+    parser.add_argument("--way", action="append", choices=list(WAYS), help="only these ways")
+    parser.add_argument("--micro-batch", type=int, help="blocks at once, in place of what was chosen")
+    parser.add_argument("--json", type=Path, help="write the JSON into this file as well")
+    parser.add_argument("--cell", nargs=2, metavar=("PRESET", "WAY"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    size = SMALL if arguments.small else REAL
+    if arguments.cell:
+        preset, way = arguments.cell
+        micro = arguments.micro_batch or MICRO_BATCH[preset][not way.startswith("all logits")]
+        print(json.dumps(measure(preset, way, size, micro)))
+        return
+    print(HEAD, flush=True)
+    rows = []
+    for preset in arguments.preset or size.presets:
+        for way in arguments.way or WAYS:
+            rows.append(in_a_process(preset, way, arguments))
+            print(as_line(rows[-1]), flush=True)
+    result = json.dumps({"environment": environment(), "size": asdict(size), "rows": rows}, indent=1)
+    print(result)
+    if arguments.json:
+        arguments.json.write_text(result)
+    if all("failed" in row for row in rows):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
