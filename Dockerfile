@@ -16,7 +16,7 @@ RUN apt-get update \
 WORKDIR /workspace
 COPY pyproject.toml README.md LICENSE ./
 COPY regmix_hf ./regmix_hf
-RUN pip install -e .
+RUN pip install -e '.[gpu,tensorboard]'
 COPY recipes ./recipes
 
 ENTRYPOINT ["regmix"]

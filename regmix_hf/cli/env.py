@@ -22,6 +22,8 @@ _PACKAGES = (
     "pandas",
     "pyarrow",
 )
+#: What makes a run faster or shows it elsewhere, and need not be there.
+_OPTIONAL_PACKAGES = ("liger-kernel", "triton", "tensorboard", "tensorboardX", "trackio", "wandb")
 
 
 def register(app: typer.Typer) -> None:
@@ -38,6 +40,8 @@ def _env(format: OutputFormat = Format.HUMAN) -> None:
     import psutil
     import torch
 
+    from regmix_hf.swarm.accelerate_config import FOLDER, config_names
+
     disk = shutil.disk_usage(os.getcwd())  # noqa: PTH109 - as the shell shows it
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     machine = {
@@ -47,7 +51,20 @@ def _env(format: OutputFormat = Format.HUMAN) -> None:
         "memory (GB)": round(psutil.virtual_memory().total / 1e9, 1),
         "free disk (GB)": round(disk.free / 1e9, 1),
         "GPUs": ", ".join(gpus) or "none",
+        "CUDA of torch": torch.version.cuda or "none",
+        "accelerate configs": f"{FOLDER} ({', '.join(config_names())})",
     }
     versions = {name: metadata.version(name) for name in _PACKAGES}
+    versions |= {name: _version(name) for name in _OPTIONAL_PACKAGES}
     rows = [{"what": what, "value": str(value)} for what, value in {**machine, **versions}.items()]
     Console(format).tables([Table("environment", rows)])
+
+
+def _version(package: str) -> str:
+    """Its version, or that it is not installed."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

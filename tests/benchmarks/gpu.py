@@ -8,8 +8,8 @@ Tokens per second are over whole steps, after steps to warm up. FLOPs are the mo
 attention not halved for causality, nothing counted that is computed twice). Waiting is the time the training
 loop spent on getting its next batches, in which the device may still have had work: an upper bound.
 
-Needs a checkout and the packages that training needs, no network: torch, transformers, accelerate, datasets,
-pydantic, ruamel.yaml, numpy, pandas, pyarrow; with `liger-kernel` also what it does is measured.
+Needs a checkout, no network, and the packages that training needs: torch, transformers, accelerate, datasets,
+pydantic, ruamel.yaml, pandas and pyarrow. Liger's kernels are measured where liger-kernel is installed.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "liger": {"use_liger_kernel": True},
     "liger, compiled": {"use_liger_kernel": True, "torch_compile": True},
 }
+#: Packages that training needs.
+NEEDED = ("torch", "transformers", "accelerate", "datasets", "pydantic", "ruamel.yaml", "pandas", "pyarrow")
 WARM_UP_STEPS, LEAST_STEPS, MOST_STEPS = 2, 2, 400
 
 
@@ -212,24 +214,26 @@ def as_line(row: dict[str, Any]) -> str:
     )
 
 
-COLUMNS = ("preset", 11), ("way", 21), ("micro", -6), ("tokens/s", -14), ("TFLOP/s", -9), ("used", -7)
-HEAD = " ".join(
-    f"{name:{'<' if width > 0 else '>'}{abs(width)}}"
-    for name, width in (*COLUMNS, ("waiting", -8), ("GB", -8))
-)
+COLUMNS = {"micro": 6, "tokens/s": 14, "TFLOP/s": 9, "used": 7, "waiting": 8, "GB": 8}
+HEAD = f"{'preset':11} {'way':21} " + " ".join(f"{name:>{width}}" for name, width in COLUMNS.items())
 
 
-def environment() -> dict[str, str]:
-    """What the figures were measured with."""
-    import torch
-
-    packages = ("torch", "transformers", "accelerate", "triton", "liger-kernel")
+def installed(*packages: str) -> dict[str, str]:
+    """Versions of those packages that are installed."""
     found = {}
     for name in packages:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
+    return found
+
+
+def environment() -> dict[str, str]:
+    """What the figures were measured with."""
+    import torch
+
+    found = installed("torch", "transformers", "accelerate", "triton", "liger-kernel")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine() + " cpu"
     date = time.strftime("%Y-%m-%d")
     return {"device": device, "date": date, "python": platform.python_version(), **found}
@@ -246,6 +250,8 @@ def main() -> None:
     parser.add_argument("--cell", nargs=2, metavar=("PRESET", "WAY"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     size = SMALL if arguments.small else REAL
+    if missing := set(NEEDED) - installed(*NEEDED).keys():
+        raise SystemExit(f"training needs packages that are not installed\n  pip install {' '.join(missing)}")
     if arguments.cell:
         preset, way = arguments.cell
         micro = arguments.micro_batch or MICRO_BATCH[preset][not way.startswith("all logits")]

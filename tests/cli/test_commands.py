@@ -22,6 +22,16 @@ def test_validate_says_what_it_checked(regmix, recipe):
     assert f"Next: regmix run {recipe} --dry-run" in outcome.err
 
 
+def test_env_names_the_configs_of_accelerate(regmix):
+    values = {
+        row["what"]: row["value"] for row in json.loads(regmix("env", "--format", "json").out)["environment"]
+    }
+    folder, names = values["accelerate configs"].split(" (")
+    assert names == "cpu, fsdp2, multi_gpu, single_gpu)"
+    assert (Path(folder) / "fsdp2.yaml").is_file()
+    assert "liger-kernel" in values
+
+
 def test_dry_run_touches_nothing_and_counts(regmix, recipe, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     outcome = regmix("run", recipe, "--dry-run", "--format", "json")
@@ -64,6 +74,8 @@ def test_quiet_prints_nothing_but_errors(regmix, recipe):
         (["validate", "RECIPE", "proxy.training_args.learning_rat=1"], "did you mean 'learning_rate'?"),
         (["validate", "RECIPE", "proxy.training_args.max_steps=1"], "num_train_tokens"),
         (["validate", "RECIPE", "proxy.model.preset=tin"], "did you mean 'tiny'?"),
+        (["validate", "RECIPE", "train.accelerate_config=fsdp"], "did you mean 'fsdp2'?"),
+        (["validate", "RECIPE", "train.training_args.report_to=wandbb"], "did you mean 'wandb'?"),
         (["validate", "RECIPE", "train.model.max_position_embeddings=8"], "longer than the model's"),
         (["validate", "RECIPE", "regression.estimators=[ridg]"], "did you mean 'ridge'?"),
         (["validate", "RECIPE", "sampling.num_mixtures=2"], "too few to fit 'ridge'"),
