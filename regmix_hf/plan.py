@@ -21,7 +21,8 @@ from regmix_hf.training.presets import model_config
 if TYPE_CHECKING:
     from regmix_hf.training.models import ModelFacts
 
-#: Published search costs (RegMix, arXiv 2407.01492, section 4), for comparison.
+#: Published search costs (RegMix, arXiv 2407.01492, section 4), for comparison. They are `6 N D`: six FLOPs
+#: per weight and token, embedding, output head and attention scores left out.
 PUBLISHED_SEARCH_FLOPS = {"RegMix": 3.5e18, "DoReMi": 3.7e19}
 
 #: A speed measurement trains on no more than this many FLOPs per device kind, so that it takes seconds.
@@ -198,9 +199,13 @@ def _notes(recipe: Recipe, proxies: StagePlan, speed: _Speed | None) -> Iterator
         yield "time: not measured, because a single block takes this machine too long"
     else:
         yield "time: from a few steps of the proxy model, measured now on one worker; start-up adds to it"
-    if proxies.flops:
+    if speed is not None and proxies.tokens:
         published = ", ".join(f"{name} {flops:.1e}" for name, flops in PUBLISHED_SEARCH_FLOPS.items())
-        yield f"FLOPs of this search: {proxies.flops:.1e}; published searches: {published}"
+        counted = 6.0 * speed.model_facts(recipe.proxy).num_non_embedding_parameters * proxies.tokens
+        yield (
+            f"FLOPs of this search: {proxies.flops:.1e} with output head and attention; "
+            f"{counted:.1e} counted as published searches are, without them: {published}"
+        )
 
 
 def check_study(study: Study) -> list[str]:

@@ -199,6 +199,10 @@ class Train(Training):
     num_seeds: Annotated[int, Field(ge=1)] = 1
     #: Runs trained side by side; `None` takes one per core on a CPU and one over all GPUs elsewhere.
     num_workers: Annotated[int, Field(ge=1)] | None = None
+    #: Read the text straight from the sources while training, instead of blocks from `1-corpus`.
+    streaming: bool = False
+    #: Train also on mixtures that read a domain more often than `choice.max_epochs`.
+    allow_repetition: bool = False
     #: A file of `accelerate config` for `accelerate launch`; `None` lets accelerate decide.
     accelerate_config: str | None = None
 
