@@ -12,6 +12,7 @@ from regmix_hf.errors import RecipeError, TrainingError
 from regmix_hf.mixtures import Constraints
 from regmix_hf.recipe import Choice, Recipe, TrainedTokenizer
 from regmix_hf.recipe.schema import Training
+from regmix_hf.stages.train import check_data, given_mixture
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.swarm.devices import cuda_devices, num_cores
@@ -192,6 +193,16 @@ def _seconds_per_step(model: Any, blocks: Any) -> float:
     return (time.perf_counter() - start) / steps
 
 
+def _available_tokens(study: Study) -> dict[str, int] | None:
+    """Tokens of every training domain, where that is known: counted, or all of them declared."""
+    recipe = study.recipe
+    if (study.corpus / "corpus.json").exists():
+        return CorpusFacts.load(study.corpus).available_tokens(recipe)
+    declared = {name: recipe.domains[name].num_tokens for name in recipe.training_domains}
+    tokens = {name: count for name, count in declared.items() if count is not None}
+    return tokens if len(tokens) == len(declared) else None
+
+
 def _notes(recipe: Recipe, proxies: StagePlan, speed: _Speed | None) -> Iterator[str]:
     if speed is None:
         yield f"FLOPs and time follow from the vocabulary of {recipe.tokenizer!r}, known after `prepare`"
@@ -240,6 +251,10 @@ def _checks(study: Study) -> Iterator[str]:
         fixed = bounds.fixed if isinstance(bounds, Choice) else {}
         Constraints(recipe.training_domains, bounds.min, bounds.max, fixed, name=name)
         yield f"{name}: its bounds leave room for a mixture"
+    if tokens := _available_tokens(study):
+        names = [name for name in recipe.train.mixtures if name != "chosen"]
+        check_data(recipe, {name: given_mixture(recipe, name, tokens) for name in names}, tokens)
+        yield f"train: there is text enough for {', '.join(names) or 'what can be known before `choose`'}"
     facts = _corpus_facts(study)
     if facts is None:
         yield f"not the models: the vocabulary of {recipe.tokenizer!r} is known after `prepare`"

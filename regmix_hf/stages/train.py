@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from regmix_hf.choice import read_chosen
+from regmix_hf.mixtures import EpochCap
 from regmix_hf.mixtures.mixture import normalise, uniform
+from regmix_hf.mixtures.repetition import check_repetition
 from regmix_hf.progress import Progress
+from regmix_hf.recipe import Recipe
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.files import write_text
@@ -63,10 +67,11 @@ def tasks_of(study: Study) -> list[Task]:
 
     Raises:
         StudyError: There is no corpus, or no mixture is chosen yet.
-        MixtureError: A mixture is none over the domains of the study.
+        MixtureError: A mixture is none over the domains of the study, or reads one too often.
     """
     facts = CorpusFacts.load(study.corpus)
     mixtures = {name: mixture_named(study, name, facts) for name in study.recipe.train.mixtures}
+    check_data(study.recipe, mixtures, facts.available_tokens(study.recipe))
     return [
         Task(name, study.models / name, spec.num_tokens, spec)
         for name, spec in final_specs(study.recipe, facts, mixtures)
@@ -80,13 +85,38 @@ def mixture_named(study: Study, name: str, facts: CorpusFacts) -> dict[str, floa
         StudyError: It is the chosen one, and none is chosen yet.
         MixtureError: It is no mixture over the domains of the study.
     """
-    domains = study.recipe.training_domains
+    if name == "chosen":
+        return read_chosen(study.mixture, study.recipe.training_domains)
+    return given_mixture(study.recipe, name, facts.available_tokens(study.recipe))
+
+
+def given_mixture(recipe: Recipe, name: str, tokens: Mapping[str, int]) -> dict[str, float]:
+    """Return the final mixture `name`, any but the chosen one, which only stage 5 knows.
+
+    Args:
+        recipe: The recipe.
+        name: `prior`, `uniform`, or a key of `baselines`.
+        tokens: Available tokens of every training domain.
+
+    Raises:
+        MixtureError: It is no mixture over the domains of the study.
+    """
     match name:
         case "prior":
-            return facts.prior(study.recipe)
+            return normalise(tokens, tokens, name="prior")
         case "uniform":
-            return uniform(domains)
-        case "chosen":
-            return read_chosen(study.mixture, domains)
+            return uniform(tokens)
         case _:
-            return normalise(study.recipe.baselines[name], domains, name=f"baselines.{name}")
+            return normalise(recipe.baselines[name], tokens, name=f"baselines.{name}")
+
+
+def check_data(
+    recipe: Recipe, mixtures: Mapping[str, Mapping[str, float]], tokens: Mapping[str, int]
+) -> None:
+    """Refuse final runs that need more of a domain than `choice.max_epochs` allows, unless the recipe does.
+
+    Raises:
+        MixtureError: A mixture does.
+    """
+    if recipe.choice.max_epochs is not None and not recipe.train.allow_repetition:
+        check_repetition(mixtures, EpochCap(recipe.choice.max_epochs, tokens, recipe.train.num_train_tokens))

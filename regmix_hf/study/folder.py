@@ -13,7 +13,7 @@ from regmix_hf.recipe import Recipe
 from regmix_hf.study.files import hash_file, hash_value, read_json, write_json
 
 #: Parts of the recipe that never change a number, so never make anything stale.
-_WITHOUT_EFFECT = {"output_dir", "num_proc", "num_workers", "accelerate_config"}
+_WITHOUT_EFFECT = {"output_dir", "num_proc", "num_workers", "accelerate_config", "allow_repetition"}
 
 
 class State(StrEnum):

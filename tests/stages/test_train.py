@@ -12,7 +12,7 @@ import psutil
 import pytest
 from pandas.testing import assert_frame_equal
 
-from regmix_hf.errors import StudyError, TrainingError
+from regmix_hf.errors import MixtureError, StudyError, TrainingError
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
 from regmix_hf.stages import train
@@ -74,6 +74,16 @@ def test_final_runs_are_mixtures_times_seeds_each_in_its_folder(new_study):
     tokens = {name: domain["train"]["num_tokens"] for name, domain in facts.items()}
     assert weights["prior"] == pytest.approx({n: t / sum(tokens.values()) for n, t in tokens.items()})
     assert len({task.spec.run_id for task in tasks}) == 8
+
+
+def test_more_of_a_domain_than_allowed_is_refused_before_anything_is_launched(new_study):
+    study = new_study("train.num_train_tokens=64000", "choice.max_epochs=2")
+    launches = FakeLaunches(study)
+    with pytest.raises(MixtureError, match="'sums_first' would read domain 'sums'"):
+        train.run(study, Silent(), start=launches)
+    assert not launches.asked
+    allowed = new_study("train.num_train_tokens=64000", "choice.max_epochs=2", "train.allow_repetition=true")
+    assert len(train.tasks_of(allowed)) == 3
 
 
 def test_what_is_launched_reads_this_very_recipe(new_study):
