@@ -35,8 +35,8 @@ def check_repetition(mixtures: Mapping[str, Mapping[str, float]], cap: EpochCap)
     others = f"; this is the worst case of {len(excesses)}" if len(excesses) > 1 else ""
     raise MixtureError(
         f"train: the mixture {name!r} would read domain {domain!r} {wanted / available:.3g} times: it is to "
-        f"give {short_count(wanted)} of a run's {short_count(length)} tokens and has {short_count(available)};"
-        f" choice.max_epochs is {cap.max_epochs:g}{others}.",
+        f"give {short_count(wanted)} of a run's {short_count(length)} tokens and has "
+        f"{short_count(available)}; choice.max_epochs is {cap.max_epochs:g}{others}.",
         f"train on at most {short_count(length / excesses[name, domain])} tokens, raise choice.max_epochs, "
         "give the domain more text, or write train.allow_repetition: true",
     )
