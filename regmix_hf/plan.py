@@ -11,7 +11,7 @@ from regmix_hf import pipeline
 from regmix_hf.errors import RecipeError, TrainingError
 from regmix_hf.mixtures import Constraints
 from regmix_hf.recipe import Choice, Recipe, TrainedTokenizer
-from regmix_hf.recipe.schema import Training
+from regmix_hf.recipe.schema import HOLDOUT, Training
 from regmix_hf.stages.train import check_data, given_mixture
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
@@ -88,7 +88,8 @@ def _num_proxies(recipe: Recipe) -> int:
 
 
 def _num_final(recipe: Recipe) -> int:
-    return len(recipe.train.mixtures) * recipe.train.num_seeds
+    held_out = recipe.sampling.num_holdout - 1 if HOLDOUT in recipe.train.mixtures else 0
+    return (len(recipe.train.mixtures) + held_out) * recipe.train.num_seeds
 
 
 def _corpus_facts(study: Study) -> CorpusFacts | None:
@@ -252,7 +253,7 @@ def _checks(study: Study) -> Iterator[str]:
         Constraints(recipe.training_domains, bounds.min, bounds.max, fixed, name=name)
         yield f"{name}: its bounds leave room for a mixture"
     if tokens := _available_tokens(study):
-        names = [name for name in recipe.train.mixtures if name != "chosen"]
+        names = [name for name in recipe.train.mixtures if name not in ("chosen", HOLDOUT)]
         check_data(recipe, {name: given_mixture(recipe, name, tokens) for name in names}, tokens)
         yield f"train: there is text enough for {', '.join(names) or 'what can be known before `choose`'}"
     facts = _corpus_facts(study)

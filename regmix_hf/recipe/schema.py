@@ -25,6 +25,8 @@ Examples = Annotated[int, Field(ge=0)]
 
 #: Mixtures that exist in every study without being spelt out under `baselines`.
 BUILT_IN_MIXTURES = ("chosen", "prior", "uniform")
+#: In `train.mixtures`, all mixtures of the swarm that nothing is fitted on, each by its `mixture_id`.
+HOLDOUT = "holdout"
 
 
 class Section(BaseModel):
@@ -193,7 +195,8 @@ class Choice(Section):
 class Train(Training):
     """The final runs."""
 
-    #: Names of mixtures: `chosen`, `prior`, `uniform`, or a key of `baselines`.
+    #: Names of mixtures: `chosen`, `prior`, `uniform`, or a key of `baselines`; `holdout` stands for all
+    #: held-out mixtures of the swarm, to see whether what small models say of them holds for large ones.
     mixtures: Annotated[list[str], Field(min_length=1)] = ["chosen"]
     #: Runs of every mixture, each with its own seed.
     num_seeds: Annotated[int, Field(ge=1)] = 1

@@ -11,9 +11,11 @@ from regmix_hf.mixtures.mixture import normalise, uniform
 from regmix_hf.mixtures.repetition import check_repetition
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe
+from regmix_hf.recipe.schema import BUILT_IN_MIXTURES
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.files import write_text
+from regmix_hf.study.files import read_parquet, write_text
+from regmix_hf.study.tables import by_domain
 from regmix_hf.swarm.launch import AccelerateLaunch, Launch, Launcher, log_path, places, watch
 from regmix_hf.swarm.results import collect, result_of
 from regmix_hf.swarm.tasks import Task
@@ -23,7 +25,7 @@ STAGE = Stage(
     verb="train",
     folder="6-models",
     keys=("seed", "context_length", "domains", "train", "baselines"),
-    inputs=("1-corpus/corpus.json", "5-mixture/mixture.yaml"),
+    inputs=("1-corpus/corpus.json", "2-mixtures/mixtures.parquet", "5-mixture/mixture.yaml"),
     outputs=("results.parquet", "trajectories.parquet"),
 )
 
@@ -70,7 +72,7 @@ def tasks_of(study: Study) -> list[Task]:
         MixtureError: A mixture is none over the domains of the study, or reads one too often.
     """
     facts = CorpusFacts.load(study.corpus)
-    mixtures = {name: mixture_named(study, name, facts) for name in study.recipe.train.mixtures}
+    mixtures = {name: mixture_named(study, name, facts) for name in study.final_mixtures}
     check_data(study.recipe, mixtures, facts.available_tokens(study.recipe))
     return [
         Task(name, study.models / name, spec.num_tokens, spec)
@@ -85,13 +87,18 @@ def mixture_named(study: Study, name: str, facts: CorpusFacts) -> dict[str, floa
         StudyError: It is the chosen one, and none is chosen yet.
         MixtureError: It is no mixture over the domains of the study.
     """
+    recipe = study.recipe
     if name == "chosen":
-        return read_chosen(study.mixture, study.recipe.training_domains)
-    return given_mixture(study.recipe, name, facts.available_tokens(study.recipe))
+        return read_chosen(study.mixture, recipe.training_domains)
+    if name in (*BUILT_IN_MIXTURES, *recipe.baselines):
+        return given_mixture(recipe, name, facts.available_tokens(recipe))
+    sampled = read_parquet(study.require(study.mixtures, "sample")).set_index("mixture_id")
+    weights = by_domain(sampled, "weight").loc[name].to_dict()
+    return normalise({str(key): float(value) for key, value in weights.items()}, recipe.training_domains)
 
 
 def given_mixture(recipe: Recipe, name: str, tokens: Mapping[str, int]) -> dict[str, float]:
-    """Return the final mixture `name`, any but the chosen one, which only stage 5 knows.
+    """Return the final mixture `name`, one that is known before anything is sampled or chosen.
 
     Args:
         recipe: The recipe.

@@ -76,6 +76,17 @@ def test_final_runs_are_mixtures_times_seeds_each_in_its_folder(new_study):
     assert len({task.spec.run_id for task in tasks}) == 8
 
 
+def test_held_out_mixtures_of_the_swarm_are_trained_on_by_their_names(new_study):
+    study = new_study("train.mixtures=[prior, holdout]")
+    mixtures = pd.read_parquet(study.mixtures).set_index("mixture_id")
+    (name,) = mixtures.index[mixtures["split"] == "holdout"]
+    tasks = {task.name: task.spec for task in train.tasks_of(study)}
+    assert list(tasks) == ["prior", name]
+    assert tasks[name].weights == pytest.approx(
+        {domain: mixtures.loc[name, f"weight/{domain}"] for domain in ("prose", "sums", "code")}
+    )
+
+
 def test_more_of_a_domain_than_allowed_is_refused_before_anything_is_launched(new_study):
     study = new_study("train.num_train_tokens=64000", "choice.max_epochs=2")
     launches = FakeLaunches(study)
