@@ -26,6 +26,8 @@ from regmix_hf.study.files import atomic_path, hash_value, read_json, write_json
 
 #: Part of every identity: raised when the same text would now become other blocks.
 _FORMAT = 1
+#: The same for readings that were interrupted: raised when sources say in another way where they stand.
+_POSITIONS = 2
 
 
 def prepare_corpus(recipe: Recipe, folder: Path, progress: Progress | None = None) -> CorpusFacts:
@@ -176,7 +178,7 @@ class _Preparation:
             (self.folder / name / "validation.json").unlink(missing_ok=True)
 
     def _read(self, name: str, source: Source, rule: HoldoutRule, split: str) -> Reading:
-        identity = [_FORMAT, self.tokenizer.sha256, source.identity]
+        identity = [_FORMAT, _POSITIONS, self.tokenizer.sha256, source.identity]
         reading = Reading(self.folder / name / f".{split}", identity, rule, self.pool.encoder.type)
         total = source.num_rows or math.inf
         with self.progress.bar(f"{split} text of {name}", total=total, unit="documents") as bar:
