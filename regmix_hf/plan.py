@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from regmix_hf import pipeline
+from regmix_hf.budgets import token_budgets
 from regmix_hf.errors import RecipeError, TrainingError
 from regmix_hf.mixtures import Constraints
 from regmix_hf.recipe import Choice, Recipe, TrainedTokenizer
@@ -112,8 +113,12 @@ def _corpus_facts(study: Study) -> CorpusFacts | None:
 
 def _plan_corpus(study: Study, state: State) -> StagePlan:
     recipe = study.recipe
-    declared = [recipe.domains[name].num_tokens for name in recipe.training_domains]
-    tokens = sum(count for count in declared if count) if all(declared) else None
+    budgets = token_budgets(recipe)
+    tokens = None
+    if budgets is not None:
+        tokens = sum(
+            budgets.get(name, recipe.domains[name].num_tokens or 0) for name in recipe.training_domains
+        )
     return StagePlan("prepare", state, tokens=tokens, disk_bytes=2 * tokens if tokens else None)
 
 

@@ -195,6 +195,9 @@ class Train(Training):
 
     #: Names of mixtures: `chosen`, `prior`, `uniform`, or a key of `baselines`.
     mixtures: Annotated[list[str], Field(min_length=1)] = ["chosen"]
+    #: Train straight from the text, tokenized while training, instead of from prepared blocks: nothing but
+    #: what the proxies need is then on disk.
+    streaming: bool = False
     #: Runs of every mixture, each with its own seed.
     num_seeds: Annotated[int, Field(ge=1)] = 1
     #: Runs trained side by side; `None` takes one per core on a CPU and one over all GPUs elsewhere.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from regmix_hf.choice import read_chosen
 from regmix_hf.mixtures.mixture import normalise, uniform
 from regmix_hf.progress import Progress
+from regmix_hf.recipe import Recipe
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.files import write_text
@@ -80,13 +82,21 @@ def mixture_named(study: Study, name: str, facts: CorpusFacts) -> dict[str, floa
         StudyError: It is the chosen one, and none is chosen yet.
         MixtureError: It is no mixture over the domains of the study.
     """
-    domains = study.recipe.training_domains
+    if name == "chosen":
+        return read_chosen(study.mixture, study.recipe.training_domains)
+    return fixed_mixture(study.recipe, name, facts.prior(study.recipe))
+
+
+def fixed_mixture(recipe: Recipe, name: str, prior: Mapping[str, float]) -> dict[str, float]:
+    """Return a final mixture that the recipe fixes: the prior, the uniform one, or a baseline.
+
+    Raises:
+        MixtureError: It is no mixture over the domains of the study.
+    """
     match name:
         case "prior":
-            return facts.prior(study.recipe)
+            return dict(prior)
         case "uniform":
-            return uniform(domains)
-        case "chosen":
-            return read_chosen(study.mixture, domains)
+            return uniform(recipe.training_domains)
         case _:
-            return normalise(study.recipe.baselines[name], domains, name=f"baselines.{name}")
+            return normalise(recipe.baselines[name], recipe.training_domains, name=f"baselines.{name}")
