@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from regmix_hf import pipeline
+from regmix_hf.budgets import token_budgets
 from regmix_hf.errors import RecipeError, TrainingError
 from regmix_hf.mixtures import Constraints
 from regmix_hf.recipe import Choice, Recipe, TrainedTokenizer
@@ -115,8 +116,10 @@ def _corpus_facts(study: Study) -> CorpusFacts | None:
 
 def _plan_corpus(study: Study, state: State) -> StagePlan:
     recipe = study.recipe
-    declared = [recipe.domains[name].num_tokens for name in recipe.training_domains]
-    tokens = sum(count for count in declared if count) if all(declared) else None
+    budgets, declared = token_budgets(recipe), recipe.declared_tokens
+    tokens = None
+    if budgets is not None and declared is not None:
+        tokens = sum(budgets.get(name, count) for name, count in declared.items())
     return StagePlan("prepare", state, tokens=tokens, disk_bytes=2 * tokens if tokens else None)
 
 
@@ -196,12 +199,9 @@ def _seconds_per_step(model: Any, blocks: Any) -> float:
 
 def _available_tokens(study: Study) -> dict[str, int] | None:
     """Tokens of every training domain, where that is known: counted, or all of them declared."""
-    recipe = study.recipe
     if (study.corpus / "corpus.json").exists():
-        return CorpusFacts.load(study.corpus).available_tokens(recipe)
-    declared = {name: recipe.domains[name].num_tokens for name in recipe.training_domains}
-    tokens = {name: count for name, count in declared.items() if count is not None}
-    return tokens if len(tokens) == len(declared) else None
+        return CorpusFacts.load(study.corpus).available_tokens(study.recipe)
+    return study.recipe.declared_tokens
 
 
 def _notes(recipe: Recipe, proxies: StagePlan, speed: _Speed | None) -> Iterator[str]:

@@ -198,12 +198,13 @@ class Train(Training):
     #: Names of mixtures: `chosen`, `prior`, `uniform`, or a key of `baselines`; `holdout` stands for all
     #: held-out mixtures of the swarm, to see whether what small models say of them holds for large ones.
     mixtures: Annotated[list[str], Field(min_length=1)] = ["chosen"]
+    #: Train straight from the text, tokenized while training, instead of from prepared blocks: nothing but
+    #: what the proxies need is then on disk.
+    streaming: bool = False
     #: Runs of every mixture, each with its own seed.
     num_seeds: Annotated[int, Field(ge=1)] = 1
     #: Runs trained side by side; `None` takes one per core on a CPU and one over all GPUs elsewhere.
     num_workers: Annotated[int, Field(ge=1)] | None = None
-    #: Read the text straight from the sources while training, instead of blocks from `1-corpus`.
-    streaming: bool = False
     #: Train also on mixtures that read a domain more often than `choice.max_epochs`.
     allow_repetition: bool = False
     #: A file of `accelerate config` for `accelerate launch`; `None` lets accelerate decide.
@@ -289,6 +290,13 @@ class Recipe(Section):
         if isinstance(data, dict) and not data.get("output_dir") and isinstance(data.get("name"), str):
             return {**data, "output_dir": f"runs/{data['name']}"}
         return data
+
+    @property
+    def declared_tokens(self) -> dict[str, int] | None:
+        """Available tokens of every training domain, where the recipe says them for all of them."""
+        declared = {name: self.domains[name].num_tokens for name in self.training_domains}
+        tokens = {name: count for name, count in declared.items() if count is not None}
+        return tokens if len(tokens) == len(declared) else None
 
     @property
     def training_domains(self) -> tuple[str, ...]:
