@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from regmix_hf.budgets import stamp_budgets, token_budgets
 from regmix_hf.corpus.local_files import stamp_local_files
+from regmix_hf.mixtures.constraints import short_count
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import Stage, Study
@@ -49,4 +52,16 @@ def run(study: Study, progress: Progress) -> None:
     )
     if parts := [name for name, domain in facts.domains.items() if domain.part_of]:
         progress.note(f"of {', '.join(parts)} as much was read as the runs of this recipe can need")
+    if samples := facts.samples(recipe):
+        progress.note(_sample_warning(recipe, samples))
     study.finish(STAGE)
+
+
+def _sample_warning(recipe: Recipe, samples: Mapping[str, int]) -> str:
+    name = min(samples, key=lambda name: samples[name] / (recipe.domains[name].num_tokens or 1))
+    said = short_count(recipe.domains[name].num_tokens or 0)
+    return (
+        f"warning: {len(samples)} of {len(recipe.training_domains)} sources ended before their num_tokens, "
+        f"{name!r} after {short_count(samples[name])} of {said}: they are samples. Mixtures are drawn around the shares "
+        "that the recipe says; leave num_tokens out to have them counted"
+    )

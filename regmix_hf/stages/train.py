@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from regmix_hf.choice import read_chosen
 from regmix_hf.mixtures import EpochCap
@@ -46,6 +46,7 @@ def run(study: Study, progress: Progress, start: Launcher = AccelerateLaunch.sta
     if num_open < len(tasks):
         progress.note(f"{len(tasks) - num_open} of {len(tasks)} final runs are done already")
     if num_open:
+        _warn_of_samples(study, tasks, progress)
         recipe = study.models / ".recipe.yaml"  # overrides included: what is launched reads this very recipe
         write_text(recipe, json.dumps(study.recipe.model_dump(mode="json"), indent=2))
         launches = [
@@ -54,6 +55,22 @@ def run(study: Study, progress: Progress, start: Launcher = AccelerateLaunch.sta
         ]
         watch(launches, tasks, start=start, progress=progress)
     conclude(study, tasks, progress)
+
+
+def _warn_of_samples(study: Study, tasks: Sequence[Task], progress: Progress) -> None:
+    """Say it when the text of a final run is only a sample of what the recipe says there is."""
+    samples = CorpusFacts.load(study.corpus).samples(study.recipe)
+    epochs = {
+        (task.spec.mixture_id, name): task.spec.weights.get(name, 0.0) * task.spec.num_train_tokens / count
+        for task in tasks
+        for name, count in samples.items()
+    }
+    if epochs:
+        mixture, name = max(epochs, key=lambda pair: epochs[pair])
+        progress.note(
+            f"warning: final runs on samples: {len(samples)} of {len(study.recipe.training_domains)} sources have fewer "
+            f"tokens than the recipe says; {mixture!r} reads {name!r} {epochs[mixture, name]:.3g} times"
+        )
 
 
 def conclude(study: Study, tasks: list[Task], progress: Progress) -> None:

@@ -11,6 +11,9 @@ from regmix_hf.errors import StudyError
 from regmix_hf.recipe import Recipe
 from regmix_hf.study.files import hash_value, read_json, write_json
 
+#: A source with less than this share of the tokens that a recipe says it has is a sample of it.
+_SAMPLE = 0.9
+
 
 class _Facts(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -86,6 +89,22 @@ class CorpusFacts(_Facts):
         return {
             name: recipe.domains[name].num_tokens or self.domains[name].available_tokens
             for name in recipe.training_domains
+        }
+
+    def samples(self, recipe: Recipe) -> dict[str, int]:
+        """Tokens counted in every training domain that ended well before the `num_tokens` of the recipe.
+
+        Such a source is a sample of what the recipe speaks of: good for proxies, not for a final run.
+        """
+        counted = {
+            name: facts.train.num_tokens
+            for name, facts in self.domains.items()
+            if facts.train is not None and facts.part_of is None
+        }
+        return {
+            name: count
+            for name, count in counted.items()
+            if count < _SAMPLE * (recipe.domains[name].num_tokens or 0)
         }
 
     def prior(self, recipe: Recipe) -> dict[str, float]:

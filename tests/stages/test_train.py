@@ -76,6 +76,17 @@ def test_final_runs_are_mixtures_times_seeds_each_in_its_folder(new_study):
     assert len({task.spec.run_id for task in tasks}) == 8
 
 
+def test_final_runs_on_samples_are_warned_of_with_the_numbers(new_study, recorder):
+    study = new_study("domains.sums.num_tokens=1000000", "train.mixtures=[sums_first]")
+    train.run(study, recorder, start=FakeLaunches(study))
+    facts = json.loads((study.corpus / "corpus.json").read_text())["domains"]
+    epochs = 0.75 * 6400 / facts["sums"]["train"]["num_tokens"]
+    assert (
+        "warning: final runs on samples: 1 of 3 sources have fewer tokens than the recipe says; "
+        f"'sums_first' reads 'sums' {epochs:.3g} times"
+    ) in recorder.notes
+
+
 def test_held_out_mixtures_of_the_swarm_are_trained_on_by_their_names(new_study):
     study = new_study("train.mixtures=[prior, holdout]")
     mixtures = pd.read_parquet(study.mixtures).set_index("mixture_id")
