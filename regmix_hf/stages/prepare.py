@@ -62,6 +62,6 @@ def _sample_warning(recipe: Recipe, samples: Mapping[str, int]) -> str:
     said = short_count(recipe.domains[name].num_tokens or 0)
     return (
         f"warning: {len(samples)} of {len(recipe.training_domains)} sources ended before their num_tokens, "
-        f"{name!r} after {short_count(samples[name])} of {said}: they are samples. Mixtures are drawn around the "
-        "shares that the recipe says; leave num_tokens out to have them counted"
+        f"{name!r} after {short_count(samples[name])} of {said}: they are samples. Mixtures are drawn around "
+        "the shares that the recipe says; leave num_tokens out to have them counted"
     )

@@ -69,7 +69,8 @@ def _warn_of_samples(study: Study, tasks: Sequence[Task], progress: Progress) ->
         mixture, name = max(epochs, key=lambda pair: epochs[pair])
         progress.note(
             f"warning: final runs on samples: {len(samples)} of {len(study.recipe.training_domains)} sources "
-            f"have fewer tokens than the recipe says; {mixture!r} reads {name!r} {epochs[mixture, name]:.3g} times"
+            f"have fewer tokens than the recipe says; {mixture!r} reads {name!r} "
+            f"{epochs[mixture, name]:.3g} times"
         )
 
 
