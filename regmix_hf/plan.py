@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from regmix_hf import pipeline
+from regmix_hf.budgets import token_budgets
 from regmix_hf.errors import RecipeError, TrainingError
 from regmix_hf.mixtures import Constraints
 from regmix_hf.recipe import Choice, Recipe, TrainedTokenizer
-from regmix_hf.recipe.schema import Training
+from regmix_hf.recipe.schema import HOLDOUT, Training
+from regmix_hf.stages.train import check_data, given_mixture
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.swarm.accelerate_config import check_config
@@ -22,7 +24,8 @@ from regmix_hf.training.presets import model_config
 if TYPE_CHECKING:
     from regmix_hf.training.models import ModelFacts
 
-#: Published search costs (RegMix, arXiv 2407.01492, section 4), for comparison.
+#: Published search costs (RegMix, arXiv 2407.01492, section 4), for comparison. They are `6 N D`: six FLOPs
+#: per weight and token, embedding, output head and attention scores left out.
 PUBLISHED_SEARCH_FLOPS = {"RegMix": 3.5e18, "DoReMi": 3.7e19}
 
 #: A speed measurement trains on no more than this many FLOPs per device kind, so that it takes seconds.
@@ -87,7 +90,8 @@ def _num_proxies(recipe: Recipe) -> int:
 
 
 def _num_final(recipe: Recipe) -> int:
-    return len(recipe.train.mixtures) * recipe.train.num_seeds
+    held_out = recipe.sampling.num_holdout - 1 if HOLDOUT in recipe.train.mixtures else 0
+    return (len(recipe.train.mixtures) + held_out) * recipe.train.num_seeds
 
 
 def _corpus_facts(study: Study) -> CorpusFacts | None:
@@ -113,8 +117,10 @@ def _corpus_facts(study: Study) -> CorpusFacts | None:
 
 def _plan_corpus(study: Study, state: State) -> StagePlan:
     recipe = study.recipe
-    declared = [recipe.domains[name].num_tokens for name in recipe.training_domains]
-    tokens = sum(count for count in declared if count) if all(declared) else None
+    budgets, declared = token_budgets(recipe), recipe.declared_tokens
+    tokens = None
+    if budgets is not None and declared is not None:
+        tokens = sum(budgets.get(name, count) for name, count in declared.items())
     return StagePlan("prepare", state, tokens=tokens, disk_bytes=2 * tokens if tokens else None)
 
 
@@ -192,6 +198,13 @@ def _seconds_per_step(model: Any, blocks: Any) -> float:
     return (time.perf_counter() - start) / steps
 
 
+def _available_tokens(study: Study) -> dict[str, int] | None:
+    """Tokens of every training domain, where that is known: counted, or all of them declared."""
+    if (study.corpus / "corpus.json").exists():
+        return CorpusFacts.load(study.corpus).available_tokens(study.recipe)
+    return study.recipe.declared_tokens
+
+
 def _notes(recipe: Recipe, proxies: StagePlan, speed: _Speed | None) -> Iterator[str]:
     if speed is None:
         yield f"FLOPs and time follow from the vocabulary of {recipe.tokenizer!r}, known after `prepare`"
@@ -199,9 +212,13 @@ def _notes(recipe: Recipe, proxies: StagePlan, speed: _Speed | None) -> Iterator
         yield "time: not measured, because a single block takes this machine too long"
     else:
         yield "time: from a few steps of the proxy model, measured now on one worker; start-up adds to it"
-    if proxies.flops:
+    if speed is not None and proxies.tokens:
         published = ", ".join(f"{name} {flops:.1e}" for name, flops in PUBLISHED_SEARCH_FLOPS.items())
-        yield f"FLOPs of this search: {proxies.flops:.1e}; published searches: {published}"
+        counted = 6.0 * speed.model_facts(recipe.proxy).num_non_embedding_parameters * proxies.tokens
+        yield (
+            f"FLOPs of this search: {proxies.flops:.1e} with output head and attention; "
+            f"{counted:.1e} counted as published searches are, without them: {published}"
+        )
 
 
 def check_study(study: Study) -> list[str]:
@@ -238,6 +255,10 @@ def _checks(study: Study) -> Iterator[str]:
         yield f"{name}: its bounds leave room for a mixture"
     if recipe.train.accelerate_config is not None:
         yield f"train.accelerate_config: {check_config(recipe.train.accelerate_config)}"
+    if tokens := _available_tokens(study):
+        names = [name for name in recipe.train.mixtures if name not in ("chosen", HOLDOUT)]
+        check_data(recipe, {name: given_mixture(recipe, name, tokens) for name in names}, tokens)
+        yield f"train: there is text enough for {', '.join(names) or 'what can be known before `choose`'}"
     facts = _corpus_facts(study)
     if facts is None:
         yield f"not the models: the vocabulary of {recipe.tokenizer!r} is known after `prepare`"

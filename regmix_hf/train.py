@@ -40,8 +40,8 @@ def train_models(recipe: RecipePath, overrides: Overrides = None, mixture: Mixtu
     if use_cpu or not cuda_devices():
         os.environ.update(ONE_THREAD)
     for name in mixture or ():
-        if name not in study.recipe.train.mixtures:
-            hint = did_you_mean(name, study.recipe.train.mixtures)
+        if name not in study.final_mixtures:
+            hint = did_you_mean(name, study.final_mixtures)
             raise RecipeError(f"--mixture {name!r} is not in train.mixtures; {hint}")
     tasks = train.tasks_of(study)
     asked = [task for task in tasks if not mixture or task.spec.mixture_id in mixture]

@@ -26,6 +26,7 @@ LAYERS = {
     "cards": 3,
     "sharing": 3,
     "stages": 4,
+    "budgets": 4,
     "pipeline": 4,
     "plan": 4,
     "cli": 5,

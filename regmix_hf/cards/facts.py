@@ -187,6 +187,11 @@ class StudyFacts:
     #: The table of stage 7.
     scores: pd.DataFrame | None
 
+    @property
+    def final_mixtures(self) -> list[str]:
+        """Names of the mixtures that final models were trained on."""
+        return [] if self.final is None else [str(name) for name in self.final.results["mixture_id"].unique()]
+
     @classmethod
     def read(cls, study: Study) -> Self:
         """Read what is there."""

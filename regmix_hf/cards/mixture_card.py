@@ -48,7 +48,7 @@ class MixtureCard:
     def render(self) -> str:
         """Write the card."""
         facts, summary = self.facts, summarise(self.facts)
-        scores = score_rows(facts.scores) if facts.scores is not None else []
+        scores = score_rows(facts.scores, facts.recipe.evaluation.tasks) if facts.scores is not None else []
         return write_card(
             "mixture_card.md.jinja",
             self.metadata,

@@ -75,7 +75,7 @@ class ModelCard:
             repository=self.address.model(self.mixture),
             rows=list(self._rows()),
             tokenizer_sha256=corpus.tokenizer_sha256 if corpus else None,
-            others=[name for name in recipe.train.mixtures if name != self.mixture],
+            others=[name for name in self.facts.final_mixtures if name != self.mixture],
             scores=self._scores().to_dict("records"),
             training_args=recipe.train.training_args,
             licence=licence_words(recipe),

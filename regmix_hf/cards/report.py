@@ -50,7 +50,7 @@ def render(facts: StudyFacts, pictures: Mapping[str, str]) -> str:
         pictures: File name of each picture that there is.
     """
     summary = summarise(facts)
-    scores = score_rows(facts.scores) if facts.scores is not None else []
+    scores = score_rows(facts.scores, facts.recipe.evaluation.tasks) if facts.scores is not None else []
     return render_template(
         TEMPLATE,
         facts=facts,

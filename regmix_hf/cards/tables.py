@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 #: Of tasks that score the same text in several ways, the one that is shown.
 _SHOWN_METRIC = {"held_out_text": "bits_per_byte", "validation": "bits_per_byte"}
+#: Metrics that say how many questions were answered right; a task counts by the first that it has.
+_ACCURACIES = ("acc_norm", "acc")
 
 
 @dataclass(frozen=True)
@@ -63,21 +65,46 @@ class ScoreRow:
     best: str | None
 
 
-def score_rows(scores: pd.DataFrame) -> list[ScoreRow]:
-    """Make one row of all models' values of each metric that is shown.
+def score_rows(scores: pd.DataFrame, tasks: Sequence[str]) -> list[ScoreRow]:
+    """Make one row of all models' values of each metric that is shown, and one of their average over tasks.
 
     Several numbers of solved examples are averaged first, seed by seed, as RegMix reports its tasks.
 
     Args:
         scores: The table of stage 7.
+        tasks: `evaluation.tasks` of the recipe. Where two or more of them have an accuracy, the last row is
+            its mean over them, each counted by its normalised accuracy if it has one.
     """
     shown = scores[scores["task"].map(_SHOWN_METRIC).fillna(scores["metric"]) == scores["metric"]]
     groups = shown.fillna({"domain": ""}).groupby(["task", "domain", "metric"], sort=False)
-    return [
+    rows = [
         _score_row(str(task), str(domain) or None, str(metric), part)
         for (task, domain, metric), part in groups
         if part["value"].notna().any()
     ]
+    return [*rows, *_average(shown[shown["task"].isin(tasks)])]
+
+
+def _average(scores: pd.DataFrame) -> list[ScoreRow]:
+    """One row, or none where fewer than two tasks have an accuracy."""
+    rank = {metric: place for place, metric in enumerate(_ACCURACIES)}
+    accuracies = scores[scores["metric"].isin(rank) & scores["value"].notna()]
+    places = accuracies["metric"].map(rank)
+    counted = accuracies[places == places.groupby(accuracies["task"]).transform("min")]
+    num_tasks = counted["task"].nunique()
+    by_task = counted.groupby(["mixture_id", "model", "task"], sort=False, as_index=False).agg(
+        value=("value", "mean"), num_samples=("num_samples", "max")
+    )
+    by_model = by_task.groupby(["mixture_id", "model"], sort=False, as_index=False).agg(
+        value=("value", "mean"), num_samples=("num_samples", "sum"), num_tasks=("task", "size")
+    )
+    whole = by_model[by_model["num_tasks"] == num_tasks]  # of the others a task is missing
+    if num_tasks < 2 or whole.empty:
+        return []
+    row = _score_row(
+        f"average of {num_tasks} tasks", None, "accuracy", whole.assign(higher_is_better=True, num_fewshot=0)
+    )
+    return [replace(row, examples=tuple(sorted({int(count) for count in counted["num_fewshot"]})))]
 
 
 def _score_row(task: str, domain: str | None, metric: str, part: pd.DataFrame) -> ScoreRow:

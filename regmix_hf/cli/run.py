@@ -38,7 +38,10 @@ def _run(
     if dry_run:
         from regmix_hf.plan import make_plan
 
-        console.tables(plan_tables(make_plan(study, first=first, last=last)))
+        plan = make_plan(study, first=first, last=last)
+        console.tables(plan_tables(plan))
+        for note in plan.notes:
+            console.note(note)
         console.next(command("run", recipe, overrides))
         return
     pipeline.run(study, first=first, last=last, progress=console)

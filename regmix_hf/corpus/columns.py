@@ -49,13 +49,16 @@ def _reach(table: pa.Table, name: str, place: str) -> pa.ChunkedArray:
             fields = _fields(column.type)
             if part not in fields:
                 where = f"column {'.'.join([root, *path[:depth]])!r}"
-                raise DataError(f"{place}: {where} has no {part!r} (of {name!r}).", _known(part, fields))
+                raise DataError(
+                    f"{place}: {where} has no {part!r} (of {name!r}).", known_columns(part, fields)
+                )
             column = pc.struct_field(column, part)
         return column
-    raise DataError(f"{place}: there is no column {name!r}.", _known(name, table.column_names))
+    raise DataError(f"{place}: there is no column {name!r}.", known_columns(name, table.column_names))
 
 
-def _known(name: str, columns: list[str]) -> str:
+def known_columns(name: str, columns: list[str]) -> str:
+    """Say which columns there are, and which of them may have been meant by `name`."""
     there = ", ".join(repr(column) for column in columns) or "none"
     closest = did_you_mean(name, columns)
     return f"columns are {there}" + (f"; {closest}" if closest.startswith("did you mean") else "")

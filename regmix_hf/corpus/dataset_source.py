@@ -14,6 +14,9 @@ import pyarrow as pa
 from regmix_hf.corpus.columns import root_columns, texts
 from regmix_hf.corpus.encode import Piece, pieces
 from regmix_hf.corpus.faults import explained
+from regmix_hf.corpus.json_lines import JsonLines
+from regmix_hf.corpus.row_groups import RowGroups
+from regmix_hf.corpus.rows import RowTexts
 from regmix_hf.errors import DataError
 from regmix_hf.recipe import Domain
 
@@ -39,6 +42,7 @@ class DatasetSource:
         self._name, self._domain, self._split = name, domain, split
         self._place = f"domain {name!r}, split {split!r}"
         self._files: dict[str, list[str]] = {}
+        self._num_rows: int | None = None
         with explained(name, domain, self._local_files):
             self._data = self._open()
 
@@ -52,22 +56,24 @@ class DatasetSource:
     @property
     def num_rows(self) -> int | None:
         """Rows, where the data set says."""
-        if isinstance(self._data, datasets.Dataset):
-            return self._data.num_rows
-        splits = self._data.info.splits
-        return splits[self._split].num_examples if splits and self._split in splits else None
+        return self._num_rows
 
     def pieces(self, position: Any) -> Generator[Piece]:
-        """The documents after `position`: a row number, or the state of an iterable data set."""
-        read = self._rows if isinstance(self._data, datasets.Dataset) else self._stream
+        """The documents after `position`: a row number, a place in files, or the state of an iterable."""
         with explained(self._name, self._domain, self._local_files):
-            yield from read(position)
+            match self._data:
+                case datasets.Dataset():
+                    yield from self._rows(self._data, position)
+                case JsonLines() | RowGroups():
+                    yield from self._data.pieces(position)
+                case _:
+                    yield from self._stream(position)
 
-    def _rows(self, position: int | None) -> Iterator[Piece]:
+    def _rows(self, data: datasets.Dataset, position: int | None) -> Iterator[Piece]:
         start = position or 0
-        if start >= self._data.num_rows:
+        if start >= data.num_rows:
             return
-        data = self._arrow(self._data).select(range(start, self._data.num_rows))
+        data = self._arrow(data).select(range(start, data.num_rows))
         for table in data.iter(batch_size=_ROWS):
             start += table.num_rows
             yield from pieces(self._texts(table), table.num_rows, start)
@@ -96,10 +102,10 @@ class DatasetSource:
             data = data.select_columns(needed) if needed else data
         return data.with_format("arrow")
 
-    def _open(self) -> datasets.Dataset | datasets.IterableDataset:
+    def _open(self) -> datasets.Dataset | datasets.IterableDataset | JsonLines | RowGroups:
         domain = self._domain
         if _is_saved(Path(domain.path)):
-            return self._open_saved(Path(domain.path))
+            return self._with_rows(self._open_saved(Path(domain.path)))
         builder = datasets.load_dataset_builder(
             domain.path,
             name=domain.name,
@@ -110,9 +116,25 @@ class DatasetSource:
         files = builder.config.data_files or {}
         self._files = {str(split): [str(file) for file in names] for split, names in files.items()}
         if domain.streaming:
-            return builder.as_streaming_dataset(split=self._split)
+            if self._split in (splits := builder.info.splits or {}):
+                self._num_rows = splits[self._split].num_examples
+            return self._open_files(builder) or builder.as_streaming_dataset(split=self._split)
         builder.download_and_prepare()
-        return builder.as_dataset(split=self._split)
+        return self._with_rows(builder.as_dataset(split=self._split))
+
+    def _open_files(self, builder: datasets.DatasetBuilder) -> JsonLines | RowGroups | None:
+        """Read the files without `datasets`, where that goes on from any row: it reads up to it."""
+        files, domain = self._files.get(self._split, []), self._domain
+        match type(builder).__name__:
+            case "Json" if builder.config.field is None and JsonLines.can_read(files):
+                return JsonLines(files, RowTexts(domain.text_column, domain.filter, self._place))
+            case "Parquet" if RowGroups.can_read(files):
+                return RowGroups(files, [domain.text_column, *domain.filter], self._texts)
+        return None
+
+    def _with_rows(self, data: datasets.Dataset) -> datasets.Dataset:
+        self._num_rows = data.num_rows
+        return data
 
     def _open_saved(self, folder: Path) -> datasets.Dataset:
         data = datasets.load_from_disk(str(folder))

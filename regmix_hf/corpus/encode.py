@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -57,6 +57,15 @@ class Encoded:
     num_tokens: np.ndarray
     num_bytes: np.ndarray
     hashes: np.ndarray
+
+    def documents(self) -> Iterator[Encoded]:
+        """Each document alone."""
+        ends = np.cumsum(self.num_tokens)
+        for row, (end, size) in enumerate(zip(ends, self.num_tokens, strict=True)):
+            one = slice(row, row + 1)
+            yield Encoded(
+                self.ids[end - size : end], self.num_tokens[one], self.num_bytes[one], self.hashes[one]
+            )
 
 
 def token_type(vocab_size: int) -> np.dtype[Any]:
@@ -130,7 +139,7 @@ class EncoderPool:
         self._executor = executor
         self._max_in_flight = 2 * num_proc + 1
 
-    def encode(self, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, Encoded]]:
+    def encode(self, pieces: Iterable[Piece]) -> Generator[tuple[Piece, Encoded]]:
         """Encode pieces; they come out in the order they went in.
 
         Raises:

@@ -15,7 +15,7 @@ import numpy as np
 from regmix_hf.corpus.blocks import shuffle_generator, write_blocks
 from regmix_hf.corpus.encode import DocumentEncoder, EncoderPool, encoder_pool
 from regmix_hf.corpus.holdout import LowestHashes, document_hash, hash_below
-from regmix_hf.corpus.reading import HoldoutRule, Reading, hold_out_all
+from regmix_hf.corpus.reading import Budget, HoldoutRule, Reading, hold_out_all
 from regmix_hf.corpus.source import Source, open_source
 from regmix_hf.corpus.tokenizer import CorpusTokenizer, prepare_tokenizer
 from regmix_hf.errors import DataError, RecipeError
@@ -26,9 +26,16 @@ from regmix_hf.study.files import atomic_path, hash_value, read_json, write_json
 
 #: Part of every identity: raised when the same text would now become other blocks.
 _FORMAT = 1
+#: The same for readings that were interrupted: raised when sources say in another way where they stand.
+_POSITIONS = 2
 
 
-def prepare_corpus(recipe: Recipe, folder: Path, progress: Progress | None = None) -> CorpusFacts:
+def prepare_corpus(
+    recipe: Recipe,
+    folder: Path,
+    progress: Progress | None = None,
+    budgets: Mapping[str, int] | None = None,
+) -> CorpusFacts:
     """Tokenize, pack and shuffle every domain of `recipe` into `folder`.
 
     Per domain: `train.arrow` and `validation.arrow`, which `datasets.Dataset.from_file` reads, and
@@ -42,6 +49,9 @@ def prepare_corpus(recipe: Recipe, folder: Path, progress: Progress | None = Non
         recipe: Its `seed`, `context_length`, `tokenizer`, `domains` and `corpus`.
         folder: `1-corpus` of a study; created when missing.
         progress: Told how far each domain is.
+        budgets: Training tokens that are enough, of some domains; the others are read to their ends. A
+            validation split of its own is then read as far as it fills the validation budget, where it
+            streams. `None`: everything is read.
 
     Returns:
         What the corpus now holds.
@@ -59,12 +69,12 @@ def prepare_corpus(recipe: Recipe, folder: Path, progress: Progress | None = Non
         for name, domain in recipe.domains.items()
         if domain.validation_only or domain.validation_split is not None
     }
-    _retract(recipe, folder, {"train": training, "validation": validation})
+    _retract(recipe, folder, {"train": training, "validation": validation}, budgets)
     tokenizer = prepare_tokenizer(recipe, folder / "tokenizer", training, progress)
     with encoder_pool(
         tokenizer.file, tokenizer.eos_token_id, tokenizer.vocab_size, recipe.corpus.num_proc
     ) as pool:
-        return _Preparation(recipe, folder, tokenizer, pool, progress).run(training, validation)
+        return _Preparation(recipe, folder, tokenizer, pool, progress, budgets).run(training, validation)
 
 
 def _check(recipe: Recipe) -> None:
@@ -77,7 +87,12 @@ def _check(recipe: Recipe) -> None:
         )
 
 
-def _retract(recipe: Recipe, folder: Path, sources: Mapping[str, Mapping[str, Source]]) -> None:
+def _retract(
+    recipe: Recipe,
+    folder: Path,
+    sources: Mapping[str, Mapping[str, Source]],
+    budgets: Mapping[str, int] | None,
+) -> None:
     """Take back what says that the corpus is complete, before the first file of another corpus is written."""
     texts = {
         purpose: {name: source.identity for name, source in by_name.items()}
@@ -85,7 +100,7 @@ def _retract(recipe: Recipe, folder: Path, sources: Mapping[str, Mapping[str, So
     }
     keys = recipe.model_dump(mode="json", include={"seed", "context_length", "tokenizer", "corpus"})
     del keys["corpus"]["num_proc"]
-    identity = hash_value([_FORMAT, keys, texts])
+    identity = hash_value([_FORMAT, keys, texts, *([dict(budgets)] if budgets else [])])
     marker = folder / ".identity.json"
     if _done(marker, identity) is None:
         (folder / "corpus.json").unlink(missing_ok=True)
@@ -111,6 +126,7 @@ class _Preparation:
     tokenizer: CorpusTokenizer
     pool: EncoderPool
     progress: Progress
+    budgets: Mapping[str, int] | None
 
     def run(self, training: Mapping[str, Source], own: Mapping[str, Source]) -> CorpusFacts:
         """All domains: what only validates first, because nothing of it may be trained on."""
@@ -139,12 +155,15 @@ class _Preparation:
         """Prepare the validation text of a domain that need not be carved out of its training text."""
         rule = hold_out_all(self.recipe.corpus.max_validation_tokens)
         marker = self.folder / name / "validation.json"
-        identity = self._identity(source, rule)
+        budget = None
+        if self.budgets is not None and self.recipe.domains[name].streaming:
+            budget = Budget(0, rule.max_tokens)
+        identity = self._identity(source, rule, budget)
         if (done := _done(marker, identity)) is not None:
             self._discard(name, "validation")
             return SplitFacts(**done["validation"])
         self._begin(name)
-        reading = self._read(name, source, rule, "validation")
+        reading = self._read(name, source, rule, "validation", budget)
         validation = self._write_validation(name, reading)
         write_json(marker, {"identity": identity, "validation": validation.model_dump()})
         self._discard(name, "validation")
@@ -155,17 +174,21 @@ class _Preparation:
     ) -> DomainFacts:
         """Prepare the training text of a domain, and the validation text that is carved out of it."""
         marker = self.folder / name / "train.json"
-        identity = self._identity(source, rule)
-        if (done := _done(marker, identity)) is not None:
-            self._discard(name, "train")
-            return DomainFacts(**done["facts"])
-        self._begin(name, keep_validation=validation is not None)
-        reading = self._read(name, source, rule, "train")
-        train = self._write_train(name, reading)
-        facts = DomainFacts(train=train, validation=validation or self._write_validation(name, reading))
-        write_json(marker, {"identity": identity, "facts": facts.model_dump()})
+        budget = None
+        if self.budgets is not None and name in self.budgets:
+            held_out = self.recipe.context_length if validation is None else 0
+            budget = Budget(self.budgets[name], held_out)
+        identity = self._identity(source, rule, budget)
+        if (done := _done(marker, identity)) is None:
+            self._begin(name, keep_validation=validation is not None)
+            reading = self._read(name, source, rule, "train", budget)
+            train = self._write_train(name, reading)
+            facts = DomainFacts(train=train, validation=validation or self._write_validation(name, reading))
+            done = {"facts": facts.model_dump(exclude_defaults=True), "to_the_end": reading.to_the_end}
+            write_json(marker, {"identity": identity, **done})
         self._discard(name, "train")
-        return facts
+        part_of = None if done.get("to_the_end", True) else self.recipe.domains[name].num_tokens
+        return DomainFacts(**done["facts"], part_of=part_of)
 
     def _begin(self, name: str, *, keep_validation: bool = False) -> None:
         """Before a domain's files change: what vouches for them goes, and what a killed process left."""
@@ -175,10 +198,12 @@ class _Preparation:
         if not keep_validation:
             (self.folder / name / "validation.json").unlink(missing_ok=True)
 
-    def _read(self, name: str, source: Source, rule: HoldoutRule, split: str) -> Reading:
-        identity = [_FORMAT, self.tokenizer.sha256, source.identity]
-        reading = Reading(self.folder / name / f".{split}", identity, rule, self.pool.encoder.type)
-        total = source.num_rows or math.inf
+    def _read(
+        self, name: str, source: Source, rule: HoldoutRule, split: str, budget: Budget | None
+    ) -> Reading:
+        identity = [_FORMAT, _POSITIONS, self.tokenizer.sha256, source.identity]
+        reading = Reading(self.folder / name / f".{split}", identity, rule, self.pool.encoder.type, budget)
+        total = math.inf if budget else source.num_rows or math.inf
         with self.progress.bar(f"{split} text of {name}", total=total, unit="documents") as bar:
             return reading.read(source, self.pool, bar)
 
@@ -246,10 +271,10 @@ class _Preparation:
                 hashes.update(document_hash(json.loads(line)["text"].encode()) for line in file)
         return np.array(sorted(hashes), dtype=np.uint64)
 
-    def _identity(self, source: Source, rule: HoldoutRule) -> str:
+    def _identity(self, source: Source, rule: HoldoutRule, budget: Budget | None) -> str:
         recipe = self.recipe
         blocks = [_FORMAT, recipe.seed, recipe.context_length, self.tokenizer.sha256]
-        return hash_value([blocks, source.identity, rule.identity])
+        return hash_value([blocks, source.identity, rule.identity, *([vars(budget)] if budget else [])])
 
 
 def _done(marker: Path, identity: str) -> Any:

@@ -45,6 +45,19 @@ class HoldoutRule:
         return [self.below, hash_value(self.excluded.tolist()), self.max_tokens]
 
 
+@dataclass(frozen=True)
+class Budget:
+    """How much of a split is enough: reading ends with the document that reaches both.
+
+    Attributes:
+        train_tokens: Tokens to train on.
+        validation_tokens: Tokens held out.
+    """
+
+    train_tokens: int
+    validation_tokens: int
+
+
 @dataclass
 class Counts:
     """Running counts of one reading; the documents, bytes and tokens are those to train on."""
@@ -68,20 +81,32 @@ class Reading:
         identity: JSON-like; a folder written under another identity is emptied.
         rule: Where documents go.
         dtype: Integer type of token ids.
+        budget: What is read; `None`: everything.
+
+    Attributes:
+        done: Whether it has ended.
+        to_the_end: Whether it ended because the source did.
     """
 
-    def __init__(self, folder: Path, identity: Any, rule: HoldoutRule, dtype: np.dtype[Any]):
-        self._folder, self._rule, self._type = folder, rule, dtype
-        self._identity = hash_value([identity, rule.identity, dtype.name])
+    def __init__(
+        self,
+        folder: Path,
+        identity: Any,
+        rule: HoldoutRule,
+        dtype: np.dtype[Any],
+        budget: Budget | None = None,
+    ):
+        self._folder, self._rule, self._type, self._budget = folder, rule, dtype, budget
+        self._identity = hash_value([identity, rule.identity, dtype.name, budget and vars(budget)])
         self._names = ("train.tokens", "held-out.tokens", "held-out.jsonl", "held-out.index")
-        self.counts, self.position, self.done = Counts(), None, False
+        self.counts, self.position, self.done, self.to_the_end = Counts(), None, False, False
         self._lowest = LowestHashes(rule.max_tokens)
         if not self._restore():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
 
     def read(self, source: Source, pool: EncoderPool, bar: Bar) -> Self:
-        """Read `source` to its end, from where an earlier reading stopped.
+        """Read `source` to its end, or until it is enough, from where an earlier reading stopped.
 
         Raises:
             DataError: The source cannot be read; what was read stays.
@@ -89,10 +114,16 @@ class Reading:
         if self.done:
             return self
         paths = [self._folder / name for name in self._names]
-        with _appending(paths) as files, closing(source.pieces(self.position)) as pieces:
+        with (
+            _appending(paths) as files,
+            closing(source.pieces(self.position)) as pieces,
+            closing(pool.encode(pieces)) as documents,
+        ):
             uncommitted = 0
-            for piece, encoded in pool.encode(pieces):
-                self._add(piece, encoded, files)
+            for piece, encoded in documents:
+                self._add_what_is_wanted(piece, encoded, files)
+                if self._is_enough():
+                    break
                 uncommitted += int(encoded.num_bytes.sum())
                 if piece.position is not None:
                     self.position = piece.position
@@ -100,7 +131,7 @@ class Reading:
                     if uncommitted >= COMMIT_BYTES:
                         self._commit(files)
                         uncommitted = 0
-            self.done = True
+            self.done, self.to_the_end = True, not self._is_enough()
             self._commit(files)
         return self
 
@@ -121,6 +152,24 @@ class Reading:
                 file.seek(lines[row])
                 text = json.loads(file.read(index["line_bytes"][row]))["text"]
                 yield text, int(index["num_bytes"][row]), tokens[starts[row] :][: index["num_tokens"][row]]
+
+    def _is_enough(self) -> bool:
+        return (
+            self._budget is not None
+            and self.counts.num_tokens >= self._budget.train_tokens
+            and self._lowest.num_tokens >= self._budget.validation_tokens
+        )
+
+    def _add_what_is_wanted(self, piece: Piece, encoded: Encoded, files: list[BinaryIO]) -> None:
+        """Add a piece, or of the last one the documents that are needed, wherever pieces were cut."""
+        if self._budget is None or self.counts.num_tokens + len(encoded.ids) < self._budget.train_tokens:
+            self._add(piece, encoded, files)
+            return
+        for text, document in zip(piece.texts, encoded.documents(), strict=True):
+            self._add(Piece([text], 0, None), document, files)
+            if self._is_enough():
+                return
+        self.counts.num_rows += piece.num_rows
 
     def _add(self, piece: Piece, encoded: Encoded, files: list[BinaryIO]) -> None:
         candidates = encoded.hashes < np.uint64(self._rule.below)
@@ -145,6 +194,8 @@ class Reading:
         for file in files:
             file.flush()
         state = {"identity": self._identity, "position": self.position, "done": self.done}
+        if self.done:
+            state["to_the_end"] = self.to_the_end
         write_json(self._folder / "state.json", {**state, "counts": vars(self.counts)})
 
     def _restore(self) -> bool:
@@ -172,6 +223,7 @@ class Reading:
         for entry in index:
             self._lowest.offer(int(entry["hash"]), int(entry["num_tokens"]))
         self.position, self.done = state["position"], state["done"]
+        self.to_the_end = state.get("to_the_end", False)
         return True
 
     def _index(self) -> np.ndarray:

@@ -50,6 +50,8 @@ class MixtureStream:
         self.domains = tuple(sorted(name for name, weight in mixture.items() if weight > 0))
         self._check_blocks(corpus)
         self._rows = BlockRows([corpus.blocks(name, "train") for name in self.domains])
+        parts = [corpus.facts.domains[name].part_of or 0 for name in self.domains]
+        self._part_of = np.array(parts) / corpus.facts.context_length  # in blocks; 0 where all was read
         probabilities = np.array([mixture[name] for name in self.domains], dtype=np.float64)
         self._order = _interleave(self._rows.ends, self.domains, probabilities, num_blocks, seed)
 
@@ -77,8 +79,8 @@ class MixtureStream:
         return dict(zip(self.domains, (counts / max(counts.sum(), 1)).tolist(), strict=True))
 
     def epochs(self, num_blocks: int | None = None) -> dict[str, float]:
-        """Times every domain is read in the first `num_blocks` blocks: blocks drawn by blocks it has."""
-        sizes = np.diff(self._rows.ends, prepend=0)
+        """Times every domain is read in the first `num_blocks` blocks: tokens drawn by tokens it has."""
+        sizes = np.maximum(np.diff(self._rows.ends, prepend=0), self._part_of)
         return dict(zip(self.domains, (self._counts(num_blocks) / sizes).tolist(), strict=True))
 
     def _counts(self, num_blocks: int | None) -> NDArray[np.int64]:

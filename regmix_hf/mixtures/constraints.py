@@ -39,8 +39,8 @@ class EpochCap:
     def explain(self, domain: str) -> str:
         """Say in words why `domain` may have no more."""
         return (
-            f"domain {domain!r} has {_count(self.available_tokens[domain])} tokens: at max_epochs "
-            f"{self.max_epochs:g} and a run of {_count(self.num_train_tokens)} tokens it may have "
+            f"domain {domain!r} has {short_count(self.available_tokens[domain])} tokens: at max_epochs "
+            f"{self.max_epochs:g} and a run of {short_count(self.num_train_tokens)} tokens it may have "
             f"at most {_floor(self.weight(domain))}"
         )
 
@@ -185,7 +185,7 @@ class Constraints:
             return "raise max or fixed of a domain that has tokens"
         shorter = self.epochs.num_train_tokens * self.epochs.max_epochs / needed
         return (
-            f"raise max_epochs to {_ceil(needed)}, train on at most {_count(shorter)} tokens, "
+            f"raise max_epochs to {_ceil(needed)}, train on at most {short_count(shorter)} tokens, "
             "or give the domains more text"
         )
 
@@ -206,8 +206,8 @@ class Constraints:
         return float(np.interp(1.0, [0.0, *room], [0.0, *knots]))
 
 
-def _count(tokens: float) -> str:
-    """Write a number of tokens as a person does: 1.2M; never more than there are."""
+def short_count(tokens: float) -> str:
+    """Write a number of tokens as a person does, e.g. `1.2M`; rounded down, so never more than there are."""
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if tokens >= size:
             return f"{math.floor(tokens / size * 100 + 1e-9) / 100:g}{unit}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from regmix_hf.errors import RecipeError, did_you_mean
-from regmix_hf.recipe.schema import BUILT_IN_MIXTURES, Recipe
+from regmix_hf.recipe.schema import BUILT_IN_MIXTURES, HOLDOUT, Recipe
 
 #: Ways to combine all targets into one number, besides naming domains.
 TARGET_WORDS = ("mean", "worst")
@@ -75,11 +75,10 @@ def _check_bounds(recipe: Recipe) -> None:
 
 
 def _check_baselines(recipe: Recipe) -> None:
+    taken = (*BUILT_IN_MIXTURES, HOLDOUT)
     for name, weights in recipe.baselines.items():
-        if name in BUILT_IN_MIXTURES:
-            raise RecipeError(
-                f"baselines.{name}: the name is taken; {', '.join(BUILT_IN_MIXTURES)} always exist."
-            )
+        if name in taken:
+            raise RecipeError(f"baselines.{name}: the name is taken; {', '.join(taken)} always exist.")
         _check_names(f"baselines.{name}", weights, recipe.training_domains, "training domain")
         if sum(weights.values()) <= 0:
             raise RecipeError(
@@ -89,7 +88,9 @@ def _check_baselines(recipe: Recipe) -> None:
     for name in recipe.baselines:
         if name in folders or name == "tasks":
             raise RecipeError(f"baselines.{name}: a folder of the study has this name; choose another.")
-    _check_names("train.mixtures", recipe.train.mixtures, [*BUILT_IN_MIXTURES, *recipe.baselines], "mixture")
+    _check_names("train.mixtures", recipe.train.mixtures, [*taken, *recipe.baselines], "mixture")
+    if HOLDOUT in recipe.train.mixtures and not recipe.sampling.num_holdout:
+        raise RecipeError("train.mixtures names 'holdout', but sampling.num_holdout is 0.")
     repeated = {name for name in recipe.train.mixtures if recipe.train.mixtures.count(name) > 1}
     if repeated:
         raise RecipeError(f"train.mixtures names {sorted(repeated)[0]!r} more than once.")

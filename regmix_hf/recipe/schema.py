@@ -25,6 +25,8 @@ Examples = Annotated[int, Field(ge=0)]
 
 #: Mixtures that exist in every study without being spelt out under `baselines`.
 BUILT_IN_MIXTURES = ("chosen", "prior", "uniform")
+#: In `train.mixtures`, all mixtures of the swarm that nothing is fitted on, each by its `mixture_id`.
+HOLDOUT = "holdout"
 
 
 class Section(BaseModel):
@@ -193,12 +195,18 @@ class Choice(Section):
 class Train(Training):
     """The final runs."""
 
-    #: Names of mixtures: `chosen`, `prior`, `uniform`, or a key of `baselines`.
+    #: Names of mixtures: `chosen`, `prior`, `uniform`, or a key of `baselines`; `holdout` stands for all
+    #: held-out mixtures of the swarm, to see whether what small models say of them holds for large ones.
     mixtures: Annotated[list[str], Field(min_length=1)] = ["chosen"]
+    #: Train straight from the text, tokenized while training, instead of from prepared blocks: nothing but
+    #: what the proxies need is then on disk.
+    streaming: bool = False
     #: Runs of every mixture, each with its own seed.
     num_seeds: Annotated[int, Field(ge=1)] = 1
     #: Runs trained side by side; `None` takes one per core on a CPU and one over all GPUs elsewhere.
     num_workers: Annotated[int, Field(ge=1)] | None = None
+    #: Train also on mixtures that read a domain more often than `choice.max_epochs`.
+    allow_repetition: bool = False
     #: `cpu`, `single_gpu`, `multi_gpu`, `fsdp2` (configs of this package) or a file of `accelerate config`;
     #: `None` lets accelerate decide.
     accelerate_config: str | None = None
@@ -283,6 +291,13 @@ class Recipe(Section):
         if isinstance(data, dict) and not data.get("output_dir") and isinstance(data.get("name"), str):
             return {**data, "output_dir": f"runs/{data['name']}"}
         return data
+
+    @property
+    def declared_tokens(self) -> dict[str, int] | None:
+        """Available tokens of every training domain, where the recipe says them for all of them."""
+        declared = {name: self.domains[name].num_tokens for name in self.training_domains}
+        tokens = {name: count for name, count in declared.items() if count is not None}
+        return tokens if len(tokens) == len(declared) else None
 
     @property
     def training_domains(self) -> tuple[str, ...]:

@@ -94,7 +94,7 @@ def model_publications(study: Study, address: Address, facts: StudyFacts) -> Ite
     """The first model trained on each mixture, with its tokenizer."""
     assert facts.final is not None
     pictures = _pictures(facts, ("loss_curves",))
-    for mixture in study.recipe.train.mixtures:
+    for mixture in study.final_mixtures:
         folder = study.models / mixture
         names = matching(sorted(path.name for path in folder.iterdir() if path.is_file()), MODEL_FILES)
         files: dict[str, Content] = {name: folder / name for name in names if not name.startswith(".")}

@@ -160,7 +160,7 @@ def _only(done: Mapping[str, Any], *verbs: str) -> dict[str, Any]:
 
 def _all_repositories(study: Study, address: Address) -> list[Repository]:
     """Every repository of the study, published now or not: their versions are kept in step."""
-    models = [address.model(mixture) for mixture in study.recipe.train.mixtures]
+    models = [address.model(mixture) for mixture in study.final_mixtures]
     return [*models, address.mixture, address.regressor, address.runs]
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 
 from regmix_hf.choice import read_chosen
+from regmix_hf.mixtures import EpochCap
 from regmix_hf.mixtures.mixture import normalise, uniform
+from regmix_hf.mixtures.repetition import check_repetition
 from regmix_hf.progress import Progress
+from regmix_hf.recipe import Recipe
+from regmix_hf.recipe.schema import BUILT_IN_MIXTURES
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.files import write_text
+from regmix_hf.study.files import read_parquet, write_text
+from regmix_hf.study.tables import by_domain
 from regmix_hf.swarm.launch import AccelerateLaunch, Launch, Launcher, log_path, places, watch
 from regmix_hf.swarm.results import collect, result_of
 from regmix_hf.swarm.tasks import Task
@@ -19,7 +25,7 @@ STAGE = Stage(
     verb="train",
     folder="6-models",
     keys=("seed", "context_length", "domains", "train", "baselines"),
-    inputs=("1-corpus/corpus.json", "5-mixture/mixture.yaml"),
+    inputs=("1-corpus/corpus.json", "2-mixtures/mixtures.parquet", "5-mixture/mixture.yaml"),
     outputs=("results.parquet", "trajectories.parquet"),
 )
 
@@ -40,6 +46,7 @@ def run(study: Study, progress: Progress, start: Launcher = AccelerateLaunch.sta
     if num_open < len(tasks):
         progress.note(f"{len(tasks) - num_open} of {len(tasks)} final runs are done already")
     if num_open:
+        _warn_of_samples(study, tasks, progress)
         recipe = study.models / ".recipe.yaml"  # overrides included: what is launched reads this very recipe
         write_text(recipe, json.dumps(study.recipe.model_dump(mode="json"), indent=2))
         launches = [
@@ -48,6 +55,23 @@ def run(study: Study, progress: Progress, start: Launcher = AccelerateLaunch.sta
         ]
         watch(launches, tasks, start=start, progress=progress)
     conclude(study, tasks, progress)
+
+
+def _warn_of_samples(study: Study, tasks: Sequence[Task], progress: Progress) -> None:
+    """Say it when the text of a final run is only a sample of what the recipe says there is."""
+    samples = CorpusFacts.load(study.corpus).samples(study.recipe)
+    epochs = {
+        (task.spec.mixture_id, name): task.spec.weights.get(name, 0.0) * task.spec.num_train_tokens / count
+        for task in tasks
+        for name, count in samples.items()
+    }
+    if epochs:
+        mixture, name = max(epochs, key=lambda pair: epochs[pair])
+        progress.note(
+            f"warning: final runs on samples: {len(samples)} of {len(study.recipe.training_domains)} sources "
+            f"have fewer tokens than the recipe says; {mixture!r} reads {name!r} "
+            f"{epochs[mixture, name]:.3g} times"
+        )
 
 
 def conclude(study: Study, tasks: list[Task], progress: Progress) -> None:
@@ -63,10 +87,11 @@ def tasks_of(study: Study) -> list[Task]:
 
     Raises:
         StudyError: There is no corpus, or no mixture is chosen yet.
-        MixtureError: A mixture is none over the domains of the study.
+        MixtureError: A mixture is none over the domains of the study, or reads one too often.
     """
     facts = CorpusFacts.load(study.corpus)
-    mixtures = {name: mixture_named(study, name, facts) for name in study.recipe.train.mixtures}
+    mixtures = {name: mixture_named(study, name, facts) for name in study.final_mixtures}
+    check_data(study.recipe, mixtures, facts.available_tokens(study.recipe))
     return [
         Task(name, study.models / name, spec.num_tokens, spec)
         for name, spec in final_specs(study.recipe, facts, mixtures)
@@ -80,13 +105,43 @@ def mixture_named(study: Study, name: str, facts: CorpusFacts) -> dict[str, floa
         StudyError: It is the chosen one, and none is chosen yet.
         MixtureError: It is no mixture over the domains of the study.
     """
-    domains = study.recipe.training_domains
+    recipe = study.recipe
+    if name == "chosen":
+        return read_chosen(study.mixture, recipe.training_domains)
+    if name in (*BUILT_IN_MIXTURES, *recipe.baselines):
+        return given_mixture(recipe, name, facts.available_tokens(recipe))
+    sampled = read_parquet(study.require(study.mixtures, "sample")).set_index("mixture_id")
+    weights = by_domain(sampled, "weight").loc[name].to_dict()
+    return normalise({str(key): float(value) for key, value in weights.items()}, recipe.training_domains)
+
+
+def given_mixture(recipe: Recipe, name: str, tokens: Mapping[str, int]) -> dict[str, float]:
+    """Return the final mixture `name`, one that is known before anything is sampled or chosen.
+
+    Args:
+        recipe: The recipe.
+        name: `prior`, `uniform`, or a key of `baselines`.
+        tokens: Available tokens of every training domain.
+
+    Raises:
+        MixtureError: It is no mixture over the domains of the study.
+    """
     match name:
         case "prior":
-            return facts.prior(study.recipe)
+            return normalise(tokens, tokens, name="prior")
         case "uniform":
-            return uniform(domains)
-        case "chosen":
-            return read_chosen(study.mixture, domains)
+            return uniform(tokens)
         case _:
-            return normalise(study.recipe.baselines[name], domains, name=f"baselines.{name}")
+            return normalise(recipe.baselines[name], tokens, name=f"baselines.{name}")
+
+
+def check_data(
+    recipe: Recipe, mixtures: Mapping[str, Mapping[str, float]], tokens: Mapping[str, int]
+) -> None:
+    """Refuse final runs that need more of a domain than `choice.max_epochs` allows, unless the recipe does.
+
+    Raises:
+        MixtureError: A mixture does.
+    """
+    if recipe.choice.max_epochs is not None and not recipe.train.allow_repetition:
+        check_repetition(mixtures, EpochCap(recipe.choice.max_epochs, tokens, recipe.train.num_train_tokens))

@@ -11,6 +11,9 @@ from regmix_hf.errors import StudyError
 from regmix_hf.recipe import Recipe
 from regmix_hf.study.files import hash_value, read_json, write_json
 
+#: A source with less than this share of the tokens that a recipe says it has is a sample of it.
+_SAMPLE = 0.9
+
 
 class _Facts(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,6 +41,16 @@ class DomainFacts(_Facts):
 
     train: SplitFacts | None
     validation: SplitFacts
+    #: Tokens that the source has by the recipe, where `train` is only its beginning, as much as the study
+    #: needs; `None`: the source was read to its end.
+    part_of: int | None = None
+
+    @property
+    def available_tokens(self) -> int:
+        """Tokens to train on that the domain has, whether they were read or not."""
+        if self.train is None:
+            return 0
+        return self.part_of or self.train.num_tokens
 
 
 class CorpusFacts(_Facts):
@@ -64,17 +77,35 @@ class CorpusFacts(_Facts):
 
     def save(self, corpus: Path) -> None:
         """Write `corpus.json`; from then on the corpus is complete."""
-        write_json(corpus / "corpus.json", self.model_dump())
+        write_json(corpus / "corpus.json", self.model_dump(exclude_defaults=True))
 
     @property
     def fingerprint(self) -> str:
         """Hash of the content of all blocks: equal for equal corpora, wherever they lie."""
-        return hash_value(self.model_dump())
+        return hash_value(self.model_dump(exclude={"domains": {"__all__": {"part_of"}}}))
 
     def available_tokens(self, recipe: Recipe) -> dict[str, int]:
         """Tokens of every training domain: the recipe's `num_tokens` where given, else what was counted."""
-        counted = {name: facts.train.num_tokens for name, facts in self.domains.items() if facts.train}
-        return {name: recipe.domains[name].num_tokens or counted[name] for name in recipe.training_domains}
+        return {
+            name: recipe.domains[name].num_tokens or self.domains[name].available_tokens
+            for name in recipe.training_domains
+        }
+
+    def samples(self, recipe: Recipe) -> dict[str, int]:
+        """Tokens counted in every training domain that ended well before the `num_tokens` of the recipe.
+
+        Such a source is a sample of what the recipe speaks of: good for proxies, not for a final run.
+        """
+        counted = {
+            name: facts.train.num_tokens
+            for name, facts in self.domains.items()
+            if facts.train is not None and facts.part_of is None
+        }
+        return {
+            name: count
+            for name, count in counted.items()
+            if count < _SAMPLE * (recipe.domains[name].num_tokens or 0)
+        }
 
     def prior(self, recipe: Recipe) -> dict[str, float]:
         """Share of every training domain in the available tokens."""

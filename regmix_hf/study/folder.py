@@ -10,10 +10,11 @@ from typing import Any
 
 from regmix_hf.errors import StudyError
 from regmix_hf.recipe import Recipe
-from regmix_hf.study.files import hash_file, hash_value, read_json, write_json
+from regmix_hf.recipe.schema import HOLDOUT
+from regmix_hf.study.files import hash_file, hash_value, read_json, read_parquet, write_json
 
 #: Parts of the recipe that never change a number, so never make anything stale.
-_WITHOUT_EFFECT = {"output_dir", "num_proc", "num_workers", "accelerate_config"}
+_WITHOUT_EFFECT = {"output_dir", "num_proc", "num_workers", "accelerate_config", "allow_repetition"}
 
 
 class State(StrEnum):
@@ -98,6 +99,28 @@ class Study:
     def report(self) -> Path:
         """What was found, in pictures and words."""
         return self.root / "report"
+
+    @property
+    def final_mixtures(self) -> list[str]:
+        """Names of the mixtures that final models are trained on, in the recipe's order.
+
+        Raises:
+            StudyError: Held-out mixtures are among them, and none are sampled yet, or one is called as a
+                baseline is.
+        """
+        names: list[str] = []
+        for name in self.recipe.train.mixtures:
+            names += self._held_out() if name == HOLDOUT else [name]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise StudyError(
+                f"a mixture of the swarm and a baseline are both called {repeated[0]!r}.",
+                f"give baselines.{repeated[0]} another name",
+            )
+        return names
+
+    def _held_out(self) -> list[str]:
+        table = read_parquet(self.require(self.mixtures, "sample"))
+        return [str(name) for name in table.loc[table["split"] == "holdout", "mixture_id"]]
 
     def open(self) -> None:
         """Create the folder, or check that it belongs to this recipe.

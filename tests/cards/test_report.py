@@ -148,7 +148,7 @@ def test_the_summary_of_nothing_is_empty(empty_study: Study) -> None:
 
 
 def test_scores_are_averaged_over_examples_then_spread_over_seeds(study: Study) -> None:
-    rows = {row.task: row for row in score_rows(read_parquet(study.evaluation / "results.parquet"))}
+    rows = {row.task: row for row in score_rows(read_parquet(study.evaluation / "results.parquet"), ["piqa"])}
     assert list(rows) == ["validation", "held_out_text", "piqa"]
     assert rows["validation"].metric == "bits_per_byte"
     assert rows["piqa"].examples == (0, 1)
@@ -164,5 +164,45 @@ def test_scores_are_averaged_over_examples_then_spread_over_seeds(study: Study) 
 def test_a_score_that_was_not_finite_is_left_out(study: Study) -> None:
     scores = read_parquet(study.evaluation / "results.parquet")
     scores.loc[scores["mixture_id"] == "prior", "value"] = np.nan
-    rows = score_rows(scores)
+    rows = score_rows(scores, ["piqa"])
     assert all(set(row.values) == {"chosen", "uniform"} for row in rows)
+
+
+def _answers(
+    task: str, metric: str, value: float, *, shots: int = 0, model: str = "chosen"
+) -> dict[str, object]:
+    names = {"model": model, "mixture_id": "chosen", "task": task, "domain": None, "metric": metric}
+    return {**names, "num_fewshot": shots, "value": value, "num_samples": 10, "higher_is_better": True}
+
+
+def test_tasks_are_averaged_by_their_normalised_accuracy_where_they_have_one() -> None:
+    scores = pd.DataFrame(
+        [
+            _answers("piqa", "acc", 0.9),
+            _answers("piqa", "acc_norm", 0.6, shots=0),
+            _answers("piqa", "acc_norm", 0.8, shots=5),
+            _answers("copa", "acc", 0.5),
+            _answers("qqp", "f1", 0.1),
+            _answers("of_a_group", "acc", 0.0),
+        ]
+    )
+    *_, average = score_rows(scores, ["piqa", "copa", "qqp", "held_out_text"])
+    assert average.task == "average of 2 tasks"
+    assert average.values["chosen"].mean == pytest.approx((0.7 + 0.5) / 2)
+    assert average.examples == (0, 5)
+    assert average.num_samples == 20
+
+
+def test_a_model_that_lacks_a_task_has_no_average() -> None:
+    rows = [
+        _answers("piqa", "acc", 0.9),
+        _answers("copa", "acc", 0.5),
+        _answers("piqa", "acc", 0.1, model="other"),
+    ]
+    *_, average = score_rows(pd.DataFrame(rows), ["piqa", "copa"])
+    assert average.values["chosen"] == Spread(pytest.approx(0.7), None, 1)
+
+
+def test_one_task_needs_no_average() -> None:
+    rows = score_rows(pd.DataFrame([_answers("piqa", "acc", 0.9)]), ["piqa"])
+    assert [row.task for row in rows] == ["piqa"]

@@ -19,7 +19,7 @@ from regmix_hf.recipe import Recipe
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from regmix_hf.corpus import dataset_source, reading
+from regmix_hf.corpus import dataset_source, json_lines, reading
 from regmix_hf.corpus.prepare import prepare_corpus
 from regmix_hf.recipe import Recipe
 
@@ -36,7 +36,7 @@ def count(frame, event, argument):
             os.kill(os.getpid(), signal.SIGKILL)
 
 reading.COMMIT_BYTES = 3_000
-dataset_source._ROWS = 64
+dataset_source._ROWS = json_lines._ROWS = 64
 recipe = Recipe.model_validate_json(Path(recipe).read_text())
 sys.setprofile(count)
 prepare_corpus(recipe, Path(folder))

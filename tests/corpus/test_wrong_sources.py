@@ -227,7 +227,7 @@ def test_connection_that_drops(
     def drop(*_: Any) -> None:
         raise DroppedError("peer closed connection")
 
-    monkeypatch.setattr("regmix_hf.corpus.dataset_source.texts", drop)
+    monkeypatch.setattr("regmix_hf.corpus.rows.RowTexts.of", drop)
     error = complaint(path="json", data_files=str(write_jsonl("a.jsonl", ["a"])), streaming=True)
     assert "peer closed connection" in error.message
     assert "network" in str(error.hint)

@@ -119,7 +119,8 @@ def test_two_versions_come_back_as_they_were(
     predicted["v2"] = MixtureRegressor.from_pretrained(study.regression / "power_law").predict(weights)
 
     assert push.version == "v2"
-    assert "model: `train` is stale, because 5-mixture/mixture.yaml changed; left out" in recorder.notes
+    changed = "2-mixtures/mixtures.parquet, 5-mixture/mixture.yaml"
+    assert f"model: `train` is stale, because {changed} changed; left out" in recorder.notes
     assert len(second["3-proxies/results.parquet"]) == len(first["3-proxies/results.parquet"]) + 6 == 34
     for version, tables in (("v1", first), ("v2", second)):
         pulled = pull_study(f"me/small@{version}", stages, tmp_path / version)

@@ -56,7 +56,7 @@ def test_stage_is_done_and_says_what_there_is(recipe: Recipe) -> None:
     assert study.state(prepare.STAGE) is State.DONE
     facts = Corpus(study.corpus).facts.domains["a"]
     assert facts.train is not None
-    assert progress.notes == [
+    assert progress.notes[-1:] == [
         f"{facts.train.num_tokens} training tokens in 1 domains, 0.0 MB of text, 257 token ids"
     ]
 
@@ -75,6 +75,28 @@ def test_stage_is_stale_when_what_it_reads_changes(
 ) -> None:
     prepare.run(Study(recipe), Silent())
     assert Study(recipe.model_copy(update=change)).state(prepare.STAGE) is state
+
+
+def test_a_source_with_less_than_the_recipe_says_is_called_a_sample(recipe: Recipe) -> None:
+    domains = {"a": recipe.domains["a"].model_copy(update={"num_tokens": 1_000_000})}
+    notes = Notes()
+    study = Study(recipe.model_copy(update={"domains": domains}))
+    study.open()
+    prepare.run(study, notes)
+    count = Corpus(study.corpus).facts.domains["a"].train.num_tokens
+    (warning,) = [note for note in notes.notes if note.startswith("warning")]
+    assert f"1 of 1 sources ended before their num_tokens, 'a' after {count} of 1M" in warning
+
+
+@pytest.mark.parametrize("num_tokens", [None, 1.05])
+def test_a_source_with_about_what_the_recipe_says_is_not(recipe: Recipe, num_tokens: float | None) -> None:
+    study, notes = Study(recipe), Notes()
+    study.open()
+    prepare.run(study, notes)
+    facts = Corpus(study.corpus).facts
+    declared = num_tokens and round(num_tokens * facts.domains["a"].train.num_tokens)
+    domains = {"a": recipe.domains["a"].model_copy(update={"num_tokens": declared})}
+    assert facts.samples(recipe.model_copy(update={"domains": domains})) == {}
 
 
 def test_number_of_processes_makes_nothing_stale(recipe: Recipe) -> None:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from pandas.testing import assert_frame_equal
 
-from regmix_hf.errors import StudyError, TrainingError
+from regmix_hf.errors import MixtureError, StudyError, TrainingError
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
 from regmix_hf.stages import train
@@ -74,6 +74,38 @@ def test_final_runs_are_mixtures_times_seeds_each_in_its_folder(new_study):
     tokens = {name: domain["train"]["num_tokens"] for name, domain in facts.items()}
     assert weights["prior"] == pytest.approx({n: t / sum(tokens.values()) for n, t in tokens.items()})
     assert len({task.spec.run_id for task in tasks}) == 8
+
+
+def test_final_runs_on_samples_are_warned_of_with_the_numbers(new_study, recorder):
+    study = new_study("domains.sums.num_tokens=1000000", "train.mixtures=[sums_first]")
+    train.run(study, recorder, start=FakeLaunches(study))
+    facts = json.loads((study.corpus / "corpus.json").read_text())["domains"]
+    epochs = 0.75 * 6400 / facts["sums"]["train"]["num_tokens"]
+    assert (
+        "warning: final runs on samples: 1 of 3 sources have fewer tokens than the recipe says; "
+        f"'sums_first' reads 'sums' {epochs:.3g} times"
+    ) in recorder.notes
+
+
+def test_held_out_mixtures_of_the_swarm_are_trained_on_by_their_names(new_study):
+    study = new_study("train.mixtures=[prior, holdout]")
+    mixtures = pd.read_parquet(study.mixtures).set_index("mixture_id")
+    (name,) = mixtures.index[mixtures["split"] == "holdout"]
+    tasks = {task.name: task.spec for task in train.tasks_of(study)}
+    assert list(tasks) == ["prior", name]
+    assert tasks[name].weights == pytest.approx(
+        {domain: mixtures.loc[name, f"weight/{domain}"] for domain in ("prose", "sums", "code")}
+    )
+
+
+def test_more_of_a_domain_than_allowed_is_refused_before_anything_is_launched(new_study):
+    study = new_study("train.num_train_tokens=64000", "choice.max_epochs=2")
+    launches = FakeLaunches(study)
+    with pytest.raises(MixtureError, match="'sums_first' would read domain 'sums'"):
+        train.run(study, Silent(), start=launches)
+    assert not launches.asked
+    allowed = new_study("train.num_train_tokens=64000", "choice.max_epochs=2", "train.allow_repetition=true")
+    assert len(train.tasks_of(allowed)) == 3
 
 
 def test_what_is_launched_reads_this_very_recipe(new_study):

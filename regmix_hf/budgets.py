@@ -1,0 +1,86 @@
+"""How many tokens of each streaming domain a study can need: more of it is not read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+from regmix_hf.errors import MixtureError
+from regmix_hf.mixtures import sampling_constraints
+from regmix_hf.recipe import Recipe
+from regmix_hf.recipe.schema import HOLDOUT
+from regmix_hf.stages.choose import final_constraints
+from regmix_hf.stages.train import given_mixture
+from regmix_hf.study.files import hash_value
+
+#: Beyond what a domain is expected to be drawn: standard deviations of the draw, and blocks.
+_DEVIATIONS, _SPARE_BLOCKS = 8.0, 16
+
+
+def token_budgets(recipe: Recipe) -> dict[str, int] | None:
+    """Return the training tokens to read of each domain that need not be read to its end.
+
+    A domain's budget is the largest weight that a run can give it, times the run's tokens, with room for
+    chance. Proxies and the chosen mixture are taken at their bounds, not at what is drawn: a swarm that
+    grows, or a mixture chosen anew, then still finds the blocks it trained on before. (With RegMix's settings
+    the largest weights of 512 mixtures sum to 99 % of the bounds.) Final runs straight from the stream need
+    nothing.
+
+    Returns:
+        Domain -> tokens, in whole blocks, for the streaming domains that have more than that; `None` when
+        the recipe does not say how many tokens every training domain has, so that all must be counted.
+
+    Raises:
+        MixtureError: The bounds of `sampling` or `choice` leave no mixture.
+    """
+    tokens = recipe.declared_tokens
+    if tokens is None:
+        return None
+    needed = {
+        name: max(_num_blocks(weights[name], recipe, length) for weights, length in _demands(recipe, tokens))
+        * recipe.context_length
+        for name in tokens
+    }
+    return {
+        name: needed[name]
+        for name in tokens
+        if recipe.domains[name].streaming and needed[name] < tokens[name]
+    }
+
+
+def stamp_budgets(recipe: Recipe) -> dict[str, str]:
+    """Hash the budgets, for a corpus that has any: when they change, another part of the text is read."""
+    if not any(recipe.domains[name].streaming for name in recipe.training_domains):
+        return {}
+    try:
+        budgets = token_budgets(recipe)
+    except MixtureError as error:
+        return {"tokens to read": hash_value(error.message)}  # `prepare` will say it
+    return {"tokens to read": hash_value(budgets)} if budgets else {}
+
+
+def _demands(recipe: Recipe, tokens: Mapping[str, int]) -> Iterator[tuple[dict[str, float], int]]:
+    """Largest weights in every kind of run, and the tokens of one."""
+    drawn = sampling_constraints(recipe.sampling, tokens, num_train_tokens=recipe.proxy.num_train_tokens)
+    largest = dict(zip(drawn.domains, drawn.upper.tolist(), strict=True))
+    yield largest, recipe.proxy.num_train_tokens
+    if recipe.train.streaming:
+        return
+    for name in recipe.train.mixtures:
+        if name == HOLDOUT:
+            weights = largest
+        elif name == "chosen":
+            allowed = final_constraints(recipe, tokens)
+            upper = zip(allowed.domains, allowed.upper.tolist(), strict=True)
+            weights = {domain: min(weight, largest[domain]) for domain, weight in upper}
+        else:
+            weights = given_mixture(recipe, name, tokens)
+        yield weights, recipe.train.num_train_tokens
+
+
+def _num_blocks(weight: float, recipe: Recipe, num_tokens: int) -> int:
+    weight, blocks = min(weight, 1.0), num_tokens / recipe.context_length
+    if weight == 0:
+        return 0
+    spare = _DEVIATIONS * math.sqrt(blocks * weight * (1 - weight)) + _SPARE_BLOCKS
+    return math.ceil(blocks * weight + spare)

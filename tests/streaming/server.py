@@ -1,0 +1,141 @@
+"""Files over plain HTTP on loopback, with faults at random from a seed, and a count of what was sent."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+
+#: What may go wrong with a request: an answer of this status, or what the word says.
+ALL_FAULTS = (500, 503, 429, "drop", "hang up", "stall")
+#: A stall ends with a broken connection, in case the client waits.
+STALL_S = 1.0
+PIECE_BYTES = 1 << 14
+
+
+@dataclass
+class FileServer:
+    """A running server: what it has, what goes wrong, and the `(path, first byte, bytes sent)` so far."""
+
+    url: str
+    files: dict[str, bytes] = field(default_factory=dict)
+    ranges: bool = True
+    sent: list[tuple[str, int, int]] = field(default_factory=list)
+    _rng: np.random.Generator | None = None
+    _rate: float = 0.0
+    _faults: Sequence[int | str] = ALL_FAULTS
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, name: str, content: bytes) -> str:
+        """Serve a file; return its address."""
+        self.files[f"/{name}"] = content
+        return f"{self.url}/{name}"
+
+    def fail(self, seed: int, rate: float, faults: Sequence[int | str] = ALL_FAULTS) -> None:
+        """Let every request meet one of `faults` with probability `rate`."""
+        self._rng, self._rate, self._faults = np.random.default_rng(seed), rate, faults
+
+    def num_bytes(self, name: str = "") -> int:
+        """Bytes of bodies sent so far, of all files whose name contains `name`."""
+        return sum(count for path, _, count in list(self.sent) if name in path)
+
+    def draw(self) -> int | str | None:
+        with self._lock:
+            if self._rng is None or self._rng.random() >= self._rate:
+                return None
+            return self._faults[int(self._rng.integers(len(self._faults)))]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server_state: FileServer
+
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        except (ConnectionError, TimeoutError):
+            self.close_connection = True
+
+    def do_GET(self) -> None:
+        state = self.server_state
+        fault = state.draw()
+        if fault == "hang up":
+            return self._hang_up()
+        if fault == "stall":
+            time.sleep(STALL_S)
+            return self._hang_up()
+        if isinstance(fault, int):
+            return self._answer(fault, b"", {"Retry-After": "0"})
+        content = state.files.get(self.path)
+        if content is None:
+            return self._answer(404, b"", {})
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if state.ranges else None
+        headers = {"Accept-Ranges": "bytes"} if state.ranges else {}
+        if asked is None:
+            return self._answer(200, content, headers, broken=fault == "drop")
+        start, end = int(asked[1]), min(int(asked[2] or len(content)) + 1, len(content))
+        if start >= len(content):
+            return self._answer(416, b"", headers)
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
+        return self._answer(206, content[start:end], headers, start=start, broken=fault == "drop")
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def _answer(
+        self, status: int, body: bytes, headers: dict[str, str], *, start: int = 0, broken: bool = False
+    ) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self._send(body[: len(body) // 2] if broken else body, start)
+        self.wfile.flush()
+        if broken:
+            self._hang_up()
+
+    def _send(self, body: bytes, start: int) -> None:
+        """Send piece by piece, so that what a client that leaves never took is not counted."""
+        done = 0
+        try:
+            for first in range(0, len(body), PIECE_BYTES):
+                self.wfile.write(body[first : first + PIECE_BYTES])
+                done = min(first + PIECE_BYTES, len(body))
+        finally:
+            self.server_state.sent.append((self.path, start, done))
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+
+@contextmanager
+def serve_files() -> Iterator[FileServer]:
+    """Run a server while the block lasts."""
+    handler = type("Handler", (_Handler,), {})
+    with _Server(("127.0.0.1", 0), handler) as server:
+        state = FileServer(f"http://127.0.0.1:{server.server_port}")
+        handler.server_state = state
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield state
+        finally:
+            server.shutdown()
+            thread.join()
