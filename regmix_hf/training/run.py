@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from transformers.trainer import TRAINING_ARGS_NAME
 
-from regmix_hf import __version__
+import regmix_hf
 from regmix_hf.corpus.stream import MixtureStream
 from regmix_hf.errors import TrainingError
 from regmix_hf.study.files import read_json, write_json, write_parquet
@@ -222,7 +222,7 @@ class _Run:
             },
             "wall_seconds": time.monotonic() - self._started,
             "device": _device_name(trainer.args),
-            "versions": ", ".join([f"regmix_hf {__version__}", *installed]),
+            "versions": ", ".join([f"regmix_hf {regmix_hf.__version__}", *installed]),
         }
 
 

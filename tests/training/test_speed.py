@@ -58,7 +58,7 @@ def test_workers_that_read_ahead_keep_the_order(spec, corpus, plain, with_argume
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's own doing
 @pytest.mark.parametrize("parts", [False, True], ids=["whole", "parts"])
-def test_compiled_it_is_one_graph_however_many_steps_there_are(
+def test_compiled_it_is_one_graph_however_many_steps_and_runs_there_are(
     spec, corpus, plain, with_arguments, tmp_path, monkeypatch, request, parts
 ):
     if parts:
@@ -67,12 +67,17 @@ def test_compiled_it_is_one_graph_however_many_steps_there_are(
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     compiled = with_arguments(spec, torch_compile=True, torch_compile_backend="aot_eager")
-    row = train_run(compiled, corpus, tmp_path)
+    row = train_run(compiled, corpus, tmp_path / "first")
     counters = torch._dynamo.utils.counters
     assert counters["graph_break"] == Counter()
     assert counters["stats"]["unique_graphs"] == 1
     assert compiled.run_id == spec.run_id
     assert losses(row) == pytest.approx(losses(plain), rel=1e-4)
+    # A worker trains many proxies, each a model of its own.
+    again = train_run(replace(compiled, seed=12), corpus, tmp_path / "again")
+    assert counters["stats"]["unique_graphs"] == 1
+    alone = train_run(replace(spec, seed=12), corpus, tmp_path / "alone")
+    assert losses(again) == pytest.approx(losses(alone), rel=1e-4)
 
 
 class _Waits(TorchDispatchMode):
