@@ -163,6 +163,7 @@ class _Speed:
     def _measure(self) -> float | None:
         import torch
 
+        from regmix_hf.training.loss_head import score_in_parts
         from regmix_hf.training.models import build_config, build_model
 
         proxy, context = self._recipe.proxy, self._recipe.context_length
@@ -177,6 +178,7 @@ class _Speed:
         try:
             config = build_config(model_config(proxy.model, self._facts), context)
             model = build_model(config, seed=0).to(device)
+            score_in_parts(model)
             blocks = torch.zeros((batch, context), dtype=torch.long, device=device)
             with torch.autocast(device, torch.bfloat16, enabled=bool(arguments.get("bf16"))):
                 seconds = _seconds_per_step(model, blocks)

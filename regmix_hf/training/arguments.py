@@ -203,6 +203,9 @@ def build_arguments(given: Mapping[str, Any], own: Mapping[str, Any]) -> Trainin
     except (ValueError, TypeError, ImportError) as error:
         raise TrainingError(f"training_args: {error}") from error
     _check_precision(arguments, given)
+    if arguments.device.type == "cpu":
+        # One of several ranks is on "cpu:0", where `torch.load` of transformers 5.17 can put no checkpoint.
+        arguments._setup_devices = torch.device("cpu")
     return arguments
 
 

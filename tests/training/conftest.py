@@ -124,10 +124,10 @@ def kill_all(process: subprocess.Popen) -> None:
 def launch(corpus):
     """Train a final run on two ranks under `accelerate launch`, to its end or until a file is there."""
 
-    def run(spec: RunSpec, folder: Path, *, script: Path = FINAL, flags=TWO_RANKS, until: str = "") -> None:
+    def run(spec: RunSpec, folder: Path, *, script: Path = FINAL, flags=TWO_RANKS, until="", more=()) -> None:
         command = [sys.executable, "-m", "accelerate.commands.launch", "--dynamo_backend", "no", *flags]
         process = subprocess.Popen(
-            [*command, str(script), str(corpus.folder), json.dumps(asdict(spec)), str(folder)],
+            [*command, str(script), str(corpus.folder), json.dumps(asdict(spec)), str(folder), *more],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -4,6 +4,7 @@ import dataclasses
 from types import SimpleNamespace
 
 import pytest
+import torch
 from transformers import TrainingArguments
 
 from regmix_hf.errors import TrainingError
@@ -157,7 +158,9 @@ def test_every_device_is_looked_after_without_waiting(build, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr(
         "transformers.TrainingArguments",
-        lambda **keys: given.update(keys) or SimpleNamespace(mixed_precision="no"),
+        lambda **keys: (
+            given.update(keys) or SimpleNamespace(mixed_precision="no", device=torch.device("cuda"))
+        ),
     )
     build(use_cpu=False)
     assert given["dataloader_pin_memory"]

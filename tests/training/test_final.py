@@ -153,7 +153,7 @@ def test_one_batch_of_8_is_2_of_4_and_2_ranks_of_4(
     folder, row = wide
     halves = with_arguments(with_wide_batch, per_device_train_batch_size=4)
     train_final(halves, corpus, tmp_path / "halves")
-    launch(halves, tmp_path / "ranks")
+    launch(halves, tmp_path / "ranks", more=[str(20 * 48)])  # with the loss in parts of 20 tokens
     same_model(tmp_path / "halves", folder, row)
     same_model(tmp_path / "ranks", folder, row)
 
