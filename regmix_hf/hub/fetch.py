@@ -21,7 +21,7 @@ class Expected:
 
     Attributes:
         pattern: A path; `*` and `?` stand for characters within one part of it.
-        max_bytes: The size of one file above which all are refused.
+        max_bytes: The size of all of them together above which all are refused.
         max_files: The number of files above which all are refused.
         required: Whether there must be at least one.
     """
@@ -79,11 +79,9 @@ def _choose(snapshot: Snapshot, rule: Expected) -> list[RemoteFile]:
     if len(found) > rule.max_files:
         most = f"at most {rule.max_files} are expected"
         raise HubError(f"{where} has {len(found)} files that match {rule.pattern}; {most}.")
-    for file in found:
-        if file.size > rule.max_bytes:
-            raise HubError(
-                f"{where}: {file.path} has {file.size:,} bytes; at most {rule.max_bytes:,} are read."
-            )
+    if (size := sum(file.size for file in found)) > rule.max_bytes:
+        what = found[0].path if len(found) == 1 else rule.pattern
+        raise HubError(f"{where}: {what} has {size:,} bytes; at most {rule.max_bytes:,} are read.")
     return found
 
 

@@ -176,7 +176,7 @@ def spoil(folder, **arrays):
         (lambda f: (f / "estimator.safetensors").unlink(), "estimator.safetensors is missing"),
         (lambda f: (f / "estimator.safetensors").write_bytes(b"no header"), "cannot be read"),
         (lambda f: spoil(f, floor_=np.full(3, np.nan)), "floor_ holds numbers that are not finite"),
-        (lambda f: spoil(f, floor_=np.ones(3, np.float32)), "floor_ is float32"),
+        (lambda f: spoil(f, floor_=np.ones(3, np.float32)), "floor_ is F32"),
         (lambda f: spoil(f, affinity_=np.ones((3, 2))), "affinity_ has 2 domains"),
         (lambda f: spoil(f, extra=np.zeros(2)), "extra"),
     ],
