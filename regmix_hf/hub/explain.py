@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx
 
-from regmix_hf.errors import HubError
+from regmix_hf.errors import HubError, UnreachableError
 from regmix_hf.hub.repository import Repository
 from regmix_hf.hub.retries import asked_wait_s, causes
 
@@ -31,7 +31,8 @@ def explain(error: BaseException, repository: Repository, endpoint: str) -> HubE
     with its headers.
     """
     if isinstance(error, json.JSONDecodeError):
-        return HubError(f"{repository}: the Hub is out of order: its answer is no JSON.", f"later, {_AGAIN}")
+        message = f"{repository}: the Hub is out of order: its answer is no JSON."
+        return UnreachableError(message, f"later, {_AGAIN}")
     if isinstance(error, ValueError):
         # The client itself says what is wrong, e.g. with the metadata of a card.
         return HubError(f"{repository}: {_said(error)}")
@@ -41,7 +42,7 @@ def explain(error: BaseException, repository: Repository, endpoint: str) -> HubE
         if isinstance(cause, HfHubHTTPError):
             return _explain_answer(cause, repository)
         if isinstance(cause, httpx.TransportError):
-            return HubError(
+            return UnreachableError(
                 f"{endpoint} cannot be reached: {_said(cause)}", f"when there is a network, {_AGAIN}"
             )
     return HubError(f"{repository}: {': '.join(_said(cause) for cause in causes(error))}")
@@ -69,11 +70,15 @@ def _explain_answer(error: HfHubHTTPError, repository: Repository) -> HubError:
     if status == 429:
         asked = asked_wait_s(error)
         when = "later" if asked is None else f"in {asked:.0f} s"
-        return HubError(f"{repository}: the Hub limits how much you may ask: {said}", f"{when}, {_AGAIN}")
+        return UnreachableError(
+            f"{repository}: the Hub limits how much you may ask: {said}", f"{when}, {_AGAIN}"
+        )
     if status in (409, 412):
         return HubError(f"{repository}: others change it all the time: {said}", f"later, {_AGAIN}")
     if status >= 500:
-        return HubError(f"{repository}: the Hub is out of order (status {status}).", f"later, {_AGAIN}")
+        return UnreachableError(
+            f"{repository}: the Hub is out of order (status {status}).", f"later, {_AGAIN}"
+        )
     return HubError(f"{repository}: the Hub refused (status {status}): {said}")
 
 

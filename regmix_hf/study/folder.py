@@ -12,6 +12,8 @@ from regmix_hf.errors import StudyError
 from regmix_hf.recipe import Recipe
 from regmix_hf.study.files import hash_file, hash_value, read_json, write_json
 
+#: Says of a folder which published study it was pulled from.
+ORIGIN = ".pulled.json"
 #: Parts of the recipe that never change a number, so never make anything stale.
 _WITHOUT_EFFECT = {"output_dir", "num_proc", "num_workers", "accelerate_config"}
 
@@ -98,6 +100,11 @@ class Study:
     def report(self) -> Path:
         """What was found, in pictures and words."""
         return self.root / "report"
+
+    @property
+    def is_pulled(self) -> bool:
+        """Whether it was fetched from the Hub: then it may lack what is too large, or not for others."""
+        return (self.root / ORIGIN).exists()
 
     def open(self) -> None:
         """Create the folder, or check that it belongs to this recipe.
