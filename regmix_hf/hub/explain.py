@@ -48,9 +48,16 @@ def explain(error: BaseException, repository: Repository, endpoint: str) -> HubE
     return HubError(f"{repository}: {': '.join(_said(cause) for cause in causes(error))}")
 
 
+def is_unknown_token(error: HfHubHTTPError) -> bool:
+    """Whether the Hub refuses the token itself, e.g. because it has expired."""
+    return error.response.status_code == 401 and get_token() is not None
+
+
 def _explain_answer(error: HfHubHTTPError, repository: Repository) -> HubError:
     status = error.response.status_code
     said = _said(error.server_message or f"the Hub answered {status}")
+    if is_unknown_token(error) and not isinstance(error, GatedRepoError):
+        return HubError(f"{repository}: the Hub does not take your token: {said}", _LOG_IN)
     if isinstance(error, RevisionNotFoundError):
         return HubError(
             f"{repository} has no such revision: {said}", "name a branch, a tag or a commit of it"
@@ -61,9 +68,7 @@ def _explain_answer(error: HfHubHTTPError, repository: Repository) -> HubError:
         hint = _LOG_IN if get_token() is None else "if it is private, log in as somebody who may see it"
         return HubError(f"{repository} does not exist, or it is private and not yours to see.", hint)
     if status == 401:
-        if get_token() is None:
-            return HubError(f"{repository}: you are not logged in.", _LOG_IN)
-        return HubError(f"{repository}: the Hub does not know your token: {said}", _LOG_IN)
+        return HubError(f"{repository}: you are not logged in.", _LOG_IN)
     if status == 403:
         hint = f"use a token with write access to {repository.namespace!r}, or another namespace"
         return HubError(f"{repository}: no permission: {said}", hint)

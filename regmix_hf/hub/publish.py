@@ -216,10 +216,15 @@ def _tag(hub: Hub, commits: Mapping[Repository, str], beside: Iterable[Repositor
         last = max((number for known in [*versions.values(), *elsewhere] for number in known), default=0)
         free = all(versions[repository].get(last) in (None, commit) for repository, commit in commits.items())
         version = f"v{last}" if last > 0 and free else f"v{last + 1}"
+        given = []
         try:
             for repository, commit in commits.items():
-                hub.tag(repository, version, commit)
+                if hub.tag(repository, version, commit):
+                    given.append(repository)
         except RaceError:
+            # Else the version would be ours on some repositories and theirs on the others.
+            for repository in given:
+                hub.untag(repository, version)
             continue
         return version
     raise HubError(f"Others took every version up to {version}.", "run the same command again")

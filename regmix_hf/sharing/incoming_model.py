@@ -70,7 +70,7 @@ class DeclaredModel:
             Expected("generation_config.json", max_bytes=_MEGABYTE, required=False),
             Expected("model.safetensors", max_bytes=weights, required=False),
             Expected("model-*-of-*.safetensors", max_bytes=weights, max_files=1000, required=False),
-            Expected("model.safetensors.index.json", max_bytes=50 * _MEGABYTE, required=False),
+            Expected("model.safetensors.index.json", max_bytes=10 * _MEGABYTE, required=False),
             *(Expected(name, max_bytes=200 * _MEGABYTE, required=False) for name in _TOKENIZER_FILES),
         )
 

@@ -101,6 +101,7 @@ def pull_study(
     wanted += [address.regressor] if "regressor" in only else []
     wanted += [address.mixture] if {"mixture", "model"} & set(only) else []
     version, found = _find(hub, address, reference.revision, wanted)
+    _check_unmoved(folder, version, found)
     with _staging(folder, found) as place:
         incoming = Incoming(place, folder, address)
         incoming.fetch(hub, found)
@@ -158,6 +159,20 @@ def _check_folder(folder: Path, address: Address) -> None:
             f"{folder} is not empty" + (f": it was pulled from {source}." if source else "."),
             "name another folder, e.g. `regmix pull NAMESPACE/NAME DIR`",
         )
+
+
+def _check_unmoved(folder: Path, version: str | None, found: Mapping[Repository, Snapshot]) -> None:
+    """Refuse a version that is not what it was when it was pulled into this folder before."""
+    if version is None or not (folder / ORIGIN).exists():
+        return
+    before = read_json(folder / ORIGIN)
+    for repository, snapshot in found.items():
+        commit = before["commits"].get(repository.id, snapshot.commit)
+        if before["version"] == version and commit != snapshot.commit:
+            message = (
+                f"{version} of {repository} is {snapshot.commit[:10]} and was {commit[:10]} when pulled."
+            )
+            raise HubError(f"{message}.", "somebody has moved the tag; pull into another folder to compare")
 
 
 def _find(
