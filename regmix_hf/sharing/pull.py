@@ -169,10 +169,11 @@ def _check_unmoved(folder: Path, version: str | None, found: Mapping[Repository,
     for repository, snapshot in found.items():
         commit = before["commits"].get(repository.id, snapshot.commit)
         if before["version"] == version and commit != snapshot.commit:
-            message = (
-                f"{version} of {repository} is {snapshot.commit[:10]} and was {commit[:10]} when pulled."
+            was, now = commit[:10], snapshot.commit[:10]
+            raise HubError(
+                f"{version} of {repository} is {now}, and was {was} when it was pulled.",
+                "somebody has moved the tag; pull into another folder to compare",
             )
-            raise HubError(f"{message}.", "somebody has moved the tag; pull into another folder to compare")
 
 
 def _find(

@@ -85,9 +85,10 @@ def test_cut_off_it_goes_on_from_what_had_arrived(standin, stages, strike, tmp_p
     pull_study("me/small", stages, folder)
 
     assert not (folder / ".pull").exists()
-    loaded = [entry.request for entry in standin.requests("GET /me/small-regressor/resolve/")]
-    assert len(loaded) == len(set(loaded)) < 10
+    loaded = len(standin.requests("GET /me/small-regressor/resolve/"))
+    standin.log.clear()
     pull_study("me/small", stages, tmp_path / "undisturbed")
+    assert loaded == len(standin.requests("GET /me/small-regressor/resolve/")) - 3
     assert contents(folder) == contents(tmp_path / "undisturbed")
 
 
@@ -100,7 +101,7 @@ def test_a_version_whose_tag_was_moved_is_not_put_over_the_one_that_was_pulled(s
     files = {**repo.head.files, "mixture.yaml": type(blob)(blob.content + b"\n", False)}
     repo.tags["v1"] = repo.add_commit("main", files, title="Better", author="me").oid
 
-    with pytest.raises(HubError, match=r"v1 of .*small-mixture' is .*, and was .* when pulled") as caught:
+    with pytest.raises(HubError, match=r"small-mixture' is .*, and was .* when it was pulled") as caught:
         pull_study("me/small@v1", stages, tmp_path / "pulled")
 
     assert "moved the tag" in str(caught.value.hint)
