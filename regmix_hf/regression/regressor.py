@@ -172,15 +172,17 @@ class MixtureRegressor(
     @classmethod
     def _load(cls, folder: Path) -> Self:
         config = _read_config(folder / "config.json")
-        regressor = cls(config["estimator"], random_state=config["random_state"], **config["params"])
-        regressor.domains_, regressor.targets_ = tuple(config["domains"]), tuple(config["targets"])
+        # How many threads is for this machine to say.
+        params = {name: value for name, value in config["params"].items() if name != "num_threads"}
+        domains, targets = tuple(config["domains"]), tuple(config["targets"])
+        try:
+            regressor = cls(config["estimator"], random_state=config["random_state"], **params)
+            regressor.model.load(folder, num_domains=len(domains), num_targets=len(targets))
+        except (TypeError, ValueError) as error:
+            raise RegressionError(f"{folder / 'config.json'}: params {params!r}: {error}.") from error
+        regressor.domains_, regressor.targets_ = domains, targets
         regressor.num_runs_, regressor.num_dropped_ = config["num_runs"], config["num_dropped"]
-        sizes = {
-            "domains": len(regressor.domains_),
-            "targets": len(regressor.targets_),
-            "runs": regressor.num_runs_,
-        }
-        regressor.model.load(folder, num_domains=sizes["domains"], num_targets=sizes["targets"])
+        sizes = {"targets": len(targets), "runs": regressor.num_runs_}
         shape = ("runs", "targets")
         arrays = read_arrays(
             folder / "out_of_fold.safetensors", {"losses": shape, "predicted": shape}, sizes, allow_nan=True

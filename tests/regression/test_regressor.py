@@ -188,6 +188,20 @@ def test_a_damaged_folder_is_refused(fitted, tmp_path, damage, message):
         MixtureRegressor.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("members", [5, None, [1, 2], True])
+def test_parameters_that_are_none_are_refused(tables, tmp_path, members):
+    MixtureRegressor("auto", members=["ridge", "own_weight"]).fit(*tables).save_pretrained(tmp_path)
+    rewrite(tmp_path, params={"members": members})
+    with pytest.raises(RegressionError, match=r"params \{'members'"):
+        MixtureRegressor.from_pretrained(tmp_path)
+
+
+def test_threads_of_another_machine_do_not_count(tables, tmp_path):
+    MixtureRegressor("lightgbm", num_iterations=3).fit(*tables).save_pretrained(tmp_path)
+    rewrite(tmp_path, params={"num_iterations": 3, "num_threads": "many"})
+    assert MixtureRegressor.from_pretrained(tmp_path).params == {"num_iterations": 3}
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
