@@ -178,6 +178,8 @@ def test_the_quickstart_is_pushed_and_pulled_by_two_commands_that_keep_the_token
     pulled = regmix("pull", "me/quickstart", str(tmp_path / "pulled"))
     assert f"Next: regmix report {tmp_path / 'pulled'}" in pulled.stderr
     regmix("report", str(tmp_path / "pulled"))
+    regmix("pull", "me/quickstart", str(tmp_path / "models"), "--only", "mixture,model")
+    assert (tmp_path / "models/6-models/chosen/model.safetensors").exists()
     here, there = tmp_path / "quickstart", tmp_path / "pulled"
     assert (there / "report/README.md").read_bytes() == (here / "report/README.md").read_bytes()
     assert not _leaks(standin, tmp_path, tokens["writer"])
@@ -190,6 +192,15 @@ def test_a_token_in_a_recipe_is_not_published(hub, standin, new_study, stages, t
         push_study(study, stages, only=["runs"])
     assert tokens["writer"] not in str(caught.value)
     assert "recipe.yaml" not in standin.repo("me/small-runs").head.files
+
+
+@pytest.mark.parametrize("secret", ["https://me:pass@host/letters", "https://host/?key=hf_" + "a1" * 17])
+def test_neither_is_anybody_elses_secret(hub, standin, new_study, stages, secret):
+    study = new_study(f"domains.letters.path={secret}")
+    with pytest.raises(HubError, match=r"(recipe.yaml|README.md) holds what looks like") as caught:
+        push_study(study, stages, only=["runs"])
+    assert secret not in str(caught.value)
+    assert standin.repo("me/small-runs").head.files.keys() == {".gitattributes"}
 
 
 def _leaks(standin, folder: Path, token: str) -> list[object]:
