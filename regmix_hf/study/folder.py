@@ -13,6 +13,8 @@ from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.schema import HOLDOUT
 from regmix_hf.study.files import hash_file, hash_value, read_json, read_parquet, write_json
 
+#: Says of a folder which published study it was pulled from.
+ORIGIN = ".pulled.json"
 #: Parts of the recipe that never change a number, so never make anything stale.
 _WITHOUT_EFFECT = {"output_dir", "num_proc", "num_workers", "accelerate_config", "allow_repetition"}
 
@@ -121,6 +123,11 @@ class Study:
     def _held_out(self) -> list[str]:
         table = read_parquet(self.require(self.mixtures, "sample"))
         return [str(name) for name in table.loc[table["split"] == "holdout", "mixture_id"]]
+
+    @property
+    def is_pulled(self) -> bool:
+        """Whether it was fetched from the Hub: then it may lack what is too large, or not for others."""
+        return (self.root / ORIGIN).exists()
 
     def open(self) -> None:
         """Create the folder, or check that it belongs to this recipe.

@@ -52,7 +52,7 @@ class StandIn:
     def answer(self, request: Request, fault: Fault | None) -> Answer:
         """Do what is asked, unless a fault forbids it."""
         if fault is not None and fault.moment is Moment.REFUSED:
-            headers = {} if fault.retry_after_s is None else {"Retry-After": str(fault.retry_after_s)}
+            headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
             if fault.status >= 500:
                 # As gateways do. The message of an error that the Hub itself writes is JSON.
                 html = f"<html><body><h1>{fault.status}</h1>{fault.message}</body></html>"
@@ -122,6 +122,8 @@ class _Handler(BaseHTTPRequestHandler):
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         if not token:
             return None
+        if token in self.hub.store.expired:
+            raise RefusalError(401, 'User Access Token "laptop" is expired')
         if token not in self.hub.store.people:
             raise RefusalError(401, "Invalid credentials in Authorization header")
         return self.hub.store.people[token]
