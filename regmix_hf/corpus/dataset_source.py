@@ -106,6 +106,9 @@ class DatasetSource:
         domain = self._domain
         if _is_saved(Path(domain.path)):
             return self._with_rows(self._open_saved(Path(domain.path)))
+        self._files = _addresses(domain)
+        if self._split in self._files and (reader := self._open_files(domain.path)):
+            return reader
         builder = datasets.load_dataset_builder(
             domain.path,
             name=domain.name,
@@ -118,18 +121,18 @@ class DatasetSource:
         if domain.streaming:
             if self._split in (splits := builder.info.splits or {}):
                 self._num_rows = splits[self._split].num_examples
-            return self._open_files(builder) or builder.as_streaming_dataset(split=self._split)
+            kind = "" if getattr(builder.config, "field", None) else type(builder).__name__.lower()
+            return self._open_files(kind) or builder.as_streaming_dataset(split=self._split)
         builder.download_and_prepare()
         return self._with_rows(builder.as_dataset(split=self._split))
 
-    def _open_files(self, builder: datasets.DatasetBuilder) -> JsonLines | RowGroups | None:
+    def _open_files(self, kind: str) -> JsonLines | RowGroups | None:
         """Read the files without `datasets`, where that goes on from any row: it reads up to it."""
         files, domain = self._files.get(self._split, []), self._domain
-        match type(builder).__name__:
-            case "Json" if builder.config.field is None and JsonLines.can_read(files):
-                return JsonLines(files, RowTexts(domain.text_column, domain.filter, self._place))
-            case "Parquet" if RowGroups.can_read(files):
-                return RowGroups(files, [domain.text_column, *domain.filter], self._texts)
+        if kind == "json" and JsonLines.can_read(files):
+            return JsonLines(files, RowTexts(domain.text_column, domain.filter, self._place))
+        if kind == "parquet" and RowGroups.can_read(files):
+            return RowGroups(files, [domain.text_column, *domain.filter], self._texts)
         return None
 
     def _with_rows(self, data: datasets.Dataset) -> datasets.Dataset:
@@ -155,6 +158,23 @@ class DatasetSource:
 
 def _is_saved(path: Path) -> bool:
     return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
+
+
+def _addresses(domain: Domain) -> dict[str, list[str]]:
+    """The files of a domain by split, where all are named by the address of one: `{}` elsewhere.
+
+    To find out whether it is there, `datasets` asks for each of them whole, and only once.
+    """
+    if not domain.streaming or domain.path not in ("json", "parquet") or domain.data_files is None:
+        return {}
+    by_split = domain.data_files if isinstance(domain.data_files, dict) else {"train": domain.data_files}
+    files = {split: [names] if isinstance(names, str) else names for split, names in by_split.items()}
+    named = (
+        name.startswith(("http://", "https://")) and "*" not in name
+        for names in files.values()
+        for name in names
+    )
+    return files if all(named) else {}
 
 
 def _stamp(file: str) -> Any:
