@@ -28,6 +28,8 @@ class Entry:
     fault: Fault | None
     body: bytes
     at_s: float
+    #: Bytes of the answer's body that were sent.
+    sent: int = 0
 
 
 @dataclass
@@ -109,12 +111,15 @@ class _Handler(BaseHTTPRequestHandler):
             answer = self.hub.answer(Request(**{**request.__dict__, "person": person}), fault)
         except RefusalError as error:
             answer = Answer.refusal(error)
-        self.hub.log.append(Entry(line, answer.status, fault, request.body, time.monotonic()))
+        half = fault is not None and fault.moment is Moment.DROPPED_BODY
+        lost = fault is not None and fault.moment is Moment.LOST_REPLY
+        sent = 0 if lost or self.command == "HEAD" else len(answer.body) // (2 if half else 1)
+        self.hub.log.append(Entry(line, answer.status, fault, request.body, time.monotonic(), sent))
         if fault is not None and fault.action is not None and fault.moment is Moment.AFTER:
             fault.action()
-        if fault is not None and fault.moment is Moment.LOST_REPLY:
+        if lost:
             return self._hang_up()
-        self._send(answer, half=fault is not None and fault.moment is Moment.DROPPED_BODY)
+        self._send(answer, half=half)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815
 
