@@ -34,6 +34,7 @@ from regmix_hf.sharing.other_parts import FINAL_TABLES, FIT_TABLES
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.address import Address
 from regmix_hf.study.files import hash_value, read_json, read_parquet, write_json, write_parquet, write_text
+from regmix_hf.study.final_mixtures import final_mixtures
 from regmix_hf.study.folder import ORIGIN
 from regmix_hf.study.published_runs import CORPUS, MIXTURES, RESULTS, TRAJECTORIES
 from regmix_hf.swarm.claims import claim
@@ -106,7 +107,7 @@ def pull_study(
         incoming = Incoming(place, folder, address)
         incoming.fetch(hub, found)
         if "model" in only and incoming.has_mixture:
-            models = [address.model(name) for name in incoming.recipe.train.mixtures]
+            models = [address.model(name) for name in incoming.final_mixtures]
             wanted += models
             found |= incoming.fetch_models(hub, _at(hub, models, version))
         commits = {repository: snapshot.commit for repository, snapshot in found.items()}
@@ -237,6 +238,11 @@ class Incoming:
                 self.regressors = check_regressors(place, name)
             else:
                 check_mixture(place, self.recipe, name)
+
+    @property
+    def final_mixtures(self) -> list[str]:
+        """Names of the mixtures that there may be final models of."""
+        return final_mixtures(self.recipe, self._place_of(self.address.runs) / MIXTURES)
 
     def fetch_models(self, hub: Hub, found: Mapping[Repository, Snapshot]) -> dict[Repository, Snapshot]:
         """Fetch and check final models, as far as the table of final results names them.
