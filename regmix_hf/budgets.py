@@ -36,8 +36,9 @@ def token_budgets(recipe: Recipe) -> dict[str, int] | None:
     tokens = recipe.declared_tokens
     if tokens is None:
         return None
+    demands = list(_demands(recipe, tokens))
     needed = {
-        name: max(_num_blocks(weights[name], recipe, length) for weights, length in _demands(recipe, tokens))
+        name: max(_num_blocks(weights[name], recipe, length) for weights, length in demands)
         * recipe.context_length
         for name in tokens
     }

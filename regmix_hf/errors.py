@@ -51,6 +51,10 @@ class HubError(RegmixError):
     """Something on the Hub cannot be read, written or trusted."""
 
 
+class UnreachableError(HubError):
+    """The Hub does not answer as it should for now; what was done stays done."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Name the known word closest to `word`, or list what is known when nothing is close.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -93,9 +93,8 @@ def run_stage(study: Study, verb: str, progress: Progress) -> bool:
     else:
         progress.note(f"{verb}: starting")
     work: Callable[[Study, Progress], None] = import_module(f"regmix_hf.stages.{verb}").run
-    publisher = _publisher(study, progress)
     start = time.monotonic()
-    with publisher.around(verb) if publisher is not None else nullcontext():
+    with publishing(study, verb, progress):
         work(study, progress)
     seconds = f"{time.monotonic() - start:.0f} s"
     if _status(study, verb).state is State.DONE:
@@ -103,6 +102,16 @@ def run_stage(study: Study, verb: str, progress: Progress) -> bool:
     else:
         progress.note(f"{verb}: ended after {seconds} with some of it left; run it again for that")
     return True
+
+
+def publishing(study: Study, verb: str, progress: Progress) -> AbstractContextManager[None]:
+    """Publish what the stage `verb` finishes inside the block, where the recipe asks for it.
+
+    Raises:
+        HubError: It asks, and nobody is logged in.
+    """
+    publisher = _publisher(study, progress)
+    return nullcontext() if publisher is None else publisher.around(verb)
 
 
 def _publisher(study: Study, progress: Progress) -> Publisher | None:

@@ -79,6 +79,7 @@ def test_imports_go_down_only(file):
         "import regmix_hf",
         "import regmix_hf.cli.app",
         "from regmix_hf import load_recipe, sample_mixtures",
+        "from regmix_hf import MixtureRegressor, choose_mixture",
         "import regmix_hf.pipeline; [regmix_hf.pipeline.stage_of(v) for v in regmix_hf.pipeline.VERBS]",
     ],
 )

@@ -17,6 +17,8 @@ from regmix_hf.study.tables import Prefix, by_domain
 
 #: On every card, so that all of them are found together.
 TAGS = ["regmix", "data-mixture", "pretraining"]
+#: Powers of ten from a thousand on, as the Hub writes them.
+_SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -48,7 +50,9 @@ def source_words(domain: Domain) -> str:
     """Where a domain's text comes from: the dataset, its subset and its revision, or the kind of source."""
     hub_id = source_id(domain)
     if hub_id is None:
-        return f"`{domain.path}`" + (f", `{domain.name}`" if domain.name else "")
+        if domain.path == "python_environment":
+            return f"its publisher's Python environment: `{domain.name}`"
+        return f"files of its publisher (`{domain.path}`)" + (f", `{domain.name}`" if domain.name else "")
     subset = f", `{domain.name}`" if domain.name else ""
     revision = f"revision `{domain.revision}`" if domain.revision else "no revision pinned"
     return f"[{hub_id}]({url(Repository('dataset', hub_id))}){subset}, {revision}"
@@ -69,16 +73,15 @@ def licence(recipe: Recipe) -> str | None:
 def size_category(num_rows: int) -> str:
     """The Hub's word for a number of rows.
 
-    >>> size_category(512), size_category(25_000)
-    ('n<1K', '10K<n<100K')
+    >>> size_category(512), size_category(25_000), size_category(12_000_000)
+    ('n<1K', '10K<n<100K', '10M<n<100M')
     """
-    bounds = {"1K": 10**3, "10K": 10**4, "100K": 10**5, "1M": 10**6, "10M": 10**7}
     below = None
-    for name, bound in bounds.items():
-        if num_rows < bound:
+    for power, name in enumerate(_SIZES, start=3):
+        if num_rows < 10**power:
             return f"n<{name}" if below is None else f"{below}<n<{name}"
         below = name
-    return "n>10M"
+    return f"n>{below}"
 
 
 def configs(files: Mapping[str, str], default: str) -> list[dict[str, Any]]:

@@ -95,35 +95,39 @@ class ModelCard:
             }
 
     def _scores(self) -> pd.DataFrame:
-        """Rows of the table of scores that are of this model, without perplexities, which say the same."""
+        """Rows of the table of scores that are of this model and say what its run does not.
+
+        Without validation, which is the run's own losses again, and perplexities, which are other rows again.
+        """
         scores = self.facts.scores
         if scores is None:
             return pd.DataFrame()
         own = scores[scores["run_id"].eq(self.run["run_id"]) & scores["mixture_id"].eq(self.mixture)]
-        return own[own["value"].notna() & ~own["metric"].str.contains("perplexity")]
+        said = own["task"].eq("validation") | own["metric"].str.contains("perplexity")
+        return own[own["value"].notna() & ~said]
 
     def _eval_results(self) -> Iterator[EvalResult]:
-        for name in self.facts.recipe.domains:
-            loss = self.run.get(f"loss/{name}")
+        for name, domain in self.facts.recipe.domains.items():
+            loss, source = self.run.get(f"loss/{name}"), source_id(domain)
             if loss is not None and math.isfinite(loss):
+                # The Hub puts results on one dataset together: what tells them apart is the metric's name.
                 yield EvalResult(
                     task_type="text-generation",
-                    dataset_type=source_id(self.facts.recipe.domains[name]) or name,
-                    dataset_name=f"{name} (held-out text)",
-                    dataset_split="validation",
+                    dataset_type=source or name,
+                    dataset_name=source or name,
+                    dataset_config=domain.name if source else None,
+                    dataset_revision=domain.revision if source else None,
                     metric_type="loss",
-                    metric_name="Cross-entropy (nats per token)",
+                    metric_name=f"Loss on held-out text of {name} (nats per token)",
                     metric_value=round(float(loss), 6),
                 )
         for row in self._scores().to_dict("records"):
-            if row["task"] == "validation":
-                continue  # the losses above, in other units
-            domain = row["domain"] if isinstance(row["domain"], str) else None
+            part = row["domain"] if isinstance(row["domain"], str) else None
             yield EvalResult(
                 task_type="text-generation",
                 dataset_type=row["task"],
-                dataset_name=f"{row['task']} ({domain})" if domain else row["task"],
-                dataset_config=domain,
+                dataset_name=f"{row['task']} ({part})" if part else row["task"],
+                dataset_config=part,
                 metric_type=row["metric"],
                 metric_name=f"{row['metric']} (lm-eval, {row['num_fewshot']}-shot)",
                 metric_value=round(float(row["value"]), 6),

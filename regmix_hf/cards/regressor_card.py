@@ -11,7 +11,6 @@ from huggingface_hub import EvalResult, ModelCardData
 from regmix_hf.cards.facts import RegressionFacts, StudyFacts
 from regmix_hf.cards.hub_card import TAGS, licence, licence_words, write_card
 from regmix_hf.cards.pictures import target_words
-from regmix_hf.regression.assessment import HOLDOUT
 from regmix_hf.study.address import Address
 
 #: Metric -> its id among the Hub's metrics, where it has one, and its name on the page.
@@ -91,15 +90,14 @@ class RegressorCard:
                 continue
             for column, (metric, name) in _METRICS.items():
                 if not math.isnan(row[column]):
+                    # The Hub puts results on one dataset together: what tells them apart is the name.
                     yield EvalResult(
                         task_type="tabular-regression",
                         task_name=f"Predict the {target_words(self.facts)}",
                         dataset_type=self.fitted_on[0].partition("@")[0],
-                        dataset_name=f"{row['num_runs']} runs, {row['test']}",
+                        dataset_name=f"Runs of {self.facts.recipe.name}",
                         dataset_config="results",
-                        dataset_split="holdout" if row["test"] == HOLDOUT else "fit",
-                        dataset_args={"test": row["test"]},
                         metric_type=metric,
-                        metric_name=name,
+                        metric_name=f"{name}, {row['test']}, {row['num_runs']} runs",
                         metric_value=round(float(row[column]), 6),
                     )

@@ -101,7 +101,7 @@ class RunsCard:
         known = self.results.reindex(columns=["device", "versions"]).dropna()
         counts = known.groupby(["device", "versions"]).size()
         rows = counts.reset_index(name="count").to_dict("records")
-        return [f"{row['count']} on {row['device']}: {row['versions']}" for row in rows]
+        return [f"{row['count']} runs on {row['device']}: {row['versions']}" for row in rows]
 
 
 def _words(values: Iterable[object]) -> str:

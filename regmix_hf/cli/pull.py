@@ -22,15 +22,23 @@ def _pull(
         typer.Argument(metavar="NAMESPACE/NAME[@VERSION]", help="Of the study; default: its newest version."),
     ],
     folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Default: runs/NAME.")] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PART,...",
+            help="Of runs, regressor, mixture, model; default: all but model, which is weights.",
+        ),
+    ] = None,
     format: OutputFormat = Format.HUMAN,
 ) -> None:
     quiet_libraries()
     console = Console(format)
     from regmix_hf import pipeline
-    from regmix_hf.sharing import pull_study
+    from regmix_hf.sharing import DEFAULT_PARTS, pull_study
 
     stages = [pipeline.stage_of(verb) for verb in pipeline.VERBS]
-    pulled = pull_study(source, stages, folder, progress=console)
+    parts = only.split(",") if only else DEFAULT_PARTS
+    pulled = pull_study(source, stages, folder, only=parts, progress=console)
     rows = [
         {"repository": repository.id, "commit": commit[:10]} for repository, commit in pulled.commits.items()
     ]

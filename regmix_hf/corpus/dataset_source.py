@@ -10,11 +10,14 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
+from datasets.packaged_modules.json.json import Json
+from datasets.packaged_modules.parquet.parquet import Parquet
 
 from regmix_hf.corpus.columns import root_columns, texts
 from regmix_hf.corpus.encode import Piece, pieces
 from regmix_hf.corpus.faults import explained
 from regmix_hf.corpus.json_lines import JsonLines
+from regmix_hf.corpus.patient_file import OPENING, tried
 from regmix_hf.corpus.row_groups import RowGroups
 from regmix_hf.corpus.rows import RowTexts
 from regmix_hf.errors import DataError
@@ -106,30 +109,36 @@ class DatasetSource:
         domain = self._domain
         if _is_saved(Path(domain.path)):
             return self._with_rows(self._open_saved(Path(domain.path)))
-        builder = datasets.load_dataset_builder(
+        self._files = _addresses(domain)
+        if self._split in self._files and (reader := self._open_files(domain.path)):
+            return reader
+        builder = tried(self._builder, OPENING)
+        files = builder.config.data_files or {}
+        self._files = {str(split): [str(file) for file in names] for split, names in files.items()}
+        if domain.streaming:
+            if self._split in (splits := builder.info.splits or {}):
+                self._num_rows = splits[self._split].num_examples
+            return self._open_files(_kind(builder)) or builder.as_streaming_dataset(split=self._split)
+        builder.download_and_prepare()
+        return self._with_rows(builder.as_dataset(split=self._split))
+
+    def _builder(self) -> datasets.DatasetBuilder:
+        domain = self._domain
+        return datasets.load_dataset_builder(
             domain.path,
             name=domain.name,
             data_dir=domain.data_dir,
             data_files=domain.data_files,
             revision=domain.revision,
         )
-        files = builder.config.data_files or {}
-        self._files = {str(split): [str(file) for file in names] for split, names in files.items()}
-        if domain.streaming:
-            if self._split in (splits := builder.info.splits or {}):
-                self._num_rows = splits[self._split].num_examples
-            return self._open_files(builder) or builder.as_streaming_dataset(split=self._split)
-        builder.download_and_prepare()
-        return self._with_rows(builder.as_dataset(split=self._split))
 
-    def _open_files(self, builder: datasets.DatasetBuilder) -> JsonLines | RowGroups | None:
+    def _open_files(self, kind: str) -> JsonLines | RowGroups | None:
         """Read the files without `datasets`, where that goes on from any row: it reads up to it."""
         files, domain = self._files.get(self._split, []), self._domain
-        match type(builder).__name__:
-            case "Json" if builder.config.field is None and JsonLines.can_read(files):
-                return JsonLines(files, RowTexts(domain.text_column, domain.filter, self._place))
-            case "Parquet" if RowGroups.can_read(files):
-                return RowGroups(files, [domain.text_column, *domain.filter], self._texts)
+        if kind == "json" and JsonLines.can_read(files):
+            return JsonLines(files, RowTexts(domain.text_column, domain.filter, self._place))
+        if kind == "parquet" and RowGroups.can_read(files):
+            return RowGroups(files, [domain.text_column, *domain.filter], self._texts)
         return None
 
     def _with_rows(self, data: datasets.Dataset) -> datasets.Dataset:
@@ -155,6 +164,27 @@ class DatasetSource:
 
 def _is_saved(path: Path) -> bool:
     return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
+
+
+def _addresses(domain: Domain) -> dict[str, list[str]]:
+    """The files of a domain by split, where all are named by the address of one: `{}` elsewhere.
+
+    To find out whether it is there, `datasets` asks for each of them whole, and only once.
+    """
+    if not domain.streaming or domain.path not in ("json", "parquet") or domain.data_files is None:
+        return {}
+    by_split = domain.data_files if isinstance(domain.data_files, dict) else {"train": domain.data_files}
+    files = {split: [names] if isinstance(names, str) else names for split, names in by_split.items()}
+    named = [name for names in files.values() for name in names]
+    are_addresses = all(name.startswith(("http://", "https://")) and "*" not in name for name in named)
+    return files if are_addresses else {}
+
+
+def _kind(builder: datasets.DatasetBuilder) -> str:
+    """What `datasets` reads files as, where it adds nothing to what lies in their rows."""
+    if isinstance(builder, Json) and builder.config.field is None:
+        return "json"
+    return "parquet" if isinstance(builder, Parquet) else ""
 
 
 def _stamp(file: str) -> Any:

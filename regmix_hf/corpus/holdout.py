@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from regmix_hf.study.files import hash_value
 
 #: Hashes are integers below this.
 HASH_END = 1 << 63
@@ -54,3 +60,33 @@ class LowestHashes:
         while self.num_tokens - self._tokens[-self._largest[0]] >= self._goal:
             self.num_tokens -= self._tokens.pop(-heapq.heappop(self._largest))
         return document in self._tokens
+
+
+@dataclass(frozen=True)
+class HoldoutRule:
+    """Which documents of a split go where.
+
+    Attributes:
+        below: Documents whose hash is below this are held out, all others are trained on.
+        excluded: Hashes of documents that are validation elsewhere; never trained on. Sorted uint64.
+        max_tokens: Validation tokens wanted. Held-out documents beyond are used for nothing.
+    """
+
+    below: int
+    excluded: np.ndarray
+    max_tokens: int
+
+    def trains_on(self, hashes: np.ndarray) -> np.ndarray:
+        """Tell of each hash whether its document is trained on."""
+        trained: np.ndarray = (hashes >= np.uint64(self.below)) & ~np.isin(hashes, self.excluded)
+        return trained
+
+    @property
+    def identity(self) -> Any:
+        """What the outcome of a reading depends on."""
+        return [self.below, hash_value(self.excluded.tolist()), self.max_tokens]
+
+
+def hold_out_all(max_tokens: int) -> HoldoutRule:
+    """The rule of a split that is all validation."""
+    return HoldoutRule(HASH_END, np.empty(0, np.uint64), max_tokens)

@@ -46,6 +46,8 @@ class Persistence:
 PATIENT = Persistence(20)
 #: For the first look at a file: its address may be wrong, and whoever wrote it waits.
 BRIEF = Persistence(3)
+#: For finding out what files there are, which takes many requests.
+OPENING = Persistence(5)
 
 
 def open_bytes(address: str, persistence: Persistence = PATIENT) -> io.RawIOBase:
@@ -72,7 +74,7 @@ class PatientFile(io.RawIOBase):
 
     def __init__(self, address: str, persistence: Persistence):
         self._address = _on_the_hub(address)
-        self._attempts = persistence.attempts
+        self._persistence = persistence
         self._position = 0
         self._file: Any = None
         self._has_ranges = True
@@ -163,20 +165,34 @@ class PatientFile(io.RawIOBase):
             self._file = None
 
     def _tried(self, call: Callable[[], T]) -> T:
-        """Call until it succeeds, fails for good, or was tried often enough; raise its last error."""
+        return tried(call, self._persistence, given_up=self._given_up, before_next=self._drop)
 
-        def reconnect(_: RetryCallState) -> None:
-            self._drop()
 
-        retrying = Retrying(
-            retry=retry_if_exception(may_pass),
-            stop=stop_after_attempt(self._attempts) | stop_when_event_set(self._given_up),
-            wait=_Wait(),
-            sleep=sleep_using_event(self._given_up),
-            before_sleep=reconnect,
-            reraise=True,
-        )
-        return retrying(call)
+def tried(
+    call: Callable[[], T],
+    persistence: Persistence,
+    *,
+    given_up: threading.Event | None = None,
+    before_next: Callable[[], None] = lambda: None,
+) -> T:
+    """Call until it succeeds, fails for good, or was tried often enough; raise its last error.
+
+    Args:
+        call: What to do.
+        persistence: How often.
+        given_up: Ends the tries, from another thread.
+        before_next: Called between two tries.
+    """
+    given_up = given_up or threading.Event()
+    retrying = Retrying(
+        retry=retry_if_exception(may_pass),
+        stop=stop_after_attempt(persistence.attempts) | stop_when_event_set(given_up),
+        wait=_Wait(),
+        sleep=sleep_using_event(given_up),
+        before_sleep=lambda _: before_next(),
+        reraise=True,
+    )
+    return retrying(call)
 
 
 def may_pass(error: BaseException) -> bool:

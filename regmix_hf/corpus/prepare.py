@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import numpy as np
 
 from regmix_hf.corpus.blocks import shuffle_generator, write_blocks
 from regmix_hf.corpus.encode import DocumentEncoder, EncoderPool, encoder_pool
-from regmix_hf.corpus.holdout import LowestHashes, document_hash, hash_below
-from regmix_hf.corpus.reading import Budget, HoldoutRule, Reading, hold_out_all
+from regmix_hf.corpus.holdout import HoldoutRule, LowestHashes, document_hash, hash_below, hold_out_all
+from regmix_hf.corpus.reading import Budget, Reading
+from regmix_hf.corpus.rules import DIVISION, Division, excluded_hashes
 from regmix_hf.corpus.source import Source, open_source
 from regmix_hf.corpus.tokenizer import CorpusTokenizer, prepare_tokenizer
 from regmix_hf.errors import DataError, RecipeError
@@ -108,18 +109,6 @@ def _retract(
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """How the documents of one domain are divided: those whose hash is below `below` are held out.
-
-    `beyond` are the hashes of those that only the domain's smallness made validation: another domain, whose
-    rule they do not meet, must be told of them.
-    """
-
-    below: int
-    beyond: list[int]
-
-
-@dataclass(frozen=True)
 class _Preparation:
     recipe: Recipe
     folder: Path
@@ -132,7 +121,7 @@ class _Preparation:
         """All domains: what only validates first, because nothing of it may be trained on."""
         validation = {name: self._own_validation(name, source) for name, source in own.items()}
         plans = {name: self._plan(name, source) for name, source in training.items() if name not in own}
-        excluded = self._excluded(own, plans.values())
+        excluded = excluded_hashes(self.folder, own, plans.values())
         domains = {}
         for name in self.recipe.domains:
             if name not in training:
@@ -253,23 +242,16 @@ class _Preparation:
             num_documents=len(sizes), num_bytes=sum(sizes), num_tokens=num_tokens, **vars(written)
         )
 
-    def _plan(self, name: str, source: Source) -> _Plan:
+    def _plan(self, name: str, source: Source) -> Division:
         """Decide which documents of a domain are held out; for most domains its first documents tell."""
-        marker = self.folder / name / "holdout.json"
+        marker = self.folder / name / DIVISION
         length, fraction = self.recipe.context_length, self.recipe.corpus.validation_fraction
         identity = hash_value([_FORMAT, self.tokenizer.sha256, source.identity, length, fraction])
         if (done := _done(marker, identity)) is None:
             plan = _divide(name, source, self.pool.encoder, fraction, length)
             write_json(marker, {"identity": identity, "plan": asdict(plan)})
             return plan
-        return _Plan(**done["plan"])
-
-    def _excluded(self, validated: Iterable[str], plans: Iterable[_Plan]) -> np.ndarray:
-        hashes = {document for plan in plans for document in plan.beyond}
-        for name in validated:
-            with (self.folder / name / "validation.jsonl").open(encoding="utf-8") as file:
-                hashes.update(document_hash(json.loads(line)["text"].encode()) for line in file)
-        return np.array(sorted(hashes), dtype=np.uint64)
+        return Division(**done["plan"])
 
     def _identity(self, source: Source, rule: HoldoutRule, budget: Budget | None) -> str:
         recipe = self.recipe
@@ -287,7 +269,7 @@ def _done(marker: Path, identity: str) -> Any:
 
 def _divide(
     name: str, source: Source, encoder: DocumentEncoder, fraction: float, context_length: int
-) -> _Plan:
+) -> Division:
     """Hold out a share `fraction` of the documents, or the few of lowest hash that fill one block."""
     below = hash_below(fraction)
     lowest = LowestHashes(context_length)
@@ -299,7 +281,7 @@ def _divide(
             if document < lowest.bound:
                 lowest.offer(document, len(encoder.ids(text)) + 1)
         if lowest.bound < below:
-            return _Plan(below, [])
+            return Division(below, [])
     if lowest.num_tokens == 0:
         raise DataError(
             f"domain {name!r} is empty: none of its {num_rows} rows has text that passes `filter`."
@@ -310,4 +292,4 @@ def _divide(
             f"context_length is {context_length}.",
             "give it more text or make context_length smaller",
         )
-    return _Plan(lowest.bound + 1, [document for document in lowest.hashes if document >= below])
+    return Division(lowest.bound + 1, [document for document in lowest.hashes if document >= below])

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from regmix_hf.corpus.encode import Encoded, EncoderPool, Piece
-from regmix_hf.corpus.holdout import HASH_END, LowestHashes
+from regmix_hf.corpus.holdout import HoldoutRule, LowestHashes
 from regmix_hf.corpus.source import Source
 from regmix_hf.progress import Bar
 from regmix_hf.study.files import hash_value, read_json, write_json
@@ -23,26 +23,6 @@ from regmix_hf.study.files import hash_value, read_json, write_json
 COMMIT_BYTES = 1 << 24
 
 _INDEX = np.dtype([("hash", "<u8"), ("num_tokens", "<i8"), ("num_bytes", "<i8"), ("line_bytes", "<i8")])
-
-
-@dataclass(frozen=True)
-class HoldoutRule:
-    """Which documents of a split go where.
-
-    Attributes:
-        below: Documents whose hash is below this are held out, all others are trained on.
-        excluded: Hashes of documents that are validation elsewhere; never trained on. Sorted uint64.
-        max_tokens: Validation tokens wanted. Held-out documents beyond are used for nothing.
-    """
-
-    below: int
-    excluded: np.ndarray
-    max_tokens: int
-
-    @property
-    def identity(self) -> Any:
-        """What the outcome of a reading depends on."""
-        return [self.below, hash_value(self.excluded.tolist()), self.max_tokens]
 
 
 @dataclass(frozen=True)
@@ -173,7 +153,7 @@ class Reading:
 
     def _add(self, piece: Piece, encoded: Encoded, files: list[BinaryIO]) -> None:
         candidates = encoded.hashes < np.uint64(self._rule.below)
-        to_train = ~candidates & ~np.isin(encoded.hashes, self._rule.excluded)
+        to_train = self._rule.trains_on(encoded.hashes)
         files[0].write(encoded.ids[np.repeat(to_train, encoded.num_tokens)].tobytes())
         self.counts.num_rows += piece.num_rows
         self.counts.num_documents += int(to_train.sum())
@@ -228,11 +208,6 @@ class Reading:
 
     def _index(self) -> np.ndarray:
         return np.fromfile(self._folder / "held-out.index", dtype=_INDEX, count=self.counts.num_candidates)
-
-
-def hold_out_all(max_tokens: int) -> HoldoutRule:
-    """The rule of a split that is all validation."""
-    return HoldoutRule(HASH_END, np.empty(0, np.uint64), max_tokens)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from regmix_hf.mixtures.mixture import check_mixture
 
 if TYPE_CHECKING:
     from regmix_hf.corpus.corpus import Corpus
+    from regmix_hf.study.corpus_facts import CorpusFacts
 
 #: Purposes of the run's seed, apart from each other and from the sampling of mixtures.
 _CHOICE_KEY, _SHUFFLE_KEY = 0x6368_6F69, 0x7368_7566
@@ -25,42 +26,37 @@ _SEGMENT_BLOCKS = 1 << 20
 _ROWS_PER_READ = 1000
 
 
-class MixtureStream:
-    """The blocks of one run, in order: a map-style data set of `num_blocks` rows of token ids.
+class BlockStream:
+    """The order of one run: which domain gives each of its blocks, and which of its blocks that is.
 
-    `datasets.interleave_datasets` draws the domain of every block with the weights as probabilities. A domain
-    is read in a random order, a new one in each of as many epochs as it needs. Every block holds the same
-    number of tokens, so the realised token shares are the weights within binomial noise. Position `i` is the
-    same block whatever was read before: a resumed run starts at its position without reading up to it.
+    `datasets.interleave_datasets` draws the domain of every block with the weights as probabilities. Every
+    block holds the same number of tokens, so the realised token shares are the weights within binomial noise.
 
     Args:
-        corpus: Where the blocks are.
-        weights: Share of training tokens per domain; domains of weight 0 are never opened.
-        num_blocks: Blocks of the run.
-        seed: Of the run. Same corpus content, weights, length and seed: same blocks in the same order,
-            in whatever order the domains are named.
+        corpus: What the domains hold.
+        weights: Share of training tokens per domain; they sum to 1.
+
+    Attributes:
+        domains: Those of weight above 0, by name.
 
     Raises:
         MixtureError: The weights are no mixture of the corpus's domains, or one above 0 is of a domain
             without a training block.
     """
 
-    def __init__(self, corpus: Corpus, weights: Mapping[str, float], num_blocks: int, seed: int):
+    _order: NDArray[np.int64]
+    _ends: NDArray[np.int64]
+
+    def __init__(self, corpus: Corpus, weights: Mapping[str, float]):
         mixture = check_mixture(weights, corpus.facts.domains)
         self.domains = tuple(sorted(name for name, weight in mixture.items() if weight > 0))
-        self._check_blocks(corpus)
-        self._rows = BlockRows([corpus.blocks(name, "train") for name in self.domains])
-        parts = [corpus.facts.domains[name].part_of or 0 for name in self.domains]
-        self._part_of = np.array(parts) / corpus.facts.context_length  # in blocks; 0 where all was read
-        probabilities = np.array([mixture[name] for name in self.domains], dtype=np.float64)
-        self._order = _interleave(self._rows.ends, self.domains, probabilities, num_blocks, seed)
-
-    def _check_blocks(self, corpus: Corpus) -> None:
         for name in self.domains:
             split = corpus.facts.domains[name].train
             if split is None or split.num_blocks == 0:
                 why = "is validation-only" if split is None else "has no whole block to train on"
                 raise MixtureError(f"the mixture gives {name!r} a weight above 0, but the domain {why}.")
+        self._probabilities = np.array([mixture[name] for name in self.domains], dtype=np.float64)
+        self._sizes = np.array([_available_blocks(corpus.facts, name) for name in self.domains])
 
     def __len__(self) -> int:
         return len(self._order)
@@ -71,7 +67,7 @@ class MixtureStream:
 
     def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the blocks at `indices` as int64 of shape `(len(indices), context_length)`."""
-        return self._rows.read(self._order[np.asarray(indices, dtype=np.int64)])
+        raise NotImplementedError
 
     def realized(self, num_blocks: int | None = None) -> dict[str, float]:
         """Share of every domain in the tokens of the first `num_blocks` blocks (default: of all)."""
@@ -80,12 +76,55 @@ class MixtureStream:
 
     def epochs(self, num_blocks: int | None = None) -> dict[str, float]:
         """Times every domain is read in the first `num_blocks` blocks: tokens drawn by tokens it has."""
-        sizes = np.maximum(np.diff(self._rows.ends, prepend=0), self._part_of)
-        return dict(zip(self.domains, (self._counts(num_blocks) / sizes).tolist(), strict=True))
+        return dict(zip(self.domains, (self._counts(num_blocks) / self._sizes).tolist(), strict=True))
+
+    def _interleave(
+        self, ends: NDArray[np.int64], sources: Sequence[_Rows], num_blocks: int, seed: int
+    ) -> None:
+        """Draw the order; the rows of each source lie below its end and not below that of the one before."""
+        self._ends = ends
+        self._order = _interleave(ends, sources, self._probabilities, num_blocks, seed)
 
     def _counts(self, num_blocks: int | None) -> NDArray[np.int64]:
-        sources = np.searchsorted(self._rows.ends, self._order[:num_blocks], side="right")
+        sources = np.searchsorted(self._ends, self._order[:num_blocks], side="right")
         return np.bincount(sources, minlength=len(self.domains))
+
+
+def _available_blocks(facts: CorpusFacts, name: str) -> float:
+    """Blocks that a domain has, those that were not read included."""
+    domain = facts.domains[name]
+    if domain.part_of is not None:
+        return domain.part_of / facts.context_length
+    return float(domain.train.num_blocks) if domain.train else 0.0
+
+
+class MixtureStream(BlockStream):
+    """The blocks of one run, in order: a map-style data set of `num_blocks` rows of token ids.
+
+    A domain is read in a random order, a new one in each of as many epochs as it needs. Position `i` is the
+    same block whatever was read before: a resumed run starts at its position without reading up to it.
+
+    Args:
+        corpus: Where the blocks are.
+        weights: Share of training tokens per domain; domains of weight 0 are never opened.
+        num_blocks: Blocks of the run.
+        seed: Of the run. Same corpus content, weights, length and seed: same blocks in the same order,
+            in whatever order the domains are named.
+
+    Raises:
+        MixtureError: As `BlockStream`.
+    """
+
+    def __init__(self, corpus: Corpus, weights: Mapping[str, float], num_blocks: int, seed: int):
+        super().__init__(corpus, weights)
+        self._rows = BlockRows([corpus.blocks(name, "train") for name in self.domains])
+        starts = np.concatenate([[0], self._rows.ends[:-1]]).tolist()
+        places = zip(starts, self._rows.ends.tolist(), self.domains, strict=True)
+        self._interleave(self._rows.ends, [_EndlessRows(*place, seed) for place in places], num_blocks, seed)
+
+    def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the blocks at `indices` as int64 of shape `(len(indices), context_length)`."""
+        return self._rows.read(self._order[np.asarray(indices, dtype=np.int64)])
 
 
 class BlockRows:
@@ -118,30 +157,33 @@ def _matrices(dataset: Dataset) -> Iterator[NDArray[np.integer[Any]]]:
             yield chunk.flatten().to_numpy(zero_copy_only=True).reshape(len(chunk), -1)
 
 
+class _Rows(Protocol):
+    """Rows of one domain, as many as are asked for."""
+
+    def read(self, position: int, count: int) -> NDArray[np.int64]:
+        """Return `count` rows from `position` on."""
+
+
 def _interleave(
     ends: NDArray[np.int64],
-    domains: Sequence[str],
+    sources: Sequence[_Rows],
     probabilities: NDArray[np.float64],
     num_blocks: int,
     seed: int,
 ) -> NDArray[np.int64]:
     """Return the row of every block of the run."""
-    starts = np.concatenate([[0], ends[:-1]])
-    sources = [
-        _EndlessRows(*place, seed) for place in zip(starts.tolist(), ends.tolist(), domains, strict=True)
-    ]
-    positions = np.zeros(len(domains), dtype=np.int64)
+    positions = np.zeros(len(sources), dtype=np.int64)
     order = np.empty(num_blocks, dtype=np.int64)
     for number, start in enumerate(range(0, num_blocks, _SEGMENT_BLOCKS)):
         segment = order[start : start + _SEGMENT_BLOCKS]
         choice_seed = int(np.random.SeedSequence([seed, _CHOICE_KEY, number]).generate_state(1, np.uint64)[0])
         segment[:] = _segment(sources, positions, probabilities, len(segment), choice_seed)
-        positions += np.bincount(np.searchsorted(ends, segment, side="right"), minlength=len(domains))
+        positions += np.bincount(np.searchsorted(ends, segment, side="right"), minlength=len(sources))
     return order
 
 
 def _segment(
-    sources: Sequence[_EndlessRows],
+    sources: Sequence[_Rows],
     positions: NDArray[np.int64],
     probabilities: NDArray[np.float64],
     length: int,

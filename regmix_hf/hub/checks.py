@@ -28,6 +28,7 @@ class TableLimits:
         max_columns: Columns; a study has about six per domain.
         max_values: Rows times columns.
         max_text: Characters of one text.
+        max_characters: Characters of all texts of a column, each as often as it stands there.
     """
 
     max_bytes: int = 200 * _MEGABYTE
@@ -35,6 +36,7 @@ class TableLimits:
     max_columns: int = 10_000
     max_values: int = 50_000_000
     max_text: int = 10_000
+    max_characters: int = 200 * _MEGABYTE
 
 
 def read_table(
@@ -97,10 +99,15 @@ def _is_plain(type_: Any) -> bool:
 
 
 def _check_shape(metadata: Any, name: str, limits: TableLimits) -> None:
+    # A footer counts three times, and what is read follows the parts, not the sum.
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
+    values = sum(group.column(k).num_values for group in groups for k in range(group.num_columns))
     counts = {
-        "rows": (metadata.num_rows, limits.max_rows),
+        "rows": (rows, limits.max_rows),
         "columns": (metadata.num_columns, limits.max_columns),
-        "values": (metadata.num_rows * metadata.num_columns, limits.max_values),
+        "values": (max(values, rows * metadata.num_columns), limits.max_values),
+        "bytes when unpacked": (sum(group.total_byte_size for group in groups), 8 * limits.max_values),
     }
     for unit, (count, most) in counts.items():
         if count > most:
@@ -110,13 +117,18 @@ def _check_shape(metadata: Any, name: str, limits: TableLimits) -> None:
 def _check_texts(column: Any, title: str, name: str, limits: TableLimits) -> None:
     import pyarrow.compute as pc
 
-    longest = 0
+    longest = total = 0
     for chunk in column.chunks:
-        lengths = pc.utf8_length(chunk.dictionary if hasattr(chunk, "dictionary") else chunk)
+        packed = hasattr(chunk, "dictionary")
+        lengths = pc.utf8_length(chunk.dictionary if packed else chunk)
         longest = max(longest, pc.max(lengths).as_py() or 0)
+        total += pc.sum(pc.take(lengths, chunk.indices) if packed else lengths).as_py() or 0
     if longest > limits.max_text:
         most = f"at most {limits.max_text:,} are read"
         raise HubError(f"{name}: a text in column {title!r} has {longest:,} characters; {most}.")
+    if total > limits.max_characters:
+        most = f"at most {limits.max_characters:,} are read"
+        raise HubError(f"{name}: the column {title!r} has {total:,} characters; {most}.")
 
 
 def check_weights(table: pd.DataFrame, name: str) -> None:

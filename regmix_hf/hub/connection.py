@@ -14,7 +14,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import httpx
 
 from regmix_hf.errors import HubError
-from regmix_hf.hub.explain import explain, without_token
+from regmix_hf.hub.explain import explain, is_unknown_token, without_token
 from regmix_hf.hub.repository import Kind, RemoteFile, Repository, Snapshot
 from regmix_hf.hub.retries import CLIENT_ERRORS, Patience, RaceError, is_passing, is_race, repeating
 from regmix_hf.progress import Progress, Silent
@@ -97,7 +97,9 @@ class Hub:
                 info = self.api.repo_info(repository.id, repo_type=repository.kind, revision=revision)
             except GatedRepoError:
                 raise
-            except RepositoryNotFoundError:
+            except RepositoryNotFoundError as error:
+                if is_unknown_token(error):  # the client takes every 401 for a repository that is not there
+                    raise
                 return None
             return str(info.sha), bool(info.private)
 
@@ -196,26 +198,40 @@ class Hub:
             raise explain(error, repository, self.api.endpoint) from None
         return info.oid
 
-    def tag(self, repository: Repository, name: str, commit: str) -> None:
-        """Give a commit a name, once and for all.
+    def tag(self, repository: Repository, name: str, commit: str) -> bool:
+        """Give a commit a name, once and for all; return whether it is new.
 
         Raises:
             RaceError: The name belongs to another commit already.
             HubError: Refused for good.
         """
 
-        def attempt() -> None:
+        tried = False
+
+        def attempt() -> bool:
+            nonlocal tried
             named = self.tags(repository).get(name)
             if named == commit:
-                return
+                return tried
             if named is not None:
                 raise _TakenError(f"{repository}: {name!r} names {named}")
+            tried = True
             self.api.create_tag(repository.id, repo_type=repository.kind, tag=name, revision=commit)
+            return True
 
         try:
-            self._change(repository, attempt)
+            return self._change(repository, attempt)
         except _TakenError as error:
             raise RaceError(str(error)) from None
+
+    def untag(self, repository: Repository, name: str) -> None:
+        """Take back a name this person gave a moment ago."""
+
+        def attempt() -> None:
+            if name in self.tags(repository):
+                self.api.delete_tag(repository.id, repo_type=repository.kind, tag=name)
+
+        self._change(repository, attempt)
 
     def read(self, snapshot: Snapshot, path: str, *, max_bytes: int) -> bytes:
         """The content of one file of a snapshot.

@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx
 
-from regmix_hf.errors import HubError
+from regmix_hf.errors import HubError, UnreachableError
 from regmix_hf.hub.repository import Repository
 from regmix_hf.hub.retries import asked_wait_s, causes
 
@@ -31,7 +31,8 @@ def explain(error: BaseException, repository: Repository, endpoint: str) -> HubE
     with its headers.
     """
     if isinstance(error, json.JSONDecodeError):
-        return HubError(f"{repository}: the Hub is out of order: its answer is no JSON.", f"later, {_AGAIN}")
+        message = f"{repository}: the Hub is out of order: its answer is no JSON."
+        return UnreachableError(message, f"later, {_AGAIN}")
     if isinstance(error, ValueError):
         # The client itself says what is wrong, e.g. with the metadata of a card.
         return HubError(f"{repository}: {_said(error)}")
@@ -41,15 +42,22 @@ def explain(error: BaseException, repository: Repository, endpoint: str) -> HubE
         if isinstance(cause, HfHubHTTPError):
             return _explain_answer(cause, repository)
         if isinstance(cause, httpx.TransportError):
-            return HubError(
+            return UnreachableError(
                 f"{endpoint} cannot be reached: {_said(cause)}", f"when there is a network, {_AGAIN}"
             )
     return HubError(f"{repository}: {': '.join(_said(cause) for cause in causes(error))}")
 
 
+def is_unknown_token(error: HfHubHTTPError) -> bool:
+    """Whether the Hub refuses the token itself, e.g. because it has expired."""
+    return error.response.status_code == 401 and get_token() is not None
+
+
 def _explain_answer(error: HfHubHTTPError, repository: Repository) -> HubError:
     status = error.response.status_code
     said = _said(error.server_message or f"the Hub answered {status}")
+    if is_unknown_token(error) and not isinstance(error, GatedRepoError):
+        return HubError(f"{repository}: the Hub does not take your token: {said}", _LOG_IN)
     if isinstance(error, RevisionNotFoundError):
         return HubError(
             f"{repository} has no such revision: {said}", "name a branch, a tag or a commit of it"
@@ -60,20 +68,22 @@ def _explain_answer(error: HfHubHTTPError, repository: Repository) -> HubError:
         hint = _LOG_IN if get_token() is None else "if it is private, log in as somebody who may see it"
         return HubError(f"{repository} does not exist, or it is private and not yours to see.", hint)
     if status == 401:
-        if get_token() is None:
-            return HubError(f"{repository}: you are not logged in.", _LOG_IN)
-        return HubError(f"{repository}: the Hub does not know your token: {said}", _LOG_IN)
+        return HubError(f"{repository}: you are not logged in.", _LOG_IN)
     if status == 403:
         hint = f"use a token with write access to {repository.namespace!r}, or another namespace"
         return HubError(f"{repository}: no permission: {said}", hint)
     if status == 429:
         asked = asked_wait_s(error)
         when = "later" if asked is None else f"in {asked:.0f} s"
-        return HubError(f"{repository}: the Hub limits how much you may ask: {said}", f"{when}, {_AGAIN}")
+        return UnreachableError(
+            f"{repository}: the Hub limits how much you may ask: {said}", f"{when}, {_AGAIN}"
+        )
     if status in (409, 412):
         return HubError(f"{repository}: others change it all the time: {said}", f"later, {_AGAIN}")
     if status >= 500:
-        return HubError(f"{repository}: the Hub is out of order (status {status}).", f"later, {_AGAIN}")
+        return UnreachableError(
+            f"{repository}: the Hub is out of order (status {status}).", f"later, {_AGAIN}"
+        )
     return HubError(f"{repository}: the Hub refused (status {status}): {said}")
 
 

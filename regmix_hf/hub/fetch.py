@@ -21,7 +21,7 @@ class Expected:
 
     Attributes:
         pattern: A path; `*` and `?` stand for characters within one part of it.
-        max_bytes: The size of one file above which all are refused.
+        max_bytes: The size of all of them together above which all are refused.
         max_files: The number of files above which all are refused.
         required: Whether there must be at least one.
     """
@@ -45,11 +45,21 @@ def matching(paths: Iterable[str], patterns: Iterable[str]) -> list[str]:
     ]
 
 
-def fetch(hub: Hub, snapshot: Snapshot, expected: Sequence[Expected], into: Path) -> dict[str, Path]:
+def fetch(
+    hub: Hub, snapshot: Snapshot, expected: Sequence[Expected], into: Path, *, via: Path | None = None
+) -> dict[str, Path]:
     """Put the expected files of a snapshot into the folder `into`, under their own paths.
 
     Names, counts and sizes are checked before anything is loaded, contents against the commit's hashes before
     anything is put in its place. Files that nobody expects stay where they are.
+
+    Args:
+        hub: The connection.
+        snapshot: What to fetch from.
+        expected: Which files.
+        into: Where to; on the same disk as `via`.
+        via: Where files arrive, of this snapshot alone: given again after a kill, what had arrived is not
+            loaded again. Default: a temporary folder.
 
     Returns:
         The local file of each path.
@@ -60,10 +70,11 @@ def fetch(hub: Hub, snapshot: Snapshot, expected: Sequence[Expected], into: Path
     limits = {file.path: rule.max_bytes for rule in expected for file in _choose(snapshot, rule)}
     targets = {path: _target(snapshot, path, into) for path in limits}
     into.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=into, prefix=".fetch-", suffix=".tmp") as folder:
+    with tempfile.TemporaryDirectory(dir=into, prefix=".fetch-", suffix=".tmp") as temporary:
+        folder = via or Path(temporary)
         loaded = {}
         for path, max_bytes in limits.items():
-            loaded[path] = hub.download(snapshot, path, Path(folder), max_bytes=max_bytes)
+            loaded[path] = hub.download(snapshot, path, folder, max_bytes=max_bytes)
             _check_content(snapshot, snapshot.files[path], loaded[path])
         for path, target in targets.items():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -79,11 +90,9 @@ def _choose(snapshot: Snapshot, rule: Expected) -> list[RemoteFile]:
     if len(found) > rule.max_files:
         most = f"at most {rule.max_files} are expected"
         raise HubError(f"{where} has {len(found)} files that match {rule.pattern}; {most}.")
-    for file in found:
-        if file.size > rule.max_bytes:
-            raise HubError(
-                f"{where}: {file.path} has {file.size:,} bytes; at most {rule.max_bytes:,} are read."
-            )
+    if (size := sum(file.size for file in found)) > rule.max_bytes:
+        what = found[0].path if len(found) == 1 else rule.pattern
+        raise HubError(f"{where}: {what} has {size:,} bytes; at most {rule.max_bytes:,} are read.")
     return found
 
 

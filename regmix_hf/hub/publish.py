@@ -25,6 +25,9 @@ _VERSION = re.compile(r"v([1-9][0-9]{0,5})")
 _TAG_RACES = 20
 #: Larger files are weights and tables, into which no token gets.
 _MOST_SEARCHED_BYTES = 10_000_000
+#: Files that repeat what people wrote, and what of it is for nobody: a token, a password in an address.
+_WORDS = (".md", ".yaml")
+_SECRET = re.compile(rb"\bhf_[A-Za-z0-9]{30,}|://[^/\s:@]+:[^/\s@]+@")
 
 
 @dataclass(frozen=True)
@@ -174,18 +177,19 @@ def _commit(hub: Hub, publication: Publication) -> tuple[str, bool]:
 
 
 def _require_no_token(repository: Repository, files: Mapping[str, Content | None]) -> None:
-    """Refuse to publish the token, which may have got into a recipe or a card by an address, say."""
+    """Refuse to publish a token, which may have got into a recipe or a card by an address, say."""
     token = get_token()
     for path, content in files.items():
-        if token is None or content is None:
-            continue
         if isinstance(content, Path):
-            if content.stat().st_size > _MOST_SEARCHED_BYTES:
-                continue
-            content = content.read_bytes()
-        if token.encode() in content:
+            content = content.read_bytes() if content.stat().st_size <= _MOST_SEARCHED_BYTES else None
+        if content is None:
+            continue
+        if token is not None and token.encode() in content:
             message = f"{repository}: {path} holds your token; nothing was published."
             raise HubError(message, "take the token out of the recipe, and set HF_TOKEN instead")
+        if path.endswith(_WORDS) and _SECRET.search(content):
+            message = f"{repository}: {path} holds what looks like a token or a password in an address"
+            raise HubError(f"{message}; nothing was published.", "take it out of the recipe")
 
 
 def _find_commit(hub: Hub, repository: Repository, description: str) -> str | None:
@@ -216,10 +220,15 @@ def _tag(hub: Hub, commits: Mapping[Repository, str], beside: Iterable[Repositor
         last = max((number for known in [*versions.values(), *elsewhere] for number in known), default=0)
         free = all(versions[repository].get(last) in (None, commit) for repository, commit in commits.items())
         version = f"v{last}" if last > 0 and free else f"v{last + 1}"
+        given = []
         try:
             for repository, commit in commits.items():
-                hub.tag(repository, version, commit)
+                if hub.tag(repository, version, commit):
+                    given.append(repository)
         except RaceError:
+            # Else the version would be ours on some repositories and theirs on the others.
+            for repository in given:
+                hub.untag(repository, version)
             continue
         return version
     raise HubError(f"Others took every version up to {version}.", "run the same command again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ T = TypeVar("T")
 #: What the client raises when a request fails, when a server answers nonsense, or when a local file fails.
 CLIENT_ERRORS = (httpx.HTTPError, OSError, ValueError, RuntimeError)
 
+_SECONDS = re.compile("[0-9]{1,9}")
+_RESET = re.compile("(?:^|;) *t=([0-9]{1,9})(?![0-9])")
 _PASSING_STATUS = {408, 425, 429}
 _RACE_STATUS = {409, 412}
 
@@ -86,13 +89,13 @@ def asked_wait_s(error: BaseException) -> float | None:
         if isinstance(cause, HfHubHTTPError):
             headers = cause.response.headers
             asked = str(headers.get("retry-after", "")).strip()
-            if asked.isdigit():
+            if _SECONDS.fullmatch(asked):
                 return float(asked)
             if asked:
                 return _seconds_until(asked)
             if cause.response.status_code == 429:
-                fields = str(headers.get("ratelimit", "")).replace(" ", "").split(";")
-                return next((float(field[2:]) for field in fields if field.startswith("t=")), None)
+                reset = _RESET.search(str(headers.get("ratelimit", "")))
+                return float(reset[1]) if reset else None
     return None
 
 

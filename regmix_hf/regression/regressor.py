@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -13,19 +12,23 @@ from numpy.typing import NDArray
 from regmix_hf.errors import RegressionError
 from regmix_hf.regression.frames import Table, losses_table, weights_table
 from regmix_hf.regression.intervals import OutOfFold
+from regmix_hf.regression.pretrained import CARD, SharedRegressor
 from regmix_hf.regression.registry import build_estimator
 from regmix_hf.regression.storage import read_arrays, write_arrays
 from regmix_hf.regression.target import Target
 from regmix_hf.study.files import read_json, write_json
 
-if TYPE_CHECKING:
-    from regmix_hf.hub import Published
-
 #: Version of the saved folder; another one is refused.
 _FORMAT = 1
 
 
-class MixtureRegressor:
+class MixtureRegressor(
+    SharedRegressor,
+    library_name="regmix_hf",
+    pipeline_tag="tabular-regression",
+    tags=["regmix", "data-mixture"],
+    model_card_template=CARD,
+):
     """Predict the losses of runs from the mixtures they train on.
 
     Args:
@@ -137,10 +140,16 @@ class MixtureRegressor:
         """
         return self.model.gradient(self._mixtures(weights).to_numpy())
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the fit into `folder`: arrays as safetensors, trees as text, and last `config.json`."""
+    @property
+    def _about(self) -> str:
+        return (
+            f"A `{self.estimator}` regressor that predicts {len(self.targets_)} losses from the weights of "
+            f"{len(self.domains_)} domains, fitted on {self.num_runs_} runs."
+        )
+
+    def _save_pretrained(self, save_directory: Path) -> None:
         self._check_fitted()
-        folder = Path(folder)
+        folder = save_directory
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save(folder)
         missed = self._out_of_fold
@@ -160,61 +169,20 @@ class MixtureRegressor:
         }
         write_json(folder / "config.json", config)
 
-    def push_to_hub(self, repo_id: str, *, private: bool = False) -> Published:
-        """Publish the fit as a new version (`v1`, `v2`, ...) of the model repository `repo_id`.
-
-        Nothing is published when the newest version holds this very fit.
-
-        Args:
-            repo_id: `NAMESPACE/NAME`; made if it is missing.
-            private: Whether a repository that has to be made is private; a public one is then refused.
-
-        Raises:
-            HubError: Not logged in, not permitted, or the Hub fails for longer than patience.
-        """
-        from regmix_hf.regression.pretrained import publish_regressor
-
-        about = (
-            f"A `{self.estimator}` regressor that predicts {len(self.targets_)} losses from the weights of "
-            f"{len(self.domains_)} domains, fitted on {self.num_runs_} runs."
-        )
-        with TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            return publish_regressor(Path(folder), repo_id, about, private=private)
-
-    @classmethod
-    def from_pretrained(cls, source: str | Path, *, revision: str | None = None, subfolder: str = "") -> Self:
-        """Read what `save_pretrained` or `push_to_hub` wrote; predictions are the same to the last bit.
-
-        Args:
-            source: A folder, or a repository on the Hub, `NAMESPACE/NAME`, unless a folder has that name.
-            revision: Version, tag, branch or commit of the repository; default: the newest.
-            subfolder: Where in the folder or repository the regressor lies. A study's repository has the one
-                that chose the mixture at its top, and every other under the name of its family.
-
-        Raises:
-            RegressionError: A file is missing, damaged, of another format, or does not fit the others.
-            HubError: There is no such repository or revision, or a file of it is missing or too large.
-        """
-        if isinstance(source, str) and not Path(source).exists() and source.count("/") == 1:
-            from regmix_hf.regression.pretrained import fetched
-
-            with fetched(source, revision, subfolder) as folder:
-                return cls._load(folder)
-        return cls._load(Path(source) / subfolder)
-
     @classmethod
     def _load(cls, folder: Path) -> Self:
         config = _read_config(folder / "config.json")
-        regressor = cls(config["estimator"], random_state=config["random_state"], **config["params"])
-        regressor.domains_, regressor.targets_ = tuple(config["domains"]), tuple(config["targets"])
+        # How many threads is for this machine to say.
+        params = {name: value for name, value in config["params"].items() if name != "num_threads"}
+        domains, targets = tuple(config["domains"]), tuple(config["targets"])
+        try:
+            regressor = cls(config["estimator"], random_state=config["random_state"], **params)
+            regressor.model.load(folder, num_domains=len(domains), num_targets=len(targets))
+        except (TypeError, ValueError) as error:
+            raise RegressionError(f"{folder / 'config.json'}: params {params!r}: {error}.") from error
+        regressor.domains_, regressor.targets_ = domains, targets
         regressor.num_runs_, regressor.num_dropped_ = config["num_runs"], config["num_dropped"]
-        sizes = {
-            "domains": len(regressor.domains_),
-            "targets": len(regressor.targets_),
-            "runs": regressor.num_runs_,
-        }
-        regressor.model.load(folder, num_domains=sizes["domains"], num_targets=sizes["targets"])
+        sizes = {"targets": len(targets), "runs": regressor.num_runs_}
         shape = ("runs", "targets")
         arrays = read_arrays(
             folder / "out_of_fold.safetensors", {"losses": shape, "predicted": shape}, sizes, allow_nan=True

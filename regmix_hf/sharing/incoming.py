@@ -17,7 +17,7 @@ from regmix_hf.errors import HubError
 from regmix_hf.hub import Expected, check_weights, parse_json, read_table
 from regmix_hf.recipe import Recipe, load_recipe
 from regmix_hf.regression import MixtureRegressor
-from regmix_hf.regression.pretrained import check_files, under
+from regmix_hf.regression.pretrained import under
 from regmix_hf.sharing.other_parts import FINAL_TABLES, FIT_TABLES
 from regmix_hf.sharing.runs_part import STAGES
 from regmix_hf.sharing.tables import read_table_json
@@ -34,7 +34,10 @@ from regmix_hf.study.published_runs import (
 
 _MEGABYTE = 1_000_000
 _TABLE = 200 * _MEGABYTE
+#: Objects of Python take some thirty times the memory of their JSON.
+_JSON_TABLE = 30 * _MEGABYTE
 _MOST_ESTIMATORS = 50
+_ALL_ESTIMATORS = 4_000 * _MEGABYTE
 
 RUNS_FILES = (
     Expected(RECIPE, max_bytes=_MEGABYTE),
@@ -45,10 +48,10 @@ RUNS_FILES = (
 REGRESSOR_FILES = (
     Expected("summary.json", max_bytes=_MEGABYTE),
     Expected(STAGES, max_bytes=_MEGABYTE),
-    *(Expected(f"{name}.json", max_bytes=_TABLE) for name in FIT_TABLES),
+    *(Expected(f"{name}.json", max_bytes=_JSON_TABLE) for name in FIT_TABLES),
     *under(""),
     *(
-        Expected(f"*/{file.pattern}", file.max_bytes, file.max_files * _MOST_ESTIMATORS, required=False)
+        Expected(f"*/{file.pattern}", _ALL_ESTIMATORS, file.max_files * _MOST_ESTIMATORS, required=False)
         for file in under("")
     ),
 )
@@ -107,7 +110,7 @@ def check_regressors(folder: Path, name: str) -> Mapping[str, Path]:
     folders = {}
     for estimator in estimators:
         place = folder if estimator == selected else folder / _plain_name(estimator, name)
-        check_files(place)
+        parse_json((place / "config.json").read_bytes(), f"{name}: {estimator}/config.json")
         regressor = MixtureRegressor.from_pretrained(place)
         if regressor.estimator != estimator:
             raise HubError(f"{name}: {regressor.estimator!r} is in the place of {estimator!r}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from regmix_hf.errors import RegmixError
 from regmix_hf.hub import Hub
@@ -12,6 +12,7 @@ from regmix_hf.progress import Progress
 from regmix_hf.sharing.push import Push, push_study
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.address import Address
+from regmix_hf.swarm.claims import claim
 
 #: What each stage changes of what is published.
 _PARTS = {
@@ -29,7 +30,8 @@ class Publisher:
     """Publishes what stages finish, without versions; the last push gives it one.
 
     A Hub that cannot be reached while stages run costs a note, not the run: what was not published then is
-    published by the next push.
+    published by the next push. Of several processes that train the proxies of one study, ranks of a launch or
+    machines that share its folder, one publishes; when it dies, another goes on.
 
     Args:
         study: Whose recipe says `hub.push_to_hub`.
@@ -49,13 +51,15 @@ class Publisher:
         """Publish what the stage `verb` finishes inside the block; runs also while they end."""
         if verb not in _PARTS:
             yield
-            return
-        if verb == "proxies":
+        elif verb == "proxies":
             with self._watching():
                 yield
+            with self._claim() as granted:
+                if granted:  # else somebody else, who also has all runs by now, is about to
+                    self._try(_PARTS[verb])
         else:
             yield
-        self._try(_PARTS[verb])
+            self._try(_PARTS[verb])
 
     def finish(self) -> Push:
         """Publish all that is finished as a new version.
@@ -68,7 +72,7 @@ class Publisher:
     @contextmanager
     def _watching(self) -> Iterator[None]:
         ended = threading.Event()
-        watcher = threading.Thread(target=self._watch, args=(self._num_ended(), ended), daemon=True)
+        watcher = threading.Thread(target=self._watch, args=(ended,), daemon=True)
         watcher.start()
         try:
             yield
@@ -76,13 +80,19 @@ class Publisher:
             ended.set()
             watcher.join()
 
-    def _watch(self, published: int, ended: threading.Event) -> None:
-        hub = self._study.recipe.hub
+    def _watch(self, ended: threading.Event) -> None:
+        hub, published = self._study.recipe.hub, 0
         assert hub is not None
-        while not ended.wait(_LOOK_INTERVAL_S):
-            if (count := self._num_ended()) - published >= hub.push_every:
-                self._try(_PARTS["proxies"])
-                published = count
+        while not ended.is_set():
+            with self._claim() as granted:
+                while not ended.wait(_LOOK_INTERVAL_S) and granted:
+                    if (count := self._num_ended()) - published >= hub.push_every:
+                        self._try(_PARTS["proxies"])
+                        published = count
+
+    def _claim(self) -> AbstractContextManager[bool]:
+        """Try to be the one who publishes runs."""
+        return claim(self._study.proxies / ".publisher")
 
     def _num_ended(self) -> int:
         return sum(1 for _ in self._study.proxies.glob("*/result.json"))

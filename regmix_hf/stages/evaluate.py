@@ -42,6 +42,7 @@ def run(study: Study, progress: Progress) -> None:
         RegmixError: A model could not be evaluated; what the others gave is kept.
     """
     tasks = final_tasks(study, progress)
+    study.require(study.corpus / "tokenizer", "prepare")  # a pulled study brings no text
     work = EvaluationWork(study.corpus, study.evaluation, study.recipe.evaluation, study.recipe.seed)
     for task in tasks:  # one that failed is tried again
         if work.status(task) == "failed":
@@ -168,10 +169,13 @@ def final_tasks(study: Study, progress: Progress) -> Sequence[Task]:
             progress.note(f"leaving out {row['mixture_id']} with seed {row['seed']}, which {row['status']}")
             continue
         folder = folders.get((row["mixture_id"], row["run_id"]))
+        if folder is None and study.is_pulled:
+            progress.note(f"leaving out {row['mixture_id']} with seed {row['seed']}: its model is not here")
+            continue
         if folder is None:
             raise StudyError(
                 f"{study.models} holds no model of {row['mixture_id']} with seed {row['seed']}.",
-                f"remove {study.marker(TRAIN)} and run `regmix train` again; a pulled study has no models",
+                f"remove {study.marker(TRAIN)} and run `regmix train` again",
             )
         spec = FinalModel(
             folder=folder,
@@ -179,4 +183,8 @@ def final_tasks(study: Study, progress: Progress) -> Sequence[Task]:
             fingerprint=hash_value({**decisive, "run_id": row["run_id"]}),
         )
         tasks.append(Task(folder.name, study.evaluation / folder.name, num_tokens, spec))
+    if not tasks and study.is_pulled:
+        raise StudyError(
+            f"{study.models} holds no model.", "`regmix pull` brings them when told `--only mixture,model`"
+        )
     return tasks

@@ -10,9 +10,11 @@ from typing import Any
 
 from regmix_hf.errors import StudyError
 from regmix_hf.recipe import Recipe
-from regmix_hf.recipe.schema import HOLDOUT
-from regmix_hf.study.files import hash_file, hash_value, read_json, read_parquet, write_json
+from regmix_hf.study.files import hash_file, hash_value, read_json, write_json
+from regmix_hf.study.final_mixtures import final_mixtures
 
+#: Says of a folder which published study it was pulled from.
+ORIGIN = ".pulled.json"
 #: Parts of the recipe that never change a number, so never make anything stale.
 _WITHOUT_EFFECT = {"output_dir", "num_proc", "num_workers", "accelerate_config", "allow_repetition"}
 
@@ -105,22 +107,14 @@ class Study:
         """Names of the mixtures that final models are trained on, in the recipe's order.
 
         Raises:
-            StudyError: Held-out mixtures are among them, and none are sampled yet, or one is called as a
-                baseline is.
+            StudyError: Held-out mixtures are among them, and none are sampled yet.
         """
-        names: list[str] = []
-        for name in self.recipe.train.mixtures:
-            names += self._held_out() if name == HOLDOUT else [name]
-        if repeated := [name for name in names if names.count(name) > 1]:
-            raise StudyError(
-                f"a mixture of the swarm and a baseline are both called {repeated[0]!r}.",
-                f"give baselines.{repeated[0]} another name",
-            )
-        return names
+        return final_mixtures(self.recipe, self.mixtures)
 
-    def _held_out(self) -> list[str]:
-        table = read_parquet(self.require(self.mixtures, "sample"))
-        return [str(name) for name in table.loc[table["split"] == "holdout", "mixture_id"]]
+    @property
+    def is_pulled(self) -> bool:
+        """Whether it was fetched from the Hub: then it may lack what is too large, or not for others."""
+        return (self.root / ORIGIN).exists()
 
     def open(self) -> None:
         """Create the folder, or check that it belongs to this recipe.

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
-
-from regmix_hf.corpus.stream import MixtureStream
 
 #: Label of a token whose loss does not count (the `ignore_index` of `transformers`' losses).
 IGNORED = -100
+
+
+class Blocks(Protocol):
+    """The blocks of a run by position: read from disk, made while training, or received from another rank."""
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the blocks at `indices` as int64 of shape `(len(indices), context_length)`."""
 
 
 class TrainingBlocks(Dataset[dict[str, torch.Tensor]]):
@@ -21,7 +30,7 @@ class TrainingBlocks(Dataset[dict[str, torch.Tensor]]):
     real tokens.
     """
 
-    def __init__(self, stream: MixtureStream, batch_blocks: int):
+    def __init__(self, stream: Blocks, batch_blocks: int):
         self._stream = stream
         self._length = -(-len(stream) // batch_blocks) * batch_blocks
 
@@ -36,7 +45,9 @@ class TrainingBlocks(Dataset[dict[str, torch.Tensor]]):
         """Return `input_ids` and `labels` as int64 of shape `(len(indices), context_length)`."""
         wanted = np.asarray(indices, dtype=np.int64)
         real = wanted < len(self._stream)
-        input_ids = torch.from_numpy(self._stream.__getitems__(np.where(real, wanted, 0)))
+        blocks = self._stream.__getitems__(wanted[real])
+        input_ids = torch.zeros((len(wanted), blocks.shape[1]), dtype=torch.int64)
+        input_ids[torch.from_numpy(real)] = torch.from_numpy(blocks)
         labels = input_ids.clone()
         labels[:, 0] = IGNORED  # nothing predicts the first token
         labels[torch.from_numpy(~real)] = IGNORED

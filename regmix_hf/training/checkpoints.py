@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: In a checkpoint's folder, written after everything else in it.
 _MARKER = "complete.json"
+#: The same, of a run that needs more than its position to go on reading.
+_STREAM = "stream.json"
 
 
 def last_checkpoint(folder: Path, run_id: str) -> Path | None:
@@ -38,6 +41,12 @@ def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
+def stream_state(checkpoint: Path) -> dict[str, Any]:
+    """Return the state of the stream at a whole checkpoint that has one."""
+    state: dict[str, Any] = read_json(checkpoint / _STREAM)
+    return state
+
+
 class WholeCheckpoints(TrainerCallback):
     """Marks a checkpoint once all ranks have written their part, then removes all but the newest.
 
@@ -47,12 +56,20 @@ class WholeCheckpoints(TrainerCallback):
         accelerator: Of the run.
         run_id: Whose checkpoints they are.
         keep: Number of checkpoints kept.
+        state_of: Tells the state of the stream after a step, where it has one; the first rank is asked.
     """
 
-    def __init__(self, accelerator: Accelerator, run_id: str, keep: int):
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        run_id: str,
+        keep: int,
+        state_of: Callable[[int], dict[str, Any]] | None = None,
+    ):
         self._accelerator = accelerator
         self._run_id = run_id
         self._keep = keep
+        self._state_of = state_of
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -63,6 +80,8 @@ class WholeCheckpoints(TrainerCallback):
             return
         folder = Path(str(args.output_dir))
         marker = folder / f"checkpoint-{state.global_step}" / _MARKER
+        if self._state_of is not None:
+            write_json(marker.with_name(_STREAM), self._state_of(state.global_step))
         write_json(marker, {"run_id": self._run_id, "step": state.global_step})
         whole = {path for path in folder.glob("checkpoint-*") if _belongs_to(path, self._run_id)}
         kept = set(sorted(whole, key=_step)[-self._keep :])

@@ -6,6 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,16 @@ import torch
 from transformers.trainer import TRAINING_ARGS_NAME
 
 import regmix_hf
+from regmix_hf.corpus.live_stream import LiveStream
 from regmix_hf.corpus.stream import MixtureStream
 from regmix_hf.errors import TrainingError
+from regmix_hf.recipe import Domain
 from regmix_hf.study.files import read_json, write_json, write_parquet
 from regmix_hf.study.tables import prefixed
 from regmix_hf.training.arguments import build_arguments
 from regmix_hf.training.blocks import TrainingBlocks
-from regmix_hf.training.checkpoints import WholeCheckpoints, is_sharded, last_checkpoint
+from regmix_hf.training.checkpoints import WholeCheckpoints, is_sharded, last_checkpoint, stream_state
+from regmix_hf.training.first_rank import ReadByFirstRank
 from regmix_hf.training.layout import step_layout
 from regmix_hf.training.losses import Loss, ValidationSet
 from regmix_hf.training.models import build_config, build_model, model_facts
@@ -65,9 +69,9 @@ def train_run(
     """
     if (done := _finished(spec, folder)) is not None:
         return done
-    run = _Run(spec, corpus, folder, on_tokens)
-    run.train()
-    return run.record()
+    with closing(_Run(spec, corpus, folder, on_tokens)) as run:
+        run.train()
+        return run.record()
 
 
 def train_final(
@@ -81,10 +85,10 @@ def train_final(
     """
     if (done := _finished(spec, folder)) is not None:
         return done
-    run = _Run(spec, corpus, folder, on_tokens, checkpoints=folder / "checkpoints")
-    run.train()
-    run.save_model()
-    return run.record()
+    with closing(_Run(spec, corpus, folder, on_tokens, checkpoints=folder / "checkpoints")) as run:
+        run.train()
+        run.save_model()
+        return run.record()
 
 
 def _finished(spec: RunSpec, folder: Path) -> dict[str, Any] | None:
@@ -122,12 +126,14 @@ class _Run:
         arguments = _arguments(spec, checkpoints or folder, saves=checkpoints is not None)
         if arguments.device.type == "cpu":
             settle_process()
-        self._stream = MixtureStream(corpus, spec.weights, spec.num_blocks, spec.seed)
+        self._live = _live_stream(spec, corpus, arguments) if spec.sources is not None else None
+        self._stream = self._live or MixtureStream(corpus, spec.weights, spec.num_blocks, spec.seed)
+        shared = self._live is not None and arguments.world_size > 1
         self._trainer = MixtureTrainer(
             spec,
             build_model(config, spec.seed),
             arguments,
-            TrainingBlocks(self._stream, spec.batch_blocks),
+            TrainingBlocks(ReadByFirstRank(self._stream) if shared else self._stream, spec.batch_blocks),
             ValidationSet(corpus),
             self._model_facts.train_flops_per_token,
             on_tokens,
@@ -136,7 +142,10 @@ class _Run:
         if checkpoints is not None:
             keep = arguments.save_total_limit or 1
             arguments.save_total_limit = None  # `WholeCheckpoints` removes the old ones
-            self._trainer.add_callback(WholeCheckpoints(self._trainer.accelerator, spec.run_id, keep))
+            state_of = self._state_of if self._live else None
+            self._trainer.add_callback(
+                WholeCheckpoints(self._trainer.accelerator, spec.run_id, keep, state_of)
+            )
 
     def train(self) -> None:
         """Train to the end, from the last whole checkpoint if there is one."""
@@ -147,8 +156,19 @@ class _Run:
                 f"{start} was written {how} FSDP, and a run goes on from it {how} FSDP only.",
                 f"launch it {how} FSDP as before, or remove {start.parent} to begin anew",
             )
+        if self._live and start and self._trainer.is_world_process_zero():
+            self._live.restore(stream_state(start))
         self._trainer.train(resume_from_checkpoint=str(start) if start else None)
         close_trackers(self._trainer)
+
+    def close(self) -> None:
+        """Stop reading, where blocks are made while training."""
+        if self._live:
+            self._live.close()
+
+    def _state_of(self, step: int) -> dict[str, Any]:
+        assert self._live is not None
+        return self._live.state(min(step * self._spec.batch_blocks, self._spec.num_blocks))
 
     def save_model(self) -> None:
         """Leave a folder that `AutoModelForCausalLM` and `AutoTokenizer` load."""
@@ -224,6 +244,22 @@ class _Run:
             "device": _device_name(trainer.args),
             "versions": ", ".join([f"regmix_hf {regmix_hf.__version__}", *installed]),
         }
+
+
+def _live_stream(spec: RunSpec, corpus: Corpus, arguments: TrainingArguments) -> LiveStream:
+    """The run's blocks straight from the text.
+
+    Raises:
+        TrainingError: Processes would have to share one reading.
+    """
+    if arguments.dataloader_num_workers:
+        raise TrainingError(
+            f"training_args.dataloader_num_workers {arguments.dataloader_num_workers} is given beside "
+            "train.streaming, where one process reads.",
+            "leave it out: reading and tokenizing have threads of their own",
+        )
+    sources = {name: Domain.model_validate(words) for name, words in (spec.sources or {}).items()}
+    return LiveStream(corpus, sources, spec.weights, spec.num_blocks, spec.seed)
 
 
 def _arguments(spec: RunSpec, output_dir: Path, *, saves: bool) -> TrainingArguments:

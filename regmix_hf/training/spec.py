@@ -11,7 +11,7 @@ import pandas as pd
 
 from regmix_hf.errors import TrainingError
 from regmix_hf.recipe import Recipe
-from regmix_hf.recipe.schema import Training
+from regmix_hf.recipe.schema import Train, Training
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.files import hash_value
 from regmix_hf.study.tables import by_domain
@@ -23,6 +23,8 @@ from regmix_hf.training.presets import model_config
 _WITHOUT_EFFECT_ON_MODEL = "attn_implementation"
 #: Sets the seeds of runs apart from every other use of the recipe's seed.
 _SEED_KEY = 0x7275_6E73
+#: Keys of a domain that do not change the text it is trained on.
+_SAME_TEXT = {"streaming", "num_tokens", "validation_split", "validation_only"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class RunSpec:
         training_args: Keys of `transformers.TrainingArguments`, defaults of this package included.
         num_evaluations: Times all validation losses are measured; the last is at the end.
         corpus_fingerprint: `CorpusFacts.fingerprint` of the corpus.
+        sources: Domain -> the recipe's words on its text, for a run straight from the text; `None`: it reads
+            the corpus's blocks.
     """
 
     mixture_id: str
@@ -56,11 +60,12 @@ class RunSpec:
     training_args: dict[str, Any]
     num_evaluations: int
     corpus_fingerprint: str
+    sources: dict[str, dict[str, Any]] | None = None
 
     @property
     def run_id(self) -> str:
         """16 hex digits of a hash of all that decides the outcome: no names, paths, workers or devices."""
-        decisive = {
+        decisive: dict[str, Any] = {
             "seed": self.seed,
             "weights": {domain: weight for domain, weight in self.weights.items() if weight > 0},
             "model": {k: v for k, v in self.model.items() if k != _WITHOUT_EFFECT_ON_MODEL},
@@ -71,6 +76,11 @@ class RunSpec:
             "num_evaluations": self.num_evaluations,
             "corpus": self.corpus_fingerprint,
         }
+        if self.sources is not None:
+            decisive["sources"] = {
+                domain: {key: word for key, word in self.sources[domain].items() if key not in _SAME_TEXT}
+                for domain in decisive["weights"]
+            }
         return hash_value(decisive)[:16]
 
     @property
@@ -157,6 +167,9 @@ def _spec(
     naming: tuple[str, str, str | None],
 ) -> RunSpec:
     mixture_id, split, scale = naming
+    sources = None
+    if isinstance(training, Train) and training.streaming:
+        sources = {name: domain.model_dump(mode="json") for name, domain in recipe.domains.items()}
     arguments = merged_arguments(training.training_args)
     return RunSpec(
         mixture_id=mixture_id,
@@ -171,6 +184,7 @@ def _spec(
         training_args=arguments,
         num_evaluations=training.num_evaluations,
         corpus_fingerprint=facts.fingerprint,
+        sources=sources,
     )
 
 

@@ -89,18 +89,31 @@ def test_the_client_reads_the_metadata_back(published: Study, kind: str) -> None
 def test_results_stand_in_the_metadata(published: Study) -> None:
     found = cards(published)
     regressor = ModelCard(found["regressor"]).data
-    values = {(r.dataset_args["test"], r.metric_type): r.metric_value for r in regressor.eval_results}
-    assert values["holdout", "spearmanr"] == pytest.approx(0.9)
-    assert values["5-fold", "mae"] == pytest.approx(0.08)
+    values = {r.metric_name: r.metric_value for r in regressor.eval_results}
+    assert values["Spearman correlation, holdout, 7 runs"] == pytest.approx(0.9)
+    assert values["Mean absolute error (nats per token), 5-fold, 7 runs"] == pytest.approx(0.08)
     assert len(values) == 10
     assert regressor.datasets == ["me/small-runs"]
     model = ModelCard(found["model"]).data
     scores = {(r.dataset_name, r.metric_type): r.metric_value for r in model.eval_results}
-    assert scores["prose (held-out text)", "loss"] == pytest.approx(3.0 - 0.25 - 0.41)
+    assert scores["my-org/prose", "loss"] == pytest.approx(3.0 - 0.25 - 0.41)
     assert scores["held_out_text (prose)", "bits_per_byte"] == pytest.approx(1.81)
     assert not any("perplexity" in metric for _, metric in scores)
     assert model.datasets == ["my-org/code", "my-org/prose", "me/small-mixture"]
     assert model.library_name == "transformers"
+
+
+def test_losses_of_domains_that_come_from_one_dataset_keep_their_names(published: Study) -> None:
+    """The client groups results by dataset; that is how one stream filtered into many domains looks."""
+    one = {
+        name: domain.model_copy(update={"path": "my-org/pile", "name": None, "revision": None})
+        for name, domain in published.recipe.domains.items()
+    }
+    study = Study(published.recipe.model_copy(update={"domains": one}))
+    results = ModelCard(cards(study)["model"]).data.eval_results
+    losses = {r.metric_name: r.metric_value for r in results if r.metric_type == "loss"}
+    assert losses["Loss on held-out text of code (nats per token)"] == pytest.approx(1.84)
+    assert len(losses) == len(one)
 
 
 def test_a_config_for_every_table(published: Study) -> None:
@@ -149,4 +162,4 @@ def test_a_diverged_model_says_so(published: Study) -> None:
 
 def test_sizes_are_named_as_the_hub_does() -> None:
     counts = pd.Series([0, 999, 1000, 99_999, 10_000_000])
-    assert list(counts.map(size_category)) == ["n<1K", "n<1K", "1K<n<10K", "10K<n<100K", "n>10M"]
+    assert list(counts.map(size_category)) == ["n<1K", "n<1K", "1K<n<10K", "10K<n<100K", "10M<n<100M"]

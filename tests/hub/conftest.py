@@ -131,14 +131,14 @@ def strike(standin: StandIn) -> Callable[..., None]:
         *,
         status: int | None = None,
         moment: str | None = None,
-        retry_after_s: int | None = None,
+        retry_after: str | int | None = None,
         message: str = "injected fault",
         action: Callable[[], None] | None = None,
         skip: int = 0,
         times: int = 1,
     ) -> None:
         if status is not None:
-            fault = Fault.refused(status, retry_after_s=retry_after_s, message=message)
+            fault = Fault.refused(status, retry_after=retry_after, message=message)
         else:
             fault = Fault(Moment(moment), action=action)
         standin.faults.script(request, fault, skip=skip, times=times)

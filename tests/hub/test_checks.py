@@ -76,6 +76,24 @@ def test_a_small_file_cannot_fill_the_memory_with_one_text_repeated():
         read_table(bomb, name="bomb")
 
 
+def test_nor_with_a_short_text_repeated_often():
+    indices = pa.array(np.zeros(30_000, dtype=np.int32))
+    bomb = parquet({"name": pa.DictionaryArray.from_arrays(indices, ["x" * 9_000])}, store_schema=False)
+    assert bomb.getbuffer().nbytes < 20_000
+    with pytest.raises(HubError, match="has 270,000,000 characters"):
+        read_table(bomb, name="bomb")
+
+
+def test_a_footer_that_counts_fewer_rows_than_there_are_is_not_believed():
+    content = parquet({"x": np.zeros(6_000_000)}).getvalue()
+    many, few = bytes.fromhex("80b6dc05"), bytes.fromhex("94808000")  # 6,000,000 and 10, in as many bytes
+    assert content.count(many) == 1  # the sum; each of the parts is smaller
+    lie = io.BytesIO(content.replace(many, few))
+    assert pq.ParquetFile(lie).metadata.num_rows == 10
+    with pytest.raises(HubError, match="6,000,000 rows"):
+        read_table(lie, name="results")
+
+
 @pytest.mark.parametrize(
     "column",
     [

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import traceback
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from huggingface_hub import constants
@@ -25,8 +30,19 @@ def test_not_logged_in(hub, runs, log_in, standin):
 
 def test_a_token_that_nobody_knows(hub, runs, log_in):
     log_in("hf_expired")
-    with pytest.raises(HubError, match="does not know your token"):
+    with pytest.raises(HubError, match="does not take your token"):
         add(hub, runs)
+
+
+@pytest.mark.parametrize("ask", [add, lambda hub, runs: hub.snapshot(runs), lambda hub, runs: hub.tags(runs)])
+def test_a_token_that_has_expired_is_not_taken_for_a_repository_that_is_not_there(
+    hub, runs, standin, tokens, ask
+):
+    add(hub, runs)
+    standin.store.expired.add(tokens["writer"])
+    with pytest.raises(HubError, match=r'not take your token: .*Token "laptop" is expired') as caught:
+        ask(hub, runs)
+    assert "hf auth login" in str(caught.value.hint)
 
 
 def test_a_token_that_only_reads(hub, runs, log_in, tokens, standin):
@@ -123,7 +139,7 @@ def test_a_hub_that_stays_out_of_order(hub, runs, standin, strike):
 
 
 def test_a_wait_that_is_too_long_is_said_instead_of_waited(hub, runs, strike):
-    strike("POST /api/repos/create", status=429, retry_after_s=4000)
+    strike("POST /api/repos/create", status=429, retry_after=4000)
     with pytest.raises(HubError, match="limits how much") as caught:
         add(hub, runs)
     assert "in 4000 s" in str(caught.value.hint)
@@ -132,13 +148,51 @@ def test_a_wait_that_is_too_long_is_said_instead_of_waited(hub, runs, strike):
 def test_the_wait_the_hub_asks_for_is_kept(hub, runs, standin, strike):
     notes = []
     hub.progress.note = notes.append
-    strike("POST .*/commit/", status=429, retry_after_s=1)
+    strike("POST .*/commit/", status=429, retry_after=1)
     add(hub, runs)
     refused, accepted = standin.requests("/commit/main")
     assert (refused.status, accepted.status) == (429, 200)
     assert accepted.at_s - refused.at_s >= 1.0
     assert len(notes) == 1
     assert "429" in notes[0]
+
+
+def test_the_moment_the_hub_asks_to_wait_for_is_kept(hub, runs, standin, strike):
+    moment = datetime.now(UTC) + timedelta(seconds=3)
+    strike("POST .*/commit/", status=503, retry_after=format_datetime(moment, usegmt=True))
+    add(hub, runs)
+    refused, accepted = standin.requests("/commit/main")
+    assert (refused.status, accepted.status) == (503, 200)
+    assert 1.5 <= accepted.at_s - refused.at_s <= 60  # a date has whole seconds
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("words", ["soon", "-5", "1e9", "Mon, 99 Foo 2026", "99999999999999999999", ""])
+def test_a_wait_nobody_understands_is_not_believed(hub, runs, standin, strike, words):
+    strike("POST .*/commit/", status=429, retry_after=words)
+    add(hub, runs)
+    assert [entry.status for entry in standin.requests("/commit/main")] == [429, 200]
+
+
+@pytest.mark.parametrize("verb", ["push", "pull"])
+def test_nothing_a_process_prints_holds_the_token(new_study, environment, strike, tokens, verb, tmp_path):
+    """With every switch that makes it talk, against a server that repeats what it was sent."""
+    study = new_study()
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps(study.recipe.model_dump(mode="json")))
+    strike("/api/(datasets|models)/", status=403, message=f"Bearer {tokens['writer']}", times=100)
+    words = {"push": [str(recipe)], "pull": ["me/small", str(tmp_path / "pulled")]}[verb]
+    done = subprocess.run(
+        [sys.executable, "-m", "regmix_hf", verb, *words],
+        env={**environment, "REGMIX_DEBUG": "1", "HF_DEBUG": "1", "HF_HUB_VERBOSITY": "debug"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+    assert "no permission" in done.stderr
+    assert tokens["writer"] not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 409, 429, 500])
@@ -150,5 +204,10 @@ def test_a_server_that_repeats_the_token_does_not_make_us_repeat_it(
     strike(request_, status=status, message=f"bad token {tokens['writer']}", times=300)
     with pytest.raises(HubError) as caught:
         add(Hub(Patience(attempts=2, races=3)), runs)
-    shown = "".join(traceback.format_exception(caught.value)) + str(capfd.readouterr()) + caplog.text
+    shown = (
+        "".join(traceback.format_exception(caught.value))
+        + repr(caught.value)
+        + str(capfd.readouterr())
+        + caplog.text
+    )
     assert tokens["writer"] not in shown

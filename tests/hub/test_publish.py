@@ -129,6 +129,23 @@ def test_a_version_that_somebody_else_took_is_left_to_them(hub, standin, runs, m
     assert standin.repo(model.id).tags["v2"] == published.commits[model]
 
 
+def test_a_version_lost_to_somebody_else_is_taken_back_where_it_was_given(hub, standin, runs, model, strike):
+    """Else v2 would be ours on the model and theirs on the runs."""
+    publish(hub, [Publication(model, {"w": b"1"}, "Add"), Publication(runs, {"a": b"1"}, "Add")])
+
+    def overtake() -> None:
+        publish(Hub(), [Publication(runs, {"theirs": b"1"}, "Add")])
+
+    strike("POST /api/datasets/me/study-runs/tag/", moment="before", action=overtake)
+    ours = [Publication(model, {"w": b"2"}, "Add"), Publication(runs, {"a": b"2"}, "Add")]
+    published = publish(hub, ours)
+
+    assert published.version == "v3"
+    assert standin.repo(model.id).tags.keys() == {"v1", "v3"}
+    assert standin.repo(runs.id).tags.keys() == {"v1", "v2", "v3"}
+    assert "theirs" in standin.repo(runs.id).resolve("v2").files
+
+
 def test_numbers_stay_in_step_with_repositories_published_beside(hub, standin, runs, model):
     for text in (b"1", b"2", b"3"):
         publish(hub, [Publication(runs, {"results.parquet": text}, "Add runs")])

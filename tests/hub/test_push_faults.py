@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
+import io
 import json
 import os
 import random
@@ -12,14 +14,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from regmix_hf.errors import HubError
 from regmix_hf.recipe import load_recipe
 from regmix_hf.sharing import push_study
 from regmix_hf.study import Study
+from regmix_hf.study.published_runs import RESULTS
 
 from .finished import finish_study, grow
+from .standin.faults import ALL
 
 PROGRAMS = Path(__file__).parent / "programs"
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart"
@@ -96,6 +101,49 @@ def test_a_push_killed_at_random_moments_and_repeated_ends_like_an_undisturbed_o
         assert process.stderr.read() == ""
 
 
+def test_two_who_push_one_study_at_the_same_time_leave_whole_versions(
+    hub, standin, new_study, environment, finished
+):
+    """One has all parts, the other has grown the swarm, fitted and chosen again, and no new models."""
+    mine, grown = new_study(folder="mine"), new_study(folder="grown")
+    grow(grown)
+    program = [sys.executable, str(PROGRAMS / "push_study.py"), str(finished)]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    passing = [fault for fault in ALL if fault.status not in (401, 403, 404, 409, 412)]
+    with contextlib.ExitStack() as stack:
+        pushers = [
+            stack.enter_context(
+                subprocess.Popen([*program, f"output_dir={root}"], env=environment, text=True, **pipes)
+            )
+            for root in (mine.root, grown.root)
+        ]
+        for seed in range(3):
+            standin.store.repos.clear()
+            standin.store.collections.clear()
+            standin.faults.at_random(seed=seed, rate=0.03, faults=passing)
+            for pusher in pushers:
+                print("push", file=pusher.stdin, flush=True)
+            ended = [[pusher.stdout.readline() for _ in range(2)] for pusher in pushers]
+            standin.faults.clear()
+            assert [lines[1] for lines in ended] == ["0\n", "0\n"]
+            _check_versions(standin)
+            assert len(pd.read_parquet(io.BytesIO(standin.repo("me/small-runs").file("main", RESULTS)))) == 34
+
+
+def _check_versions(standin) -> None:
+    """Every version of the mixture was chosen with the regressor of that version, on runs it has."""
+    runs, regressor, mixture = (standin.repo(f"me/small-{part}") for part in ("runs", "regressor", "mixture"))
+    assert runs.tags.keys() == regressor.tags.keys() == mixture.tags.keys()
+    assert runs.tags
+    for version in runs.tags:
+        chosen_with = json.loads(mixture.file(version, "stages.json"))["choose"]["fingerprint"]
+        summary = regressor.file(version, "summary.json")
+        assert chosen_with["4-regression/summary.json"] == hashlib.sha256(summary).hexdigest()
+        fitted_on = {row[0] for row in json.loads(regressor.file(version, "runs.json"))["rows"]}
+        there = pd.read_parquet(io.BytesIO(runs.file(version, RESULTS)))["run_id"]
+        assert fitted_on <= set(there)
+
+
 @pytest.fixture
 def quickstart(tmp_path: Path) -> list[str]:
     """Arguments that name a finished study of `recipes/quickstart`."""
@@ -130,6 +178,8 @@ def test_the_quickstart_is_pushed_and_pulled_by_two_commands_that_keep_the_token
     pulled = regmix("pull", "me/quickstart", str(tmp_path / "pulled"))
     assert f"Next: regmix report {tmp_path / 'pulled'}" in pulled.stderr
     regmix("report", str(tmp_path / "pulled"))
+    regmix("pull", "me/quickstart", str(tmp_path / "models"), "--only", "mixture,model")
+    assert (tmp_path / "models/6-models/chosen/model.safetensors").exists()
     here, there = tmp_path / "quickstart", tmp_path / "pulled"
     assert (there / "report/README.md").read_bytes() == (here / "report/README.md").read_bytes()
     assert not _leaks(standin, tmp_path, tokens["writer"])
@@ -142,6 +192,15 @@ def test_a_token_in_a_recipe_is_not_published(hub, standin, new_study, stages, t
         push_study(study, stages, only=["runs"])
     assert tokens["writer"] not in str(caught.value)
     assert "recipe.yaml" not in standin.repo("me/small-runs").head.files
+
+
+@pytest.mark.parametrize("secret", ["https://me:pass@host/letters", "https://host/?key=hf_" + "a1" * 17])
+def test_neither_is_anybody_elses_secret(hub, standin, new_study, stages, secret):
+    study = new_study(f"domains.letters.path={secret}")
+    with pytest.raises(HubError, match=r"(recipe.yaml|README.md) holds what looks like") as caught:
+        push_study(study, stages, only=["runs"])
+    assert secret not in str(caught.value)
+    assert standin.repo("me/small-runs").head.files.keys() == {".gitattributes"}
 
 
 def _leaks(standin, folder: Path, token: str) -> list[object]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from huggingface_hub import ModelHubMixin
 
 from regmix_hf import MixtureRegressor, load_runs
 from regmix_hf.errors import HubError, RecipeError, StudyError
@@ -250,8 +251,9 @@ def test_one_regressor_is_published_by_itself(hub, standin, new_study):
     runs = load_runs(new_study().root)
     mine = MixtureRegressor("lightgbm", num_iterations=20).fit(runs.weights, runs.losses)
 
-    assert mine.push_to_hub("me/trees").version == "v1"
-    assert mine.push_to_hub("me/trees").version == "v1"
+    assert isinstance(mine, ModelHubMixin)
+    assert mine.push_to_hub("me/trees") == f"{standin.url}/me/trees/tree/v1"
+    assert mine.push_to_hub("me/trees").endswith("/v1")
     there = MixtureRegressor.from_pretrained("me/trees", revision="v1")
 
     np.testing.assert_array_equal(there.predict(runs.weights), mine.predict(runs.weights))
@@ -260,7 +262,7 @@ def test_one_regressor_is_published_by_itself(hub, standin, new_study):
     ):
         np.testing.assert_array_equal(there_bound, mine_bound)
     smaller = MixtureRegressor("ridge").fit(runs.weights, runs.losses)
-    assert smaller.push_to_hub("me/trees").version == "v2"
+    assert smaller.push_to_hub("me/trees").endswith("/v2")
     assert not any(path.endswith(".txt") for path in standin.repo("me/trees").head.files)
     assert b"lightgbm" in standin.repo("me/trees").file("v2", "README.md")  # a card that is there stays
 

@@ -176,7 +176,7 @@ def spoil(folder, **arrays):
         (lambda f: (f / "estimator.safetensors").unlink(), "estimator.safetensors is missing"),
         (lambda f: (f / "estimator.safetensors").write_bytes(b"no header"), "cannot be read"),
         (lambda f: spoil(f, floor_=np.full(3, np.nan)), "floor_ holds numbers that are not finite"),
-        (lambda f: spoil(f, floor_=np.ones(3, np.float32)), "floor_ is float32"),
+        (lambda f: spoil(f, floor_=np.ones(3, np.float32)), "floor_ is F32"),
         (lambda f: spoil(f, affinity_=np.ones((3, 2))), "affinity_ has 2 domains"),
         (lambda f: spoil(f, extra=np.zeros(2)), "extra"),
     ],
@@ -186,6 +186,20 @@ def test_a_damaged_folder_is_refused(fitted, tmp_path, damage, message):
     damage(tmp_path)
     with pytest.raises(RegressionError, match=message):
         MixtureRegressor.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("members", [5, None, [1, 2], True])
+def test_parameters_that_are_none_are_refused(tables, tmp_path, members):
+    MixtureRegressor("auto", members=["ridge", "own_weight"]).fit(*tables).save_pretrained(tmp_path)
+    rewrite(tmp_path, params={"members": members})
+    with pytest.raises(RegressionError, match=r"params \{'members'"):
+        MixtureRegressor.from_pretrained(tmp_path)
+
+
+def test_threads_of_another_machine_do_not_count(tables, tmp_path):
+    MixtureRegressor("lightgbm", num_iterations=3).fit(*tables).save_pretrained(tmp_path)
+    rewrite(tmp_path, params={"num_iterations": 3, "num_threads": "many"})
+    assert MixtureRegressor.from_pretrained(tmp_path).params == {"num_iterations": 3}
 
 
 @pytest.mark.parametrize(

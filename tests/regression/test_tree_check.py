@@ -41,6 +41,15 @@ def test_what_lightgbm_writes_passes(trees: str, tmp_path: Path) -> None:
         ("num_leaves", "2000000000", "finite leaves"),
         ("num_cat", "1", "plain splits"),
         ("max_feature_idx", "", "no trees"),
+        ("shrinkage", "nan", "no number"),
+        ("shrinkage", "0.01\nshrinkage=1", "twice"),
+        ("num_class", "1000000000", "of one regression"),  # LightGBM would take memory for each
+        ("num_tree_per_iteration", "2", "of one regression"),
+        ("num_tree_per_iteration", "1\naverage_output", "no NAME=VALUE"),
+        ("objective", "multiclass", "of one regression"),
+        ("label_index", "-1", "of one regression"),
+        ("tree_sizes", "99999999999", "tree_sizes are others"),
+        ("version", "v3", "of one regression"),
     ],
 )
 def test_what_it_would_follow_blindly_does_not(

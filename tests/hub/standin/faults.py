@@ -34,16 +34,16 @@ class Fault:
 
     moment: Moment
     status: int = 0
-    retry_after_s: int | None = None
+    retry_after: str | int | None = None
     message: str = "injected fault"
     action: Callable[[], None] | None = None
 
     @classmethod
     def refused(
-        cls, status: int, *, retry_after_s: int | None = None, message: str = "injected fault"
+        cls, status: int, *, retry_after: str | int | None = None, message: str = "injected fault"
     ) -> Fault:
         """Answer with an error."""
-        return cls(Moment.REFUSED, status, retry_after_s, message)
+        return cls(Moment.REFUSED, status, retry_after, message)
 
     @property
     def name(self) -> str:
@@ -58,7 +58,7 @@ ALL = (
     Fault.refused(404),
     Fault.refused(409),
     Fault.refused(412),
-    Fault.refused(429, retry_after_s=0),
+    Fault.refused(429, retry_after=0),
     Fault.refused(500),
     Fault.refused(503),
     Fault(Moment.DROPPED_UPLOAD),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import yaml
 
 from .messages import Answer, Request, page, route
+from .metadata import problems
 from .store import Blob, Commit, RefusalError, Repo, is_large
 
 
@@ -54,20 +55,12 @@ def validate_yaml(request: Request) -> Answer:
         return _invalid(f"YAML Metadata Error: {error}")
     if not isinstance(metadata, dict):
         return _invalid("YAML Metadata Error: must be a mapping")
-    wrong = [
-        name
-        for name in ("tags", "datasets", "configs", "model-index")
-        if name in metadata and not isinstance(metadata[name], list)
-    ]
-    if wrong:
-        return _invalid(f'"{wrong[0]}" must be an array')
-    if not isinstance(metadata.get("license", ""), str | list):
-        return _invalid('"license" must be a string or an array')
-    return Answer.json({"errors": [], "warnings": []})
+    found = problems(request.json["repoType"], metadata)
+    return _invalid(*found) if found else Answer.json({"errors": [], "warnings": []})
 
 
-def _invalid(message: str) -> Answer:
-    return Answer.json({"errors": [{"message": message}], "warnings": []}, 400)
+def _invalid(*messages: str) -> Answer:
+    return Answer.json({"errors": [{"message": message} for message in messages], "warnings": []}, 400)
 
 
 @route("GET", "/api/{repo}(?:/revision/{revision})?")

@@ -28,6 +28,8 @@ class Entry:
     fault: Fault | None
     body: bytes
     at_s: float
+    #: Bytes of the answer's body that were sent.
+    sent: int = 0
 
 
 @dataclass
@@ -52,7 +54,7 @@ class StandIn:
     def answer(self, request: Request, fault: Fault | None) -> Answer:
         """Do what is asked, unless a fault forbids it."""
         if fault is not None and fault.moment is Moment.REFUSED:
-            headers = {} if fault.retry_after_s is None else {"Retry-After": str(fault.retry_after_s)}
+            headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
             if fault.status >= 500:
                 # As gateways do. The message of an error that the Hub itself writes is JSON.
                 html = f"<html><body><h1>{fault.status}</h1>{fault.message}</body></html>"
@@ -109,12 +111,15 @@ class _Handler(BaseHTTPRequestHandler):
             answer = self.hub.answer(Request(**{**request.__dict__, "person": person}), fault)
         except RefusalError as error:
             answer = Answer.refusal(error)
-        self.hub.log.append(Entry(line, answer.status, fault, request.body, time.monotonic()))
+        half = fault is not None and fault.moment is Moment.DROPPED_BODY
+        lost = fault is not None and fault.moment is Moment.LOST_REPLY
+        sent = 0 if lost or self.command == "HEAD" else len(answer.body) // (2 if half else 1)
+        self.hub.log.append(Entry(line, answer.status, fault, request.body, time.monotonic(), sent))
         if fault is not None and fault.action is not None and fault.moment is Moment.AFTER:
             fault.action()
-        if fault is not None and fault.moment is Moment.LOST_REPLY:
+        if lost:
             return self._hang_up()
-        self._send(answer, half=fault is not None and fault.moment is Moment.DROPPED_BODY)
+        self._send(answer, half=half)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815
 
@@ -122,6 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         if not token:
             return None
+        if token in self.hub.store.expired:
+            raise RefusalError(401, 'User Access Token "laptop" is expired')
         if token not in self.hub.store.people:
             raise RefusalError(401, "Invalid credentials in Authorization header")
         return self.hub.store.people[token]

@@ -161,6 +161,8 @@ class Store:
     """Everything. Whoever changes or reads more than one thing holds `lock`."""
 
     people: dict[str, Person] = field(default_factory=dict)
+    #: Tokens that were somebody's.
+    expired: set[str] = field(default_factory=set)
     repos: dict[str, Repo] = field(default_factory=dict)
     collections: dict[str, Collection] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)

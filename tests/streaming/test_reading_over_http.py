@@ -1,0 +1,194 @@
+"""Text over connections that fail, by processes that are killed: the same blocks, little asked for twice."""
+
+import gzip
+import io
+import multiprocessing
+import random
+import runpy
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from regmix_hf.corpus.source import open_source
+from regmix_hf.recipe import Domain, Recipe
+from regmix_hf.study.corpus_facts import CorpusFacts
+
+from .server import FileServer
+
+PREPARE = Path(__file__).parent / "work" / "prepare.py"
+
+
+def begin(recipe: Recipe, folder: Path, budgets: Mapping[str, int] | None = None) -> Any:
+    """Begin to prepare in a process of its own, forked with all imports done."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["regmix_hf.corpus.prepare", "regmix_hf.corpus.dataset_source"])
+    values = {"RECIPE": recipe.model_dump_json(), "FOLDER": str(folder), "BUDGETS": budgets}
+    process = context.Process(target=runpy.run_path, args=(str(PREPARE), values))
+    process.start()
+    return process
+
+
+def finish(recipe: Recipe, folder: Path, budgets: Mapping[str, int] | None = None) -> CorpusFacts:
+    process = begin(recipe, folder, budgets)
+    process.join()
+    assert process.exitcode == 0
+    return CorpusFacts.load(folder)
+
+
+def kill_after_bytes(
+    server: FileServer, num_bytes: int, recipe: Recipe, folder: Path, budgets: Mapping[str, int] | None = None
+) -> bool:
+    """Kill the process once so much more was sent; tell whether it was not done before."""
+    process, before = begin(recipe, folder, budgets), server.num_bytes()
+    while process.is_alive() and server.num_bytes() - before < num_bytes:
+        time.sleep(0.001)
+    process.kill()
+    process.join()
+    return bool(process.exitcode == -signal.SIGKILL)
+
+
+def compressed(kind: str, lines: bytes) -> bytes:
+    if kind == "jsonl.gz":
+        half = lines.index(b"\n", len(lines) // 2) + 1
+        return gzip.compress(lines[:half]) + gzip.compress(lines[half:])  # two members
+    if kind == "jsonl.zst":
+        return pa.Codec("zstd").compress(lines, asbytes=True)
+    return lines
+
+
+def parquet(texts: list[str]) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"text": texts, "n": range(len(texts))}), sink, row_group_size=100)
+    return sink.getvalue()
+
+
+@pytest.fixture
+def address(
+    files: FileServer, as_lines: Callable[..., bytes], sentences: Callable[..., list[str]]
+) -> Callable[..., list[str]]:
+    """Serve two files of a kind; return their addresses."""
+
+    def serve(kind: str, number: int = 1500) -> list[str]:
+        parts = [sentences(number, prefix) for prefix in ("a", "b")]
+        return [
+            files.add(f"{k}.{kind}", parquet(part) if kind == "parquet" else compressed(kind, as_lines(part)))
+            for k, part in enumerate(parts)
+        ]
+
+    return serve
+
+
+def domain_of(kind: str, addresses: list[str], **keys: Any) -> dict[str, Any]:
+    path = "parquet" if kind == "parquet" else "json"
+    return {"path": path, "data_files": addresses, "streaming": True, **keys}
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "jsonl.zst", "parquet"])
+def test_killed_over_a_failing_network_it_ends_with_the_same_blocks(
+    files: FileServer,
+    address: Callable[..., list[str]],
+    make_recipe: Callable[..., Recipe],
+    tmp_path: Path,
+    kind: str,
+) -> None:
+    recipe = make_recipe({"a": domain_of(kind, address(kind))})
+    expected = finish(recipe, tmp_path / "undisturbed")
+    served = files.num_bytes()
+    files.fail(5, 0.1, (500, 503, 429, "drop", "hang up"))
+    moments = random.Random(2)
+    kills = sum(
+        kill_after_bytes(files, moments.randrange(served // 10, served // 2), recipe, tmp_path / "killed")
+        for _ in range(6)
+    )
+    assert kills >= 3
+    assert finish(recipe, tmp_path / "killed") == expected
+    assert expected.domains["a"].train is not None
+    assert expected.domains["a"].train.num_documents + expected.domains["a"].validation.num_documents >= 2000
+
+
+def test_stalls_are_given_up_and_tried_again(
+    files: FileServer, address: Callable[..., list[str]], make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    recipe = make_recipe({"a": domain_of("jsonl", address("jsonl"))})
+    expected = finish(recipe, tmp_path / "undisturbed")
+    files.fail(1, 0.1, ["stall"])
+    assert finish(recipe, tmp_path / "stalled") == expected
+
+
+def test_after_a_kill_little_is_asked_for_again(
+    files: FileServer, address: Callable[..., list[str]], make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """What is asked for again: what is read at first to see what there is, a commit, and what was ahead."""
+    recipe = make_recipe({"a": domain_of("jsonl", address("jsonl", 4000))}, tokenizer=tokenizer(tmp_path))
+    expected = finish(recipe, tmp_path / "undisturbed")
+    whole, size = files.num_bytes(), sum(map(len, files.files.values()))
+    assert whole < 1.4 * size  # more than once only by the looks at the first lines
+    looks = whole - size
+    files.sent.clear()
+    for part in (0.3, 0.3):
+        assert kill_after_bytes(files, int(part * size), recipe, tmp_path / "killed")
+    assert finish(recipe, tmp_path / "killed") == expected
+    again = files.num_bytes() - size
+    assert again < 3 * looks + 2 * (20_000 + 4 * 16_384 + 20_000)
+    assert again < 0.5 * size
+
+
+def tokenizer(folder: Path) -> str:
+    """A tokenizer that needs no text to be trained on."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {letter: number for number, letter in enumerate(["<eos>", *alphabet])}
+    model = Tokenizer(models.BPE(vocab, []))
+    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    model.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=model, eos_token="<eos>").save_pretrained(folder / "tokenizer")
+    return str(folder / "tokenizer")
+
+
+def test_a_budget_asks_for_about_what_is_needed(
+    files: FileServer, address: Callable[..., list[str]], make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    recipe = make_recipe(
+        {"a": domain_of("jsonl", address("jsonl", 20_000), num_tokens=3_000_000)},
+        tokenizer=tokenizer(tmp_path),
+    )
+    size = sum(map(len, files.files.values()))
+    facts = finish(recipe, tmp_path / "corpus", {"a": 100_000}).domains["a"]
+    assert facts.train is not None
+    assert 100_000 <= facts.train.num_tokens < 100_000 + 300  # one document more at the most
+    assert facts.part_of == 3_000_000
+    assert size > 2_500_000
+    # A token is a byte; a fifth is held out; looks at the first lines and what is read ahead come on top.
+    assert files.num_bytes() < 1.6 * 100_000 / 0.8 + 10 * 16_384
+    on_disk = sum(path.stat().st_size for path in (tmp_path / "corpus" / "a").iterdir() if path.is_file())
+    assert on_disk < 4 * 100_000
+
+
+def test_a_budget_gives_the_same_blocks_wherever_it_was_killed(
+    files: FileServer, address: Callable[..., list[str]], make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    recipe = make_recipe({"a": domain_of("jsonl", address("jsonl"), num_tokens=10**6)})
+    budgets = {"a": 120_000}
+    expected = finish(recipe, tmp_path / "undisturbed", budgets)
+    served = files.num_bytes()
+    files.fail(5, 0.1, (500, "drop"))
+    killed = [
+        kill_after_bytes(files, served // part, recipe, tmp_path / "killed", budgets) for part in (8, 5, 3, 2)
+    ]
+    assert sum(killed) >= 2
+    assert finish(recipe, tmp_path / "killed", budgets) == expected
+
+
+def test_address_with_a_wrong_line_is_named(files: FileServer, hurried: None) -> None:
+    address = files.add("a.jsonl", b'{"text": "a"}\n' * 5 + b'{"text": "b"\n')
+    source = open_source("a", Domain(path="json", data_files=address, streaming=True), "train")
+    with pytest.raises(Exception, match=r"a\.jsonl: a line before byte 83 is no JSON: Expecting"):
+        list(source.pieces(None))
