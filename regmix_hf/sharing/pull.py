@@ -279,11 +279,15 @@ class Incoming:
         return place, str(snapshot.repository)
 
     def place(self, stages: Sequence[Stage]) -> Study:
-        """Put the files where a study has them; the markers of finished stages go first and come last."""
+        """Put the files where a study has them; the markers of their stages go first and come last.
+
+        Other stages, of an earlier pull, stay: their markers say whether they still fit.
+        """
         root = self.folder.resolve()
         study = Study(self.recipe.model_copy(update={"output_dir": root}))
         for stage in stages:
-            study.marker(stage).unlink(missing_ok=True)
+            if stage.verb in self.stages:
+                study.marker(stage).unlink(missing_ok=True)
         write_json(root / "study.json", {"name": self.recipe.name})
         write_text(root / "recipe.yaml", _with_output_dir(study.recipe))
         self._place_runs(study)

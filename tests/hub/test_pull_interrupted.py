@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,10 @@ from regmix_hf.sharing import pull_study, push_study
 from regmix_hf.swarm.claims import claim
 
 PARTS = ("runs", "regressor", "mixture", "model")
-NUM_KILLS = 4
+NUM_KILLS = 3
 PULL = """
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from regmix_hf import pipeline
 from regmix_hf.sharing import pull_study
@@ -70,6 +73,29 @@ def test_killed_after_any_request_and_repeated_it_ends_with_the_same_files(
         standin.faults.clear()
         pull_study("me/small", stages, folder, only=PARTS)
         assert contents(folder) == expected, f"killed after request {position}"
+
+
+@pytest.mark.usefixtures("pushed")
+def test_interrupted_while_files_take_their_places_it_can_be_repeated(stages, monkeypatch, tmp_path):
+    pull_study("me/small", stages, tmp_path / "undisturbed", only=PARTS)
+    expected = contents(tmp_path / "undisturbed")
+    for position in (3, 16):
+        left = iter(range(position))
+
+        def interrupted(source: Path, target: Path, left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(source, target)
+
+        folder = tmp_path / f"interrupted-{position}"
+        with monkeypatch.context() as patch:
+            patch.setattr("regmix_hf.sharing.pull._move", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                pull_study("me/small", stages, folder, only=PARTS)
+        assert not any(folder.glob("*/.[a-z]*.json")), "nothing counts as done"
+        pull_study("me/small", stages, folder, only=PARTS)
+        assert contents(folder) == expected
 
 
 @pytest.mark.usefixtures("pushed", "hurried")

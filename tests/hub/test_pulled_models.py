@@ -67,6 +67,14 @@ def test_models_come_only_when_asked_for(pushed, standin, stages, tmp_path):
     assert {stage.verb: str(stage.state) for stage in status(pulled.study)}["train"] == "done"
 
 
+def test_models_can_be_fetched_after_the_rest(pushed, stages, tmp_path):
+    pull_study("me/small", stages, tmp_path / "pulled")
+    study = pull_study("me/small", stages, tmp_path / "pulled", only=["model"]).study
+    states = {stage.verb: str(stage.state) for stage in status(study)}
+    assert {states[verb] for verb in ("proxies", "fit", "choose", "train", "evaluate")} == {"done"}
+    assert (study.models / "chosen" / WEIGHTS).exists()
+
+
 def test_evaluate_takes_the_pulled_models_and_says_what_it_leaves_out(pushed, stages, recorder, tmp_path):
     study = pull_study("me/small", stages, tmp_path / "pulled", only=ALL).study
     tasks = final_tasks(study, recorder)
