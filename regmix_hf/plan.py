@@ -208,6 +208,12 @@ def _available_tokens(study: Study) -> dict[str, int] | None:
 
 
 def _notes(recipe: Recipe, proxies: StagePlan, speed: _Speed | None) -> Iterator[str]:
+    if budgets := token_budgets(recipe):
+        there = sum(recipe.domains[name].num_tokens or 0 for name in budgets)
+        yield (
+            f"prepare: reads {sum(budgets.values()):.3g} of the {there:.3g} tokens of "
+            f"{len(budgets)} streams, as much as a run can need"
+        )
     if speed is None:
         yield f"FLOPs and time follow from the vocabulary of {recipe.tokenizer!r}, known after `prepare`"
     elif proxies.seconds is None:

@@ -164,6 +164,7 @@ def test_prepare_reads_the_budget_and_says_so(study: Callable[..., Study]) -> No
     assert facts.available_tokens(study().recipe) == TOKENS
     plan = make_plan(study())
     assert plan.stages[0].tokens == sum(budgets.values())
+    assert any("of the 1e+09 tokens of 2 streams" in note for note in plan.notes)
 
 
 def test_another_budget_makes_the_corpus_stale_by_name(study: Callable[..., Study]) -> None:

@@ -19,6 +19,8 @@ from regmix_hf.recipe import Domain
 _READ_ERRORS = (OSError, ValueError, pa.ArrowException, DatasetsError, StopIteration)
 #: Libraries below `datasets` whose errors, where the network fails, share no base class.
 _HTTP_LIBRARIES = {"httpx", "httpx2", "aiohttp"}
+#: Compressed files in which no line is looked for.
+_UNREAD_COMPRESSIONS = {".zst", ".bz2", ".xz", ".lz4", ".zip"}
 
 
 @contextmanager
@@ -100,6 +102,8 @@ def _fault(file: Path) -> str | None:
         return _parquet_fault(file)
     is_json = ".json" in file.name
     if not is_json and ".txt" not in file.name and ".csv" not in file.name:
+        return None
+    if file.suffix in _UNREAD_COMPRESSIONS:
         return None
     with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as lines:
         is_array = is_json and lines.read(1) == b"["

@@ -45,9 +45,9 @@ class Persistence:
 #: For a file that was read before: about ten minutes of waiting, on top of what the client itself waits.
 PATIENT = Persistence(20)
 #: For the first look at a file: its address may be wrong, and whoever wrote it waits.
-BRIEF = Persistence(3)
+BRIEF = Persistence(5)
 #: For finding out what files there are, which takes many requests.
-OPENING = Persistence(5)
+OPENING = Persistence(6)
 
 
 def open_bytes(address: str, persistence: Persistence = PATIENT) -> io.RawIOBase:

@@ -79,6 +79,11 @@ def conclude(study: Study, tasks: list[Task], progress: Progress) -> None:
     results = collect(tasks, study.models)
     for name in results.loc[results["status"] == "diverged", "mixture_id"]:
         progress.note(f"the final run on {name} diverged: its loss is not finite")
+    if study.recipe.train.streaming:
+        for row in results.to_dict("records"):
+            epochs = {name: row[f"epochs/{name}"] for name in study.recipe.training_domains}
+            if again := ", ".join(f"{name} ({count:.1f})" for name, count in epochs.items() if count > 1):
+                progress.note(f"the final run on {row['mixture_id']} read more than once (times): {again}")
     study.finish(STAGE, {"num_models": len(results)})
 
 

@@ -19,6 +19,12 @@ def _no_shared_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets-cache")
 
 
+@pytest.fixture(autouse=True)
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait a thousandth of the time between two looks at an address."""
+    monkeypatch.setattr("regmix_hf.corpus.patient_file.WAIT_UNIT_S", 0.001)
+
+
 @pytest.fixture
 def write_jsonl(tmp_path: Path) -> Callable[..., Path]:
     """Write rows, or texts, to a JSONL file in the test's folder; return its path."""

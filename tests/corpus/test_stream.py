@@ -132,3 +132,13 @@ def test_a_run_longer_than_one_segment_goes_on_where_each_domain_was(corpus, mon
     assert (np.sort(epochs, axis=1) == np.arange(2000, 2005)).all()
     mixed = MixtureStream(corpus, {"a": 0.5, "b": 0.5}, 600, seed=1)
     assert abs(mixed.realized()["a"] - 0.5) < 4 * np.sqrt(0.25 / 600)
+
+
+def test_epochs_of_a_domain_that_was_read_in_part_are_those_of_its_source(corpus) -> None:
+    whole = MixtureStream(corpus, {"c": 1.0}, 20, seed=1).epochs()["c"]
+    facts = corpus.facts
+    train = facts.domains["c"].train
+    part = facts.domains["c"].model_copy(update={"part_of": 10 * train.num_blocks * facts.context_length})
+    larger = Corpus(corpus.folder)
+    larger.__dict__["facts"] = facts.model_copy(update={"domains": {**facts.domains, "c": part}})
+    assert MixtureStream(larger, {"c": 1.0}, 20, seed=1).epochs()["c"] == pytest.approx(whole / 10)

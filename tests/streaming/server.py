@@ -18,6 +18,8 @@ ALL_FAULTS = (500, 503, 429, "drop", "hang up", "stall")
 #: A stall ends with a broken connection, in case the client waits.
 STALL_S = 1.0
 PIECE_BYTES = 1 << 14
+#: A line that is slow: the wait after each piece.
+PIECE_PAUSE_S = 0.0
 
 
 @dataclass
@@ -109,6 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
             for first in range(0, len(body), PIECE_BYTES):
                 self.wfile.write(body[first : first + PIECE_BYTES])
                 done = min(first + PIECE_BYTES, len(body))
+                if PIECE_PAUSE_S:
+                    time.sleep(PIECE_PAUSE_S)
         finally:
             self.server_state.sent.append((self.path, start, done))
 

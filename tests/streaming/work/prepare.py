@@ -9,5 +9,5 @@ from regmix_hf.recipe import Recipe
 reading.COMMIT_BYTES = 20_000
 json_lines._ROWS = row_groups._ROWS = 32
 json_lines.FIRST_CHUNK_BYTES = json_lines.MAX_CHUNK_BYTES = 16_384
-patient_file.WAIT_UNIT_S, patient_file._SILENCE_S = 0.001, 0.5
+patient_file.WAIT_UNIT_S, patient_file._SILENCE_S = 0.001, 0.9
 prepare_corpus(Recipe.model_validate_json(RECIPE), Path(FOLDER), budgets=BUDGETS)  # noqa: F821
