@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.regression.frames import Table, losses_table, weights_table
-from regmix_hf.regression.intervals import OutOfFold
+from regmix_hf.regression.intervals import OutOfFold, entropy
 from regmix_hf.regression.registry import build_estimator
 from regmix_hf.regression.storage import read_arrays, write_arrays
 from regmix_hf.regression.target import Target
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from regmix_hf.hub import Published
 
 #: Version of the saved folder; another one is refused.
-_FORMAT = 1
+_FORMAT = 2
+#: What is saved of the cross-validation, and the names of its dimensions.
+_MISSED = {"losses": ("runs", "targets"), "predicted": ("runs", "targets"), "entropy": ("runs",)}
 
 
 class MixtureRegressor:
@@ -90,7 +92,7 @@ class MixtureRegressor:
         X, y = mixtures.to_numpy(), truth.to_numpy()
         self.model = build_estimator(self.estimator, self.random_state, self.params)
         self.model.fit(X, y, own_domains=own)
-        self._out_of_fold = OutOfFold(y, self.model.out_of_fold(X, y, own))
+        self._out_of_fold = OutOfFold(y, self.model.out_of_fold(X, y, own), entropy(X))
         return self
 
     def predict(self, weights: Table) -> pd.DataFrame:
@@ -102,9 +104,7 @@ class MixtureRegressor:
         Raises:
             RegressionError: Not fitted, domains that are unknown or missing, or rows that are no mixture.
         """
-        mixtures = self._mixtures(weights)
-        losses = self.model.predict(mixtures.to_numpy())
-        return pd.DataFrame(losses, index=mixtures.index, columns=list(self.targets_))
+        return self._predict(self._mixtures(weights))
 
     def predict_interval(self, weights: Table, coverage: float = 0.9) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Lower and upper bounds that hold the loss of a new run with probability `coverage`.
@@ -112,8 +112,9 @@ class MixtureRegressor:
         Raises:
             RegressionError: As `predict`; or the runs are too few for this coverage.
         """
-        losses = self.predict(weights)
-        half = self._out_of_fold.half_widths(coverage, np.asarray(losses, dtype=np.float64))
+        mixtures = self._mixtures(weights)
+        losses = self._predict(mixtures)
+        half = self._out_of_fold.half_widths(coverage, losses.to_numpy(), mixtures.to_numpy())
         return losses - half, losses + half
 
     def predict_target(self, weights: Table, target: Target, coverage: float = 0.9) -> pd.DataFrame:
@@ -124,9 +125,10 @@ class MixtureRegressor:
         Raises:
             RegressionError: As `predict_interval`.
         """
-        loss = target.combine(self.predict(weights))
+        mixtures = self._mixtures(weights)
+        loss = target.combine(self._predict(mixtures))
         missed = self._out_of_fold.combined(target)
-        half = missed.half_widths(coverage, np.asarray(loss, dtype=np.float64)[:, None])[:, 0]
+        half = missed.half_widths(coverage, loss.to_numpy()[:, None], mixtures.to_numpy())[:, 0]
         return pd.DataFrame({"loss": loss, "lower": loss - half, "upper": loss + half})
 
     def gradient(self, weights: Table) -> NDArray[np.float64]:
@@ -144,9 +146,7 @@ class MixtureRegressor:
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save(folder)
         missed = self._out_of_fold
-        write_arrays(
-            folder / "out_of_fold.safetensors", {"losses": missed.losses, "predicted": missed.predicted}
-        )
+        write_arrays(folder / "out_of_fold.safetensors", {name: getattr(missed, name) for name in _MISSED})
         config = {
             "library_name": "regmix_hf",
             "format": _FORMAT,
@@ -215,12 +215,15 @@ class MixtureRegressor:
             "runs": regressor.num_runs_,
         }
         regressor.model.load(folder, num_domains=sizes["domains"], num_targets=sizes["targets"])
-        shape = ("runs", "targets")
         arrays = read_arrays(
-            folder / "out_of_fold.safetensors", {"losses": shape, "predicted": shape}, sizes, allow_nan=True
+            folder / "out_of_fold.safetensors", _MISSED, sizes, may_be_nan=("losses",)
         )
-        regressor._out_of_fold = OutOfFold(arrays["losses"], arrays["predicted"])
+        regressor._out_of_fold = OutOfFold(**arrays)
         return regressor
+
+    def _predict(self, mixtures: pd.DataFrame) -> pd.DataFrame:
+        losses = self.model.predict(mixtures.to_numpy())
+        return pd.DataFrame(losses, index=mixtures.index, columns=list(self.targets_))
 
     def _mixtures(self, weights: Table) -> pd.DataFrame:
         self._check_fitted()
