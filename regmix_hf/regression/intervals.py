@@ -30,6 +30,8 @@ _EVENNESS = 10.0
 _ROUNDING = 1e-9
 #: Standard deviations from the mean of the fitted runs beyond which sizes are not extrapolated.
 _FARTHEST = 3.0
+#: Least share of the evidence at a run's place that is taken to be left when the run is left out.
+_LEAST_LEFT = 0.3
 
 
 @dataclass(frozen=True)
@@ -75,23 +77,25 @@ class OutOfFold:
             known = ~np.isnan(residual)
             missed, places = np.abs(residual[known]), _places(seen[known], self.entropy[known])
             size = ResidualSize.fit(places, missed)
-            quantile = _quantile(missed / size(places), coverage)
+            quantile = _quantile(missed / size.without_own(places, missed), coverage)
             widths[:, target] = quantile * size(_places(predicted[:, target], here))
         return widths
 
 
 @dataclass(frozen=True)
 class ResidualSize:
-    """The usual size of a residual, up to a factor: `exp(growth . (place - mean) / spread)`.
+    """The usual size of a residual: `level * exp(growth . (place - mean) / spread)`.
 
     Attributes:
         mean: Of each coordinate of a place, over the fitted runs.
         spread: The standard deviation of each.
+        level: The size at the mean place.
         growth: What a standard deviation of each adds to the logarithm of the size.
     """
 
     mean: Array
     spread: Array
+    level: float
     growth: Array
 
     @classmethod
@@ -107,19 +111,33 @@ class ResidualSize:
         """
         mean, spread = places.mean(axis=0), places.std(axis=0)
         spread[spread <= _ROUNDING * np.abs(mean)] = np.inf  # all alike: says nothing
-        growth = np.zeros(places.shape[1])
         if typical := float(missed.mean()):
-            growth = _fit_growth((places - mean) / spread, missed / typical)
-        return cls(mean, spread, growth)
+            level, *growth = _gamma_regression((places - mean) / spread, missed / typical)
+            return cls(mean, spread, typical * math.exp(level), np.array(growth))
+        return cls(mean, spread, 1.0, np.zeros(places.shape[1]))
 
     def __call__(self, places: Array) -> Array:
         """Size at each place, runs x coordinates."""
-        away = np.clip((places - self.mean) / self.spread, -_FARTHEST, _FARTHEST)
-        return np.asarray(np.exp(away @ self.growth))
+        return np.asarray(self.level * np.exp(self._away(places) @ self.growth))
+
+    def without_own(self, places: Array, missed: Array) -> Array:
+        """Size at the place of each fitted run, had the growth been fitted without it; one Newton step.
+
+        A run that was missed by much raises the size at its own place, the more the fewer runs there are.
+        Measured by such sizes, the residuals of 32 runs would look smaller than those of new runs.
+        """
+        away, share = self._away(places), missed / self(places)
+        curvature = (away * share[:, None]).T @ away + _EVENNESS * np.eye(away.shape[1])
+        leverage = np.einsum("ij,ji->i", away, np.linalg.solve(curvature, away.T))
+        step = leverage * (1 - share) / np.maximum(1 - leverage * share, _LEAST_LEFT)
+        return np.asarray(self(places) * np.exp(step))
+
+    def _away(self, places: Array) -> Array:
+        return np.clip((places - self.mean) / self.spread, -_FARTHEST, _FARTHEST)
 
 
-def _fit_growth(away: Array, missed: Array) -> Array:
-    """Coefficients of the gamma regression of `missed`, of mean 1, on `away`; convex, so there is one minimum."""
+def _gamma_regression(away: Array, missed: Array) -> Array:
+    """Level and coefficients of the logarithm of `missed`, of mean 1; convex, so there is one minimum."""
     columns = np.column_stack([np.ones(len(away)), away])
     pull = np.append(0.0, np.full(away.shape[1], _EVENNESS))
 
@@ -129,8 +147,7 @@ def _fit_growth(away: Array, missed: Array) -> Array:
         value = (logs + share).sum() + 0.5 * pull @ coefficients**2
         return float(value), columns.T @ (1 - share) + pull * coefficients
 
-    start = np.zeros(columns.shape[1])
-    return np.asarray(minimize(misfit, start, jac=True, method="L-BFGS-B").x[1:])
+    return np.asarray(minimize(misfit, np.zeros(len(pull)), jac=True, method="L-BFGS-B").x)
 
 
 def entropy(weights: Array) -> Array:
