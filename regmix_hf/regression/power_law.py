@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from regmix_hf.regression.base import Array, MixtureEstimator
+from regmix_hf.regression.base import MANY_RUNS, Array, MixtureEstimator
 from regmix_hf.regression.least_squares import Observations, Prior, minimise
+from regmix_hf.regression.shared_help import SharedHelp
 
 #: Added to every weight, so that a weight of 0 has a logarithm. Well below any weight that matters.
 WEIGHT_OFFSET = 1e-4
@@ -19,10 +20,8 @@ WEIGHT_OFFSET = 1e-4
 MISS_GROWTH = 0.25
 #: Standard deviations from the mean loss beyond which that growth is not followed.
 _FARTHEST = 2.5
-#: Before any run is seen, log k of a target's own domain; 0 for every other domain.
-_OWN_AFFINITY = 4.0
-#: Times the fit is repeated with weights from its own predictions; more change nothing.
-_SWEEPS = 2
+#: Times the fit is repeated with weights of the runs and a prior from the fit before; more change nothing.
+_SWEEPS = 3
 
 
 @dataclass(frozen=True)
@@ -56,22 +55,24 @@ class Layout:
         """h."""
         return slice(5 + 2 * self.domains, 5 + 3 * self.domains)
 
-    def prior(self, own: NDArray[np.intp]) -> Prior:
-        """A Gaussian on each parameter of each problem, for losses of mean 0 and variance 1.
+    def prior(self, num_problems: int) -> Prior:
+        """A Gaussian on each parameter for losses of mean 0 and variance 1, the same for all problems.
 
-        It was chosen once, by cross-validation on the runs RegMix published to fit on; a factor of three in
-        any of its precisions changes little.
-
-        Args:
-            own: The domain whose loss each problem's target is, or -1; one per problem.
+        Its precisions were chosen once, by cross-validation on the runs RegMix published to fit on; a
+        factor of three in any of them changes little.
         """
         mean, precision = np.zeros(5 + 3 * self.domains), np.empty(5 + 3 * self.domains)
         mean[:5] = -3.0, 0.5, -1.0, -2.0, 0.0
         precision[:5] = 1e-3, 1e-3, 1e-1, 1e-3, 1e-1
         precision[self.affinities], precision[self.saturations], precision[self.harms] = 1e-3, 0.1, 0.3
-        means = np.tile(mean, (len(own), 1))
-        means[own >= 0, self.affinities.start + own[own >= 0]] = _OWN_AFFINITY
-        return Prior(means, np.tile(precision, (len(own), 1)))
+        return Prior(np.tile(mean, (num_problems, 1)), np.tile(precision, (num_problems, 1)))
+
+    def informed(self, prior: Prior, fitted: Array, shared: SharedHelp) -> Prior:
+        """Replace in a prior what the fitted parameters of all problems tell of each other's."""
+        mean, precision = prior.mean.copy(), prior.precision.copy()
+        mean[:, self.affinities], precision[:, self.affinities] = shared.expect(fitted[:, self.affinities])
+        mean[:, self.harms] = shared.expect_harms(fitted[:, self.harms])
+        return Prior(mean, precision)
 
 
 def miss_size(standard: Array) -> Array:
@@ -87,7 +88,8 @@ class PowerLaw(MixtureEstimator):
     gives) beside that. The fit minimises a robust loss of the standardised losses with a weak Gaussian
     prior on the raw parameters (`Layout.prior`), which also pulls the beta of a target's domains together.
     Starts drawn from the prior end in the same minimum, so the fit starts once, at the prior's mean. Then it
-    is repeated with each run weighted by how closely a law can be expected to meet it (`miss_size`).
+    is repeated, each run weighted by how closely a law can be expected to meet it (`miss_size`), with what
+    the targets tell about each other for a prior (`SharedHelp`).
 
     Args:
         robust_scale: Residuals well above this many standard deviations of the losses count linearly.
@@ -126,6 +128,10 @@ class PowerLaw(MixtureEstimator):
     #: Raw parameters the fit starts at, targets x parameters; `None` is the prior's mean.
     _start: Array | None = None
     _raw: Array
+    #: The prior to fit with instead of learning it.
+    _given: Prior | None = None
+    _prior: Prior
+    _num_runs: int
 
     def __init__(self, robust_scale: float = 0.1, max_steps: int = 200, *, random_state: int = 0):
         self.robust_scale = robust_scale
@@ -133,9 +139,11 @@ class PowerLaw(MixtureEstimator):
         self.random_state = random_state
 
     def _for_fold(self) -> Self:
-        """Each fold's fit starts where the fit of all runs ended, which is near."""
+        """Each fold's fit starts where the fit of all runs ended; of many runs it takes its prior, too."""
         part = super()._for_fold()
         part._start = self._raw
+        if self._num_runs >= MANY_RUNS:
+            part._given = self._prior
         return part
 
     def _fit(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
@@ -145,13 +153,16 @@ class PowerLaw(MixtureEstimator):
         known = np.isfinite(standard)
         observed = Observations(np.where(known, standard, 0.0), known.astype(np.float64), self.robust_scale)
         layout, curve = Layout(weights.shape[1]), PowerLawCurve(weights)
-        prior = layout.prior(own)
+        prior = layout.prior(len(standard))
         raw = self._start
         if raw is None:
             raw = minimise(curve, prior.mean, prior, observed, max_steps=self.max_steps)
+        shared = SharedHelp.of(own, weights.shape[1])
         for _ in range(_SWEEPS):
+            prior = self._given or layout.informed(prior, raw, shared)
             weighted = replace(observed, precision=known / miss_size(curve(raw)[0]) ** 2)
             raw = minimise(curve, raw, prior, weighted, max_steps=self.max_steps)
+        self._prior, self._num_runs = prior, len(weights)
         self._raw = raw
         self.floor_ = mean + spread * raw[:, layout.floor]
         self.harm_ = spread[:, None] * raw[:, layout.harms]

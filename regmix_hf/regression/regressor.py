@@ -215,9 +215,7 @@ class MixtureRegressor:
             "runs": regressor.num_runs_,
         }
         regressor.model.load(folder, num_domains=sizes["domains"], num_targets=sizes["targets"])
-        arrays = read_arrays(
-            folder / "out_of_fold.safetensors", _MISSED, sizes, may_be_nan=("losses",)
-        )
+        arrays = read_arrays(folder / "out_of_fold.safetensors", _MISSED, sizes, may_be_nan=("losses",))
         regressor._out_of_fold = OutOfFold(**arrays)
         return regressor
 

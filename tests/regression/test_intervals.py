@@ -79,9 +79,10 @@ def test_intervals_are_wider_where_runs_of_few_domains_were_missed_by_more():
     noise = np.exp(-entropy(mixtures)) * rng.normal(size=500)
     missed = OutOfFold(noise[:, None], np.zeros((500, 1)), entropy(mixtures))
     new = rng.dirichlet(np.full(5, 0.3), 4000)
-    inside = np.abs(np.exp(-entropy(new)) * rng.normal(size=4000)) <= missed.half_widths(
-        0.9, np.zeros((4000, 1)), new
-    )[:, 0]
+    inside = (
+        np.abs(np.exp(-entropy(new)) * rng.normal(size=4000))
+        <= missed.half_widths(0.9, np.zeros((4000, 1)), new)[:, 0]
+    )
     even = entropy(new) > np.median(entropy(new))
     assert 0.87 < inside[even].mean() < 0.93
     assert 0.87 < inside[~even].mean() < 0.93

@@ -97,4 +97,4 @@ def test_the_raw_parameters_of_the_power_law_do_not_overlap():
     taken = [layout.floor, layout.scale, layout.exponent, layout.offset, layout.saturation]
     for part in (layout.affinities, layout.saturations, layout.harms):
         taken += range(part.start, part.stop)
-    assert sorted(taken) == list(range(layout.prior(np.array([-1])).mean.shape[1]))
+    assert sorted(taken) == list(range(layout.prior(1).mean.shape[1]))
