@@ -1,12 +1,12 @@
-"""What the targets of one swarm tell about each other: how much a domain helps one, given how it helps others.
+"""What the targets of a swarm tell about each other: how a domain helps one, given how it helps others.
 
-For target t and domain i, `log k_ti = level_t + general_i + own * [i is t's own domain] + d_ti`. `general_i` says
-how useful the domain's text is to any target; `d_ti` is what is particular to the two: a Student t, for most
-domains are of no particular use to a target and a few are of much. Where both are domains and targets, part
-of `d_ti` is expected from its mirror image: what helps code with questions helps questions with code. The
-linear terms of a law have a mean over the targets, too. All of it is learned from the fit itself (empirical
-Bayes) and becomes the prior of the next. With a single target nothing is shared, and the prior is as weak
-as the first one.
+For target t and domain i, `log k_ti = level_t + general_i + own * [i is t's own domain] + d_ti`.
+`general_i` says how useful the domain's text is to any target; `d_ti` is what is particular to the two: a
+Student t, for most domains are of no particular use to a target and a few are of much. Where both are domains
+and targets, part of `d_ti` is expected from its mirror image, as far as mirror images are alike: where code
+helps questions, questions help code. The linear terms of a law have a mean over the targets, too. All of it
+is learned from a fit (empirical Bayes) and becomes the prior of the next. With a single target nothing is
+shared, and the prior is about as weak as the first one.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SharedHelp:
         return cls(np.arange(domains) == own_domain[:, None], mirror, own_domain)
 
     def expect(self, affinities: Array) -> tuple[Array, Array]:
-        """Return the mean and the precision to expect of each `log k`, targets x domains, given all others."""
+        """Return what to expect of each `log k`, given the others: mean and precision, targets x domains."""
         mean = np.where(self.own, _OWN, 0.0)
         precision = np.full(mean.shape, _PRECISION)
         for _ in range(2):  # the second time with the precisions that the first one's distances ask for
@@ -61,7 +61,7 @@ class SharedHelp:
         return mean + self._mirrored(affinities - mean), precision
 
     def expect_harms(self, harms: Array) -> Array:
-        """Return the mean to expect of each linear term, targets x domains: that of the other domains' targets."""
+        """Return the mean to expect of each linear term, targets x domains, from all but own domains."""
         others = np.where(self.own, 0.0, harms).sum(axis=0) / ((~self.own).sum(axis=0) + 1)
         return np.where(self.own, 0.0, others)
 

@@ -9,7 +9,6 @@ from regmix_hf.regression.folds import assign_folds
 from regmix_hf.regression.intervals import OutOfFold, ResidualSize, entropy
 from regmix_hf.regression.target import Target
 
-
 EVEN = np.full((20, 4), 0.25)
 
 

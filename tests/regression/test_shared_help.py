@@ -1,4 +1,4 @@
-"""What targets tell about each other: hand-checked on help that follows the rule, and silent where there is none."""
+"""What targets tell about each other: hand-checked on help that follows the rule."""
 
 import numpy as np
 import pandas as pd
