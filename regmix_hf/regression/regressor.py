@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from regmix_hf.errors import RegressionError
+from regmix_hf.regression.base import check_runs
 from regmix_hf.regression.frames import Table, losses_table, weights_table
 from regmix_hf.regression.intervals import OutOfFold, entropy
 from regmix_hf.regression.registry import build_estimator
@@ -91,6 +92,9 @@ class MixtureRegressor:
         own = [self.domains_.index(name) if name in self.domains_ else -1 for name in self.targets_]
         X, y = mixtures.to_numpy(), truth.to_numpy()
         self.model = build_estimator(self.estimator, self.random_state, self.params)
+        if len(self.domains_) == 1:
+            raise RegressionError(f"there is one domain, {self.domains_[0]!r}: every mixture is the same.")
+        check_runs(self.estimator, self.model.min_runs(len(self.domains_)), X, y, self.targets_)
         self.model.fit(X, y, own_domains=own)
         self._out_of_fold = OutOfFold(y, self.model.out_of_fold(X, y, own), entropy(X))
         return self
