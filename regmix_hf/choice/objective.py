@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import xlogy
+from scipy.special import logsumexp, softmax, xlogy
 
 from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures import Constraints
@@ -86,6 +86,17 @@ class Objective:
         if self.shares is None:
             raise ValueError("the worst of several losses has no derivatives")
         slope = np.einsum("t,ntd->nd", self.shares, self.model.gradient(weights))
+        return np.asarray(slope + self.divergence_slope(weights))
+
+    def smooth_worst(self, weights: Array, smoothing: float) -> Array:
+        """The worst loss as `m * log sum_t exp(loss_t / m)`, at most `m * log t` above it, `(n,)`."""
+        losses = self.model.predict(weights)
+        return np.asarray(smoothing * logsumexp(losses / smoothing, axis=1) + self.divergence_cost(weights))
+
+    def smooth_worst_slope(self, weights: Array, smoothing: float) -> Array:
+        """Derivatives of `smooth_worst` with respect to the weights, `(n, d)`; the model must be smooth."""
+        shares = softmax(self.model.predict(weights) / smoothing, axis=1)
+        slope = np.einsum("nt,ntd->nd", shares, self.model.gradient(weights))
         return np.asarray(slope + self.divergence_slope(weights))
 
     def divergence_cost(self, weights: Array) -> Array:

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from regmix_hf.choice.descent import descend
 from regmix_hf.choice.objective import Objective
 from regmix_hf.mixtures import Constraints
 
 Array = NDArray[np.float64]
 
-#: Stops when a step improves the objective by less than this, in nats.
-_PRECISION = 1e-10
-_MAX_STEPS = 500
+#: Stops when steps improve the objective by less than this, in nats.
+_PRECISION = 1e-11
+_MAX_STEPS = 2000
+#: Heights by which the smooth stand-in for the worst loss is above it at most, per logarithm of the number of
+#: losses; in nats, each the start of the next.
+_SMOOTHINGS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+#: Most steps with one of them, and the share of it by which they shall come near.
+_SMOOTH_STEPS, _SMOOTH_PRECISION = 300, 1e-3
+#: Most steps of the quadratic programming.
+_MOST_QUADRATIC = 100
 
 
 def optimise(objective: Objective, constraints: Constraints, starts: Array) -> Array:
-    """Solve the constrained problem by sequential quadratic programming, from several starts.
+    """Solve the constrained problem by projected gradients, from several starts at once.
 
-    The worst of several losses is not smooth where two are equally bad; there the smallest `z` with
-    `loss_t(w) <= z` for all `t` is sought, which is.
+    The worst of several losses is not smooth where two are equally bad. There `m * log sum exp(loss / m)` is
+    made small for ever smaller `m`, and from where that ends, by sequential quadratic programming, the
+    smallest `z` with `loss_t(w) <= z` for all `t`.
 
     Args:
         objective: With a model that is smooth.
@@ -33,21 +42,32 @@ def optimise(objective: Objective, constraints: Constraints, starts: Array) -> A
         The best mixture found, `(d,)`; never worse than a start.
     """
     starts = constraints.project(starts)
-    solve = _lower_mean if objective.shares is not None else _lower_worst
-    found = constraints.project(np.stack([solve(objective, constraints, start) for start in starts]))
-    points = np.concatenate([found, starts])
+    if objective.shares is not None:
+        found = descend(
+            objective, objective.slope, constraints, starts, precision=_PRECISION, max_steps=_MAX_STEPS
+        )
+    else:
+        near = _best(objective, np.concatenate([_smoothed(objective, constraints, starts), starts]))
+        found = np.stack([near, constraints.project(_lower_worst(objective, constraints, near)[None])[0]])
+    return _best(objective, np.concatenate([found, starts]))
+
+
+def _best(objective: Objective, points: Array) -> Array:
     return np.asarray(points[int(np.argmin(objective(points)))])
 
 
-def _lower_mean(objective: Objective, constraints: Constraints, start: Array) -> Array:
-    def value(weights: Array) -> float:
-        return float(objective(_row(weights))[0])
-
-    def slope(weights: Array) -> Array:
-        return np.asarray(objective.slope(_row(weights))[0])
-
-    total = {"type": "eq", "fun": lambda w: w.sum() - 1.0, "jac": lambda w: np.ones_like(w)}
-    return _solve(value, start, slope, _bounds(constraints), [total])
+def _smoothed(objective: Objective, constraints: Constraints, points: Array) -> Array:
+    """Lower a smooth bound of the worst loss, ever closer to it, from each point."""
+    for smoothing in _SMOOTHINGS:
+        points = descend(
+            partial(objective.smooth_worst, smoothing=smoothing),
+            partial(objective.smooth_worst_slope, smoothing=smoothing),
+            constraints,
+            points,
+            precision=_SMOOTH_PRECISION * smoothing,
+            max_steps=_SMOOTH_STEPS,
+        )
+    return points
 
 
 def _lower_worst(objective: Objective, constraints: Constraints, start: Array) -> Array:
@@ -73,20 +93,16 @@ def _lower_worst(objective: Objective, constraints: Constraints, start: Array) -
     ]
     worst = objective.model.predict(start[None])[0].max()
     bounds = [*_bounds(constraints), (None, None)]
-    return _solve(value, np.append(start, worst), slope, bounds, conditions)[:-1]
-
-
-def _solve(value: Any, start: Array, slope: Any, bounds: Any, conditions: list[dict[str, Any]]) -> Array:
     solution = minimize(
         value,
-        start,
+        np.append(start, worst),
         jac=slope,
         bounds=bounds,
         constraints=conditions,
         method="SLSQP",
-        options={"ftol": _PRECISION, "maxiter": _MAX_STEPS},
+        options={"ftol": _PRECISION, "maxiter": _MOST_QUADRATIC},
     )
-    return np.asarray(solution.x if np.isfinite(solution.x).all() else start)
+    return np.asarray(solution.x[:-1] if np.isfinite(solution.x).all() else start)
 
 
 def _bounds(constraints: Constraints) -> list[tuple[float, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from regmix_hf.cli.arguments import OutputFormat, Overrides
 from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.stages import run_one
 from regmix_hf.errors import RecipeError
+
+if TYPE_CHECKING:
+    from regmix_hf.study.runs import Runs
 
 _DEFAULT_OUTPUT = Path("runs/fit")
 _DEFAULT_ESTIMATORS = "ridge,lightgbm,power_law"
@@ -52,7 +55,7 @@ def _fit(
     if mixtures is None or losses is None:
         raise RecipeError("nothing to fit.", "give a recipe, or --mixtures A.csv --losses B.csv")
     request = OutsideRuns(
-        mixtures, losses, target, tuple(test or ()), tuple(estimators.split(",")), output, seed
+        mixtures, losses, target, tuple(test or ()), tuple(_listed(estimators)), output, seed
     )
     request.fit(Console(format))
 
@@ -73,25 +76,37 @@ class OutsideRuns:
         """Fit, save and print how well every estimator predicts."""
         from regmix_hf.cli.views import quality_tables
         from regmix_hf.regression.fitting import fit_runs
-        from regmix_hf.study.runs import Runs, load_runs
+        from regmix_hf.study.runs import load_runs
 
-        test_sets: dict[str, Runs] = {}
-        for text in self.tests:
-            name, equals, files = text.partition("=")
-            pair = files.split(",")
-            if not equals or len(pair) != 2:
-                raise RecipeError(
-                    f"--test {text!r} is no test set.", "write --test 60m=mixtures.csv,losses.csv"
-                )
-            test_sets[name] = load_runs(mixtures=pair[0], losses=pair[1])
+        tests = self._test_sets()
         fit = fit_runs(
             load_runs(mixtures=self.mixtures, losses=self.losses),
             self.estimators,
-            self.target.split(",") if "," in self.target else self.target,
+            _listed(self.target) if "," in self.target else self.target,
             self.output,
-            test_sets=test_sets,
+            test_sets=tests,
             random_state=self.seed,
             progress=console,
         )
         console.tables(quality_tables(fit.quality, str(fit.target), console.format))
         console.next(f"regmix choose {self.output}")
+
+    def _test_sets(self) -> dict[str, Runs]:
+        from regmix_hf.study.runs import load_runs
+
+        sets: dict[str, Runs] = {}
+        for text in self.tests:
+            name, _, files = text.partition("=")
+            pair = _listed(files)
+            if not name or len(pair) != 2:
+                raise RecipeError(
+                    f"--test {text!r} is no test set.", "write --test 60m=mixtures.csv,losses.csv"
+                )
+            if name in sets:
+                raise RecipeError(f"--test {text!r}: there is a test set {name!r} already.", "rename it")
+            sets[name] = load_runs(mixtures=pair[0], losses=pair[1])
+        return sets
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]

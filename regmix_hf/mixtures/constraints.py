@@ -16,6 +16,8 @@ Array = NDArray[np.float64]
 
 #: Bounds may miss each other, and sums may miss 1, by this much before a mixture is refused.
 _TOLERANCE = 1e-9
+#: What floating point may leave of a sum that is 0, relative to its terms.
+_ROUNDING = 1e-14
 
 
 @dataclass(frozen=True)
@@ -102,30 +104,34 @@ class Constraints:
         within = (weights >= self.lower - tolerance) & (weights <= self.upper + tolerance)
         return within.all(axis=1) & (np.abs(weights.sum(axis=1) - 1.0) <= tolerance)
 
-    def project(self, points: Array) -> Array:
-        """Return the allowed mixture nearest to each point in the Euclidean sense; exact.
+    def project(self, points: Array, scale: Array | None = None) -> Array:
+        """Return the allowed mixture nearest to each point; exact.
 
-        The nearest one is `clip(x - t, lower, upper)` with the one `t` that makes the sum 1. The sum falls
-        piecewise linearly with `t` and bends where a domain meets a bound, so `t` is found by sorting the
-        bends (Wang and Lu 2015, "Projection onto the capped simplex", in O(d log d) a row).
+        Nearest is what makes `sum_i (x_i - w_i)^2 / scale_i` small: `clip(x - t * scale, lower, upper)` with
+        the one `t` that makes the sum 1. The sum falls piecewise linearly with `t` and bends where a domain
+        meets a bound, so `t` is found by sorting the bends (Wang and Lu 2015, "Projection onto the capped
+        simplex", in O(d log d) a row).
 
         Args:
             points: `(n, d)`, any finite numbers.
+            scale: `(n, d)`, above 0. Default: all 1, the Euclidean distance.
 
         Returns:
             `(n, d)`.
         """
-        leaves_upper, meets_lower = points - self.upper, points - self.lower
-        bends = np.concatenate([leaves_upper, meets_lower], axis=1)
+        scale = np.ones_like(points) if scale is None else scale
+        bends = np.concatenate([(points - self.upper) / scale, (points - self.lower) / scale], axis=1)
         order = np.argsort(bends, axis=1)
         bends = np.take_along_axis(bends, order, axis=1)
-        falling = np.cumsum(np.where(order < points.shape[1], 1.0, -1.0), axis=1)  # slope right of each bend
+        bent = np.take_along_axis(np.concatenate([scale, -scale], axis=1), order, axis=1)
+        falling = np.cumsum(bent, axis=1)  # slope right of each bend
         falls = falling[:, :-1] * np.diff(bends, axis=1)
         sums = self.upper.sum() - np.cumsum(np.pad(falls, ((0, 0), (1, 0))), axis=1)
         last = np.maximum((sums >= 1.0).sum(axis=1) - 1, 0)[:, None]  # the segment in which the sum passes 1
         start, excess, slope = (np.take_along_axis(a, last, axis=1) for a in (bends, sums - 1.0, falling))
-        shift = start + np.divide(excess, slope, out=np.zeros_like(excess), where=slope > 0)
-        return np.asarray(np.clip(points - shift, self.lower, self.upper))
+        flat = _ROUNDING * scale.max(axis=1, keepdims=True)
+        shift = start + np.divide(excess, slope, out=np.zeros_like(excess), where=slope > flat)
+        return np.asarray(np.clip(points - shift * scale, self.lower, self.upper))
 
     def _lower(self, domain: str) -> float:
         return self.fixed.get(domain, self.minimum.get(domain, 0.0))

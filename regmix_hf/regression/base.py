@@ -74,7 +74,9 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             )
         if np.isinf(losses).any():
             raise RegressionError("losses hold an infinite value.", "leave out diverged runs, or write NaN")
-        self._check_runs(weights, losses)
+        if losses.shape[1] == 0:
+            raise RegressionError("there is no target to fit.")
+        check_runs(type(self).__name__, self.min_runs(weights.shape[1]), weights, losses)
         own = np.full(losses.shape[1], -1) if own_domains is None else np.asarray(own_domains, dtype=int)
         if own.shape != (losses.shape[1],) or own.min() < -1 or own.max() >= weights.shape[1]:
             raise RegressionError(
@@ -177,19 +179,6 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self._fit(weights, losses, own)
         return self
 
-    def _check_runs(self, weights: Array, losses: Array) -> None:
-        if losses.shape[1] == 0:
-            raise RegressionError("there is no target to fit.")
-        needed = self.min_runs(weights.shape[1])
-        mixture = np.unique(weights, axis=0, return_inverse=True)[1].reshape(-1)
-        counts = np.array([len(np.unique(mixture[~np.isnan(loss)])) for loss in losses.T])
-        if counts.min() < needed:
-            raise RegressionError(
-                f"{type(self).__name__} needs at least {needed} runs of different mixtures with a loss for "
-                f"{weights.shape[1]} domains; target {int(counts.argmin())} has {int(counts.min())}.",
-                f"train {needed - int(counts.min())} more proxies, or choose another estimator",
-            )
-
     def _check_predictable(self, X: ArrayLike) -> Array:
         if not hasattr(self, "n_features_in_"):
             raise RegressionError(f"{type(self).__name__} is not fitted yet.", "call fit first")
@@ -208,6 +197,31 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
 def _array_file(folder: Path, part: str) -> Path:
     return folder / (f"estimator-{part}.safetensors" if part else "estimator.safetensors")
+
+
+def check_runs(estimator: str, needed: int, weights: Array, losses: Array, names: Sequence[str] = ()) -> None:
+    """Check that every target has a loss in `needed` runs of different mixtures.
+
+    Args:
+        estimator: What to call the estimator in the message.
+        needed: Its `min_runs`.
+        weights: Runs x domains.
+        losses: Runs x targets, at least one.
+        names: Of the targets; default: their numbers.
+
+    Raises:
+        RegressionError: A target has too few.
+    """
+    mixture = np.unique(weights, axis=0, return_inverse=True)[1].reshape(-1)
+    counts = np.array([len(np.unique(mixture[~np.isnan(loss)])) for loss in losses.T])
+    if counts.min() < needed:
+        fewest = int(counts.argmin())
+        target = repr(names[fewest]) if names else fewest
+        raise RegressionError(
+            f"{estimator} needs at least {needed} runs of different mixtures with a loss for "
+            f"{weights.shape[1]} domains; target {target} has {int(counts.min())}.",
+            f"train {needed - int(counts.min())} more proxies, or choose another estimator",
+        )
 
 
 def check_weights(X: ArrayLike) -> Array:

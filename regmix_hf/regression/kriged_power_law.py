@@ -67,7 +67,7 @@ class KrigedPowerLaw(MaternEstimator):
         return part
 
     def _fit(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
-        self.law_ = (self._unfitted or PowerLaw()).fit(weights, losses, own_domains=own)
+        self.law_ = (self._unfitted or PowerLaw())._fit_unchecked(weights, losses, own)
         self.weights_ = weights
         self.lengths_ = np.ones(losses.shape[1])
         left = losses - self.law_.predict(weights)

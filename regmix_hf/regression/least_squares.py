@@ -55,18 +55,18 @@ class Observations:
     """What the curves should meet.
 
     Attributes:
-        values: Problems x points; what stands where the mask is 0 is never used, but must be finite.
-        mask: 1 where a value counts, else 0; problems x points.
+        values: Problems x points; what stands where the precision is 0 is never used, but must be finite.
+        precision: How much a value counts, 0 where not at all; problems x points.
         scale: Residuals well above it count linearly.
     """
 
     values: Array
-    mask: Array
+    precision: Array
     scale: float
 
     def rows(self, which: slice | NDArray[np.intp]) -> Observations:
         """The observations of some of the problems."""
-        return Observations(self.values[which], self.mask[which], self.scale)
+        return Observations(self.values[which], self.precision[which], self.scale)
 
 
 def minimise(curve: Curve, start: Array, prior: Prior, observed: Observations, *, max_steps: int) -> Array:
@@ -138,9 +138,9 @@ def _evaluate(curve: Curve, parameters: Array, prior: Prior, observed: Observati
         residual = values - observed.values
         root = np.sqrt(1 + (residual / observed.scale) ** 2)
         away = parameters - prior.mean
-        cost = (observed.mask * observed.scale**2 * (root - 1)).sum(axis=1)
+        cost = (observed.precision * observed.scale**2 * (root - 1)).sum(axis=1)
         cost += 0.5 * (prior.precision * away**2).sum(axis=1)
-        weighted = np.swapaxes(jacobian * (observed.mask / root)[:, :, None], 1, 2)
+        weighted = np.swapaxes(jacobian * (observed.precision / root)[:, :, None], 1, 2)
         slope = (weighted @ residual[:, :, None])[:, :, 0] + prior.precision * away
         curvature = weighted @ jacobian
     finite = np.isfinite(cost) & np.isfinite(curvature).all(axis=(1, 2)) & np.isfinite(slope).all(axis=1)

@@ -66,10 +66,6 @@ class LightGBM(MixtureEstimator):
 
         self.boosters_ = self._side_by_side(boost, losses.T)
 
-    def _num_folds(self, num_runs: int) -> int:
-        """Ten whatever the runs: these fits take longest."""
-        return 10
-
     def _settings(self, num_runs: int) -> dict[str, Any]:
         leaf = self.min_leaf_runs
         if leaf is None:

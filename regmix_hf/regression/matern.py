@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
+import joblib
 import numpy as np
 from scipy.spatial.distance import cdist
 
 from regmix_hf.regression.base import Array, MixtureEstimator
 
 _ROOT5 = np.sqrt(5.0)
+#: From this many mixtures on, predictions are made in single precision.
+_MANY_ROWS = 1024
+#: Mixtures whose correlations with 512 runs fit a core's cache.
+_BLOCK_ROWS = 256
 
 
 def matern(distance: Array) -> Array:
@@ -24,6 +30,36 @@ def matern_slope(distance: Array) -> Array:
     far = _ROOT5 * distance
     slope: Array = -5 / 3 * (1 + far) * np.exp(-far)
     return slope
+
+
+def correlate_exactly(here: Array, runs: Array, coefficients: Array) -> Array:
+    """Return `sum_j coefficient_j * matern(|here_i - runs_j|)` for each row of `here`, `(n,)`."""
+    return np.asarray(matern(cdist(here, runs)) @ coefficients)
+
+
+def correlate_quickly(here: Array, runs: Array, coefficients: Array) -> Array:
+    """The same in single precision, block by block in a core's cache, five times as fast.
+
+    Off by about a millionth of the sum of the coefficients' sizes: nothing to the choice among a million
+    mixtures, too much for the last steps of an optimiser.
+    """
+    centre = runs.mean(axis=0)
+    away, there = _ROOT5 * (here - centre), _ROOT5 * (runs - centre)
+    # One product gives five times the squared distance: |a|^2 - 2 a.b + |b|^2.
+    left = np.column_stack([away, (away**2).sum(axis=1), np.ones(len(away))]).astype(np.float32)
+    right = np.column_stack([-2 * there, np.ones(len(there)), (there**2).sum(axis=1)]).astype(np.float32)
+    weights = coefficients.astype(np.float32)
+    sums = np.empty(len(here))
+    for start in range(0, len(here), _BLOCK_ROWS):
+        square = np.maximum(left[start : start + _BLOCK_ROWS] @ right.T, np.float32(0))
+        far = np.sqrt(square)
+        square *= np.float32(1 / 3)
+        square += far
+        square += np.float32(1)
+        np.exp(np.negative(far, out=far), out=far)
+        square *= far
+        sums[start : start + _BLOCK_ROWS] = square @ weights
+    return sums
 
 
 class MaternEstimator(MixtureEstimator):
@@ -42,15 +78,16 @@ class MaternEstimator(MixtureEstimator):
     weights_: Array
     coefficients_: Array
 
-    def _numbers_per_row(self) -> int:
-        return max(self.weights_.shape)
-
     def _predict(self, weights: Array) -> Array:
         losses = self._trend(weights)
-        for target, coefficients in enumerate(self.coefficients_):
-            if coefficients.any():
-                apart = cdist(self._features(weights, target)[0], self._features(self.weights_, target)[0])
-                losses[:, target] += matern(apart) @ coefficients
+        correlate = correlate_exactly if len(weights) < _MANY_ROWS else correlate_quickly
+
+        def add(target: int) -> None:
+            here, runs = (self._features(rows, target)[0] for rows in (weights, self.weights_))
+            losses[:, target] += correlate(here, runs, self.coefficients_[target])
+
+        with ThreadPoolExecutor(joblib.cpu_count()) as pool:
+            list(pool.map(add, np.flatnonzero(self.coefficients_.any(axis=1))))
         return losses
 
     def _gradient(self, weights: Array) -> Array:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from regmix_hf.regression.base import Array, MixtureEstimator
+from regmix_hf.regression.base import MANY_RUNS, Array, MixtureEstimator
 from regmix_hf.regression.least_squares import Observations, Prior, minimise
+from regmix_hf.regression.shared_help import SharedHelp
 
 #: Added to every weight, so that a weight of 0 has a logarithm. Well below any weight that matters.
 WEIGHT_OFFSET = 1e-4
+#: By how much the size of what a law misses grows, as a logarithm, when the loss rises by its own standard
+#: deviation: mixtures that are bad for a target differ more between runs, and laws bend there.
+MISS_GROWTH = 0.25
+#: Standard deviations from the mean loss beyond which that growth is not followed.
+_FARTHEST = 2.5
+#: Times the fit is repeated with weights of the runs and a prior from the fit before; more change nothing.
+_SWEEPS = 3
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,18 @@ class Layout:
         precision[self.affinities], precision[self.saturations], precision[self.harms] = 1e-3, 0.1, 0.3
         return Prior(np.tile(mean, (num_problems, 1)), np.tile(precision, (num_problems, 1)))
 
+    def informed(self, prior: Prior, fitted: Array, shared: SharedHelp) -> Prior:
+        """Replace in a prior what the fitted parameters of all problems tell of each other's."""
+        mean, precision = prior.mean.copy(), prior.precision.copy()
+        mean[:, self.affinities], precision[:, self.affinities] = shared.expect(fitted[:, self.affinities])
+        mean[:, self.harms] = shared.expect_harms(fitted[:, self.harms])
+        return Prior(mean, precision)
+
+
+def miss_size(standard: Array) -> Array:
+    """How far a run may lie from a law, up to a factor, at each predicted loss in standard deviations."""
+    return np.asarray(np.exp(MISS_GROWTH * np.clip(standard, -_FARTHEST, _FARTHEST)))
+
 
 class PowerLaw(MixtureEstimator):
     """`loss_t(w) = E_t + h_t . w + C_t * (eps_t + sum_i k_ti * (w_i + 1e-4)^beta_ti)^(-alpha_t)`.
@@ -67,7 +87,9 @@ class PowerLaw(MixtureEstimator):
     domain, saturating, times how much the domain helps the target. The linear term is what a domain costs (or
     gives) beside that. The fit minimises a robust loss of the standardised losses with a weak Gaussian
     prior on the raw parameters (`Layout.prior`), which also pulls the beta of a target's domains together.
-    Starts drawn from the prior end in the same minimum, so the fit starts once, at the prior's mean.
+    Starts drawn from the prior end in the same minimum, so the fit starts once, at the prior's mean. Then it
+    is repeated, each run weighted by how closely a law can be expected to meet it (`miss_size`), with what
+    the targets tell about each other for a prior (`SharedHelp`).
 
     Args:
         robust_scale: Residuals well above this many standard deviations of the losses count linearly.
@@ -106,6 +128,10 @@ class PowerLaw(MixtureEstimator):
     #: Raw parameters the fit starts at, targets x parameters; `None` is the prior's mean.
     _start: Array | None = None
     _raw: Array
+    #: The prior to fit with instead of learning it.
+    _given: Prior | None = None
+    _prior: Prior
+    _num_runs: int
 
     def __init__(self, robust_scale: float = 0.1, max_steps: int = 200, *, random_state: int = 0):
         self.robust_scale = robust_scale
@@ -113,9 +139,11 @@ class PowerLaw(MixtureEstimator):
         self.random_state = random_state
 
     def _for_fold(self) -> Self:
-        """Each fold's fit starts where the fit of all runs ended, which is near."""
+        """Each fold's fit starts where the fit of all runs ended; of many runs it takes its prior, too."""
         part = super()._for_fold()
         part._start = self._raw
+        if self._num_runs >= MANY_RUNS:
+            part._given = self._prior
         return part
 
     def _fit(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
@@ -124,10 +152,17 @@ class PowerLaw(MixtureEstimator):
         standard = ((losses - mean) / spread).T
         known = np.isfinite(standard)
         observed = Observations(np.where(known, standard, 0.0), known.astype(np.float64), self.robust_scale)
-        layout = Layout(weights.shape[1])
+        layout, curve = Layout(weights.shape[1]), PowerLawCurve(weights)
         prior = layout.prior(len(standard))
-        start = prior.mean if self._start is None else self._start
-        raw = minimise(PowerLawCurve(weights), start, prior, observed, max_steps=self.max_steps)
+        raw = self._start
+        if raw is None:
+            raw = minimise(curve, prior.mean, prior, observed, max_steps=self.max_steps)
+        shared = SharedHelp.of(own, weights.shape[1])
+        for _ in range(_SWEEPS):
+            prior = self._given or layout.informed(prior, raw, shared)
+            weighted = replace(observed, precision=known / miss_size(curve(raw)[0]) ** 2)
+            raw = minimise(curve, raw, prior, weighted, max_steps=self.max_steps)
+        self._prior, self._num_runs = prior, len(weights)
         self._raw = raw
         self.floor_ = mean + spread * raw[:, layout.floor]
         self.harm_ = spread[:, None] * raw[:, layout.harms]

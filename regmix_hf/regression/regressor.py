@@ -10,8 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from regmix_hf.errors import RegressionError
+from regmix_hf.regression.base import check_runs
 from regmix_hf.regression.frames import Table, losses_table, weights_table
-from regmix_hf.regression.intervals import OutOfFold
+from regmix_hf.regression.intervals import OutOfFold, entropy
 from regmix_hf.regression.pretrained import CARD, SharedRegressor
 from regmix_hf.regression.registry import build_estimator
 from regmix_hf.regression.storage import read_arrays, write_arrays
@@ -19,7 +20,9 @@ from regmix_hf.regression.target import Target
 from regmix_hf.study.files import read_json, write_json
 
 #: Version of the saved folder; another one is refused.
-_FORMAT = 1
+_FORMAT = 2
+#: What is saved of the cross-validation, and the names of its dimensions.
+_MISSED = {"losses": ("runs", "targets"), "predicted": ("runs", "targets"), "entropy": ("runs",)}
 
 
 class MixtureRegressor(
@@ -92,8 +95,11 @@ class MixtureRegressor(
         own = [self.domains_.index(name) if name in self.domains_ else -1 for name in self.targets_]
         X, y = mixtures.to_numpy(), truth.to_numpy()
         self.model = build_estimator(self.estimator, self.random_state, self.params)
+        if len(self.domains_) == 1:
+            raise RegressionError(f"there is one domain, {self.domains_[0]!r}: every mixture is the same.")
+        check_runs(self.estimator, self.model.min_runs(len(self.domains_)), X, y, self.targets_)
         self.model.fit(X, y, own_domains=own)
-        self._out_of_fold = OutOfFold(y, self.model.out_of_fold(X, y, own))
+        self._out_of_fold = OutOfFold(y, self.model.out_of_fold(X, y, own), entropy(X))
         return self
 
     def predict(self, weights: Table) -> pd.DataFrame:
@@ -105,9 +111,7 @@ class MixtureRegressor(
         Raises:
             RegressionError: Not fitted, domains that are unknown or missing, or rows that are no mixture.
         """
-        mixtures = self._mixtures(weights)
-        losses = self.model.predict(mixtures.to_numpy())
-        return pd.DataFrame(losses, index=mixtures.index, columns=list(self.targets_))
+        return self._predict(self._mixtures(weights))
 
     def predict_interval(self, weights: Table, coverage: float = 0.9) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Lower and upper bounds that hold the loss of a new run with probability `coverage`.
@@ -115,8 +119,9 @@ class MixtureRegressor(
         Raises:
             RegressionError: As `predict`; or the runs are too few for this coverage.
         """
-        losses = self.predict(weights)
-        half = self._out_of_fold.half_widths(coverage, np.asarray(losses, dtype=np.float64))
+        mixtures = self._mixtures(weights)
+        losses = self._predict(mixtures)
+        half = self._out_of_fold.half_widths(coverage, losses.to_numpy(), mixtures.to_numpy())
         return losses - half, losses + half
 
     def predict_target(self, weights: Table, target: Target, coverage: float = 0.9) -> pd.DataFrame:
@@ -127,9 +132,10 @@ class MixtureRegressor(
         Raises:
             RegressionError: As `predict_interval`.
         """
-        loss = target.combine(self.predict(weights))
+        mixtures = self._mixtures(weights)
+        loss = target.combine(self._predict(mixtures))
         missed = self._out_of_fold.combined(target)
-        half = missed.half_widths(coverage, np.asarray(loss, dtype=np.float64)[:, None])[:, 0]
+        half = missed.half_widths(coverage, loss.to_numpy()[:, None], mixtures.to_numpy())[:, 0]
         return pd.DataFrame({"loss": loss, "lower": loss - half, "upper": loss + half})
 
     def gradient(self, weights: Table) -> NDArray[np.float64]:
@@ -153,9 +159,7 @@ class MixtureRegressor(
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save(folder)
         missed = self._out_of_fold
-        write_arrays(
-            folder / "out_of_fold.safetensors", {"losses": missed.losses, "predicted": missed.predicted}
-        )
+        write_arrays(folder / "out_of_fold.safetensors", {name: getattr(missed, name) for name in _MISSED})
         config = {
             "library_name": "regmix_hf",
             "format": _FORMAT,
@@ -182,13 +186,14 @@ class MixtureRegressor(
             raise RegressionError(f"{folder / 'config.json'}: params {params!r}: {error}.") from error
         regressor.domains_, regressor.targets_ = domains, targets
         regressor.num_runs_, regressor.num_dropped_ = config["num_runs"], config["num_dropped"]
-        sizes = {"targets": len(targets), "runs": regressor.num_runs_}
-        shape = ("runs", "targets")
-        arrays = read_arrays(
-            folder / "out_of_fold.safetensors", {"losses": shape, "predicted": shape}, sizes, allow_nan=True
-        )
-        regressor._out_of_fold = OutOfFold(arrays["losses"], arrays["predicted"])
+        sizes = {"domains": len(domains), "targets": len(targets), "runs": regressor.num_runs_}
+        arrays = read_arrays(folder / "out_of_fold.safetensors", _MISSED, sizes, may_be_nan=("losses",))
+        regressor._out_of_fold = OutOfFold(**arrays)
         return regressor
+
+    def _predict(self, mixtures: pd.DataFrame) -> pd.DataFrame:
+        losses = self.model.predict(mixtures.to_numpy())
+        return pd.DataFrame(losses, index=mixtures.index, columns=list(self.targets_))
 
     def _mixtures(self, weights: Table) -> pd.DataFrame:
         self._check_fitted()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ def read_arrays(
     dimensions: Mapping[str, tuple[str, ...]],
     sizes: Mapping[str, int],
     *,
-    allow_nan: bool = False,
+    may_be_nan: Collection[str] = (),
 ) -> dict[str, NDArray[np.float64]]:
     """Read the arrays that `write_arrays` wrote.
 
@@ -35,7 +35,7 @@ def read_arrays(
         path: The file.
         dimensions: Every array that must be there, and the names of its dimensions.
         sizes: Lengths of dimensions that are known; any other name must have one length throughout.
-        allow_nan: Whether NaN stands for a missing number. Infinities never pass.
+        may_be_nan: Arrays in which NaN stands for a missing number. Infinities never pass.
 
     Raises:
         RegressionError: The file is missing or damaged, arrays are missing or too many, or one of them
@@ -55,7 +55,7 @@ def read_arrays(
     except (SafetensorError, ValueError, KeyError) as error:
         raise RegressionError(f"{path} cannot be read: {error}") from error
     for name, array in arrays.items():
-        if np.isinf(array).any() or (np.isnan(array).any() and not allow_nan):
+        if np.isinf(array).any() or (np.isnan(array).any() and name not in may_be_nan):
             raise RegressionError(f"{path}: {name} holds numbers that are not finite.")
     return arrays
 

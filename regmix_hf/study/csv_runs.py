@@ -141,6 +141,9 @@ def _numbers(table: pd.DataFrame, path: Path, *, may_be_missing: bool = False) -
         raise DataError(
             f"{path}, line {cells.index[row][0]}, column {cells.columns[column]!r}: "
             f"{cells.iloc[row, column]!r} is no number.",
+            "write the loss, or leave the cell empty where it was not measured"
+            if may_be_missing
+            else "write a share of the training tokens, 0 where the domain was not used",
         )
     return numbers
 
@@ -151,7 +154,8 @@ def _check_weights(weights: pd.DataFrame, path: Path) -> None:
         row, column = map(int, negative[0])
         raise DataError(
             f"{path}, line {weights.index[row][0]}, column {weights.columns[column]!r}: "
-            f"the weight {weights.to_numpy()[row, column]:g} is below 0."
+            f"the weight {weights.to_numpy()[row, column]:g} is below 0.",
+            "write a share of the training tokens, 0 where the domain was not used",
         )
     wrong = np.flatnonzero(is_no_mixture(weights))
     if len(wrong):

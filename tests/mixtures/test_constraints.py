@@ -129,3 +129,18 @@ def test_projection_agrees_with_a_general_solver():
             options={"ftol": 1e-14},
         )
         np.testing.assert_allclose(bounds.project(point[None])[0], solved.x, atol=1e-6)
+
+
+def test_a_scaled_projection_moves_large_scales_most_and_keeps_the_variational_inequality():
+    free = Constraints(("a", "b", "c"))
+    moved = free.project(np.array([[0.5, 0.5, 0.3]]), np.array([[1.0, 2.0, 0.0 + 1e-9]]))
+    np.testing.assert_allclose(moved, [[0.4, 0.3, 0.3]], atol=1e-8)
+    rng = np.random.default_rng(0)
+    bounds = Constraints(("a", "b", "c"), minimum={"a": 0.1}, maximum={"b": 0.5})
+    points, scale = rng.normal(size=(50, 3)), np.exp(rng.normal(size=(50, 3)))
+    nearest = bounds.project(points, scale)
+    assert bounds.allows(nearest).all()
+    others = bounds.project(rng.normal(size=(50, 3)))
+    assert (
+        ((points - nearest) / scale) @ others.T - (((points - nearest) / scale) * nearest).sum(1)[:, None]
+    ).max() < 1e-9

@@ -43,8 +43,9 @@ def test_a_missing_loss_is_as_a_run_that_was_not_there(name, runs):
     holes[:6, 1] = np.nan
     with_holes = build(name).fit(weights, holes, own_domains=own).predict(weights)
     without = build(name).fit(weights[6:], losses[6:, [1]], own_domains=[1]).predict(weights)
-    # Ridge deals its folds over all runs, so its penalty may differ between the two.
-    tolerance = 2e-2 if name in ("ridge", "auto") else 1e-5
+    # Ridge deals its folds over all runs, so its penalty may differ between the two; the power laws of
+    # several targets tell about each other.
+    tolerance = 2e-2 if name in ("ridge", "auto", "power_law", "kriged_power_law") else 1e-5
     np.testing.assert_allclose(with_holes[:, [1]], without, rtol=tolerance)
 
 

@@ -10,6 +10,7 @@ from regmix_hf.regression.gaussian_process import GaussianProcess, negative_log_
 from regmix_hf.regression.kriged_power_law import KrigedPowerLaw
 from regmix_hf.regression.lightgbm import LightGBM
 from regmix_hf.regression.log_linear import LogLinear
+from regmix_hf.regression.matern import correlate_exactly, correlate_quickly
 from regmix_hf.regression.own_weight import OwnWeight
 from regmix_hf.regression.power_law import PowerLaw
 from regmix_hf.regression.ridge import PENALTIES, Ridge
@@ -139,3 +140,14 @@ def test_kriging_leaves_a_law_that_says_it_all_alone():
     losses = 1.0 / (0.1 + np.sqrt(weights[:, [0]])) + rng.normal(scale=0.05, size=(40, 1))
     model = KrigedPowerLaw().fit(weights, losses)
     np.testing.assert_allclose(model.predict(weights), model.law_.predict(weights), atol=0.03)
+
+
+def test_correlations_in_single_precision_are_those_in_double():
+    rng = np.random.default_rng(0)
+    runs, here = rng.random((300, 6)) / 0.1, rng.random((700, 6)) / 0.1
+    here[0] = runs[0]
+    for scale in (0.02, 1.0):
+        coefficients = rng.normal(size=300)
+        quick = correlate_quickly(scale * here, scale * runs, coefficients)
+        exact = correlate_exactly(scale * here, scale * runs, coefficients)
+        np.testing.assert_allclose(quick, exact, atol=1e-6 * np.abs(coefficients).sum())

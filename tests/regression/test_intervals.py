@@ -6,49 +6,90 @@ import pytest
 from regmix_hf.errors import RegressionError
 from regmix_hf.regression import ESTIMATORS, MixtureRegressor
 from regmix_hf.regression.folds import assign_folds
-from regmix_hf.regression.intervals import OutOfFold, ResidualSize
+from regmix_hf.regression.intervals import OutOfFold, ResidualSize, entropy
 from regmix_hf.regression.target import Target
+
+EVEN = np.full((20, 4), 0.25)
 
 
 def test_the_half_width_is_the_residual_of_the_right_rank():
-    missed = OutOfFold(np.arange(1.0, 20.0)[:, None], np.zeros((19, 1)))
-    np.testing.assert_allclose(missed.half_widths(0.9, np.zeros((2, 1))), 18.0)  # rank 0.9 * 20 = 18
-    np.testing.assert_allclose(missed.half_widths(0.5, np.zeros((2, 1))), 10.0)
+    missed = OutOfFold(np.arange(1.0, 20.0)[:, None], np.zeros((19, 1)), np.ones(19))
+    np.testing.assert_allclose(missed.half_widths(0.9, np.zeros((2, 1)), EVEN[:2]), 18.0)  # rank 0.9 * 20
+    np.testing.assert_allclose(missed.half_widths(0.5, np.zeros((2, 1)), EVEN[:2]), 10.0)
 
 
 def test_runs_without_a_loss_do_not_count():
     losses = np.append(np.arange(1.0, 20.0), np.nan)[:, None]
-    missed = OutOfFold(losses, np.zeros((20, 1)))
-    np.testing.assert_allclose(missed.half_widths(0.9, np.zeros((1, 1))), 18.0)
+    missed = OutOfFold(losses, np.zeros((20, 1)), np.ones(20))
+    np.testing.assert_allclose(missed.half_widths(0.9, np.zeros((1, 1)), EVEN[:1]), 18.0)
 
 
 def test_too_few_runs_for_a_coverage_are_told_how_many_it_takes():
-    missed = OutOfFold(np.ones((8, 1)), np.zeros((8, 1)))
+    missed = OutOfFold(np.ones((8, 1)), np.zeros((8, 1)), np.ones(8))
     with pytest.raises(RegressionError, match="needs 9 runs; there are 8"):
-        missed.half_widths(0.9, np.zeros((1, 1)))
+        missed.half_widths(0.9, np.zeros((1, 1)), EVEN[:1])
     with pytest.raises(RegressionError, match="coverage is 90"):
-        missed.half_widths(90, np.zeros((1, 1)))
+        missed.half_widths(90, np.zeros((1, 1)), EVEN[:1])
+
+
+def test_entropy_of_mixtures_is_0_for_one_domain_and_log_n_for_n_equal_ones():
+    mixtures = np.array([[1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25]])
+    np.testing.assert_allclose(entropy(mixtures), [0.0, np.log(2), np.log(4)])
 
 
 def test_sizes_that_double_are_learned_and_shrunk_and_not_extrapolated():
-    predicted = np.linspace(-1.0, 1.0, 400)
-    sign = np.where(np.arange(400) % 2, 1.0, -1.0)
-    size = ResidualSize.fit(predicted, sign * 2.0**predicted)
-    assert 1.7 < size(np.array([1.0]))[0] / size(np.array([0.0]))[0] < 2.0
-    assert size(np.array([50.0]))[0] == size(np.array([100.0]))[0]
-    few = ResidualSize.fit(predicted[::40], 2.0 ** predicted[::40])
-    assert 0 < few.growth < size.growth
+    place = np.linspace(-1.0, 1.0, 400)[:, None]
+    size = ResidualSize.fit(place, 2.0 ** place[:, 0])
+    assert 1.9 < size(np.array([[1.0]]))[0] / size(np.array([[0.0]]))[0] < 2.0
+    assert size(np.array([[50.0]]))[0] == size(np.array([[100.0]]))[0]
+    few = ResidualSize.fit(place[::40], 2.0 ** place[::40, 0])
+    assert 0 < few.growth[0] < size.growth[0]
 
 
-@pytest.mark.parametrize("residual", [np.zeros(10), np.ones(10)])
-def test_residuals_of_one_size_make_intervals_of_one_width(residual):
-    size = ResidualSize.fit(np.arange(10.0), residual)
-    np.testing.assert_allclose(size(np.array([0.0, 5.0])), 1.0)
+@pytest.mark.parametrize("missed", [np.zeros(10), np.ones(10)])
+def test_residuals_of_one_size_make_intervals_of_one_width(missed):
+    size = ResidualSize.fit(np.arange(10.0)[:, None], missed)
+    np.testing.assert_allclose(size(np.array([[0.0], [5.0]])), 1.0, rtol=1e-4)
+
+
+def test_a_size_without_its_own_run_is_near_that_of_a_fit_on_the_others():
+    rng = np.random.default_rng(0)
+    places = rng.normal(size=(40, 2))
+    missed = rng.exponential(np.exp(0.5 * places[:, 0]))
+    every = ResidualSize.fit(places, missed)
+    refitted = []
+    for run in range(40):
+        others = np.arange(40) != run
+        refitted.append(ResidualSize.fit(places[others], missed[others])(places[[run]])[0])
+    without = every.without_own(places, missed)
+    apart = [np.std(np.log(sizes / refitted)) for sizes in (without, every(places))]
+    assert apart[0] < 0.5 * apart[1]
+
+
+def test_what_all_runs_share_says_nothing_of_the_size():
+    places = np.column_stack([np.linspace(0, 1, 50), np.full(50, 0.1 + 0.2)])
+    size = ResidualSize.fit(places, np.exp(places[:, 0]))
+    np.testing.assert_array_equal(size(np.array([[0.5, 0.3]])), size(np.array([[0.5, 7.0]])))
+
+
+def test_intervals_are_wider_where_runs_of_few_domains_were_missed_by_more():
+    rng = np.random.default_rng(0)
+    mixtures = rng.dirichlet(np.full(5, 0.3), 500)
+    noise = np.exp(-entropy(mixtures)) * rng.normal(size=500)
+    missed = OutOfFold(noise[:, None], np.zeros((500, 1)), entropy(mixtures))
+    new = rng.dirichlet(np.full(5, 0.3), 4000)
+    inside = (
+        np.abs(np.exp(-entropy(new)) * rng.normal(size=4000))
+        <= missed.half_widths(0.9, np.zeros((4000, 1)), new)[:, 0]
+    )
+    even = entropy(new) > np.median(entropy(new))
+    assert 0.87 < inside[even].mean() < 0.93
+    assert 0.87 < inside[~even].mean() < 0.93
 
 
 def test_a_combined_target_has_the_residuals_of_the_combination():
     rng = np.random.default_rng(0)
-    missed = OutOfFold(rng.normal(size=(30, 2)), rng.normal(size=(30, 2)))
+    missed = OutOfFold(rng.normal(size=(30, 2)), rng.normal(size=(30, 2)), rng.random(30))
     mean = missed.combined(Target.parse("mean", ["a", "b"]))
     np.testing.assert_allclose(mean.residuals[:, 0], missed.residuals.mean(axis=1))
     worst = missed.combined(Target.parse("worst", ["a", "b"]))

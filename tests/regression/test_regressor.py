@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.regression import ESTIMATORS, MixtureRegressor
+from regmix_hf.regression.registry import estimator_class
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def test_unknown_names_are_answered_with_the_nearest():
         (lambda w, y: (w - 0.5, y), "write a number from 0 to 1"),
         (lambda w, y: (w, y.replace({y.iat[5, 0]: np.inf})), "row 'r5', column 'code' is inf"),
         (lambda w, y: (w, y.assign(sums=3.0)), "target 'sums': all 40 losses are 3"),
-        (lambda w, y: (w, y.assign(sums=np.nan)), "target 2 has 0"),
+        (lambda w, y: (w, y.assign(sums=np.nan)), "target 'sums' has 0"),
         (lambda w, y: (w, y.to_numpy()[:-1]), r"losses have shape \(39, 3\); there are 40 runs"),
         (lambda w, y: (w.iloc[:6], y.iloc[:6]), "needs at least 10 runs"),
     ],
@@ -167,7 +168,7 @@ def spoil(folder, **arrays):
     [
         (lambda f: (f / "config.json").unlink(), "no saved regressor"),
         (lambda f: (f / "config.json").write_text("{"), "no JSON"),
-        (lambda f: rewrite(f, format=99), "not of format 1"),
+        (lambda f: rewrite(f, format=99), "not of format 2"),
         (lambda f: rewrite(f, estimator="pickle"), "no estimator"),
         (lambda f: rewrite(f, domains=["code", "prose"]), "3 domains, but there are 2"),
         (lambda f: rewrite(f, num_runs="many"), "num_runs is 'many'"),
@@ -214,3 +215,26 @@ def test_damaged_trees_are_refused(tables, tmp_path, damage, message):
     damage(tmp_path)
     with pytest.raises(RegressionError, match=message):
         MixtureRegressor.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("estimator", [name for name in ESTIMATORS if name != "lightgbm"])
+def test_the_fewest_runs_an_estimator_asks_for_are_enough(estimator, swarm):
+    needed = max(estimator_class(estimator).min_runs(3), 9)  # fewer tell no 90 % interval
+    runs = swarm(needed)
+    model = MixtureRegressor(estimator).fit(runs.weights, runs.losses)
+    lower, upper = model.predict_interval(runs.weights)
+    assert (lower < upper).all(axis=None)
+
+
+def test_too_few_runs_name_the_estimator_and_the_target(swarm):
+    runs = swarm(12)
+    holes = runs.losses.copy()
+    holes.iloc[:5, 1] = np.nan
+    with pytest.raises(RegressionError, match=r"power_law needs at least 10 .* target 'prose' has 7"):
+        MixtureRegressor("power_law").fit(runs.weights, holes)
+
+
+def test_a_single_domain_leaves_nothing_to_choose():
+    weights = pd.DataFrame({"only": np.ones(20)})
+    with pytest.raises(RegressionError, match="one domain, 'only'"):
+        MixtureRegressor().fit(weights, pd.Series(np.arange(20.0)))
