@@ -135,7 +135,8 @@ class MixtureRegressor(
         mixtures = self._mixtures(weights)
         loss = target.combine(self._predict(mixtures))
         missed = self._out_of_fold.combined(target)
-        half = missed.half_widths(coverage, loss.to_numpy()[:, None], mixtures.to_numpy())[:, 0]
+        centre = np.asarray(loss, dtype=np.float64)[:, None]
+        half = missed.half_widths(coverage, centre, mixtures.to_numpy())[:, 0]
         return pd.DataFrame({"loss": loss, "lower": loss - half, "upper": loss + half})
 
     def gradient(self, weights: Table) -> NDArray[np.float64]:
