@@ -8,17 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from regmix_hf import pipeline
-from regmix_hf.budgets import token_budgets
-from regmix_hf.errors import RecipeError, TrainingError
-from regmix_hf.mixtures import Constraints
-from regmix_hf.recipe import Choice, Recipe, TrainedTokenizer
+from regmix_hf.mixtures.budgets import token_budgets
+from regmix_hf.recipe import Recipe, TrainedTokenizer
 from regmix_hf.recipe.schema import HOLDOUT, Training
-from regmix_hf.stages.train import check_data, given_mixture
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.swarm.accelerate_config import check_config
 from regmix_hf.swarm.devices import cuda_devices, num_cores
-from regmix_hf.training.arguments import check_arguments, merged_arguments
+from regmix_hf.training.arguments import merged_arguments
 from regmix_hf.training.presets import model_config
 
 if TYPE_CHECKING:
@@ -73,7 +69,7 @@ def make_plan(study: Study, *, first: str = pipeline.VERBS[0], last: str = pipel
     """
     recipe = study.recipe
     states = {stage.verb: stage.state for stage in pipeline.status(study)}
-    facts = _corpus_facts(study)
+    facts = known_facts(study)
     speed = _Speed(recipe, facts) if facts else None
     planned = {
         "prepare": _plan_corpus(study, states["prepare"]),
@@ -94,7 +90,7 @@ def _num_final(recipe: Recipe) -> int:
     return (len(recipe.train.mixtures) + held_out) * recipe.train.num_seeds
 
 
-def _corpus_facts(study: Study) -> CorpusFacts | None:
+def known_facts(study: Study) -> CorpusFacts | None:
     """What is known of the corpus: all once it is prepared, else the size of the vocabulary at best."""
     recipe = study.recipe
     if (study.corpus / "corpus.json").exists():
@@ -135,6 +131,23 @@ def _plan_runs(verb: str, state: State, training: Training, runs: int, speed: _S
     return StagePlan(verb, state, runs, tokens, flops, seconds, runs * keeps)
 
 
+def planned_model(recipe: Recipe, training: Training, facts: CorpusFacts) -> ModelFacts:
+    """Return the size and cost of the model that `training` asks for.
+
+    Args:
+        recipe: The recipe.
+        training: Its `proxy` or `train`.
+        facts: Of its corpus: at least the size of the vocabulary.
+
+    Raises:
+        TrainingError: There is no such preset or architecture.
+    """
+    from regmix_hf.training.models import build_config, model_facts
+
+    config = build_config(model_config(training.model, facts), recipe.context_length)
+    return model_facts(config, recipe.context_length)
+
+
 class _Speed:
     """How fast this machine trains the proxy model, measured when first asked."""
 
@@ -144,10 +157,7 @@ class _Speed:
         self.measured = False
 
     def model_facts(self, training: Training) -> ModelFacts:
-        from regmix_hf.training.models import build_config, model_facts
-
-        config = build_config(model_config(training.model, self._facts), self._recipe.context_length)
-        return model_facts(config, self._recipe.context_length)
+        return planned_model(self._recipe, training, self._facts)
 
     def seconds(self, flops: float, runs: int, training: Training) -> float | None:
         """Expected wall time of `runs` runs side by side, or `None` where a step alone takes too long."""
@@ -200,13 +210,6 @@ def _seconds_per_step(model: Any, blocks: Any) -> float:
     return (time.perf_counter() - start) / steps
 
 
-def _available_tokens(study: Study) -> dict[str, int] | None:
-    """Tokens of every training domain, where that is known: counted, or all of them declared."""
-    if (study.corpus / "corpus.json").exists():
-        return CorpusFacts.load(study.corpus).available_tokens(study.recipe)
-    return study.recipe.declared_tokens
-
-
 def _notes(recipe: Recipe, proxies: StagePlan, speed: _Speed | None) -> Iterator[str]:
     if budgets := token_budgets(recipe):
         there = sum(recipe.domains[name].num_tokens or 0 for name in budgets)
@@ -227,56 +230,3 @@ def _notes(recipe: Recipe, proxies: StagePlan, speed: _Speed | None) -> Iterator
             f"FLOPs of this search: {proxies.flops:.1e} with output head and attention; "
             f"{counted:.1e} counted as published searches are, without them: {published}"
         )
-
-
-def check_study(study: Study) -> list[str]:
-    """Check what can be checked before anything runs; return what was.
-
-    Raises:
-        RegmixError: At the first thing that is wrong.
-    """
-    return list(_checks(study))
-
-
-def _checks(study: Study) -> Iterator[str]:
-    from regmix_hf.regression.registry import estimator_class
-
-    recipe = study.recipe
-    yield f"{len(recipe.domains)} domains, {len(recipe.training_domains)} of them trained on"
-    for name in recipe.regression.estimators:
-        needed = estimator_class(name).min_runs(len(recipe.training_domains))
-        if recipe.runs is None and recipe.sampling.num_mixtures < needed:
-            raise RecipeError(
-                f"sampling.num_mixtures {recipe.sampling.num_mixtures} is too few to fit {name!r}.",
-                f"write sampling.num_mixtures: {needed}, or leave {name!r} out of regression.estimators",
-            )
-    if recipe.regression.estimator not in (None, *recipe.regression.estimators):
-        raise RecipeError(
-            f"regression.estimator {recipe.regression.estimator!r} is none of "
-            f"regression.estimators {recipe.regression.estimators}."
-        )
-    yield f"{recipe.sampling.num_mixtures} mixtures suffice for {', '.join(recipe.regression.estimators)}"
-    for name in ("sampling", "choice"):
-        bounds = getattr(recipe, name)
-        fixed = bounds.fixed if isinstance(bounds, Choice) else {}
-        Constraints(recipe.training_domains, bounds.min, bounds.max, fixed, name=name)
-        yield f"{name}: its bounds leave room for a mixture"
-    if recipe.train.accelerate_config is not None:
-        yield f"train.accelerate_config: {check_config(recipe.train.accelerate_config)}"
-    if tokens := _available_tokens(study):
-        names = [name for name in recipe.train.mixtures if name not in ("chosen", HOLDOUT)]
-        check_data(recipe, {name: given_mixture(recipe, name, tokens) for name in names}, tokens)
-        yield f"train: there is text enough for {', '.join(names) or 'what can be known before `choose`'}"
-    facts = _corpus_facts(study)
-    if facts is None:
-        yield f"not the models: the vocabulary of {recipe.tokenizer!r} is known after `prepare`"
-    for section in ("proxy", "train"):
-        training: Training = getattr(recipe, section)
-        check_arguments(training.training_args, section=section)
-        yield f"{section}.training_args"
-        if facts:
-            try:
-                model = _Speed(recipe, facts).model_facts(training)
-            except TrainingError as error:
-                raise TrainingError(f"{section}: {error.message}", error.hint) from None
-            yield f"{section}.model: {model.num_parameters:,} parameters ({model.scale} without embeddings)"

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def _validate(recipe: RecipePath, overrides: Overrides = None, format: OutputFormat = Format.HUMAN) -> None:
     study, console = open_study(recipe, overrides), Console(format)
-    from regmix_hf.plan import check_study
+    from regmix_hf.preflight import check_study
 
     checked = check_study(study)
     if format is Format.JSON:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from regmix_hf.mixtures import Constraints, EpochCap, around_prior, sampling_constraints
+from regmix_hf.mixtures import around_prior, sampling_constraints
+from regmix_hf.mixtures.final import final_constraints
 from regmix_hf.progress import Progress
-from regmix_hf.recipe import Recipe
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 
@@ -63,20 +61,3 @@ def run(study: Study, progress: Progress) -> None:
     for warning in chosen.warnings:
         progress.note(f"warning: {warning}")
     study.finish(STAGE, {"method": chosen.method, "predicted": chosen.predicted.loss})
-
-
-def final_constraints(recipe: Recipe, tokens: Mapping[str, int]) -> Constraints:
-    """Return what the final run's mixture must meet: the recipe's bounds and its cap on epochs.
-
-    Args:
-        recipe: The recipe.
-        tokens: Available tokens of every training domain.
-
-    Raises:
-        MixtureError: No mixture meets them.
-    """
-    epochs = None
-    if recipe.choice.max_epochs is not None:
-        epochs = EpochCap(recipe.choice.max_epochs, tokens, recipe.train.num_train_tokens)
-    bounds = recipe.choice
-    return Constraints(tuple(tokens), bounds.min, bounds.max, bounds.fixed, epochs=epochs, name="choice")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from regmix_hf.budgets import stamp_budgets, token_budgets
 from regmix_hf.corpus.local_files import stamp_local_files
+from regmix_hf.mixtures.budgets import stamp_budgets, token_budgets
 from regmix_hf.mixtures.constraints import short_count
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from regmix_hf.choice import read_chosen
-from regmix_hf.mixtures import EpochCap
-from regmix_hf.mixtures.mixture import normalise, uniform
-from regmix_hf.mixtures.repetition import check_repetition
+from regmix_hf.mixtures.final import check_text, given_mixture
+from regmix_hf.mixtures.mixture import normalise
 from regmix_hf.progress import Progress
-from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.schema import BUILT_IN_MIXTURES
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
@@ -96,7 +94,7 @@ def tasks_of(study: Study) -> list[Task]:
     """
     facts = CorpusFacts.load(study.corpus)
     mixtures = {name: mixture_named(study, name, facts) for name in study.final_mixtures}
-    check_data(study.recipe, mixtures, facts.available_tokens(study.recipe))
+    check_text(study.recipe, mixtures, facts.available_tokens(study.recipe))
     return [
         Task(name, study.models / name, spec.num_tokens, spec)
         for name, spec in final_specs(study.recipe, facts, mixtures)
@@ -118,35 +116,3 @@ def mixture_named(study: Study, name: str, facts: CorpusFacts) -> dict[str, floa
     sampled = read_parquet(study.require(study.mixtures, "sample")).set_index("mixture_id")
     weights = by_domain(sampled, "weight").loc[name].to_dict()
     return normalise({str(key): float(value) for key, value in weights.items()}, recipe.training_domains)
-
-
-def given_mixture(recipe: Recipe, name: str, tokens: Mapping[str, int]) -> dict[str, float]:
-    """Return the final mixture `name`, one that is known before anything is sampled or chosen.
-
-    Args:
-        recipe: The recipe.
-        name: `prior`, `uniform`, or a key of `baselines`.
-        tokens: Available tokens of every training domain.
-
-    Raises:
-        MixtureError: It is no mixture over the domains of the study.
-    """
-    match name:
-        case "prior":
-            return normalise(tokens, tokens, name="prior")
-        case "uniform":
-            return uniform(tokens)
-        case _:
-            return normalise(recipe.baselines[name], tokens, name=f"baselines.{name}")
-
-
-def check_data(
-    recipe: Recipe, mixtures: Mapping[str, Mapping[str, float]], tokens: Mapping[str, int]
-) -> None:
-    """Refuse final runs that need more of a domain than `choice.max_epochs` allows, unless the recipe does.
-
-    Raises:
-        MixtureError: A mixture does.
-    """
-    if recipe.choice.max_epochs is not None and not recipe.train.allow_repetition:
-        check_repetition(mixtures, EpochCap(recipe.choice.max_epochs, tokens, recipe.train.num_train_tokens))

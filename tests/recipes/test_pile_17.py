@@ -11,9 +11,10 @@ from transformers import get_scheduler
 
 from regmix_hf.mixtures import sample_mixtures, sampling_constraints
 from regmix_hf.mixtures.dirichlet import NUM_STRENGTHS
-from regmix_hf.plan import check_study, make_plan
+from regmix_hf.mixtures.final import given_mixture
+from regmix_hf.plan import make_plan
+from regmix_hf.preflight import check_study
 from regmix_hf.recipe import load_recipe
-from regmix_hf.stages.train import given_mixture
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.training.models import build_config, model_facts

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from regmix_hf.budgets import stamp_budgets, token_budgets
 from regmix_hf.errors import MixtureError
+from regmix_hf.mixtures.budgets import stamp_budgets, token_budgets
 from regmix_hf.plan import make_plan
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import Recipe
