@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from datasets.packaged_modules.parquet.parquet import Parquet
 from regmix_hf.corpus.columns import root_columns, texts
 from regmix_hf.corpus.encode import Piece, pieces
 from regmix_hf.corpus.faults import explained
-from regmix_hf.corpus.json_lines import JsonLines
+from regmix_hf.corpus.json_lines import JsonLines, JsonRows
 from regmix_hf.corpus.patient_file import OPENING, tried
-from regmix_hf.corpus.row_groups import RowGroups
+from regmix_hf.corpus.row_groups import RowGroups, TableRows
 from regmix_hf.corpus.rows import RowTexts
 from regmix_hf.errors import DataError
 from regmix_hf.recipe import Domain
@@ -46,6 +47,7 @@ class DatasetSource:
         self._place = f"domain {name!r}, split {split!r}"
         self._files: dict[str, list[str]] = {}
         self._num_rows: int | None = None
+        self._row_texts = RowTexts(domain.text_column, domain.filter, self._place)
         with explained(name, domain, self._local_files):
             self._data = self._open()
 
@@ -61,6 +63,11 @@ class DatasetSource:
         """Rows, where the data set says."""
         return self._num_rows
 
+    @property
+    def shared_files(self) -> Hashable:
+        """The files that are read row by row; `None` where `datasets` reads them."""
+        return self._data if isinstance(self._data, JsonLines | RowGroups) else None
+
     def pieces(self, position: Any) -> Generator[Piece]:
         """The documents after `position`: a row number, a place in files, or the state of an iterable."""
         with explained(self._name, self._domain, self._local_files):
@@ -68,9 +75,40 @@ class DatasetSource:
                 case datasets.Dataset():
                     yield from self._rows(self._data, position)
                 case JsonLines() | RowGroups():
-                    yield from self._data.pieces(position)
+                    yield from self._picked([self], [position], lambda number: True)
                 case _:
                     yield from self._stream(position)
+
+    def pieces_of_all(
+        self, sources: Sequence[DatasetSource], positions: Sequence[Any], is_open: Callable[[int], bool]
+    ) -> Generator[Piece]:
+        """The documents of several sources that share these files, every row read once."""
+        with explained(self._name, self._domain, self._local_files):
+            yield from self._picked(sources, positions, is_open)
+
+    def _picked(
+        self, sources: Sequence[DatasetSource], positions: Sequence[Any], is_open: Callable[[int], bool]
+    ) -> Iterator[Piece]:
+        columns = {
+            name for source in sources for name in (source._domain.text_column, *source._domain.filter)
+        }
+        with closing(self._batches(_earliest(positions), sorted(columns))) as batches:
+            for batch in batches:
+                for number, source in enumerate(sources):
+                    if is_open(number) and (part := batch.after(positions[number])).num_rows:
+                        yield from pieces(source._picked_texts(part), part.num_rows, batch.position, number)
+
+    def _batches(self, position: Any, columns: Sequence[str]) -> Generator[JsonRows] | Generator[TableRows]:
+        if isinstance(self._data, JsonLines):
+            return self._data.batches(position)
+        return self._data.batches(position, columns)
+
+    def _picked_texts(self, part: JsonRows | TableRows) -> list[str]:
+        if isinstance(part, TableRows):
+            return self._texts(part.table)
+        if part.start == 0:
+            self._row_texts.check_columns([row for row in part.rows if isinstance(row, dict)])
+        return [text for row in part.rows if (text := self._row_texts.of(row)) is not None]
 
     def _rows(self, data: datasets.Dataset, position: int | None) -> Iterator[Piece]:
         start = position or 0
@@ -134,11 +172,11 @@ class DatasetSource:
 
     def _open_files(self, kind: str) -> JsonLines | RowGroups | None:
         """Read the files without `datasets`, where that goes on from any row: it reads up to it."""
-        files, domain = self._files.get(self._split, []), self._domain
+        files = self._files.get(self._split, [])
         if kind == "json" and JsonLines.can_read(files):
-            return JsonLines(files, RowTexts(domain.text_column, domain.filter, self._place))
+            return JsonLines(tuple(files))
         if kind == "parquet" and RowGroups.can_read(files):
-            return RowGroups(files, [domain.text_column, *domain.filter], self._texts)
+            return RowGroups(tuple(files))
         return None
 
     def _with_rows(self, data: datasets.Dataset) -> datasets.Dataset:
@@ -160,6 +198,11 @@ class DatasetSource:
 
     def _local_files(self) -> list[Path]:
         return [path for file in self._all_files if (path := Path(file)).is_file()]
+
+
+def _earliest(positions: Sequence[Any]) -> Any:
+    """The first of some places in files; `None` is before all."""
+    return None if None in positions else min(positions)
 
 
 def _is_saved(path: Path) -> bool:

@@ -35,11 +35,13 @@ class Piece:
         texts: The documents.
         num_rows: Rows of the source they came from, those that were left out included.
         position: Where the source goes on after them; `None` if it can only go on after a later piece.
+        source: Its number, where several are read together.
     """
 
     texts: list[str]
     num_rows: int
     position: Any
+    source: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,15 +116,15 @@ class DocumentEncoder:
         )
 
 
-def pieces(texts: list[str], num_rows: int, position: Any) -> Iterator[Piece]:
+def pieces(texts: list[str], num_rows: int, position: Any, source: int = 0) -> Iterator[Piece]:
     """Cut a batch of documents into pieces of about `PIECE_CHARS`; only the last has the position."""
     start = size = 0
     for end, text in enumerate(texts):
         if size and size + len(text) > PIECE_CHARS:
-            yield Piece(texts[start:end], 0, None)
+            yield Piece(texts[start:end], 0, None, source)
             start, size = end, 0
         size += len(text)
-    yield Piece(texts[start:], num_rows, position)
+    yield Piece(texts[start:], num_rows, position, source)
 
 
 class EncoderPool:

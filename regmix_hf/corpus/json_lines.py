@@ -6,15 +6,15 @@ import io
 import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 
-from regmix_hf.corpus.encode import Piece, pieces
 from regmix_hf.corpus.patient_file import BRIEF, PATIENT, Persistence, open_bytes
 from regmix_hf.corpus.read_ahead import one_ahead
-from regmix_hf.corpus.rows import RowTexts
 
 #: Bytes asked for at once: few at first, because little may be wanted, then twice as many every time.
 FIRST_CHUNK_BYTES, MAX_CHUNK_BYTES = 1 << 18, 1 << 23
@@ -25,20 +25,56 @@ _LINES = {".jsonl", ".json", ".ndjson"}
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 
 
+@dataclass(frozen=True)
+class JsonRows:
+    """Some rows of one file.
+
+    Attributes:
+        file: Its number.
+        start: The byte from which they were read.
+        rows: What JSON says.
+        ends: The byte after each row.
+        end: The byte after all that was read; empty lines may lie before it.
+    """
+
+    file: int
+    start: int
+    rows: list[Any]
+    ends: list[int]
+    end: int
+
+    @property
+    def position(self) -> list[int]:
+        """Where reading goes on after them."""
+        return [self.file, self.end]
+
+    @property
+    def num_rows(self) -> int:
+        """How many there are."""
+        return len(self.rows)
+
+    def after(self, position: Any) -> JsonRows:
+        """Those of the rows that come after a position."""
+        if position is None or position <= [self.file, self.start]:
+            return self
+        past = self.end if position[0] > self.file else position[1]
+        left = [number for number, end in enumerate(self.ends) if end > past]
+        rows, ends = ([values[number] for number in left] for values in (self.rows, self.ends))
+        return JsonRows(self.file, past, rows, ends, self.end)
+
+
+@dataclass(frozen=True)
 class JsonLines:
-    """Rows of files that hold one JSON object a line. A position is `[file, byte]`.
+    """Files that hold one JSON object a line. A position is `[file, byte]`.
 
     The byte is one of the uncompressed text. A compressed file cannot be entered in its middle: reading goes
     on by reading it from its start, and only the one that was being read.
 
     Args:
         files: Paths, `hf://` addresses or URLs, in order.
-        texts: Takes the text out of a row.
     """
 
-    def __init__(self, files: Sequence[str], texts: RowTexts):
-        self._files = files
-        self._texts = texts
+    files: tuple[str, ...]
 
     @staticmethod
     def can_read(files: Sequence[str]) -> bool:
@@ -55,27 +91,28 @@ class JsonLines:
                     return first.startswith(b"{") and first != b"{"
         return True
 
-    def pieces(self, position: Any) -> Generator[Piece]:
-        """The documents after `position`, or all.
+    def batches(self, position: Any) -> Generator[JsonRows]:
+        """The rows after `position`, or all.
 
         Raises:
             OSError: A file cannot be read, or not any more.
             ValueError: A line is no JSON.
-            DataError: A row does not have the columns that are asked for.
         """
         first, start = (0, 0) if position is None else position
-        for number in range(first, len(self._files)):
+        for number in range(first, len(self.files)):
             yield from self._of_file(number, start if number == first else 0)
 
-    def _of_file(self, number: int, start: int) -> Iterator[Piece]:
-        with closing(_lines(self._files[number], start, PATIENT)) as batches:
-            for lines, end in batches:
-                rows = [row for line in lines if (row := self._row(number, line, end)) is not None]
-                if start == 0:
-                    self._texts.check_columns([row for row in rows if isinstance(row, dict)])
-                    start = end
-                texts = [text for row in rows if (text := self._texts.of(row)) is not None]
-                yield from pieces(texts, len(rows), [number, end])
+    def _of_file(self, number: int, start: int) -> Iterator[JsonRows]:
+        with closing(_lines(self.files[number], start, PATIENT)) as batches:
+            for lines, line_ends in batches:
+                end = line_ends[-1]
+                rows, ends = [], []
+                for line, line_end in zip(lines, line_ends, strict=True):
+                    if (row := self._row(number, line, end)) is not None:
+                        rows.append(row)
+                        ends.append(line_end)
+                yield JsonRows(number, start, rows, ends, end)
+                start = end
 
     def _row(self, number: int, line: bytes, end: int) -> Any:
         text = line.decode("utf-8").strip()
@@ -85,7 +122,7 @@ class JsonLines:
             return json.loads(text)
         except json.JSONDecodeError as error:
             fault = f"{error.msg} at column {error.colno}"
-        raise ValueError(f"{self._files[number]}: a line before byte {end} is no JSON: {fault}")
+        raise ValueError(f"{self.files[number]}: a line before byte {end} is no JSON: {fault}")
 
 
 def _kind(file: str) -> tuple[str, str | None]:
@@ -95,8 +132,8 @@ def _kind(file: str) -> tuple[str, str | None]:
     return (name.with_suffix("").suffix if compression else name.suffix), compression
 
 
-def _lines(file: str, start: int, persistence: Persistence) -> Generator[tuple[list[bytes], int]]:
-    """Some whole lines at a time, and the byte after them."""
+def _lines(file: str, start: int, persistence: Persistence) -> Generator[tuple[list[bytes], list[int]]]:
+    """Some whole lines at a time, and the byte after each."""
     raw = open_bytes(file, persistence)
     with closing(one_ahead(_chunks(raw, _kind(file)[1], start), stop=raw.close)) as chunks:
         unfinished, end = [b""], start
@@ -111,10 +148,11 @@ def _lines(file: str, start: int, persistence: Persistence) -> Generator[tuple[l
                 lines[0], end = _without_bom(lines[0])
             for first in range(0, len(lines), _ROWS):
                 some = lines[first : first + _ROWS]
-                end += sum(map(len, some)) + len(some)
-                yield some, end
+                ends = list(accumulate((len(line) + 1 for line in some), initial=end))[1:]
+                end = ends[-1]
+                yield some, ends
         if last := b"".join(unfinished):
-            yield [_without_bom(last)[0] if end == 0 else last], end + len(last)
+            yield [_without_bom(last)[0] if end == 0 else last], [end + len(last)]
 
 
 def _without_bom(line: bytes) -> tuple[bytes, int]:

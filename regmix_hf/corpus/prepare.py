@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from regmix_hf.corpus.blocks import shuffle_generator, write_blocks
 from regmix_hf.corpus.encode import DocumentEncoder, EncoderPool, encoder_pool
 from regmix_hf.corpus.holdout import HoldoutRule, LowestHashes, document_hash, hash_below, hold_out_all
-from regmix_hf.corpus.reading import Budget, Reading
+from regmix_hf.corpus.reading import Budget, Reading, read_together
 from regmix_hf.corpus.rules import DIVISION, Division, excluded_hashes
-from regmix_hf.corpus.source import Source, open_source
+from regmix_hf.corpus.source import SharingSource, Source, open_source
 from regmix_hf.corpus.tokenizer import CorpusTokenizer, prepare_tokenizer
 from regmix_hf.errors import DataError, RecipeError
 from regmix_hf.progress import Progress, Silent
@@ -109,6 +109,17 @@ def _retract(
 
 
 @dataclass(frozen=True)
+class _Text:
+    """One split of a domain: whence it comes, where its documents go, how much of it is wanted."""
+
+    name: str
+    split: Literal["train", "validation"]
+    source: Source
+    rule: HoldoutRule
+    budget: Budget | None
+
+
+@dataclass(frozen=True)
 class _Preparation:
     recipe: Recipe
     folder: Path
@@ -119,17 +130,23 @@ class _Preparation:
 
     def run(self, training: Mapping[str, Source], own: Mapping[str, Source]) -> CorpusFacts:
         """All domains: what only validates first, because nothing of it may be trained on."""
-        validation = {name: self._own_validation(name, source) for name, source in own.items()}
+        texts = {name: self._validation_text(name, source) for name, source in own.items()}
+        self._read_what_shares_files(texts.values())
+        validation = {name: self._own_validation(text) for name, text in texts.items()}
         plans = {name: self._plan(name, source) for name, source in training.items() if name not in own}
         excluded = excluded_hashes(self.folder, own, plans.values())
-        domains = {}
-        for name in self.recipe.domains:
-            if name not in training:
-                domains[name] = DomainFacts(train=None, validation=validation[name])
-                continue
+        texts = {}
+        for name, source in training.items():
             below = plans[name].below if name in plans else 0
             rule = HoldoutRule(below, excluded, self.recipe.corpus.max_validation_tokens)
-            domains[name] = self._train(name, training[name], rule, validation.get(name))
+            texts[name] = self._training_text(name, source, rule)
+        self._read_what_shares_files(texts.values())
+        domains = {
+            name: self._train(texts[name], validation.get(name))
+            if name in texts
+            else DomainFacts(train=None, validation=validation[name])
+            for name in self.recipe.domains
+        }
         facts = CorpusFacts(
             context_length=self.recipe.context_length,
             vocab_size=self.tokenizer.vocab_size,
@@ -140,43 +157,67 @@ class _Preparation:
         facts.save(self.folder)
         return facts
 
-    def _own_validation(self, name: str, source: Source) -> SplitFacts:
-        """Prepare the validation text of a domain that need not be carved out of its training text."""
+    def _validation_text(self, name: str, source: Source) -> _Text:
+        """What a domain validates on, where that need not be carved out of its training text."""
         rule = hold_out_all(self.recipe.corpus.max_validation_tokens)
-        marker = self.folder / name / "validation.json"
         budget = None
         if self.budgets is not None and self.recipe.domains[name].streaming:
             budget = Budget(0, rule.max_tokens)
-        identity = self._identity(source, rule, budget)
-        if (done := _done(marker, identity)) is not None:
-            self._discard(name, "validation")
-            return SplitFacts(**done["validation"])
-        self._begin(name)
-        reading = self._read(name, source, rule, "validation", budget)
-        validation = self._write_validation(name, reading)
-        write_json(marker, {"identity": identity, "validation": validation.model_dump()})
-        self._discard(name, "validation")
-        return validation
+        return _Text(name, "validation", source, rule, budget)
 
-    def _train(
-        self, name: str, source: Source, rule: HoldoutRule, validation: SplitFacts | None
-    ) -> DomainFacts:
-        """Prepare the training text of a domain, and the validation text that is carved out of it."""
-        marker = self.folder / name / "train.json"
+    def _training_text(self, name: str, source: Source, rule: HoldoutRule) -> _Text:
+        """What a domain trains on, and validates on where it has nothing else."""
         budget = None
         if self.budgets is not None and name in self.budgets:
-            held_out = self.recipe.context_length if validation is None else 0
-            budget = Budget(self.budgets[name], held_out)
-        identity = self._identity(source, rule, budget)
+            carved_out = self.recipe.domains[name].validation_split is None
+            budget = Budget(self.budgets[name], self.recipe.context_length if carved_out else 0)
+        return _Text(name, "train", source, rule, budget)
+
+    def _read_what_shares_files(self, texts: Iterable[_Text]) -> None:
+        """Read the files that several domains pick their rows from, once for all that are not done."""
+        sharing: dict[Hashable, list[tuple[SharingSource, Reading]]] = {}
+        for text in texts:
+            source = text.source
+            if not isinstance(source, SharingSource) or (files := source.shared_files) is None:
+                continue
+            if _done(self._marker(text), self._identity(text)) is None:
+                sharing.setdefault(files, []).append((source, self._reading(text)))
+        for together in sharing.values():
+            pairs = [(source, reading) for source, reading in together if not reading.done]
+            if len(pairs) > 1:
+                self._read_shared(*zip(*pairs, strict=True))
+
+    def _read_shared(self, sources: Sequence[SharingSource], readings: Sequence[Reading]) -> None:
+        positions = [reading.position for reading in readings]
+        pieces = sources[0].pieces_of_all(sources, positions, lambda number: not readings[number].done)
+        with self.progress.bar(f"text of {len(sources)} domains", total=math.inf, unit="rows") as bar:
+            read_together(readings, pieces, self.pool, bar)
+
+    def _own_validation(self, text: _Text) -> SplitFacts:
+        """Prepare the validation text of a domain that need not be carved out of its training text."""
+        marker, identity = self._marker(text), self._identity(text)
+        if (done := _done(marker, identity)) is not None:
+            self._discard(text)
+            return SplitFacts(**done["validation"])
+        self._begin(text.name)
+        validation = self._write_validation(text.name, self._read(text))
+        write_json(marker, {"identity": identity, "validation": validation.model_dump()})
+        self._discard(text)
+        return validation
+
+    def _train(self, text: _Text, validation: SplitFacts | None) -> DomainFacts:
+        """Prepare the training text of a domain, and the validation text that is carved out of it."""
+        marker, identity = self._marker(text), self._identity(text)
         if (done := _done(marker, identity)) is None:
-            self._begin(name, keep_validation=validation is not None)
-            reading = self._read(name, source, rule, "train", budget)
-            train = self._write_train(name, reading)
-            facts = DomainFacts(train=train, validation=validation or self._write_validation(name, reading))
-            done = {"facts": facts.model_dump(exclude_defaults=True), "to_the_end": reading.to_the_end}
+            self._begin(text.name, keep_validation=validation is not None)
+            reading = self._read(text)
+            train = self._write_train(text.name, reading)
+            validation = validation or self._write_validation(text.name, reading)
+            facts = DomainFacts(train=train, validation=validation).model_dump(exclude_defaults=True)
+            done = {"facts": facts, "to_the_end": reading.to_the_end}
             write_json(marker, {"identity": identity, **done})
-        self._discard(name, "train")
-        part_of = None if done.get("to_the_end", True) else self.recipe.domains[name].num_tokens
+        self._discard(text)
+        part_of = None if done.get("to_the_end", True) else self.recipe.domains[text.name].num_tokens
         return DomainFacts(**done["facts"], part_of=part_of)
 
     def _begin(self, name: str, *, keep_validation: bool = False) -> None:
@@ -187,18 +228,24 @@ class _Preparation:
         if not keep_validation:
             (self.folder / name / "validation.json").unlink(missing_ok=True)
 
-    def _read(
-        self, name: str, source: Source, rule: HoldoutRule, split: str, budget: Budget | None
-    ) -> Reading:
-        identity = [_FORMAT, _POSITIONS, self.tokenizer.sha256, source.identity]
-        reading = Reading(self.folder / name / f".{split}", identity, rule, self.pool.encoder.type, budget)
-        total = math.inf if budget else source.num_rows or math.inf
-        with self.progress.bar(f"{split} text of {name}", total=total, unit="documents") as bar:
-            return reading.read(source, self.pool, bar)
+    def _reading(self, text: _Text) -> Reading:
+        identity = [_FORMAT, _POSITIONS, self.tokenizer.sha256, text.source.identity]
+        return Reading(self._tokens(text), identity, text.rule, self.pool.encoder.type, text.budget)
 
-    def _discard(self, name: str, split: str) -> None:
+    def _read(self, text: _Text) -> Reading:
+        total = math.inf if text.budget else text.source.num_rows or math.inf
+        with self.progress.bar(f"{text.split} text of {text.name}", total=total, unit="documents") as bar:
+            return self._reading(text).read(text.source, self.pool, bar)
+
+    def _tokens(self, text: _Text) -> Path:
+        return self.folder / text.name / f".{text.split}"
+
+    def _marker(self, text: _Text) -> Path:
+        return self.folder / text.name / f"{text.split}.json"
+
+    def _discard(self, text: _Text) -> None:
         """Delete the tokens that have become blocks; a killed process may have left them."""
-        shutil.rmtree(self.folder / name / f".{split}", ignore_errors=True)
+        shutil.rmtree(self._tokens(text), ignore_errors=True)
 
     def _write_train(self, name: str, reading: Reading) -> SplitFacts:
         counts, length = reading.counts, self.recipe.context_length
@@ -253,10 +300,11 @@ class _Preparation:
             return plan
         return Division(**done["plan"])
 
-    def _identity(self, source: Source, rule: HoldoutRule, budget: Budget | None) -> str:
-        recipe = self.recipe
+    def _identity(self, text: _Text) -> str:
+        recipe, budget = self.recipe, text.budget
         blocks = [_FORMAT, recipe.seed, recipe.context_length, self.tokenizer.sha256]
-        return hash_value([blocks, source.identity, rule.identity, *([vars(budget)] if budget else [])])
+        read = [vars(budget)] if budget else []
+        return hash_value([blocks, text.source.identity, text.rule.identity, *read])
 
 
 def _done(marker: Path, identity: str) -> Any:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -91,29 +91,39 @@ class Reading:
         Raises:
             DataError: The source cannot be read; what was read stays.
         """
-        if self.done:
-            return self
-        paths = [self._folder / name for name in self._names]
-        with (
-            _appending(paths) as files,
-            closing(source.pieces(self.position)) as pieces,
-            closing(pool.encode(pieces)) as documents,
-        ):
-            uncommitted = 0
-            for piece, encoded in documents:
-                self._add_what_is_wanted(piece, encoded, files)
-                if self._is_enough():
-                    break
-                uncommitted += int(encoded.num_bytes.sum())
-                if piece.position is not None:
-                    self.position = piece.position
-                    bar.update(self.counts.num_rows)
-                    if uncommitted >= COMMIT_BYTES:
-                        self._commit(files)
-                        uncommitted = 0
-            self.done, self.to_the_end = True, not self._is_enough()
-            self._commit(files)
+        if not self.done:
+            read_together([self], source.pieces(self.position), pool, bar)
         return self
+
+    @contextmanager
+    def appending(self) -> Iterator[None]:
+        """Keep the files open, for `add`, `commit` and `end`."""
+        with ExitStack() as stack:
+            paths = [self._folder / name for name in self._names]
+            self._files = [stack.enter_context(path.open("ab")) for path in paths]
+            yield
+
+    def add(self, piece: Piece, encoded: Encoded) -> None:
+        """Add documents; it is done when they are enough."""
+        self._add_what_is_wanted(piece, encoded)
+        if self._is_enough():
+            self.end()
+        elif piece.position is not None:
+            self.position = piece.position
+
+    def commit(self) -> None:
+        """Write down that what was added counts; only after a piece that has a position."""
+        for file in self._files:
+            file.flush()
+        state = {"identity": self._identity, "position": self.position, "done": self.done}
+        if self.done:
+            state["to_the_end"] = self.to_the_end
+        write_json(self._folder / "state.json", {**state, "counts": vars(self.counts)})
+
+    def end(self) -> None:
+        """Write down that there is no more, or that no more is wanted."""
+        self.done, self.to_the_end = True, not self._is_enough()
+        self.commit()
 
     def train_tokens(self) -> np.ndarray:
         """Token ids of the training documents in a row, EOS after each, through a memory map."""
@@ -140,18 +150,19 @@ class Reading:
             and self._lowest.num_tokens >= self._budget.validation_tokens
         )
 
-    def _add_what_is_wanted(self, piece: Piece, encoded: Encoded, files: list[BinaryIO]) -> None:
+    def _add_what_is_wanted(self, piece: Piece, encoded: Encoded) -> None:
         """Add a piece, or of the last one the documents that are needed, wherever pieces were cut."""
         if self._budget is None or self.counts.num_tokens + len(encoded.ids) < self._budget.train_tokens:
-            self._add(piece, encoded, files)
+            self._add(piece, encoded)
             return
         for text, document in zip(piece.texts, encoded.documents(), strict=True):
-            self._add(Piece([text], 0, None), document, files)
+            self._add(Piece([text], 0, None), document)
             if self._is_enough():
                 return
         self.counts.num_rows += piece.num_rows
 
-    def _add(self, piece: Piece, encoded: Encoded, files: list[BinaryIO]) -> None:
+    def _add(self, piece: Piece, encoded: Encoded) -> None:
+        files = self._files
         candidates = encoded.hashes < np.uint64(self._rule.below)
         to_train = self._rule.trains_on(encoded.hashes)
         files[0].write(encoded.ids[np.repeat(to_train, encoded.num_tokens)].tobytes())
@@ -169,14 +180,6 @@ class Reading:
                 files[2].write(line)
                 files[3].write(entry.tobytes())
                 self.counts.num_candidates += 1
-
-    def _commit(self, files: list[BinaryIO]) -> None:
-        for file in files:
-            file.flush()
-        state = {"identity": self._identity, "position": self.position, "done": self.done}
-        if self.done:
-            state["to_the_end"] = self.to_the_end
-        write_json(self._folder / "state.json", {**state, "counts": vars(self.counts)})
 
     def _restore(self) -> bool:
         """Take up the state on disk; tell whether it belongs to this reading and is whole."""
@@ -210,10 +213,45 @@ class Reading:
         return np.fromfile(self._folder / "held-out.index", dtype=_INDEX, count=self.counts.num_candidates)
 
 
-@contextmanager
-def _appending(paths: list[Path]) -> Iterator[list[BinaryIO]]:
+def read_together(readings: Sequence[Reading], pieces: Generator[Piece], pool: EncoderPool, bar: Bar) -> None:
+    """Read to the end, or until each has enough; after a kill all go on from about the same place.
+
+    Args:
+        readings: None of them done.
+        pieces: What each goes on with, in its order; `Piece.source` says whose a piece is.
+        pool: Encodes.
+        bar: Told how many rows were read.
+
+    Raises:
+        DataError: The source cannot be read; what was read stays.
+    """
     with ExitStack() as stack:
-        yield [stack.enter_context(path.open("ab")) for path in paths]
+        for reading in readings:
+            stack.enter_context(reading.appending())
+        stack.enter_context(closing(pieces))
+        uncommitted = 0
+        for piece, encoded in stack.enter_context(closing(pool.encode(pieces))):
+            reading = readings[piece.source]
+            if reading.done:  # the piece was on its way when there was enough
+                continue
+            reading.add(piece, encoded)
+            if all(other.done for other in readings):
+                return
+            uncommitted += int(encoded.num_bytes.sum())
+            if piece.position is not None:  # each piece of a source but the last is followed by its next
+                bar.update(max(other.counts.num_rows for other in readings))
+                if uncommitted >= COMMIT_BYTES:
+                    _commit(readings)
+                    uncommitted = 0
+        for reading in readings:
+            if not reading.done:
+                reading.end()
+
+
+def _commit(readings: Sequence[Reading]) -> None:
+    for reading in readings:
+        if not reading.done:
+            reading.commit()
 
 
 def _memory_map(path: Path, dtype: np.dtype[Any], size: int) -> np.ndarray:

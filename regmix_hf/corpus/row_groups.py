@@ -2,64 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from regmix_hf.corpus.columns import root_columns
-from regmix_hf.corpus.encode import Piece, pieces
 from regmix_hf.corpus.patient_file import open_bytes
 from regmix_hf.corpus.read_ahead import one_ahead
 
 _ROWS = 256
 
 
+@dataclass(frozen=True)
+class TableRows:
+    """Some rows of one row group.
+
+    Attributes:
+        start: `[file, row group, row]` of the first.
+        table: The rows.
+        position: Where reading goes on after them.
+    """
+
+    start: list[int]
+    table: pa.Table
+    position: list[int]
+
+    @property
+    def num_rows(self) -> int:
+        """How many there are."""
+        return int(self.table.num_rows)
+
+    def after(self, position: Any) -> TableRows:
+        """Those of the rows that come after a position."""
+        if position is None or position <= self.start:
+            return self
+        if position >= self.position:
+            return TableRows(self.position, self.table.slice(0, 0), self.position)
+        return TableRows(position, self.table.slice(position[2] - self.start[2]), self.position)
+
+
+@dataclass(frozen=True)
 class RowGroups:
-    """Rows of Parquet files. A position is `[file, row group, row in it]`.
+    """Parquet files. A position is `[file, row group, row in it]`.
 
     Args:
         files: Paths, `hf://` addresses or URLs, in order.
-        columns: The columns that are read; a dot reaches into a nested one.
-        texts: Takes the text out of a table.
     """
 
-    def __init__(self, files: Sequence[str], columns: Sequence[str], texts: Callable[[pa.Table], list[str]]):
-        self._files, self._columns, self._texts = files, columns, texts
+    files: tuple[str, ...]
 
     @staticmethod
     def can_read(files: Sequence[str]) -> bool:
         """Tell from their names whether files can be read."""
         return bool(files) and not any("::" in file for file in files)
 
-    def pieces(self, position: Any) -> Generator[Piece]:
-        """The documents after `position`, or all.
+    def batches(self, position: Any, columns: Sequence[str]) -> Generator[TableRows]:
+        """The rows after `position`, or all.
+
+        Args:
+            position: Of an earlier batch, or `None`.
+            columns: The columns that are read, where they are there; a dot reaches into a nested one.
 
         Raises:
             OSError: A file cannot be read, or not any more.
-            DataError: The files do not have the columns that are asked for.
         """
         first, group, row = (0, 0, 0) if position is None else position
-        for number in range(first, len(self._files)):
-            yield from self._of_file(number, group, row)
+        for number in range(first, len(self.files)):
+            yield from self._of_file(number, group, row, columns)
             group = row = 0
 
-    def _of_file(self, number: int, group: int, row: int) -> Iterator[Piece]:
-        raw = open_bytes(self._files[number])
-        with closing(one_ahead(self._groups(raw, group), stop=raw.close)) as groups:
+    def _of_file(self, number: int, group: int, row: int, columns: Sequence[str]) -> Iterator[TableRows]:
+        raw = open_bytes(self.files[number])
+        with closing(one_ahead(_groups(raw, group, columns), stop=raw.close)) as groups:
             for group, table in groups:
                 for start in range(row, table.num_rows, _ROWS):
                     part = table.slice(start, _ROWS)
                     end = start + part.num_rows
                     place = [number, group, end] if end < table.num_rows else [number, group + 1, 0]
-                    yield from pieces(self._texts(part), part.num_rows, place)
+                    yield TableRows([number, group, start], part, place)
                 row = 0
 
-    def _groups(self, raw: Any, first: int) -> Iterator[tuple[int, pa.Table]]:
-        # Each column of a group is asked for at once: `pre_buffer` joins the small reads inside it.
-        file = pq.ParquetFile(raw, pre_buffer=True)
-        needed = root_columns(self._columns, file.schema_arrow.names)
-        for group in range(first, file.num_row_groups):
-            yield group, file.read_row_group(group, columns=needed or None, use_threads=False)
+
+def _groups(raw: Any, first: int, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+    # Each column of a group is asked for at once: `pre_buffer` joins the small reads inside it.
+    file = pq.ParquetFile(raw, pre_buffer=True)
+    needed = root_columns(columns, file.schema_arrow.names)
+    for group in range(first, file.num_row_groups):
+        yield group, file.read_row_group(group, columns=needed or None, use_threads=False)

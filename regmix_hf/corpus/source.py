@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Generator, Hashable, Sequence
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from regmix_hf.corpus.encode import Piece
 from regmix_hf.errors import DataError
@@ -26,6 +26,29 @@ class Source(Protocol):
 
     def pieces(self, position: Any) -> Generator[Piece]:
         """The documents after `position`, one of an earlier piece; all of them after `None`.
+
+        Raises:
+            DataError: They cannot be read.
+        """
+
+
+@runtime_checkable
+class SharingSource(Source, Protocol):
+    """A source that picks its documents from rows from which others may pick theirs."""
+
+    @property
+    def shared_files(self) -> Hashable:
+        """The files of the rows, equal where others pick from the same; `None`: it reads alone after all."""
+
+    def pieces_of_all(
+        self, sources: Sequence[Self], positions: Sequence[Any], is_open: Callable[[int], bool]
+    ) -> Generator[Piece]:
+        """The documents of several sources of equal `shared_files`, every row read once.
+
+        Args:
+            sources: All of them; `Piece.source` is a number in this order.
+            positions: After which each goes on.
+            is_open: Whether the source of this number still wants documents.
 
         Raises:
             DataError: They cannot be read.

@@ -26,8 +26,9 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
 
 
 def read(files: list[Path], position: Any = None, texts: RowTexts | None = None) -> list[str]:
-    lines = JsonLines([str(file) for file in files], texts or RowTexts("text", {}, "here"))
-    return [text for piece in lines.pieces(position) for text in piece.texts]
+    texts, lines = texts or RowTexts("text", {}, "here"), JsonLines(tuple(map(str, files)))
+    rows = [row for batch in lines.batches(position) for row in batch.rows]
+    return [text for row in rows if (text := texts.of(row)) is not None]
 
 
 @pytest.mark.parametrize("ending", PACK)
@@ -44,10 +45,14 @@ def test_every_position_goes_on_with_the_next_line(
         files.append(tmp_path / f"{number}.jsonl{ending}")
         files[-1].write_bytes(PACK[ending]("\n".join(lines).encode()))  # the last line without its end
     done: list[str] = []
-    for piece in JsonLines([str(file) for file in files], RowTexts("text", {}, "here")).pieces(None):
-        done += piece.texts
-        if piece.position is not None:
-            assert done + read(files, piece.position) == texts
+    batches = list(JsonLines(tuple(map(str, files))).batches(None))
+    for batch in batches:
+        done += [row["text"] for row in batch.rows]
+        assert done + read(files, batch.position) == texts
+        for number, end in enumerate(batch.ends):  # each of its rows is a place to go on from, too
+            later = [part.after([batch.file, end]).rows for part in batches]
+            wanted = texts[len(done) - len(batch.rows) + number + 1 :]
+            assert [row["text"] for rows in later for row in rows] == wanted
     assert done == texts
 
 

@@ -240,6 +240,6 @@ def test_full_disk_is_no_fault_of_the_source(
         raise OSError(28, "No space left on device")
 
     file = write_jsonl("a.jsonl", [f"text number {i} of many" for i in range(100)])
-    monkeypatch.setattr("regmix_hf.corpus.reading.Reading._commit", full)
+    monkeypatch.setattr("regmix_hf.corpus.reading.Reading.commit", full)
     with pytest.raises(OSError, match="No space left"):
         prepare_corpus(make_recipe({"a": {"path": "json", "data_files": str(file)}}), tmp_path / "corpus")

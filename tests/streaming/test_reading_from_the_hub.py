@@ -25,7 +25,7 @@ TOKEN = "hf_SecretOfTheReader"
 FAULTS = (
     Fault.refused(500),
     Fault.refused(503),
-    Fault.refused(429, retry_after_s=0),
+    Fault.refused(429, retry_after=0),
     Fault(Moment.LOST_REPLY),
     Fault(Moment.DROPPED_BODY),
 )

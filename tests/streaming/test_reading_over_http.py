@@ -1,71 +1,16 @@
 """Text over connections that fail, by processes that are killed: the same blocks, little asked for twice."""
 
-import gzip
-import io
-import multiprocessing
 import random
-import runpy
-import signal
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from regmix_hf.corpus.source import open_source
 from regmix_hf.recipe import Domain, Recipe
-from regmix_hf.study.corpus_facts import CorpusFacts
 
+from .preparing import compressed, domain_of, finish, kill_after_bytes, parquet, tokenizer
 from .server import FileServer
-
-PREPARE = Path(__file__).parent / "work" / "prepare.py"
-
-
-def begin(recipe: Recipe, folder: Path, budgets: Mapping[str, int] | None = None) -> Any:
-    """Begin to prepare in a process of its own, forked with all imports done."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["regmix_hf.corpus.prepare", "regmix_hf.corpus.dataset_source"])
-    values = {"RECIPE": recipe.model_dump_json(), "FOLDER": str(folder), "BUDGETS": budgets}
-    process = context.Process(target=runpy.run_path, args=(str(PREPARE), values))
-    process.start()
-    return process
-
-
-def finish(recipe: Recipe, folder: Path, budgets: Mapping[str, int] | None = None) -> CorpusFacts:
-    process = begin(recipe, folder, budgets)
-    process.join()
-    assert process.exitcode == 0
-    return CorpusFacts.load(folder)
-
-
-def kill_after_bytes(
-    server: FileServer, num_bytes: int, recipe: Recipe, folder: Path, budgets: Mapping[str, int] | None = None
-) -> bool:
-    """Kill the process once so much more was sent; tell whether it was not done before."""
-    process, before = begin(recipe, folder, budgets), server.num_bytes()
-    while process.is_alive() and server.num_bytes() - before < num_bytes:
-        time.sleep(0.001)
-    process.kill()
-    process.join()
-    return bool(process.exitcode == -signal.SIGKILL)
-
-
-def compressed(kind: str, lines: bytes) -> bytes:
-    if kind == "jsonl.gz":
-        half = lines.index(b"\n", len(lines) // 2) + 1
-        return gzip.compress(lines[:half]) + gzip.compress(lines[half:])  # two members
-    if kind == "jsonl.zst":
-        return pa.Codec("zstd").compress(lines, asbytes=True)
-    return lines
-
-
-def parquet(texts: list[str]) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(pa.table({"text": texts, "n": range(len(texts))}), sink, row_group_size=100)
-    return sink.getvalue()
 
 
 @pytest.fixture
@@ -82,11 +27,6 @@ def address(
         ]
 
     return serve
-
-
-def domain_of(kind: str, addresses: list[str], **keys: Any) -> dict[str, Any]:
-    path = "parquet" if kind == "parquet" else "json"
-    return {"path": path, "data_files": addresses, "streaming": True, **keys}
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "jsonl.zst", "parquet"])
@@ -137,20 +77,6 @@ def test_after_a_kill_little_is_asked_for_again(
     again = files.num_bytes() - size
     assert again < 3 * looks + 2 * (20_000 + 4 * 16_384 + 20_000)
     assert again < 0.5 * size
-
-
-def tokenizer(folder: Path) -> str:
-    """A tokenizer that needs no text to be trained on."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {letter: number for number, letter in enumerate(["<eos>", *alphabet])}
-    model = Tokenizer(models.BPE(vocab, []))
-    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    model.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=model, eos_token="<eos>").save_pretrained(folder / "tokenizer")
-    return str(folder / "tokenizer")
 
 
 def test_a_budget_asks_for_about_what_is_needed(
