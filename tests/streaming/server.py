@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
+
+from ..loopback import LoopbackHandler, serving
 
 #: What may go wrong with a request: an answer of this status, or what the word says.
 ALL_FAULTS = (500, 503, 429, "drop", "hang up", "stall")
@@ -55,7 +55,7 @@ class FileServer:
             return self._faults[int(self._rng.integers(len(self._faults)))]
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(LoopbackHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server_state: FileServer
@@ -66,14 +66,14 @@ class _Handler(BaseHTTPRequestHandler):
         except (ConnectionError, TimeoutError):
             self.close_connection = True
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server looks for
         state = self.server_state
         fault = state.draw()
         if fault == "hang up":
-            return self._hang_up()
+            return self.hang_up()
         if fault == "stall":
             time.sleep(STALL_S)
-            return self._hang_up()
+            return self.hang_up()
         if isinstance(fault, int):
             return self._answer(fault, b"", {"Retry-After": "0"})
         content = state.files.get(self.path)
@@ -102,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(body[: len(body) // 2] if broken else body, start)
         self.wfile.flush()
         if broken:
-            self._hang_up()
+            self.hang_up()
 
     def _send(self, body: bytes, start: int) -> None:
         """Send piece by piece, so that what a client that leaves never took is not counted."""
@@ -116,30 +116,11 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             self.server_state.sent.append((self.path, start, done))
 
-    def _hang_up(self) -> None:
-        self.close_connection = True
-        self.connection.shutdown(socket.SHUT_RDWR)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
 
 @contextmanager
 def serve_files() -> Iterator[FileServer]:
     """Run a server while the block lasts."""
     handler = type("Handler", (_Handler,), {})
-    with _Server(("127.0.0.1", 0), handler) as server:
-        state = FileServer(f"http://127.0.0.1:{server.server_port}")
-        handler.server_state = state
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield state
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(handler) as url:
+        handler.server_state = state = FileServer(url)
+        yield state

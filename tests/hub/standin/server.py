@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
+
+from ...loopback import LoopbackHandler, serving
 
 # The routes register themselves when they are imported.
 from . import collections_api, contents, repositories  # noqa: F401
@@ -72,7 +71,7 @@ class StandIn:
             return Answer.json({"error": "the stand-in is broken"}, 500)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(LoopbackHandler):
     protocol_version = "HTTP/1.1"
     # Answers in one packet that is sent at once: else each waits 40 ms for the client's acknowledgement.
     disable_nagle_algorithm = True
@@ -95,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.moment is Moment.DROPPED_UPLOAD:
             self.rfile.read(min(1, int(self.headers.get("Content-Length") or 0)))
             self.hub.log.append(Entry(line, None, fault, b"", time.monotonic()))
-            return self._hang_up()
+            return self.hang_up()
         request = Request(
             store=self.hub.store,
             method=self.command,
@@ -118,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.action is not None and fault.moment is Moment.AFTER:
             fault.action()
         if lost:
-            return self._hang_up()
+            return self.hang_up()
         self._send(answer, half=half)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815
@@ -160,32 +159,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer.body[: len(answer.body) // 2] if half else answer.body)
         self.wfile.flush()
         if half:
-            self._hang_up()
-
-    def _hang_up(self) -> None:
-        self.close_connection = True
-        self.connection.shutdown(socket.SHUT_RDWR)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: `StandIn.log` knows it all."""
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
+            self.hang_up()
 
 
 @contextmanager
 def serve() -> Iterator[StandIn]:
     """Run a stand-in while the block lasts."""
     handler = type("Handler", (_Handler,), {})
-    with _Server(("127.0.0.1", 0), handler) as server:
-        hub = StandIn(f"http://127.0.0.1:{server.server_port}")
-        handler.hub = hub
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield hub
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(handler) as url:
+        handler.hub = hub = StandIn(url)
+        yield hub
