@@ -104,7 +104,7 @@ class OwnRuns:
         changed = {name: parquet_bytes(table) for name, table in merged.items() if table is not there[name]}
         return {
             **changed,
-            CORPUS: json.dumps(self.corpus.model_dump(), indent=2).encode() + b"\n",
+            CORPUS: json.dumps(self.corpus.tree, indent=2).encode() + b"\n",
             RECIPE: recipe_yaml(self.recipe).encode(),
             STAGES: json.dumps(self.stages, indent=2).encode() + b"\n",
             **self._card(merged),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -77,7 +77,12 @@ class CorpusFacts(_Facts):
 
     def save(self, corpus: Path) -> None:
         """Write `corpus.json`; from then on the corpus is complete."""
-        write_json(corpus / "corpus.json", self.model_dump(exclude_defaults=True))
+        write_json(corpus / "corpus.json", self.tree)
+
+    @property
+    def tree(self) -> dict[str, Any]:
+        """What `corpus.json` holds, byte for byte the same on the Hub, where stages look for changes."""
+        return self.model_dump(exclude_defaults=True)
 
     @property
     def fingerprint(self) -> str:

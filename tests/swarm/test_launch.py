@@ -104,10 +104,10 @@ def test_a_launch_that_failed_does_not_matter_when_another_did_its_runs(tasks, s
 
 
 def test_whatever_ends_the_watch_ends_the_launches(tasks, scripted, within, gone, recorder, monkeypatch):
-    children = []
+    before, children = set(psutil.Process().children()), set()  # other tests may have left helpers
 
     def stop(done, *, detail=""):
-        children.extend(psutil.Process().children())
+        children.update(set(psutil.Process().children()) - before)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(recorder, "update", stop)
