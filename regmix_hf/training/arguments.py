@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from regmix_hf.errors import TrainingError, did_you_mean
 from regmix_hf.training.trackers import check_trackers
@@ -74,6 +74,22 @@ REFUSED: dict[str, str] = {
     "hub_revision": _HUB,
 }
 
+_NotNegative, _Momentum = Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0, lt=1)]
+_Count = Annotated[int, Field(ge=1)]
+#: Narrower types than those of `TrainingArguments`, which takes these values and fails, or not even that.
+_NARROWER: dict[str, Any] = {
+    "learning_rate": _NotNegative,
+    "warmup_steps": _NotNegative,
+    "weight_decay": _NotNegative,
+    "max_grad_norm": _NotNegative,
+    "adam_epsilon": _NotNegative,
+    "adam_beta1": _Momentum,
+    "adam_beta2": _Momentum,
+    "per_device_train_batch_size": _Count,
+    "per_device_eval_batch_size": _Count,
+    "gradient_accumulation_steps": _Count,
+}
+
 #: Arguments that change speed, memory or what is said, and no result beyond floating-point noise.
 _WITHOUT_EFFECT = {
     "activation_checkpointing",
@@ -118,9 +134,11 @@ def check_arguments(given: Mapping[str, Any], *, section: str) -> None:
     Raises:
         TrainingError: A key does not exist, is refused, or its value has the wrong type.
     """
-    from transformers import TrainingArguments
+    from transformers import SchedulerType, TrainingArguments
+    from transformers.training_args import OptimizerNames
 
-    types = get_type_hints(TrainingArguments)
+    types = {**get_type_hints(TrainingArguments), **_NARROWER}
+    choices = {"optim": OptimizerNames, "lr_scheduler_type": SchedulerType}
     known = TrainingArguments.__dataclass_fields__
     for key, value in given.items():
         where = f"{section}.training_args.{key}"
@@ -135,6 +153,8 @@ def check_arguments(given: Mapping[str, Any], *, section: str) -> None:
         except ValidationError as error:
             complaint = error.errors(include_url=False)[0]["msg"]
             raise TrainingError(f"{where}: {complaint} (value {value!r}).") from None
+        if key in choices and value not in (names := [str(choice.value) for choice in choices[key]]):
+            raise TrainingError(f"{where} {value!r} does not exist; {did_you_mean(value, names)}")
     check_trackers(given.get("report_to"), key=f"{section}.training_args.report_to")
     if given.get("use_liger_kernel") and not given.get("use_cpu"):
         _check_liger(key=f"{section}.training_args.use_liger_kernel")
