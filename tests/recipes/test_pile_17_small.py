@@ -9,16 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from regmix_hf.recipe import load_recipe
+from regmix_hf.study.corpus_facts import CorpusFacts
 
 from ..hub.standin.server import StandIn, serve
 from ..hub.standin.store import Blob
+from ..streaming.preparing import tokenizer
 
 ROOT = Path(__file__).parents[2]
-REPOSITORY = "sail/regmix-data"
-DOMAINS = tuple(load_recipe(ROOT / "recipes" / "pile-17").domains)
+FOLDER = ROOT / "recipes" / "pile-17"
+REPOSITORY, ONE_STREAM = "sail/regmix-data", "monology/pile-uncopyrighted"
+DOMAINS = tuple(load_recipe(FOLDER).domains)
 #: Words of a document: the longest domain's documents are 600 times as long as the shortest one's.
 WORDS = {"gutenberg_pg_19": 6000, "arxiv": 1500, "dm_mathematics": 10, "enron_emails": 20}
 #: What makes the study small; everything else is the recipe's.
@@ -44,35 +48,55 @@ OVERRIDES = (
 )
 
 
-def documents(domain: str, num_words: int, draw: random.Random) -> bytes:
-    """Lines of JSON: documents of words that this domain prefers, as `sail/regmix-data` writes them."""
+def documents(domain: str, num_words: int, draw: random.Random, **columns: object) -> list[str]:
+    """Lines of JSON: documents of words that this domain prefers."""
     stems = [f"{domain[:3]}{k}" for k in range(20)] + ["the", "of", "and", "is"]
     lines, left = [], num_words
     while left > 0:
         length = max(3, round(draw.expovariate(1 / WORDS.get(domain, 200))))
-        lines.append(json.dumps({"text": " ".join(draw.choices(stems, k=min(length, left)))}))
+        text = " ".join(draw.choices(stems, k=min(length, left)))
+        lines.append(json.dumps({"text": text, **columns}) + "\n")
         left -= length
-    return "\n".join(lines).encode() + b"\n"
+    return lines
+
+
+def groups_of_files() -> dict[str, bytes]:
+    """As in `sail/regmix-data`: of every domain two files to train on and one to validate on."""
+    draw, files = random.Random(17), {}
+    for domain in DOMAINS:
+        for part in ("00-123", "01-45"):
+            files[f"train/{domain}-{part}.jsonl"] = "".join(documents(domain, 4000, draw)).encode()
+        files[f"valid/{domain}-00.jsonl"] = "".join(documents(domain, 800, draw)).encode()
+    return files
+
+
+def one_stream() -> dict[str, bytes]:
+    """As in `monology/pile-uncopyrighted`: documents of all domains in random order, compressed."""
+    draw, files = random.Random(18), {}
+    for name, num_words in (("train/00", 200), ("train/01", 4000), ("val", 400)):
+        lines = []
+        for domain, source in load_recipe(FOLDER / "uncopyrighted.yaml").domains.items():
+            meta = {"pile_set_name": source.filter["meta.pile_set_name"]}
+            lines += documents(domain, num_words, draw, meta=meta)
+        draw.shuffle(lines)
+        files[f"{name}.jsonl.zst"] = pa.Codec("zstd").compress("".join(lines).encode(), asbytes=True)
+    return files
 
 
 @pytest.fixture
 def hub():
-    """A stand-in Hub that holds 17 groups of files, two for training and one for validation each."""
+    """A stand-in Hub that holds the text of both recipes."""
     with serve() as standin:
-        draw = random.Random(17)
-        repo = standin.store.create("dataset", REPOSITORY, private=False, author="sail")
-        files = dict(repo.head.files)
-        for domain in DOMAINS:
-            for part in ("00-123", "01-45"):
-                files[f"train/{domain}-{part}.jsonl"] = Blob(documents(domain, 4000, draw), large=False)
-            files[f"valid/{domain}-00.jsonl"] = Blob(documents(domain, 800, draw), large=False)
-        repo.add_commit("main", files, title="Upload", author="sail")
+        for name, files in ((REPOSITORY, groups_of_files()), (ONE_STREAM, one_stream())):
+            repo = standin.store.create("dataset", name, private=False, author=name.split("/")[0])
+            blobs = {path: Blob(content, large=False) for path, content in files.items()}
+            repo.add_commit("main", {**repo.head.files, **blobs}, title="Upload", author="sail")
         yield standin
     assert standin.bugs == []
 
 
-def run_all(hub: StandIn, folder: Path) -> str:
-    """Do every stage of the small study in `folder`; return what was printed."""
+def small(hub: StandIn, verb: str, recipe: str, *overrides: str, folder: Path) -> str:
+    """Do a verb on the small study in `folder`; return what was printed."""
     environment = {
         **os.environ,
         "HF_ENDPOINT": hub.url,
@@ -81,7 +105,7 @@ def run_all(hub: StandIn, folder: Path) -> str:
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
-    words = ["run", "recipes/pile-17", f"output_dir={folder}", *OVERRIDES]
+    words = [verb, recipe, f"output_dir={folder}", *OVERRIDES, *overrides]
     done = subprocess.run(
         [sys.executable, "-m", "regmix_hf", *words], cwd=ROOT, env=environment, capture_output=True, text=True
     )
@@ -92,11 +116,24 @@ def run_all(hub: StandIn, folder: Path) -> str:
 @pytest.mark.timeout(900)
 def test_every_stage_of_the_real_recipe_runs_on_files_over_http(hub, tmp_path):
     study = tmp_path / "study"
-    printed = run_all(hub, study)
+    printed = small(hub, "run", "recipes/pile-17", folder=study)
+    assert load_recipe(FOLDER, OVERRIDES).train.streaming  # the final models read their text from the Hub
     check_report(study)
     check_losses(study)
     check_shares(study)
     assert "as much was read as the runs of this recipe can need" in printed
+
+
+def test_the_variant_reads_its_one_stream_once_for_all_17_domains(hub, tmp_path):
+    words = ["recipes/pile-17/uncopyrighted.yaml", f"tokenizer={tokenizer(tmp_path)}"]
+    small(hub, "prepare", *words, folder=tmp_path / "study")
+    facts = CorpusFacts.load(tmp_path / "study" / "1-corpus")
+    assert tuple(facts.domains) == DOMAINS
+    assert all(domain.train and domain.train.num_blocks for domain in facts.domains.values())
+    # Each domain looks at the beginning of the first file; the second one is not looked at.
+    last = "train/01.jsonl.zst"
+    taken = [entry.sent for entry in hub.log if entry.request.startswith("GET") and last in entry.request]
+    assert sum(taken) == len(one_stream()[last])
 
 
 def check_report(study):
