@@ -191,7 +191,8 @@ class ChoiceProblem:
     def _decide(self, found: tuple[Candidate, ...], gap: float) -> tuple[Candidate, str]:
         simulated, *others = found
         settings = self.choice
-        mean = f"the mean of the {settings.top_k} best of {settings.num_candidates:,} simulated mixtures"
+        taken = min(settings.top_k, settings.num_candidates)
+        mean = f"the mean of the {taken:,} best of {settings.num_candidates:,} simulated mixtures"
         if not others:
             return simulated, f"{mean}: {self.regressor.estimator} has no derivatives to find an optimum with"
         optimum = others[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from regmix_hf.choice.choose import ChoiceProblem, choice_constraints
 from regmix_hf.errors import RegressionError, StudyError, did_you_mean
@@ -14,6 +14,9 @@ from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.target import Target, TargetValue
 from regmix_hf.study.files import read_json
 from regmix_hf.study.runs import Runs, load_runs
+
+#: What a choice needs of `summary.json`.
+_SUMMARY = ("estimator", "estimators", "target_value")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +43,13 @@ class FittedRuns:
             target: Another target than the one that was fitted for.
 
         Raises:
-            StudyError: There is no fit in the folder.
+            StudyError: There is no fit in the folder, or what says so is damaged.
             RegressionError: The estimator was not fitted, or the target is unknown.
         """
         summary_file = folder / "summary.json"
         if not summary_file.exists():
             raise StudyError(f"{folder} holds no fit: {summary_file} is not there.", "run `regmix fit` first")
-        summary = read_json(summary_file)
+        summary = _read_summary(summary_file)
         name = estimator or summary["estimator"]
         if name not in summary["estimators"]:
             raise RegressionError(
@@ -95,3 +98,14 @@ class FittedRuns:
             choice=settings,
             random_state=random_state,
         )
+
+
+def _read_summary(file: Path) -> dict[str, Any]:
+    try:
+        summary = read_json(file)
+    except ValueError as error:
+        raise StudyError(f"{file} is no JSON: {error}.", "run `regmix fit` again") from error
+    missing = [key for key in _SUMMARY if not isinstance(summary, dict) or key not in summary]
+    if missing:
+        raise StudyError(f"{file} does not say {missing[0]!r}.", "run `regmix fit` again")
+    return dict(summary)

@@ -11,7 +11,7 @@ import typer
 from regmix_hf.cli.arguments import OutputFormat, Overrides
 from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.stages import run_one
-from regmix_hf.errors import RecipeError
+from regmix_hf.errors import RecipeError, StudyError
 
 if TYPE_CHECKING:
     from regmix_hf.study.runs import Runs
@@ -78,6 +78,8 @@ class OutsideRuns:
         from regmix_hf.regression.fitting import fit_runs
         from regmix_hf.study.runs import load_runs
 
+        if self.output.exists() and not self.output.is_dir():
+            raise StudyError(f"--output {self.output} is a file.", "name another folder")
         tests = self._test_sets()
         fit = fit_runs(
             load_runs(mixtures=self.mixtures, losses=self.losses),

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky
 from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
-from threadpoolctl import threadpool_limits
 
 from regmix_hf.regression.base import MANY_RUNS, Array
 from regmix_hf.regression.matern import MaternEstimator, matern, matern_slope
+from regmix_hf.regression.threads import one_blas_thread
 
 #: Added to every weight, so that its square root has a slope at 0.
 WEIGHT_OFFSET = 1e-4
@@ -82,7 +82,7 @@ class GaussianProcess(MaternEstimator):
             coefficients[known] = spread * _coefficients(roots[known], standard, hyper)
             return hyper, coefficients, mean
 
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(joblib.cpu_count()) as pool:
+        with one_blas_thread(), ThreadPoolExecutor(joblib.cpu_count()) as pool:
             learned, coefficients, means = zip(*pool.map(solve, range(losses.shape[1])), strict=True)
         self.weights_, self.coefficients_ = weights, np.stack(coefficients)
         self._learned, self.mean_ = np.stack(learned), np.array(means)

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.spatial.distance import cdist
-from threadpoolctl import threadpool_limits
 
 from regmix_hf.regression.base import MANY_RUNS, Array
 from regmix_hf.regression.matern import MaternEstimator, matern
 from regmix_hf.regression.power_law import WEIGHT_OFFSET, PowerLaw
+from regmix_hf.regression.threads import one_blas_thread
 
 #: Length scales to choose from, in root shares of effective tokens.
 _LENGTHS = (0.1, 0.2, 0.35, 0.6, 1.0, 1.7, 3.0, 6.0)
@@ -90,7 +90,7 @@ class KrigedPowerLaw(MaternEstimator):
                 coefficients[known] = np.linalg.solve(correlation, residual)
             return chosen, coefficients
 
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(joblib.cpu_count()) as pool:
+        with one_blas_thread(), ThreadPoolExecutor(joblib.cpu_count()) as pool:
             chosen, coefficients = zip(*pool.map(solve, range(left.shape[1])), strict=True)
         self._chosen, self.coefficients_ = np.stack(chosen), np.stack(coefficients)
         self.lengths_ = np.array([_LENGTHS[length] if length >= 0 else 1.0 for length, _ in self._chosen])

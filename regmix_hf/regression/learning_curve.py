@@ -23,8 +23,10 @@ Array = NDArray[np.float64]
 _NUM_FOLDS = 5
 #: A curve is drawn through this many sizes at most, and gone beyond from this many at least.
 _MOST_SIZES, _LEAST_SIZES = 6, 4
-#: Below this number of runs sizes are dense, subsets and folds many: fits are quick and noisy.
+#: Below this number of runs sizes are dense and every run is predicted: few runs are noisy.
 _FEW_RUNS = 100
+#: Random subsets of each size. Where every repeat goes through all folds it is five subsets by itself.
+_REPEATS, _FEW_REPEATS = 5, 3
 #: Share of the bootstrap samples of the test runs in which there must be a correlation at every size.
 _LEAST_USABLE = 0.5
 #: Rates at which the error may fall with the number of runs: `error = floor + scale * runs ** -rate`.
@@ -148,7 +150,8 @@ class _Work:
         most = min(len(pool) for pool, _ in self._parts)
         # So many runs are of enough different mixtures, however often each was run.
         least = estimator_class(estimator).min_runs(self._weights.shape[1]) * np.bincount(self._mixture).max()
-        step, repeats = (np.sqrt(2.0), 5) if most < _FEW_RUNS else (2.0, 3)
+        few, in_folds = most < _FEW_RUNS, len(self._parts) > 1
+        step, repeats = np.sqrt(2.0) if few else 2.0, _REPEATS if few and not in_folds else _FEW_REPEATS
         sizes = (round(most / step**k) for k in range(_MOST_SIZES))
         for size in [size for size in sizes if size >= least][::-1]:
             for repeat in range(repeats if size < most else 1):

@@ -18,7 +18,8 @@ from typing import Protocol
 import joblib
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+
+from regmix_hf.regression.threads import one_blas_thread
 
 Array = NDArray[np.float64]
 
@@ -88,7 +89,7 @@ def minimise(curve: Curve, start: Array, prior: Prior, observed: Observations, *
     def solve(batch: slice) -> Array:
         return _minimise_batch(curve, start[batch], prior.rows(batch), observed.rows(batch), max_steps)
 
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(joblib.cpu_count()) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(joblib.cpu_count()) as pool:
         return np.concatenate(list(pool.map(solve, batches)))
 
 

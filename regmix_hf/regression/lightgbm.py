@@ -19,6 +19,9 @@ from regmix_hf.study.files import write_text
 #: LightGBM's own smallest leaf, which the paper keeps: right for 500 runs, too large for 64.
 _MAX_LEAF_RUNS = 20
 _MIN_LEAF_RUNS = 2
+#: With fewer runs than this a model keeps what it was trained with: a few hundred kilobytes. To let go of it,
+#: LightGBM writes all trees as text and reads them again, which takes as long as growing them.
+_FEW_RUNS = 100
 
 
 class LightGBM(MixtureEstimator):
@@ -60,9 +63,15 @@ class LightGBM(MixtureEstimator):
 
         def boost(loss: Array) -> lightgbm.Booster:
             known = ~np.isnan(loss)
-            settings = self._settings(int(known.sum()))
+            num_runs = int(known.sum())
+            settings = self._settings(num_runs)
             data = lightgbm.Dataset(weights[known], label=loss[known], params=settings)
-            return lightgbm.train(settings, data, num_boost_round=self.num_iterations)
+            return lightgbm.train(
+                settings,
+                data,
+                num_boost_round=self.num_iterations,
+                keep_training_booster=num_runs < _FEW_RUNS,
+            )
 
         self.boosters_ = self._side_by_side(boost, losses.T)
 

@@ -1,8 +1,8 @@
 """Mixtures and losses as others publish them: two CSV files that share the column that names the run.
 
 RegMix: `index`, `train_<dataset>_<domain>` in one file, `index`, `metric/<dataset>_<domain>_val_loss` in the
-other. Olmix: `run,name,index,<domain>...` and `run,name,index,<metric>...`, with or without the unnamed
-first column that pandas writes.
+other, or `valid_<dataset>_<domain>`, as its configurations say. Olmix: `run,name,index,<domain>...` and
+`run,name,index,<metric>...`, with or without the unnamed first column that pandas writes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from regmix_hf.mixtures.mixture import SUM_TOLERANCE
 
 #: Columns that name a run, the most trusted first; `""` is the column without a header that pandas writes.
 _KEYS = ("run", "index", "name", "")
-_TRAIN, _METRIC, _VAL_LOSS = "train_", "metric/", "_val_loss"
+_TRAIN, _VALID, _METRIC, _VAL_LOSS = "train_", "valid_", "metric/", "_val_loss"
 #: Room for the rounding of a sum that misses 1 by exactly the tolerance.
 _SUM_SLACK = 1e-9
 
@@ -169,11 +169,13 @@ def _check_weights(weights: pd.DataFrame, path: Path) -> None:
 
 
 def _bare_names(weights: pd.DataFrame, losses: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Take RegMix's `train_`, `metric/`, `_val_loss` and the data set's name off the columns."""
+    """Take RegMix's `train_`, `valid_`, `metric/`, `_val_loss` and the data set's name off the columns."""
     losses = losses.rename(columns=lambda name: name.removeprefix(_METRIC).removesuffix(_VAL_LOSS))
     if not all(column.startswith(_TRAIN) for column in weights.columns):
         return weights, losses
     weights = weights.rename(columns=lambda name: name.removeprefix(_TRAIN))
+    if all(column.startswith(_VALID) for column in losses.columns):
+        losses = losses.rename(columns=lambda name: name.removeprefix(_VALID))
     names = [*weights.columns, *losses.columns]
     shared = os.path.commonprefix(names)  # noqa: RUF071 (names, of which it compares letters)
     dataset = shared[: shared.rfind("_") + 1]

@@ -53,3 +53,19 @@ def test_an_estimator_that_was_not_fitted_is_refused(folder):
 def test_a_folder_without_a_fit_names_the_stage(tmp_path):
     with pytest.raises(StudyError, match="regmix fit"):
         FittedRuns.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [('{"estimator', "is no JSON"), ("[]", "'estimator'"), ('{"estimator": "ridge"}', "'estimators'")],
+)
+def test_a_damaged_summary_is_named(tmp_path, text, says):
+    (tmp_path / "summary.json").write_text(text)
+    with pytest.raises(StudyError, match=says) as error:
+        FittedRuns.load(tmp_path)
+    assert error.value.hint == "run `regmix fit` again"
+
+
+def test_no_more_mixtures_are_averaged_than_there_are(folder):
+    chosen = FittedRuns.load(folder).problem(choice=Choice(num_candidates=50, top_k=100)).solve()
+    assert "the mean of the 50 best of 50" in chosen.reason

@@ -90,6 +90,7 @@ def test_quiet_prints_nothing_but_errors(regmix, recipe):
         (["run", "RECIPE", "--from", "fit", "--to", "sample"], "comes after"),
         (["sample", "RECIPE"], "run `regmix prepare"),
         (["fit"], "--mixtures A.csv --losses B.csv"),
+        (["fit", "--mixtures", "a.csv", "--losses", "b.csv", "--output", __file__], "is a file"),
         (
             ["fit", "--mixtures", "a.csv", "--losses", "b.csv", "--test", "x=c.csv"],
             "--test 'x=c.csv' is no test set",

@@ -65,6 +65,14 @@ def test_trees_are_those_of_lightgbm_with_the_papers_settings(weights):
     np.testing.assert_allclose(model.predict(weights), direct.predict(weights), rtol=1e-6)
 
 
+@pytest.mark.parametrize("num_runs", [99, 100])
+def test_trees_of_few_runs_are_kept_as_trained_and_predict_like_those_that_were_read_back(weights, num_runs):
+    weights, loss = weights[:num_runs], -np.log(weights[:num_runs, :1] + 0.01)
+    booster = LightGBM(num_iterations=30).fit(weights, loss).boosters_[0]
+    read = lightgbm.Booster(model_str=booster.model_to_string())
+    np.testing.assert_array_equal(booster.predict(weights), read.predict(weights))
+
+
 def test_the_number_of_threads_changes_no_tree(weights):
     losses = weights[:, :2] ** 0.5
     one, two = (LightGBM(50, num_threads=n).fit(weights, losses).predict(weights) for n in (1, 2))

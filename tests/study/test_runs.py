@@ -49,6 +49,12 @@ def test_regmix_files_are_joined_on_their_index_under_bare_names(read):
     assert runs.left_out() == ""
 
 
+def test_losses_named_like_regmixs_configurations_have_the_same_bare_names(read):
+    runs = read(losses="index,valid_the_pile_a,valid_the_pile_c\n1,3.0,1\n2,3.5,2\n3,4.5,3\n")
+    assert runs.domains == ("a", "b")
+    assert runs.targets == ("a", "c")
+
+
 def test_olmix_files_are_joined_on_the_run_and_keep_their_names(read):
     runs = read(
         ",run,name,index,arxiv,dclm:law\n0,x9,swarm-0,0,0.4,0.6\n1,k2,swarm-1,1,1,0\n",
