@@ -203,8 +203,8 @@ def load_runs(
             `NAMESPACE/NAME[@REVISION]`, unless a folder has that name.
         mixtures: CSV of weights, in RegMix's layout (`index`, `train_<dataset>_<domain>`) or Olmix's
             (`run,name,index,<domain>...`).
-        losses: CSV of losses of the same runs (`index`, `metric/<dataset>_<domain>_val_loss`, or
-            `run,name,index,<metric>...`).
+        losses: CSV of losses of the same runs (`index`, `metric/<dataset>_<domain>_val_loss` or
+            `valid_<dataset>_<domain>`, or `run,name,index,<metric>...`).
 
     Returns:
         The runs that can be fitted or predicted, with a count of the others. In RegMix's layout the data
