@@ -23,13 +23,22 @@ PIECE_PAUSE_S = 0.0
 
 
 @dataclass
+class Sent:
+    """An answer: of which file, from which byte on, and how much the client took so far."""
+
+    path: str
+    start: int
+    num_bytes: int = 0
+
+
+@dataclass
 class FileServer:
-    """A running server: what it has, what goes wrong, and the `(path, first byte, bytes sent)` so far."""
+    """A running server: what it has, what goes wrong, and its answers so far."""
 
     url: str
     files: dict[str, bytes] = field(default_factory=dict)
     ranges: bool = True
-    sent: list[tuple[str, int, int]] = field(default_factory=list)
+    sent: list[Sent] = field(default_factory=list)
     _rng: np.random.Generator | None = None
     _rate: float = 0.0
     _faults: Sequence[int | str] = ALL_FAULTS
@@ -46,7 +55,7 @@ class FileServer:
 
     def num_bytes(self, name: str = "") -> int:
         """Bytes of bodies sent so far, of all files whose name contains `name`."""
-        return sum(count for path, _, count in list(self.sent) if name in path)
+        return sum(sent.num_bytes for sent in list(self.sent) if name in sent.path)
 
     def draw(self) -> int | str | None:
         with self._lock:
@@ -94,27 +103,25 @@ class _Handler(LoopbackHandler):
     def _answer(
         self, status: int, body: bytes, headers: dict[str, str], *, start: int = 0, broken: bool = False
     ) -> None:
+        sent = Sent(self.path, start)
+        self.server_state.sent.append(sent)  # before the client can know of the answer
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
-            self._send(body[: len(body) // 2] if broken else body, start)
+            self._send(body[: len(body) // 2] if broken else body, sent)
         self.wfile.flush()
         if broken:
             self.hang_up()
 
-    def _send(self, body: bytes, start: int) -> None:
+    def _send(self, body: bytes, sent: Sent) -> None:
         """Send piece by piece, so that what a client that leaves never took is not counted."""
-        done = 0
-        try:
-            for first in range(0, len(body), PIECE_BYTES):
-                self.wfile.write(body[first : first + PIECE_BYTES])
-                done = min(first + PIECE_BYTES, len(body))
-                if PIECE_PAUSE_S:
-                    time.sleep(PIECE_PAUSE_S)
-        finally:
-            self.server_state.sent.append((self.path, start, done))
+        for first in range(0, len(body), PIECE_BYTES):
+            self.wfile.write(body[first : first + PIECE_BYTES])
+            sent.num_bytes = min(first + PIECE_BYTES, len(body))
+            if PIECE_PAUSE_S:
+                time.sleep(PIECE_PAUSE_S)
 
 
 @contextmanager
