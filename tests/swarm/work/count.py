@@ -1,5 +1,6 @@
 """`python count.py ROOT WORKERS SPEC...`: tasks of `counting` in a pool in a process of its own."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from regmix_hf.progress import Silent
 from regmix_hf.swarm.devices import Slot
 from regmix_hf.swarm.pool import run_tasks
 
+# A shell starts what it puts into the background with SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 root, workers, *specs = sys.argv[1:]
 counts = run_tasks(
     counting.tasks_of(root, specs),
