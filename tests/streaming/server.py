@@ -24,7 +24,7 @@ PIECE_PAUSE_S = 0.0
 
 @dataclass
 class Sent:
-    """An answer: of which file, from which byte on, and how much the client took so far."""
+    """An answer: of which file, from which byte on, and how much of it was handed to the line so far."""
 
     path: str
     start: int
@@ -116,10 +116,10 @@ class _Handler(LoopbackHandler):
             self.hang_up()
 
     def _send(self, body: bytes, sent: Sent) -> None:
-        """Send piece by piece, so that what a client that leaves never took is not counted."""
+        """Send piece by piece, so that little is counted that a client who leaves never took."""
         for first in range(0, len(body), PIECE_BYTES):
+            sent.num_bytes = min(first + PIECE_BYTES, len(body))  # before the client can have the piece
             self.wfile.write(body[first : first + PIECE_BYTES])
-            sent.num_bytes = min(first + PIECE_BYTES, len(body))
             if PIECE_PAUSE_S:
                 time.sleep(PIECE_PAUSE_S)
 
