@@ -44,6 +44,8 @@ def read_csv_pair(mixtures: Path, losses: Path) -> tuple[pd.DataFrame, pd.DataFr
             "both need a column `index`, or `run`, with the same values",
         )
     for path, table in tables.items():
+        # One program's run 12 is another's 12.0.
+        table[shared[0]] = table[shared[0]].str.replace(r"^(\d+)\.0+$", r"\1", regex=True)
         _check_unique(table[shared[0]], path)
     weights_table, losses_table = (table.set_index(shared[0], append=True) for table in tables.values())
     _check_same_runs(weights_table, mixtures, losses_table, losses)
@@ -95,6 +97,12 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _check_header(header: list[str], path: Path) -> None:
+    separators = [f"{mark!r}" for mark in (";", "\t") if len(header) == 1 and mark in header[0]]
+    if separators:
+        raise DataError(
+            f"{path}, line 1 holds no comma; its cells seem to be separated by {separators[0]}.",
+            "write the table with commas",
+        )
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise DataError(f"{path}, line 1 names the column {repeated[0]!r} more than once.")

@@ -140,7 +140,7 @@ def test_diverged_runs_and_copies_are_left_out_and_counted(read):
         ("", LOSSES, "mix.csv is empty"),
         ("\n\n", LOSSES, "mix.csv is empty"),
         ("index,a,b\n", LOSSES, "mix.csv holds the names of columns, but no run"),
-        (MIXTURES.replace(",", ";"), LOSSES, "share no column that names the runs"),
+        (MIXTURES.replace(",", ";"), LOSSES, "mix.csv, line 1 holds no comma; .* separated by ';'"),
         ("index\n1\n", LOSSES, "mix.csv, line 1 names no column of values"),
         (MIXTURES.encode() + b"4,\xe9,1\n", LOSSES, "mix.csv, line 5 is not UTF-8: byte 0xe9"),
         (MIXTURES, 'index,a\n1,"3.0\n', "loss.csv, line 2 is no CSV"),
@@ -151,6 +151,13 @@ def test_diverged_runs_and_copies_are_left_out_and_counted(read):
 def test_a_wrong_cell_row_or_file_is_named(read, mixtures, losses, message):
     with pytest.raises(DataError, match=message):
         read(mixtures, losses)
+
+
+def test_a_whole_number_names_the_same_run_however_it_is_written(read):
+    floats = "index,metric/the_pile_b_val_loss\n3.0,4.5\n1.0,3.0\n2.0,3.5\n"
+    assert read(losses=floats).losses.equals(read().losses)
+    with pytest.raises(DataError, match=r"mix.csv, line 5: the run '1' .* is in line 2 already"):
+        read(MIXTURES + "1.0,0.5,0.5\n")
 
 
 def test_a_missing_file_is_named(tmp_path):
