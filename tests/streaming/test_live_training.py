@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -104,18 +104,18 @@ def begin(corpus: Corpus, spec: RunSpec, folder: Path) -> Any:
     """Begin the run in a process that may be killed, forked with all imports done."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["regmix_hf.training.run"])
-    values = {"CORPUS": str(corpus.folder), "SPEC": json.dumps(asdict(spec)), "FOLDER": str(folder)}
+    values = {"CORPUS": str(corpus.folder), "RUNS": json.dumps([[asdict(spec), str(folder)]])}
     process = context.Process(target=runpy.run_path, args=(str(FINAL), values, "__final__"))
     process.start()
     return process
 
 
-def launch(corpus: Corpus, spec: RunSpec, folder: Path) -> None:
-    """Train on two ranks, to the end."""
+def launch(corpus: Corpus, spec: RunSpec, folders: Sequence[Path]) -> None:
+    """Train on two ranks, to the end, once in each folder."""
     flags = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
     command = [sys.executable, "-m", "accelerate.commands.launch", *flags.split(), str(FINAL)]
     process = subprocess.Popen(
-        [*command, str(corpus.folder), json.dumps(asdict(spec)), str(folder)],
+        [*command, str(corpus.folder), json.dumps([[asdict(spec), str(folder)] for folder in folders])],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -189,24 +189,24 @@ def test_killed_after_the_last_step_it_ends_with_the_same_bits(
     same_bits(tmp_path / "run", undisturbed)
 
 
-@pytest.mark.parametrize("begun_on_one", [False, True], ids=["from the start", "begun on one"])
 def test_two_ranks_train_the_same_model_as_one(
-    undisturbed: Path, study: tuple[Corpus, RunSpec], tmp_path: Path, begun_on_one: bool
+    undisturbed: Path, study: tuple[Corpus, RunSpec], tmp_path: Path
 ) -> None:
+    """From the start, and from a checkpoint of one rank."""
     corpus, spec = study
-    folder = tmp_path / "run"
-    if begun_on_one:
-        kill_after(9, corpus, often(spec), folder)
-        assert last_checkpoint(folder / "checkpoints", spec.run_id) is not None
-    launch(corpus, spec, folder)
-    losses, expected = (
-        read_parquet(place / "trajectory.parquet").drop(columns="run_id").to_numpy(float)
-        for place in (folder, undisturbed)
-    )
-    np.testing.assert_allclose(losses, expected, rtol=1e-4)
-    row, expected_row = read_json(folder / "result.json"), read_json(undisturbed / "result.json")
-    for name in ("run_id", "realized/large", "realized/small", "epochs/large", "epochs/small"):
-        assert row[name] == expected_row[name]
+    whole, begun = tmp_path / "whole", tmp_path / "begun"
+    kill_after(9, corpus, often(spec), begun)
+    assert last_checkpoint(begun / "checkpoints", spec.run_id) is not None
+    launch(corpus, spec, [whole, begun])
+    for folder in (whole, begun):
+        losses, expected = (
+            read_parquet(place / "trajectory.parquet").drop(columns="run_id").to_numpy(float)
+            for place in (folder, undisturbed)
+        )
+        np.testing.assert_allclose(losses, expected, rtol=1e-4)
+        row, expected_row = read_json(folder / "result.json"), read_json(undisturbed / "result.json")
+        for name in ("run_id", "realized/large", "realized/small", "epochs/large", "epochs/small"):
+            assert row[name] == expected_row[name]
 
 
 def test_workers_that_would_all_read_are_refused(study: tuple[Corpus, RunSpec], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from regmix_hf.corpus.corpus import Corpus
 from regmix_hf.training.arguments import merged_arguments
+from regmix_hf.training.loss_head import LOGITS_AT_ONCE
 from regmix_hf.training.presets import PRESETS
 from regmix_hf.training.spec import RunSpec
 
@@ -77,7 +78,7 @@ def spec(corpus) -> RunSpec:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def with_arguments():
     """Give a spec other training arguments."""
 
@@ -97,6 +98,11 @@ def outcome():
     return of
 
 
+def run_words(spec: RunSpec, folder: Path, logits_at_once: int = LOGITS_AT_ONCE) -> list[object]:
+    """A run as the programs in `work` read it."""
+    return [asdict(spec), str(folder), logits_at_once]
+
+
 @pytest.fixture(scope="session")
 def final_process(corpus):
     """Begin a final run in a process of its own, which may be killed; forked with all imports done."""
@@ -104,7 +110,7 @@ def final_process(corpus):
     context.set_forkserver_preload(["regmix_hf.training.run"])
 
     def begin(spec: RunSpec, folder: Path) -> multiprocessing.Process:
-        values = {"CORPUS": str(corpus.folder), "SPEC": json.dumps(asdict(spec)), "FOLDER": str(folder)}
+        values = {"CORPUS": str(corpus.folder), "RUNS": json.dumps([run_words(spec, folder)])}
         process = context.Process(target=runpy.run_path, args=(str(FINAL), values, "__final__"))
         process.start()
         return process
@@ -122,18 +128,21 @@ def kill_all(process: subprocess.Popen) -> None:
 
 @pytest.fixture(scope="session")
 def launch(corpus):
-    """Train a final run on two ranks under `accelerate launch`, to its end or until a file is there."""
+    """Train final runs on two ranks under `accelerate launch`, to their end or until a file is there.
 
-    def run(spec: RunSpec, folder: Path, *, script: Path = FINAL, flags=TWO_RANKS, until="", more=()) -> None:
+    Called with one tuple per run: its spec, its folder, and, if not all, how many logits there are at once.
+    """
+
+    def train(*runs: tuple, script: Path = FINAL, flags=TWO_RANKS, until: Path | None = None) -> None:
         command = [sys.executable, "-m", "accelerate.commands.launch", "--dynamo_backend", "no", *flags]
         process = subprocess.Popen(
-            [*command, str(script), str(corpus.folder), json.dumps(asdict(spec)), str(folder), *more],
+            [*command, str(script), str(corpus.folder), json.dumps([run_words(*run) for run in runs])],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         try:
-            while until and not (folder / until).exists():
+            while until and not until.exists():
                 assert process.poll() is None, process.communicate()[0]
                 time.sleep(0.001)
             if until:
@@ -145,4 +154,4 @@ def launch(corpus):
             raise
         assert until or process.returncode == 0, output
 
-    return run
+    return train

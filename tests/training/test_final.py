@@ -19,6 +19,8 @@ from regmix_hf.training.checkpoints import last_checkpoint
 from regmix_hf.training.run import train_final, train_run
 
 SHARDED = Path(__file__).parent / "work" / "sharded.py"
+#: Logits at once, so that the loss is computed over 20 tokens at a time.
+IN_PARTS = 20 * 48
 
 
 @pytest.fixture(scope="module")
@@ -114,62 +116,63 @@ def test_a_checkpoint_of_another_run_is_not_resumed_from(tmp_path):
     assert last_checkpoint(tmp_path, "another") == checkpoint
 
 
-def test_two_ranks_train_the_same_model_as_one(undisturbed, spec, launch, tmp_path):
-    folder, row = undisturbed
-    launch(spec, tmp_path / "run")
-    same_model(tmp_path / "run", folder, row)
-
-
-def test_a_run_begun_on_one_rank_goes_on_on_two(
-    undisturbed, spec, with_arguments, final_process, launch, tmp_path
-):
-    folder, row = undisturbed
-    process = final_process(with_arguments(spec, save_steps=1), tmp_path / "run")
-    while process.is_alive() and not (tmp_path / "run" / "checkpoints" / "checkpoint-5").exists():
-        time.sleep(0.001)
-    process.kill()
-    process.join()
-    assert last_checkpoint(tmp_path / "run" / "checkpoints", spec.run_id) is not None
-    launch(spec, tmp_path / "run")
-    same_model(tmp_path / "run", folder, row)
-
-
 @pytest.fixture(scope="module")
-def wide(spec, with_wide_batch, corpus, tmp_path_factory):
+def wide_spec(spec):
     """8 blocks at once: 5 steps, and one of 3 blocks, which leaves a second rank none that counts."""
-    folder = tmp_path_factory.mktemp("wide") / "chosen"
-    return folder, train_final(with_wide_batch, corpus, folder)
-
-
-@pytest.fixture(scope="module")
-def with_wide_batch(spec):
     arguments = {**spec.training_args, "per_device_train_batch_size": 8}
     return replace(spec, num_batch_tokens=8 * spec.context_length, training_args=arguments)
 
 
+@pytest.fixture(scope="module")
+def wide(wide_spec, corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wide") / "chosen"
+    return folder, train_final(wide_spec, corpus, folder)
+
+
+@pytest.fixture(scope="module")
+def on_two_ranks(spec, wide_spec, with_arguments, final_process, launch, tmp_path_factory):
+    """Runs of two ranks: one from the start, one that was begun on one rank, one of half the batch a step."""
+    folder = tmp_path_factory.mktemp("two-ranks")
+    begun = folder / "begun" / "checkpoints"
+    process = final_process(with_arguments(spec, save_steps=1), begun.parent)
+    while process.is_alive() and not (begun / "checkpoint-5").exists():
+        time.sleep(0.001)
+    process.kill()
+    process.join()
+    assert last_checkpoint(begun, spec.run_id) is not None
+    launch(
+        (spec, folder / "whole"),
+        (spec, begun.parent),
+        (with_arguments(wide_spec, per_device_train_batch_size=4), folder / "halves", IN_PARTS),
+    )
+    return folder
+
+
+def test_two_ranks_train_the_same_model_as_one(undisturbed, on_two_ranks):
+    same_model(on_two_ranks / "whole", *undisturbed)
+
+
+def test_a_run_begun_on_one_rank_goes_on_on_two(undisturbed, on_two_ranks):
+    same_model(on_two_ranks / "begun", *undisturbed)
+
+
 def test_one_batch_of_8_is_2_of_4_and_2_ranks_of_4(
-    wide, with_wide_batch, corpus, with_arguments, launch, tmp_path
+    wide, wide_spec, on_two_ranks, corpus, with_arguments, tmp_path
 ):
-    folder, row = wide
-    halves = with_arguments(with_wide_batch, per_device_train_batch_size=4)
-    train_final(halves, corpus, tmp_path / "halves")
-    launch(halves, tmp_path / "ranks", more=[str(20 * 48)])  # with the loss in parts of 20 tokens
-    same_model(tmp_path / "halves", folder, row)
-    same_model(tmp_path / "ranks", folder, row)
+    train_final(with_arguments(wide_spec, per_device_train_batch_size=4), corpus, tmp_path / "halves")
+    same_model(tmp_path / "halves", *wide)
+    same_model(on_two_ranks / "halves", *wide)
 
 
-def test_a_run_begun_on_two_ranks_goes_on_on_one(
-    wide, with_wide_batch, corpus, with_arguments, launch, tmp_path
-):
+def test_a_run_begun_on_two_ranks_goes_on_on_one(wide, wide_spec, corpus, with_arguments, launch, tmp_path):
     """Killed before a last step that has no block for the second rank."""
-    folder, row = wide
-    often = with_arguments(with_wide_batch, per_device_train_batch_size=2, save_steps=1)
-    launch(often, tmp_path, until="checkpoints/checkpoint-4/complete.json")
+    often = with_arguments(wide_spec, per_device_train_batch_size=2, save_steps=1)
+    launch((often, tmp_path), until=tmp_path / "checkpoints" / "checkpoint-4" / "complete.json")
     start = last_checkpoint(tmp_path / "checkpoints", often.run_id)
     assert start is not None
     assert start.name >= "checkpoint-4"
     train_final(often, corpus, tmp_path)
-    same_model(tmp_path, folder, row)
+    same_model(tmp_path, *wide)
 
 
 def test_ranks_that_share_the_model_out_train_the_same_one(
@@ -179,12 +182,13 @@ def test_ranks_that_share_the_model_out_train_the_same_one(
     folder, row = undisturbed
     often = with_arguments(spec, save_steps=3)
     flags = ("--config_file", str(config_file("fsdp2")), "--num_processes", "2")
-    launch(often, tmp_path, script=SHARDED, flags=flags, until="checkpoints/checkpoint-3/complete.json")
+    reached = tmp_path / "checkpoints" / "checkpoint-3" / "complete.json"
+    launch((often, tmp_path, IN_PARTS), script=SHARDED, flags=flags, until=reached)
     start = last_checkpoint(tmp_path / "checkpoints", spec.run_id)
     assert start is not None
     with pytest.raises(TrainingError, match="was written with FSDP"):
         train_final(often, corpus, tmp_path)
-    launch(often, tmp_path, script=SHARDED, flags=flags)
+    launch((often, tmp_path, IN_PARTS), script=SHARDED, flags=flags)
     same_model(tmp_path, folder, row)
     assert AutoModelForCausalLM.from_pretrained(tmp_path).num_parameters() == sum(
         weight.numel() for weight in weights_of(folder).values()

@@ -1,6 +1,7 @@
-"""One final run straight from the text, in a process of its own or on one of several ranks.
+"""Final runs straight from the text, in a process of their own or on one of several ranks.
 
-Run as `final.py CORPUS SPEC FOLDER`, or by `runpy` with these three as globals.
+Run as `final.py CORPUS RUNS`, or by `runpy` with these two as globals. `RUNS` is a list in JSON of
+`[spec, folder]`.
 """
 
 import json
@@ -15,12 +16,13 @@ from regmix_hf.training.run import train_final
 from regmix_hf.training.spec import RunSpec
 
 if __name__ == "__main__":
-    CORPUS, SPEC, FOLDER = sys.argv[1:]
+    CORPUS, RUNS = sys.argv[1:]
 
 live_blocks.WINDOW_BLOCKS = 8
 json_lines._ROWS = 16
 patient_file.WAIT_UNIT_S = 0.001
-train_final(RunSpec(**json.loads(SPEC)), Corpus(Path(CORPUS)), Path(FOLDER))
+for spec, folder in json.loads(RUNS):
+    train_final(RunSpec(**spec), Corpus(Path(CORPUS)), Path(folder))
 if torch.distributed.is_initialized():  # its threads would abort a process that exits before them
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()

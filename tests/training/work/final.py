@@ -1,6 +1,7 @@
-"""One final run, in a process of its own or on one of several ranks.
+"""Final runs one after the other, in a process of their own or on one of several ranks.
 
-Run as `final.py CORPUS SPEC FOLDER [LOGITS_AT_ONCE]`, or by `runpy` with the first three as globals.
+Run as `final.py CORPUS RUNS`, or by `runpy` with these two as globals. `RUNS` is a list in JSON of
+`[spec, folder, logits_at_once]`.
 """
 
 import json
@@ -15,11 +16,10 @@ from regmix_hf.training.run import train_final
 from regmix_hf.training.spec import RunSpec
 
 if __name__ == "__main__":
-    CORPUS, SPEC, FOLDER, *LOGITS_AT_ONCE = sys.argv[1:]
-    if LOGITS_AT_ONCE:
-        loss_head.LOGITS_AT_ONCE = int(LOGITS_AT_ONCE[0])
+    CORPUS, RUNS = sys.argv[1:]
 
-train_final(RunSpec(**json.loads(SPEC)), Corpus(Path(CORPUS)), Path(FOLDER))
+for spec, folder, loss_head.LOGITS_AT_ONCE in json.loads(RUNS):
+    train_final(RunSpec(**spec), Corpus(Path(CORPUS)), Path(folder))
 if torch.distributed.is_initialized():  # its threads would abort a process that exits before them
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()

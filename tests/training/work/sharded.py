@@ -1,7 +1,8 @@
 """One final run on one of several ranks that share the model out (FSDP2), on a CPU.
 
-Run as `sharded.py CORPUS SPEC FOLDER` under a launcher with an FSDP config. `accelerate` takes FSDP for GPUs
-only, `torch` shards on a CPU as well: so `accelerate` is told that its ranks, which are on a CPU, have GPUs.
+Run as `sharded.py CORPUS RUNS`, with one run like those of `final.py`, under a launcher with an FSDP config.
+`accelerate` takes FSDP for GPUs only, `torch` shards on a CPU as well: so `accelerate` is told that its
+ranks, which are on a CPU, have GPUs.
 """
 
 import json
@@ -17,8 +18,8 @@ from regmix_hf.corpus.corpus import Corpus
 from regmix_hf.training import loss_head, run
 from regmix_hf.training.spec import RunSpec
 
-CORPUS, SPEC, FOLDER = sys.argv[1:]
-loss_head.LOGITS_AT_ONCE = 20 * 48  # so that the loss is computed in parts
+CORPUS, RUNS = sys.argv[1:]
+[(spec, folder, loss_head.LOGITS_AT_ONCE)] = json.loads(RUNS)
 begin = PartialState.__init__
 
 
@@ -41,6 +42,6 @@ class Watched(run.MixtureTrainer):
 
 
 run.MixtureTrainer = Watched
-run.train_final(RunSpec(**json.loads(SPEC)), Corpus(Path(CORPUS)), Path(FOLDER))
+run.train_final(RunSpec(**spec), Corpus(Path(CORPUS)), Path(folder))
 torch.distributed.barrier()
 torch.distributed.destroy_process_group()
