@@ -121,15 +121,18 @@ class _State:
     cost: Array
     #: Gradient of the cost, problems x parameters.
     slope: Array
-    #: Gauss-Newton part of its second derivative, without the prior; problems x parameters x parameters.
+    #: Derivatives of the values, each times the root of what its residual counts; problems x points x
+    #: parameters. Its product with itself is the Gauss-Newton part of the cost's second derivative.
+    rooted: Array
+    #: The diagonal of that product, problems x parameters.
     curvature: Array
 
     def take(self, other: _State, which: NDArray[np.bool_]) -> None:
-        for name in ("parameters", "cost", "slope", "curvature"):
-            getattr(self, name)[which] = getattr(other, name)[which]
+        for name, array in vars(self).items():
+            array[which] = getattr(other, name)[which]
 
     def rows(self, which: NDArray[np.bool_]) -> _State:
-        return _State(self.parameters[which], self.cost[which], self.slope[which], self.curvature[which])
+        return _State(**{name: array[which] for name, array in vars(self).items()})
 
 
 def _evaluate(curve: Curve, parameters: Array, prior: Prior, observed: Observations) -> _State:
@@ -141,17 +144,41 @@ def _evaluate(curve: Curve, parameters: Array, prior: Prior, observed: Observati
         away = parameters - prior.mean
         cost = (observed.precision * observed.scale**2 * (root - 1)).sum(axis=1)
         cost += 0.5 * (prior.precision * away**2).sum(axis=1)
-        weighted = np.swapaxes(jacobian * (observed.precision / root)[:, :, None], 1, 2)
-        slope = (weighted @ residual[:, :, None])[:, :, 0] + prior.precision * away
-        curvature = weighted @ jacobian
-    finite = np.isfinite(cost) & np.isfinite(curvature).all(axis=(1, 2)) & np.isfinite(slope).all(axis=1)
-    return _State(parameters, np.where(finite, cost, np.inf), slope, curvature)
+        counts = np.sqrt(observed.precision / root)
+        rooted = np.multiply(jacobian, counts[:, :, None], out=jacobian)
+        slope = ((counts * residual)[:, None, :] @ rooted)[:, 0] + prior.precision * away
+        curvature = np.einsum("pij,pij->pj", rooted, rooted)
+    finite = np.isfinite(cost) & np.isfinite(curvature).all(axis=1) & np.isfinite(slope).all(axis=1)
+    return _State(parameters, np.where(finite, cost, np.inf), slope, rooted, curvature)
 
 
 def _propose(state: _State, precision: Array, damping: Array) -> Array:
-    diagonal = np.arange(precision.shape[1])
-    system = state.curvature.copy()
-    system[:, diagonal, diagonal] = (system[:, diagonal, diagonal] + precision) * (1 + damping[:, None])
-    step = -np.linalg.solve(system, state.slope[:, :, None])[:, :, 0]
+    """The damped Gauss-Newton step, from whichever of two systems is smaller: parameters or points.
+
+    With J for `rooted` and D for the diagonal of prior and damping it is `-(J' J + D)^-1 slope`; Woodbury's
+    identity says the same with `(J D^-1 J' + 1)^-1`.
+    """
+    rooted, slope = state.rooted, state.slope
+    diagonal = precision + damping[:, None] * (state.curvature + precision)
+    num_points, num_parameters = rooted.shape[1:]
+    if num_points < num_parameters:
+        scaled = rooted / diagonal[:, None, :]
+        towards = _times(scaled, slope)
+        inner = _solve(scaled @ np.swapaxes(rooted, 1, 2), np.ones((1, num_points)), towards)
+        step = _times(np.swapaxes(scaled, 1, 2), inner) - slope / diagonal
+    else:
+        step = -_solve(np.swapaxes(rooted, 1, 2) @ rooted, diagonal, slope)
     longest = np.abs(step).max(axis=1, keepdims=True)
     return step * np.minimum(1.0, _LONGEST_STEP / np.maximum(longest, 1e-300))
+
+
+def _solve(systems: Array, diagonal: Array, right: Array) -> Array:
+    """Solve one system per problem, with `diagonal` added to it in place."""
+    places = np.arange(systems.shape[1])
+    systems[:, places, places] += diagonal
+    return np.asarray(np.linalg.solve(systems, right[:, :, None])[:, :, 0])
+
+
+def _times(matrices: Array, vectors: Array) -> Array:
+    """Multiply one vector per problem by its matrix."""
+    return np.asarray((matrices @ vectors[:, :, None])[:, :, 0])

@@ -57,10 +57,11 @@ def test_a_target_that_is_no_domain_gets_the_one_whose_weight_ranks_it_best(weig
     assert np.flatnonzero(OwnWeight().fit(weights, losses).coef_[0]) == [2]
 
 
-def test_trees_are_those_of_lightgbm_with_the_papers_settings(weights):
+def test_trees_are_those_of_lightgbm_with_the_papers_settings_and_63_bins(weights):
     loss = np.sqrt(weights[:, 0])
-    settings = {"learning_rate": 1e-2, "min_data_in_leaf": 8, "min_data_in_bin": 1, "verbosity": -1}
-    direct = lightgbm.train(settings | {"num_threads": 1}, lightgbm.Dataset(weights, label=loss), 1000)
+    settings = {"learning_rate": 1e-2, "min_data_in_leaf": 8, "min_data_in_bin": 1, "max_bin": 63}
+    settings |= {"num_threads": 1, "verbosity": -1}
+    direct = lightgbm.train(settings, lightgbm.Dataset(weights, label=loss), 1000)
     model = LightGBM().fit(weights, loss)  # 3/4 of the square root of 120 runs is 8
     np.testing.assert_allclose(model.predict(weights), direct.predict(weights), rtol=1e-6)
 

@@ -49,6 +49,27 @@ def test_the_minimum_is_that_of_a_general_optimiser():
     np.testing.assert_allclose(found[0], expected, rtol=2e-3)
 
 
+def test_fewer_points_than_parameters_end_where_points_that_do_not_count_are_added():
+    """The smaller of two systems is solved: with 8 points the dual one, with 40 that of 14 parameters."""
+    rng = np.random.default_rng(2)
+    weights = rng.dirichlet(np.ones(3), 40)
+    layout, values = Layout(3), rng.normal(size=(2, 40))
+    precision = np.zeros((2, 40))
+    precision[:, :8] = rng.uniform(0.5, 1.5, (2, 8))
+    prior = layout.prior(2)
+    many, few = (
+        minimise(
+            PowerLawCurve(weights[:count]),
+            prior.mean,
+            prior,
+            Observations(values[:, :count], precision[:, :count], 0.1),
+            max_steps=200,
+        )
+        for count in (40, 8)
+    )
+    np.testing.assert_allclose(few, many, rtol=1e-4, atol=1e-4)
+
+
 def test_one_wild_value_hardly_moves_a_robust_fit_and_a_masked_one_not_at_all():
     true = np.array([[2.0, 0.5]])
     values, _ = Decay()(true)
