@@ -134,9 +134,7 @@ def fit_runs(
         progress.note(f"runs left out of the fit: {runs.left_out()}")
 
     regressors = _fit_all(names, fitted, random_state, progress)
-    parts = [predict(HOLDOUT, holdout, regressors)] if len(holdout) else []
-    if len(holdout) < LEAST_HOLDOUT:
-        parts.append(cross_validation(fitted, regressors))
+    parts = _held_out(fitted, holdout, regressors)
     judged = parts[-1]
     parts += [predict(name, test, regressors) for name, test in tests.items()]
     selection = _selection(judged, asked, goal, use, random_state)
@@ -149,10 +147,8 @@ def fit_runs(
         progress=progress,
     )
     quality, predictions = quality_table(parts, goal, random_state), predictions_table(parts, goal)
-    summary = _summary(runs, goal, target, selection, curve) | {
-        "estimators": names,
-        "shares": _shares(regressors),
-    }
+    about = {"estimators": names, "shares": _shares(regressors)}
+    summary = _summary(runs, goal, target, selection, curve) | about
     fit = Fit(folder, goal, selection, quality, predictions, curve, summary)
     _save(fit, runs, regressors)
     progress.note(selection.reason)
@@ -172,6 +168,14 @@ def _fit_all(
             )
         bar.update(len(names))
     return regressors
+
+
+def _held_out(fitted: Runs, holdout: Runs, regressors: Mapping[str, MixtureRegressor]) -> list[HeldOut]:
+    """Predictions of runs no fit saw; the last are those that estimators are judged on."""
+    parts = [predict(HOLDOUT, holdout, regressors)] if len(holdout) else []
+    if len(holdout) < LEAST_HOLDOUT:
+        parts.append(cross_validation(fitted, regressors))
+    return parts
 
 
 def _test_set(name: str, test: Runs, fitted: Runs, named: Sequence[str], progress: Progress) -> Runs:

@@ -127,23 +127,27 @@ def measure(preset: str, way: str, size: Size, micro_batch: int) -> dict[str, An
         trained = run._Run(spec, corpus, Path(name) / "run", None)
         trained._trainer.add_callback(Clock())
         trained.train()
-    tokens = marks["steps"] * spec.num_batch_tokens / (marks["end"] - marks["start"])
+    labels = {"preset": preset, "way": way, "micro_batch": micro_batch}
+    return labels | figures(trained, spec.num_batch_tokens, marks)
+
+
+def figures(trained: Any, num_batch_tokens: int, marks: dict[str, float]) -> dict[str, Any]:
+    """Speed and memory of a run, from when its clock began and stopped."""
+    import torch
+
+    seconds = marks["end"] - marks["start"]
+    tokens = marks["steps"] * num_batch_tokens / seconds
     flops = trained._model_facts.train_flops_per_token * tokens
-    device = torch.cuda.get_device_name() if has_gpu else "cpu"
+    if torch.cuda.is_available():
+        device, memory = torch.cuda.get_device_name(), torch.cuda.max_memory_allocated()
+    else:
+        device, memory = "cpu", 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak = peak_flops(device)
-    memory = (
-        torch.cuda.max_memory_allocated()
-        if has_gpu
-        else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    )
     return {
-        "preset": preset,
-        "way": way,
-        "micro_batch": micro_batch,
         "tokens_per_second": tokens,
         "flops_per_second": flops,
         "utilisation": flops / peak if peak else None,
-        "waiting": marks["waited"] / (marks["end"] - marks["start"]),
+        "waiting": marks["waited"] / seconds,
         "memory_bytes": memory,
         "steps": int(marks["steps"]),
         "diverged": trained._trainer.diverged,
