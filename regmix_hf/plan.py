@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from regmix_hf import pipeline
+from regmix_hf.jobs.devices import cuda_devices, num_cores
 from regmix_hf.mixtures.budgets import token_budgets
-from regmix_hf.recipe import Recipe, TrainedTokenizer
+from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.schema import HOLDOUT, Training
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.swarm.devices import cuda_devices, num_cores
 from regmix_hf.training.arguments import merged_arguments
+from regmix_hf.training.planned import known_facts, planned_model
 from regmix_hf.training.presets import model_config
 
 if TYPE_CHECKING:
@@ -90,27 +91,6 @@ def _num_final(recipe: Recipe) -> int:
     return (len(recipe.train.mixtures) + held_out) * recipe.train.num_seeds
 
 
-def known_facts(study: Study) -> CorpusFacts | None:
-    """What is known of the corpus: all once it is prepared, else the size of the vocabulary at best."""
-    recipe = study.recipe
-    if (study.corpus / "corpus.json").exists():
-        facts = CorpusFacts.load(study.corpus)
-        return facts.model_copy(update={"context_length": recipe.context_length})
-    if isinstance(recipe.tokenizer, TrainedTokenizer):
-        vocab_size = recipe.tokenizer.train.vocab_size
-    elif "vocab_size" in recipe.proxy.model.config:
-        vocab_size = int(recipe.proxy.model.config["vocab_size"])
-    else:
-        return None
-    return CorpusFacts(
-        context_length=recipe.context_length,
-        vocab_size=vocab_size,
-        eos_token_id=0,
-        tokenizer_sha256="",
-        domains={},
-    )
-
-
 def _plan_corpus(study: Study, state: State) -> StagePlan:
     recipe = study.recipe
     budgets, declared = token_budgets(recipe), recipe.declared_tokens
@@ -129,23 +109,6 @@ def _plan_runs(verb: str, state: State, training: Training, runs: int, speed: _S
     seconds = speed.seconds(flops, runs, training)
     keeps = model.num_parameters * _BYTES_PER_PARAMETER if verb == "train" else 0
     return StagePlan(verb, state, runs, tokens, flops, seconds, runs * keeps)
-
-
-def planned_model(recipe: Recipe, training: Training, facts: CorpusFacts) -> ModelFacts:
-    """Return the size and cost of the model that `training` asks for.
-
-    Args:
-        recipe: The recipe.
-        training: Its `proxy` or `train`.
-        facts: Of its corpus: at least the size of the vocabulary.
-
-    Raises:
-        TrainingError: There is no such preset or architecture.
-    """
-    from regmix_hf.training.models import build_config, model_facts
-
-    config = build_config(model_config(training.model, facts), recipe.context_length)
-    return model_facts(config, recipe.context_length)
 
 
 class _Speed:

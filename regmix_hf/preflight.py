@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from regmix_hf.errors import RecipeError, TrainingError
+from regmix_hf.jobs.accelerate_config import check_config
 from regmix_hf.mixtures import Constraints
 from regmix_hf.mixtures.final import check_text, given_mixture
-from regmix_hf.plan import known_facts, planned_model
 from regmix_hf.recipe import Choice
 from regmix_hf.recipe.schema import HOLDOUT, Training
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.swarm.accelerate_config import check_config
 from regmix_hf.training.arguments import check_arguments
+from regmix_hf.training.planned import known_facts, planned_model
 
 
 def check_study(study: Study) -> list[str]:

@@ -24,8 +24,8 @@ launched = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_excep
 def train_proxies(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Train one small model per mixture, one at a time per rank."""
     from regmix_hf import pipeline
+    from regmix_hf.jobs.devices import Rank
     from regmix_hf.stages import proxies
-    from regmix_hf.swarm.devices import Rank
 
     study, console = open_study(recipe, overrides), Console()
     study.open()

@@ -25,11 +25,11 @@ Mixtures = Annotated[
 def train_models(recipe: RecipePath, overrides: Overrides = None, mixture: Mixtures = None) -> None:
     """Train the final models that have no result yet, each one over all ranks of this launch."""
     from regmix_hf.errors import RecipeError, did_you_mean
+    from regmix_hf.jobs.devices import ONE_THREAD, cuda_devices, launched_on_cpu
+    from regmix_hf.jobs.finals import Ranks, end_with_stdin, train_open
+    from regmix_hf.jobs.launch import ENDS_WITH_STDIN
+    from regmix_hf.jobs.results import result_of
     from regmix_hf.stages import train
-    from regmix_hf.swarm.devices import ONE_THREAD, cuda_devices, launched_on_cpu
-    from regmix_hf.swarm.finals import Ranks, end_with_stdin, train_open
-    from regmix_hf.swarm.launch import ENDS_WITH_STDIN
-    from regmix_hf.swarm.results import result_of
 
     if ENDS_WITH_STDIN in os.environ:
         end_with_stdin()

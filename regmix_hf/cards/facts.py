@@ -13,12 +13,12 @@ import pandas as pd
 from ruamel.yaml import YAML
 from scipy.stats import rankdata
 
+from regmix_hf.files import read_json, read_parquet
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression.target import Target
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.files import read_json, read_parquet
-from regmix_hf.study.tables import by_domain
+from regmix_hf.tables import by_domain
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from regmix_hf.cards.rendering import render_template
 from regmix_hf.cards.style import save
 from regmix_hf.hub import Repository
 from regmix_hf.recipe import Domain, Recipe
-from regmix_hf.study.tables import Prefix, by_domain
+from regmix_hf.tables import Prefix, by_domain
 
 #: On every card, so that all of them are found together.
 TAGS = ["regmix", "data-mixture", "pretraining"]

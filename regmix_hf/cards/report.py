@@ -12,8 +12,8 @@ from regmix_hf.cards.rendering import recipe_yaml, render_template, share
 from regmix_hf.cards.style import save
 from regmix_hf.cards.summary import Summary, summarise
 from regmix_hf.cards.tables import score_rows
+from regmix_hf.files import write_text
 from regmix_hf.regression.assessment import BASELINE
-from regmix_hf.study.files import write_text
 
 TEMPLATE = "report.md.jinja"
 #: Domains that are named where the mixture is told in one line.

@@ -22,9 +22,9 @@ from regmix_hf.cards.hub_card import (
 )
 from regmix_hf.cards.rendering import recipe_yaml
 from regmix_hf.recipe import Recipe
+from regmix_hf.runs.published import MIXTURES, RESULTS, TRAJECTORIES
 from regmix_hf.study.address import Address
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.published_runs import MIXTURES, RESULTS, TRAJECTORIES
 
 
 @dataclass(frozen=True, eq=False)

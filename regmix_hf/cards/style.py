@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from regmix_hf.study.files import atomic_path
+from regmix_hf.files import atomic_path
 
 INK = "#262626"
 MUTED = "#707070"

@@ -10,10 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from regmix_hf.choice.chosen import Candidate, ChosenMixture, Predicted
+from regmix_hf.choice.nearest import NearestRuns
 from regmix_hf.choice.objective import Objective
 from regmix_hf.choice.optimise import optimise
 from regmix_hf.choice.simulate import Simulation, simulate
-from regmix_hf.choice.swarm import Swarm
 from regmix_hf.choice.trees import TreeObjective
 from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures import (
@@ -137,7 +137,7 @@ class ChoiceProblem:
         worst domain they were 0.02 to 0.03 worse: such an optimum makes several losses equally bad, and is
         as bad as the one that was predicted worst.
         """
-        swarm = None if self.swarm is None else Swarm(self.swarm, self.constraints.domains)
+        swarm = None if self.swarm is None else NearestRuns(self.swarm, self.constraints.domains)
         bounds = self._reach()
         kind = TreeObjective if isinstance(self.regressor.model, LightGBM) else Objective
         objective = kind.of(self.regressor, self.target, bounds, self.sampled.prior, self.choice.kl_strength)
@@ -175,7 +175,7 @@ class ChoiceProblem:
         prior = np.array([self.sampled.prior[domain] for domain in self.regressor.domains_])
         return np.stack([simulation.weights, simulation.best[0], prior, np.full(number, 1 / number)])
 
-    def _candidate(self, method: str, weights: Array, swarm: Swarm | None) -> Candidate:
+    def _candidate(self, method: str, weights: Array, swarm: NearestRuns | None) -> Candidate:
         rounded = _round(weights)
         return Candidate(
             method=method,

@@ -8,12 +8,12 @@ from typing import Any, Self
 
 from regmix_hf.choice.choose import ChoiceProblem, choice_constraints
 from regmix_hf.errors import RegressionError, StudyError, did_you_mean
+from regmix_hf.files import read_json
 from regmix_hf.mixtures import AroundPrior, Constraints, around_prior, sampling_constraints
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.target import Target, TargetValue
-from regmix_hf.study.files import read_json
-from regmix_hf.study.runs import Runs, load_runs
+from regmix_hf.runs.runs import Runs, load_runs
 
 #: What a choice needs of `summary.json`.
 _SUMMARY = ("estimator", "estimators", "target_value")

@@ -15,8 +15,8 @@ from ruamel.yaml.error import YAMLError
 from regmix_hf.choice.choose import COVERAGE
 from regmix_hf.choice.chosen import ChosenMixture
 from regmix_hf.errors import StudyError
+from regmix_hf.files import write_parquet, write_text
 from regmix_hf.mixtures import check_mixture
-from regmix_hf.study.files import write_parquet, write_text
 
 _HEADER = """\
 # The chosen mixture: shares of training tokens, largest first. Copy `weights` into the `baselines` of

@@ -40,7 +40,7 @@ def _env(format: OutputFormat = Format.HUMAN) -> None:
     import psutil
     import torch
 
-    from regmix_hf.swarm.accelerate_config import FOLDER, config_names
+    from regmix_hf.jobs.accelerate_config import FOLDER, config_names
 
     disk = shutil.disk_usage(os.getcwd())  # noqa: PTH109 - as the shell shows it
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

@@ -14,7 +14,7 @@ from regmix_hf.cli.stages import run_one
 from regmix_hf.errors import RecipeError, StudyError
 
 if TYPE_CHECKING:
-    from regmix_hf.study.runs import Runs
+    from regmix_hf.runs.runs import Runs
 
 _DEFAULT_OUTPUT = Path("runs/fit")
 _DEFAULT_ESTIMATORS = "ridge,lightgbm,power_law"
@@ -76,7 +76,7 @@ class OutsideRuns:
         """Fit, save and print how well every estimator predicts."""
         from regmix_hf.cli.views import quality_tables
         from regmix_hf.regression.fitting import fit_runs
-        from regmix_hf.study.runs import load_runs
+        from regmix_hf.runs.runs import load_runs
 
         if self.output.exists() and not self.output.is_dir():
             raise StudyError(f"--output {self.output} is a file.", "name another folder")
@@ -94,7 +94,7 @@ class OutsideRuns:
         console.next(f"regmix choose {self.output}")
 
     def _test_sets(self) -> dict[str, Runs]:
-        from regmix_hf.study.runs import load_runs
+        from regmix_hf.runs.runs import load_runs
 
         sets: dict[str, Runs] = {}
         for text in self.tests:

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from regmix_hf.cli.console import Format, Table
+from regmix_hf.files import read_json, read_parquet
 from regmix_hf.plan import Plan
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.files import read_json, read_parquet
-from regmix_hf.study.tables import by_domain
+from regmix_hf.tables import by_domain
 
 
 def stage_tables(study: Study, verb: str, format: Format) -> list[Table]:

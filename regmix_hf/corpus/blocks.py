@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from regmix_hf.study.files import atomic_path
+from regmix_hf.files import atomic_path
 
 #: Tokens of one record batch: what is in memory while writing, and what a reader maps at once.
 BATCH_TOKENS = 1 << 20

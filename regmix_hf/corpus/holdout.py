@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from regmix_hf.study.files import hash_value
+from regmix_hf.files import hash_value
 
 #: Hashes are integers below this.
 HASH_END = 1 << 63

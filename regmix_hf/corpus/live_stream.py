@@ -18,7 +18,7 @@ from regmix_hf.corpus.rules import rules_of
 from regmix_hf.corpus.source import Source, open_source
 from regmix_hf.corpus.stream import BlockStream
 from regmix_hf.errors import DataError
-from regmix_hf.study.files import hash_value
+from regmix_hf.files import hash_value
 
 if TYPE_CHECKING:
     from regmix_hf.corpus.corpus import Corpus

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from glob import glob
 from pathlib import Path
 
+from regmix_hf.files import hash_value
 from regmix_hf.recipe import Domain, Recipe
-from regmix_hf.study.files import hash_value
 
 
 def stamp_local_files(recipe: Recipe) -> dict[str, str]:

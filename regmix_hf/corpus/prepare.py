@@ -20,10 +20,10 @@ from regmix_hf.corpus.rules import DIVISION, Division, excluded_hashes
 from regmix_hf.corpus.source import SharingSource, Source, open_source
 from regmix_hf.corpus.tokenizer import CorpusTokenizer, prepare_tokenizer
 from regmix_hf.errors import DataError, RecipeError
+from regmix_hf.files import atomic_path, hash_value, read_json, write_json
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.recipe import Recipe
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
-from regmix_hf.study.files import atomic_path, hash_value, read_json, write_json
 
 #: Part of every identity: raised when the same text would now become other blocks.
 _FORMAT = 1

@@ -16,8 +16,8 @@ import numpy as np
 from regmix_hf.corpus.encode import Encoded, EncoderPool, Piece
 from regmix_hf.corpus.holdout import HoldoutRule, LowestHashes
 from regmix_hf.corpus.source import Source
+from regmix_hf.files import hash_value, read_json, write_json
 from regmix_hf.progress import Bar
-from regmix_hf.study.files import hash_value, read_json, write_json
 
 #: Text that is read again at most after a kill, in bytes.
 COMMIT_BYTES = 1 << 24

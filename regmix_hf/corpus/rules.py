@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from regmix_hf.corpus.holdout import HoldoutRule, document_hash
+from regmix_hf.files import read_json
 from regmix_hf.recipe import Domain
-from regmix_hf.study.files import read_json
 
 #: In the folder of a domain whose validation is carved out of its training text.
 DIVISION = "holdout.json"

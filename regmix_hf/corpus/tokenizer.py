@@ -15,9 +15,9 @@ from regmix_hf.corpus.encode import DocumentEncoder
 from regmix_hf.corpus.holdout import document_hash, hash_below
 from regmix_hf.corpus.source import Source
 from regmix_hf.errors import DataError
+from regmix_hf.files import hash_file, hash_value, read_json, write_json
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe, TrainedTokenizer
-from regmix_hf.study.files import hash_file, hash_value, read_json, write_json
 
 #: Text a tokenizer is trained on, in bytes of UTF-8 over all domains.
 SAMPLE_BYTES = 1 << 24

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from regmix_hf.errors import StudyError
-from regmix_hf.study.files import write_json
+from regmix_hf.files import write_json
 
 #: The name that stands in a recipe for one task per domain.
 HELD_OUT_TEXT = "held_out_text"

@@ -4,7 +4,7 @@ Nothing here knows what is published. All of it holds when requests fail at any 
 tried again, `publish` for why nothing is done twice, `fetch` for what may come in.
 """
 
-from regmix_hf.hub.checks import TableLimits, check_weights, parse_json, read_table
+from regmix_hf.hub.checks import TableLimits, parse_json, read_table
 from regmix_hf.hub.connection import Hub
 from regmix_hf.hub.fetch import Expected, fetch, matching
 from regmix_hf.hub.merge import add_rows, merge_rows, parquet_bytes, remote_table
@@ -25,7 +25,6 @@ __all__ = [
     "TableLimits",
     "add_rows",
     "changes",
-    "check_weights",
     "fetch",
     "matching",
     "merge_rows",

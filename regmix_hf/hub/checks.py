@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import pandas as pd
 
 from regmix_hf.errors import HubError
-from regmix_hf.mixtures.mixture import SUM_TOLERANCE
-from regmix_hf.study.tables import by_domain
 
 _MEGABYTE = 1_000_000
 
@@ -129,29 +126,6 @@ def _check_texts(column: Any, title: str, name: str, limits: TableLimits) -> Non
     if total > limits.max_characters:
         most = f"at most {limits.max_characters:,} are read"
         raise HubError(f"{name}: the column {title!r} has {total:,} characters; {most}.")
-
-
-def check_weights(table: pd.DataFrame, name: str) -> None:
-    """Check that every row's `weight/<domain>` columns are a mixture.
-
-    Raises:
-        HubError: There are none, or one is negative, infinite or NaN, or they do not sum to 1.
-    """
-    weights = by_domain(table, "weight")
-    if weights.empty:
-        raise HubError(f"{name} has no row, or no column weight/<domain>.")
-    values = weights.to_numpy(dtype=np.float64, na_value=np.nan)
-    wrong = ~(np.isfinite(values) & (values >= 0))
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise HubError(
-            f"{name}, row {row}: the weight of {weights.columns[column]!r} is {values[row, column]}."
-        )
-    totals = values.sum(axis=1)
-    off = np.abs(totals - 1.0) > SUM_TOLERANCE
-    if off.any():
-        row = int(np.argmax(off))
-        raise HubError(f"{name}, row {row}: the weights sum to {totals[row]:.4g}, not to 1.")
 
 
 def parse_json(text: bytes, name: str) -> Any:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator, Mapping
 
 from regmix_hf.errors import MixtureError
+from regmix_hf.files import hash_value
 from regmix_hf.mixtures.final import final_constraints, given_mixture
 from regmix_hf.mixtures.sampling import sampling_constraints
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.schema import HOLDOUT
-from regmix_hf.study.files import hash_value
 
 #: Beyond what a domain is expected to be drawn: standard deviations of the draw, and blocks.
 _DEVIATIONS, _SPARE_BLOCKS = 8.0, 16

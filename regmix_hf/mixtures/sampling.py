@@ -14,7 +14,7 @@ from regmix_hf.mixtures.constraints import Constraints, EpochCap
 from regmix_hf.mixtures.dirichlet import NUM_STRENGTHS, AroundPrior
 from regmix_hf.mixtures.mixture import normalise
 from regmix_hf.recipe import Sampling
-from regmix_hf.study.tables import by_domain
+from regmix_hf.tables import by_domain
 
 Array = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from regmix_hf.regression.metrics import METRICS, Resamples, interval, measure
 from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.regression.target import Target
-from regmix_hf.study.runs import Runs
+from regmix_hf.runs.runs import Runs
 
 Array = NDArray[np.float64]
 

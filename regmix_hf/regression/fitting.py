@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from regmix_hf.errors import RegressionError
+from regmix_hf.files import write_json, write_parquet
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.recipe.checks import TARGET_WORDS
 from regmix_hf.regression.assessment import (
@@ -31,8 +32,7 @@ from regmix_hf.regression.registry import estimator_class
 from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.regression.selection import Selection, select
 from regmix_hf.regression.target import Target, TargetValue
-from regmix_hf.study.files import write_json, write_parquet
-from regmix_hf.study.runs import Runs
+from regmix_hf.runs.runs import Runs
 
 #: With fewer holdout runs than this, estimators are compared by cross-validation of the fitted runs instead.
 LEAST_HOLDOUT = 16

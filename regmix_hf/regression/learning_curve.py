@@ -16,7 +16,7 @@ from regmix_hf.regression.folds import assign_folds
 from regmix_hf.regression.metrics import Resamples, measure
 from regmix_hf.regression.registry import build_estimator, estimator_class
 from regmix_hf.regression.target import Target
-from regmix_hf.study.runs import Runs
+from regmix_hf.runs.runs import Runs
 
 Array = NDArray[np.float64]
 

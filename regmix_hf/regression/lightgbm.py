@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regmix_hf.errors import RegressionError
+from regmix_hf.files import write_text
 from regmix_hf.regression.base import Array, MixtureEstimator
-from regmix_hf.study.files import write_text
 
 #: LightGBM's own smallest leaf, which the paper keeps: right for 500 runs, too large for 64.
 _MAX_LEAF_RUNS = 20

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from regmix_hf.errors import RegressionError
+from regmix_hf.files import read_json, write_json
 from regmix_hf.regression.base import check_runs
 from regmix_hf.regression.frames import Table, losses_table, weights_table
 from regmix_hf.regression.intervals import OutOfFold, entropy
@@ -17,7 +18,6 @@ from regmix_hf.regression.pretrained import CARD, SharedRegressor
 from regmix_hf.regression.registry import build_estimator
 from regmix_hf.regression.storage import read_arrays, write_arrays
 from regmix_hf.regression.target import Target
-from regmix_hf.study.files import read_json, write_json
 
 #: Version of the saved folder; another one is refused.
 _FORMAT = 2

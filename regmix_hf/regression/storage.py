@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regmix_hf.errors import RegressionError
-from regmix_hf.study.files import atomic_path
+from regmix_hf.files import atomic_path
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.float64]]) -> None:

@@ -14,23 +14,24 @@ from ruamel.yaml.events import AliasEvent
 
 from regmix_hf.choice import read_chosen
 from regmix_hf.errors import HubError
-from regmix_hf.hub import Expected, check_weights, parse_json, read_table
+from regmix_hf.hub import Expected, parse_json, read_table
 from regmix_hf.recipe import Recipe, load_recipe
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.pretrained import under
-from regmix_hf.sharing.other_parts import FINAL_TABLES, FIT_TABLES
-from regmix_hf.sharing.runs_part import STAGES
-from regmix_hf.sharing.tables import read_table_json
-from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.published_runs import (
+from regmix_hf.runs.published import (
     CORPUS,
     MIXTURES,
     RECIPE,
     RESULTS,
     TRAJECTORIES,
     check_results,
+    check_weights,
     read_corpus_facts,
 )
+from regmix_hf.sharing.other_parts import FINAL_TABLES, FIT_TABLES
+from regmix_hf.sharing.runs_part import STAGES
+from regmix_hf.sharing.tables import read_table_json
+from regmix_hf.study.corpus_facts import CorpusFacts
 
 _MEGABYTE = 1_000_000
 _TABLE = 200 * _MEGABYTE

@@ -15,13 +15,13 @@ from regmix_hf.cards.mixture_card import MixtureCard
 from regmix_hf.cards.model_card import ModelCard
 from regmix_hf.cards.pictures import PICTURES
 from regmix_hf.cards.regressor_card import RegressorCard
+from regmix_hf.files import read_json, read_parquet
 from regmix_hf.hub import Publication, Repository, matching
 from regmix_hf.regression.pretrained import FILES
 from regmix_hf.sharing.runs_part import STAGES
 from regmix_hf.sharing.tables import table_json
 from regmix_hf.study import Study
 from regmix_hf.study.address import Address
-from regmix_hf.study.files import read_json, read_parquet
 
 #: Tables of the fit, published as JSON.
 FIT_TABLES = ("quality", "predictions", "learning_curve", "runs")

@@ -16,9 +16,12 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from regmix_hf.errors import HubError, RecipeError, RegmixError, StudyError, UnreachableError, did_you_mean
+from regmix_hf.files import hash_value, read_json, read_parquet, write_json, write_parquet, write_text
 from regmix_hf.hub import Expected, Hub, Reference, Repository, Snapshot, fetch
+from regmix_hf.jobs.claims import claim
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.recipe import Recipe
+from regmix_hf.runs.published import CORPUS, MIXTURES, RESULTS, TRAJECTORIES
 from regmix_hf.sharing.incoming import (
     MIXTURE_FILES,
     REGRESSOR_FILES,
@@ -33,11 +36,8 @@ from regmix_hf.sharing.incoming_model import DeclaredModel
 from regmix_hf.sharing.other_parts import FINAL_TABLES, FIT_TABLES
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.address import Address
-from regmix_hf.study.files import hash_value, read_json, read_parquet, write_json, write_parquet, write_text
 from regmix_hf.study.final_mixtures import final_mixtures
 from regmix_hf.study.folder import ORIGIN
-from regmix_hf.study.published_runs import CORPUS, MIXTURES, RESULTS, TRAJECTORIES
-from regmix_hf.swarm.claims import claim
 from regmix_hf.training.spec import run_seed
 
 #: What can be pulled beside the runs, which always come: whoever needs no weights spares their gigabytes.

@@ -8,6 +8,7 @@ from typing import Any
 
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.errors import HubError, RecipeError, did_you_mean
+from regmix_hf.files import read_json
 from regmix_hf.hub import Hub, Publication, Repository, Snapshot, changes, publish
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.sharing.collection import collect_repositories
@@ -15,7 +16,6 @@ from regmix_hf.sharing.other_parts import mixture_publication, model_publication
 from regmix_hf.sharing.runs_part import OwnRuns
 from regmix_hf.study import Stage, State, Study
 from regmix_hf.study.address import Address
-from regmix_hf.study.files import read_json
 
 #: What can be published, in the order of the tags: where the runs have a version, all others have it, too.
 PART_NAMES = ("model", "mixture", "regressor", "runs")

@@ -16,13 +16,12 @@ from regmix_hf.cards.hub_card import png
 from regmix_hf.cards.rendering import recipe_yaml
 from regmix_hf.cards.runs_card import RunsCard
 from regmix_hf.errors import HubError
+from regmix_hf.files import hash_value, read_parquet
 from regmix_hf.hub import Hub, Snapshot, merge_rows, parquet_bytes, remote_table
+from regmix_hf.jobs.proxies import proxy_tasks
+from regmix_hf.jobs.results import collect, is_failed, result_of
 from regmix_hf.recipe import Recipe
-from regmix_hf.study import Study
-from regmix_hf.study.address import Address
-from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.files import hash_value, read_parquet
-from regmix_hf.study.published_runs import (
+from regmix_hf.runs.published import (
     CORPUS,
     MIXTURES,
     RECIPE,
@@ -31,9 +30,10 @@ from regmix_hf.study.published_runs import (
     check_results,
     read_corpus_facts,
 )
-from regmix_hf.study.tables import by_domain
-from regmix_hf.swarm.proxies import proxy_tasks
-from regmix_hf.swarm.results import collect, is_failed, result_of
+from regmix_hf.study import Study
+from regmix_hf.study.address import Address
+from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.tables import by_domain
 from regmix_hf.training.spec import proxy_specs
 
 STAGES = "stages.json"

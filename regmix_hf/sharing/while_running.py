@@ -8,11 +8,11 @@ from contextlib import AbstractContextManager, contextmanager
 
 from regmix_hf.errors import RegmixError
 from regmix_hf.hub import Hub
+from regmix_hf.jobs.claims import claim
 from regmix_hf.progress import Progress
 from regmix_hf.sharing.push import Push, push_study
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.address import Address
-from regmix_hf.swarm.claims import claim
 
 #: What each stage changes of what is published.
 _PARTS = {

@@ -10,15 +10,15 @@ from typing import Any
 import pandas as pd
 
 from regmix_hf.errors import RegmixError, StudyError
+from regmix_hf.files import hash_value, read_json, read_parquet, write_json, write_parquet
+from regmix_hf.jobs.devices import worker_slots
+from regmix_hf.jobs.pool import run_tasks
+from regmix_hf.jobs.tasks import Task
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Evaluation
 from regmix_hf.stages.train import STAGE as TRAIN
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.files import hash_value, read_json, read_parquet, write_json, write_parquet
-from regmix_hf.swarm.devices import worker_slots
-from regmix_hf.swarm.pool import run_tasks
-from regmix_hf.swarm.tasks import Task
 
 STAGE = Stage(
     verb="evaluate",

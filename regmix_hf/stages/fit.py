@@ -33,7 +33,7 @@ def run(study: Study, progress: Progress) -> None:
         RegressionError: An estimator or target is unknown, or the runs are too few for an estimator.
     """
     from regmix_hf.regression.fitting import fit_runs
-    from regmix_hf.study.pooled_runs import pooled_runs
+    from regmix_hf.runs.pooled import pooled_runs
 
     recipe = study.recipe
     fit = fit_runs(

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regmix_hf.errors import TrainingError
+from regmix_hf.files import read_parquet
+from regmix_hf.jobs.devices import Slot, worker_slots
+from regmix_hf.jobs.pool import run_tasks
+from regmix_hf.jobs.proxies import ProxyWork, proxy_tasks
+from regmix_hf.jobs.results import collect, forget_failed, is_failed, reason_of
+from regmix_hf.jobs.tasks import Task
 from regmix_hf.progress import Progress
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.files import read_parquet
-from regmix_hf.swarm.devices import Slot, worker_slots
-from regmix_hf.swarm.pool import run_tasks
-from regmix_hf.swarm.proxies import ProxyWork, proxy_tasks
-from regmix_hf.swarm.results import collect, forget_failed, is_failed, reason_of
-from regmix_hf.swarm.tasks import Task
 from regmix_hf.training.spec import proxy_specs
 
 STAGE = Stage(

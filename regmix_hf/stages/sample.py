@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from regmix_hf.files import write_parquet
 from regmix_hf.mixtures import count_zeros, sample_mixtures, sampling_constraints
 from regmix_hf.progress import Progress
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.files import write_parquet
 
 STAGE = Stage(
     verb="sample",

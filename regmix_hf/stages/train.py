@@ -6,17 +6,17 @@ import json
 from collections.abc import Sequence
 
 from regmix_hf.choice import read_chosen
+from regmix_hf.files import read_parquet, write_text
+from regmix_hf.jobs.launch import AccelerateLaunch, Launch, Launcher, log_path, places, watch
+from regmix_hf.jobs.results import collect, result_of
+from regmix_hf.jobs.tasks import Task
 from regmix_hf.mixtures.final import check_text, given_mixture
 from regmix_hf.mixtures.mixture import normalise
 from regmix_hf.progress import Progress
 from regmix_hf.recipe.schema import BUILT_IN_MIXTURES
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.files import read_parquet, write_text
-from regmix_hf.study.tables import by_domain
-from regmix_hf.swarm.launch import AccelerateLaunch, Launch, Launcher, log_path, places, watch
-from regmix_hf.swarm.results import collect, result_of
-from regmix_hf.swarm.tasks import Task
+from regmix_hf.tables import by_domain
 from regmix_hf.training.spec import final_specs
 
 STAGE = Stage(

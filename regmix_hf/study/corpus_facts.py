@@ -8,8 +8,8 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict
 
 from regmix_hf.errors import StudyError
+from regmix_hf.files import hash_value, read_json, write_json
 from regmix_hf.recipe import Recipe
-from regmix_hf.study.files import hash_value, read_json, write_json
 
 #: A source with less than this share of the tokens that a recipe says it has is a sample of it.
 _SAMPLE = 0.9

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from regmix_hf.errors import StudyError
+from regmix_hf.files import read_parquet
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.schema import HOLDOUT
-from regmix_hf.study.files import read_parquet
 
 
 def final_mixtures(recipe: Recipe, sampled: Path) -> list[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from regmix_hf.errors import StudyError
+from regmix_hf.files import hash_file, hash_value, read_json, write_json
 from regmix_hf.recipe import Recipe
-from regmix_hf.study.files import hash_file, hash_value, read_json, write_json
 from regmix_hf.study.final_mixtures import final_mixtures
 
 #: Says of a folder which published study it was pulled from.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import FSDP_MODEL_NAME
 
-from regmix_hf.study.files import read_json, write_json
+from regmix_hf.files import read_json, write_json
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -15,13 +15,12 @@ import pandas as pd
 import torch
 from transformers.trainer import TRAINING_ARGS_NAME
 
-import regmix_hf
 from regmix_hf.corpus.live_stream import LiveStream
 from regmix_hf.corpus.stream import MixtureStream
 from regmix_hf.errors import TrainingError
+from regmix_hf.files import read_json, write_json, write_parquet
 from regmix_hf.recipe import Domain
-from regmix_hf.study.files import read_json, write_json, write_parquet
-from regmix_hf.study.tables import prefixed
+from regmix_hf.tables import prefixed
 from regmix_hf.training.arguments import build_arguments
 from regmix_hf.training.blocks import TrainingBlocks
 from regmix_hf.training.checkpoints import WholeCheckpoints, is_sharded, last_checkpoint, stream_state
@@ -33,6 +32,7 @@ from regmix_hf.training.process import settle_process
 from regmix_hf.training.spec import RunSpec
 from regmix_hf.training.trackers import close_trackers, log_beside, run_name
 from regmix_hf.training.trainer import LOSS, STDERR, MixtureTrainer
+from regmix_hf.version import VERSION
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -61,7 +61,7 @@ def train_run(
         on_tokens: Told after every step how many tokens the run has trained on.
 
     Returns:
-        The row of `results` (see `regmix_hf.study.tables`). `status` is `ok` or `diverged`; a diverged run
+        The row of `results` (see `regmix_hf.tables`). `status` is `ok` or `diverged`; a diverged run
         has no losses (`None`). `num_train_tokens` is what was asked, rounded down to whole blocks.
 
     Raises:
@@ -242,7 +242,7 @@ class _Run:
             },
             "wall_seconds": time.monotonic() - self._started,
             "device": _device_name(trainer.args),
-            "versions": ", ".join([f"regmix_hf {regmix_hf.__version__}", *installed]),
+            "versions": ", ".join([f"regmix_hf {VERSION}", *installed]),
         }
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from regmix_hf.errors import TrainingError
+from regmix_hf.files import hash_value
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.schema import Train, Training
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.files import hash_value
-from regmix_hf.study.tables import by_domain
+from regmix_hf.tables import by_domain
 from regmix_hf.training.arguments import changes_outcome, merged_arguments
 from regmix_hf.training.layout import step_layout
 from regmix_hf.training.presets import model_config

@@ -17,7 +17,7 @@ from regmix_hf.choice import choose_mixture
 from regmix_hf.mixtures import around_prior, sample_mixtures, sampling_constraints
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
-from regmix_hf.study.tables import by_domain
+from regmix_hf.tables import by_domain
 
 NUM_RUNS, NUM_DOMAINS, NUM_TARGETS, NUM_CANDIDATES = 512, 17, 13, 1_000_000
 SHARES = "237 185 113 102 80 67 51 46 39 27 16 12 8 8 3.9 3.7 1.8"

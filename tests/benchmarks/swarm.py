@@ -21,11 +21,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from regmix_hf.jobs.devices import Slot, num_cores
+from regmix_hf.jobs.pool import run_tasks
+from regmix_hf.jobs.proxies import ProxyWork, proxy_tasks
+from regmix_hf.jobs.tasks import Task
 from regmix_hf.progress import Silent
-from regmix_hf.swarm.devices import Slot, num_cores
-from regmix_hf.swarm.pool import run_tasks
-from regmix_hf.swarm.proxies import ProxyWork, proxy_tasks
-from regmix_hf.swarm.tasks import Task
 from regmix_hf.training.spec import RunSpec
 from tests.benchmarks.trainer import BATCH, CONTEXT_LENGTH, build_corpus, build_spec
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from regmix_hf.files import write_json, write_parquet, write_text
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
-from regmix_hf.study.files import write_json, write_parquet, write_text
 
 PRIOR = {"prose": 0.5, "code": 0.3, "maths": 0.2}
 CHOSEN = {"prose": 0.25, "code": 0.75, "maths": 0.0}

@@ -13,10 +13,10 @@ from regmix_hf.cards.mixture_card import MixtureCard
 from regmix_hf.cards.model_card import ModelCard as FinalModelCard
 from regmix_hf.cards.regressor_card import RegressorCard
 from regmix_hf.cards.runs_card import RunsCard
+from regmix_hf.files import read_json, read_parquet, write_json
 from regmix_hf.recipe import Domain, Hub, SharedRuns
 from regmix_hf.study import Study
 from regmix_hf.study.address import Address
-from regmix_hf.study.files import read_json, read_parquet, write_json
 
 GOLDEN = Path(__file__).parent / "hub"
 KINDS = {"runs": DatasetCard, "regressor": ModelCard, "mixture": DatasetCard, "model": ModelCard}

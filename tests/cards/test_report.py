@@ -11,8 +11,8 @@ from regmix_hf.cards.facts import StudyFacts, SwarmFacts
 from regmix_hf.cards.report import write_report
 from regmix_hf.cards.summary import summarise
 from regmix_hf.cards.tables import Spread, score_rows
+from regmix_hf.files import read_parquet, write_parquet
 from regmix_hf.study import Study
-from regmix_hf.study.files import read_parquet, write_parquet
 
 GOLDEN = Path(__file__).parent / "report.md"
 PICTURES = {"weights", "trade_off", "predictions", "learning_curve", "effects", "loss_curves"}

@@ -7,7 +7,7 @@ import pytest
 from regmix_hf import choose_mixture
 from regmix_hf.choice import ChoiceProblem, choice_constraints
 from regmix_hf.choice.choose import _round
-from regmix_hf.choice.swarm import Swarm
+from regmix_hf.choice.nearest import NearestRuns
 from regmix_hf.errors import MixtureError, RegressionError
 from regmix_hf.mixtures import Constraints, EpochCap, around_prior, sampling_constraints
 from regmix_hf.recipe import Choice, Sampling
@@ -165,13 +165,13 @@ def test_where_swarm_and_bounds_leave_nothing_together_the_bounds_hold(runs, fit
 
 
 def test_distances_are_shares_of_tokens_and_repeated_runs_count_once():
-    swarm = Swarm(
+    swarm = NearestRuns(
         pd.DataFrame([[1.0, 0.0], [1.0, 0.0], [0.5, 0.5], [0.3, 0.7]], columns=["a", "b"]), ("a", "b")
     )
     assert swarm.widest_gap == pytest.approx(0.5)
     np.testing.assert_allclose(swarm.distance(np.array([[0.9, 0.1], [0.0, 1.0]])), [0.1, 0.3])
     # Columns are taken by name.
-    turned = Swarm(pd.DataFrame([[1.0, 0.0]], columns=["b", "a"]), ("a", "b"))
+    turned = NearestRuns(pd.DataFrame([[1.0, 0.0]], columns=["b", "a"]), ("a", "b"))
     assert turned.distance(np.array([[0.0, 1.0]]))[0] == 0.0
     assert turned.widest_gap == 0.0
 

@@ -7,7 +7,7 @@ from regmix_hf.choice import FittedRuns
 from regmix_hf.errors import RegressionError, StudyError
 from regmix_hf.recipe import Choice
 from regmix_hf.regression.fitting import fit_runs
-from regmix_hf.study.runs import Runs
+from regmix_hf.runs.runs import Runs
 
 FEW = Choice(num_candidates=1_000, top_k=10)
 

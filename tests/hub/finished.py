@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from regmix_hf.files import read_parquet, write_json, write_parquet
+from regmix_hf.jobs.results import collect, result_of
+from regmix_hf.jobs.tasks import Task
 from regmix_hf.mixtures import sample_mixtures
 from regmix_hf.progress import Silent
 from regmix_hf.stages import choose, evaluate, fit, proxies, report, sample, train
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
-from regmix_hf.study.files import read_parquet, write_json, write_parquet
-from regmix_hf.swarm.results import collect, result_of
-from regmix_hf.swarm.tasks import Task
 from regmix_hf.training.spec import RunSpec
 
 MODEL = {

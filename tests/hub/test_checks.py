@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regmix_hf.errors import HubError
-from regmix_hf.hub import TableLimits, check_weights, parquet_bytes, parse_json, read_table
+from regmix_hf.hub import TableLimits, parquet_bytes, parse_json, read_table
+from regmix_hf.runs.published import check_weights
 
 
 def parquet(columns: dict[str, object], **options: object) -> io.BytesIO:

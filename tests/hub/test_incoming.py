@@ -13,9 +13,9 @@ from safetensors.numpy import load, save
 
 from regmix_hf.errors import HubError, RegmixError
 from regmix_hf.regression import MixtureRegressor
+from regmix_hf.runs.published import load_published
 from regmix_hf.sharing import pull_study, push_study
 from regmix_hf.sharing.tables import read_table_json, table_json
-from regmix_hf.study.published_runs import load_published
 
 
 @pytest.fixture

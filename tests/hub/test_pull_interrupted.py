@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from regmix_hf.errors import HubError, StudyError, UnreachableError
+from regmix_hf.jobs.claims import claim
 from regmix_hf.sharing import pull_study, push_study
-from regmix_hf.swarm.claims import claim
 
 PARTS = ("runs", "regressor", "mixture", "model")
 NUM_KILLS = 3

@@ -11,12 +11,12 @@ from safetensors.torch import load, save
 from transformers import AutoModelForCausalLM
 
 from regmix_hf.errors import RecipeError, RegmixError, StudyError
+from regmix_hf.files import read_json
 from regmix_hf.pipeline import status
 from regmix_hf.progress import Silent
 from regmix_hf.sharing import pull_study, push_study
 from regmix_hf.stages import evaluate
 from regmix_hf.stages.evaluate import final_tasks
-from regmix_hf.study.files import read_json
 
 ALL = ("mixture", "model")
 WEIGHTS = "model.safetensors"

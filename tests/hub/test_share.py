@@ -14,14 +14,14 @@ from huggingface_hub import ModelHubMixin
 
 from regmix_hf import MixtureRegressor, load_runs
 from regmix_hf.errors import HubError, RecipeError, StudyError
+from regmix_hf.files import read_parquet
+from regmix_hf.jobs.results import result_of
 from regmix_hf.pipeline import status
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
 from regmix_hf.sharing import pull_study, push_study
 from regmix_hf.stages import choose, fit, proxies, report
 from regmix_hf.study import Study
-from regmix_hf.study.files import read_parquet
-from regmix_hf.swarm.results import result_of
 
 from .finished import grow
 

@@ -10,17 +10,17 @@ import pytest
 
 from regmix_hf import pipeline
 from regmix_hf.errors import HubError, RecipeError, RegmixError
+from regmix_hf.files import read_parquet, write_json
+from regmix_hf.jobs.results import collect
 from regmix_hf.pipeline import stages_between
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
+from regmix_hf.runs.pooled import pooled_runs
 from regmix_hf.sharing import push_study
 from regmix_hf.sharing.while_running import Publisher
 from regmix_hf.stages import fit, proxies, sample
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.files import read_parquet, write_json
-from regmix_hf.study.pooled_runs import pooled_runs
-from regmix_hf.swarm.results import collect
 
 from .finished import end_run, train_proxies
 

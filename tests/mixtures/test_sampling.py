@@ -18,7 +18,7 @@ from regmix_hf.mixtures import (
 )
 from regmix_hf.mixtures.sampling import NEAR
 from regmix_hf.recipe import Sampling
-from regmix_hf.study.tables import by_domain
+from regmix_hf.tables import by_domain
 
 # About the token shares of RegMix's 17 domains, largest first.
 SHARES = "237 185 113 102 80 67 51 46 39 27 16 12 8 8 3.9 3.7 1.8"

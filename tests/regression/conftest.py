@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regmix_hf.study.runs import Runs
+from regmix_hf.runs.runs import Runs
 
 DOMAINS = ["code", "prose", "sums"]
 

@@ -15,7 +15,7 @@ from regmix_hf.regression.assessment import (
 from regmix_hf.regression.metrics import METRICS
 from regmix_hf.regression.selection import select
 from regmix_hf.regression.target import Target
-from regmix_hf.study.runs import Runs
+from regmix_hf.runs.runs import Runs
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from regmix_hf.errors import DataError, RegressionError
+from regmix_hf.files import read_json, read_parquet
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.fitting import fit_runs, table_for_people
-from regmix_hf.study.files import read_json, read_parquet
-from regmix_hf.study.runs import load_runs
+from regmix_hf.runs.runs import load_runs
 
 
 @pytest.fixture(scope="module")

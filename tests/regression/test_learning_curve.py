@@ -5,7 +5,7 @@ import pytest
 from regmix_hf.progress import Silent
 from regmix_hf.regression.learning_curve import _extrapolate, learning_curve
 from regmix_hf.regression.target import Target
-from regmix_hf.study.runs import Runs
+from regmix_hf.runs.runs import Runs
 
 
 def curve_of(runs, estimators, target="mean", held_out=None, **arguments):

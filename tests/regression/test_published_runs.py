@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from regmix_hf.regression import MixtureRegressor
-from regmix_hf.study.runs import Runs
+from regmix_hf.runs.runs import Runs
 
 PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data" / "regmix-published-runs"
 pytestmark = pytest.mark.skipif(

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from regmix_hf.errors import RegmixError, StudyError
+from regmix_hf.files import read_json, write_json, write_parquet
+from regmix_hf.jobs.tasks import Task
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import Recipe
 from regmix_hf.stages import evaluate, prepare
 from regmix_hf.study import State, Study
-from regmix_hf.study.files import read_json, write_json, write_parquet
-from regmix_hf.swarm.tasks import Task
 
 CONTEXT_LENGTH = 16
 WORDS = {

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 
 from regmix_hf.errors import RegressionError, StudyError
+from regmix_hf.files import read_json, read_parquet, write_parquet
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.stages import fit
 from regmix_hf.study import State, Study
-from regmix_hf.study.files import read_json, read_parquet, write_parquet
 
 DOMAINS = ("web", "code")
 

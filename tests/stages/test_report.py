@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from regmix_hf.files import write_parquet
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import Recipe
 from regmix_hf.stages import choose, fit, report
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
-from regmix_hf.study.files import write_parquet
 
 DOMAINS = ("prose", "code", "maths")
 

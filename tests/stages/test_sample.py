@@ -9,7 +9,7 @@ from regmix_hf.recipe import Recipe
 from regmix_hf.stages import sample
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
-from regmix_hf.study.tables import by_domain
+from regmix_hf.tables import by_domain
 
 TOKENS = {"web": 6_000_000, "code": 3_000_000, "rare": 1_000}
 

@@ -13,11 +13,11 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from regmix_hf.errors import MixtureError, StudyError, TrainingError
+from regmix_hf.files import write_json, write_parquet
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
 from regmix_hf.stages import train
 from regmix_hf.study import State, Study
-from regmix_hf.study.files import write_json, write_parquet
 
 
 @pytest.fixture(scope="module")

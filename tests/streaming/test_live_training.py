@@ -22,8 +22,8 @@ from safetensors.torch import load_file
 from regmix_hf.corpus.corpus import Corpus
 from regmix_hf.corpus.prepare import prepare_corpus
 from regmix_hf.errors import TrainingError
+from regmix_hf.files import read_json, read_parquet
 from regmix_hf.recipe import Recipe
-from regmix_hf.study.files import read_json, read_parquet
 from regmix_hf.training.checkpoints import last_checkpoint
 from regmix_hf.training.run import train_final
 from regmix_hf.training.spec import RunSpec, final_specs

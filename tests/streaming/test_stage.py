@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from regmix_hf.files import read_parquet
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import Recipe
 from regmix_hf.stages import prepare, train
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.files import read_parquet
 
 from .server import FileServer
 

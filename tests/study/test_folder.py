@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from regmix_hf.errors import StudyError
+from regmix_hf.files import atomic_path, hash_value, write_text
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import Stage, State, Study
-from regmix_hf.study.files import atomic_path, hash_value, write_text
-from regmix_hf.study.tables import by_domain, prefixed
+from regmix_hf.tables import by_domain, prefixed
 
 STAGE = Stage(
     "sample", "2-mixtures", keys=("seed", "sampling"), inputs=("1-corpus/in.json",), outputs=("out",)

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from regmix_hf.errors import TrainingError
-from regmix_hf.study.files import read_json, read_parquet
-from regmix_hf.swarm.accelerate_config import config_file
+from regmix_hf.files import read_json, read_parquet
+from regmix_hf.jobs.accelerate_config import config_file
 from regmix_hf.training.checkpoints import last_checkpoint
 from regmix_hf.training.run import train_final, train_run
 

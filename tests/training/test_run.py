@@ -10,7 +10,7 @@ from transformers import get_scheduler
 
 from regmix_hf.corpus.stream import MixtureStream
 from regmix_hf.errors import TrainingError
-from regmix_hf.study.files import read_json, read_parquet
+from regmix_hf.files import read_json, read_parquet
 from regmix_hf.training import run as run_module
 from regmix_hf.training.models import build_config, build_model
 from regmix_hf.training.run import train_run

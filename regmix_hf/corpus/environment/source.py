@@ -9,8 +9,8 @@ from typing import Any
 from regmix_hf.corpus.encode import Piece, pieces
 from regmix_hf.corpus.environment.kinds import KINDS
 from regmix_hf.errors import DataError, did_you_mean
+from regmix_hf.files import hash_value
 from regmix_hf.recipe import Domain
-from regmix_hf.study.files import hash_value
 
 #: Text of one domain, in bytes of UTF-8; the document that crosses it is the last.
 MAX_DOMAIN_BYTES = 3_000_000

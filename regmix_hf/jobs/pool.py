@@ -23,11 +23,11 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from regmix_hf.errors import TrainingError
+from regmix_hf.jobs.claims import claim
+from regmix_hf.jobs.devices import Slot
+from regmix_hf.jobs.tasks import Elsewhere, Message, Ready, Refused, Settled, Task, Work
+from regmix_hf.jobs.tokens import tokens_so_far
 from regmix_hf.progress import Bar, Progress
-from regmix_hf.swarm.claims import claim
-from regmix_hf.swarm.devices import Slot
-from regmix_hf.swarm.tasks import Elsewhere, Message, Ready, Refused, Settled, Task, Work
-from regmix_hf.swarm.tokens import tokens_so_far
 
 #: Times a task is begun though its workers die, and a worker started though it dies before it is ready.
 MAX_ATTEMPTS = 3
@@ -105,7 +105,7 @@ class _Worker:
         self.connection, theirs = Pipe()
         with theirs, self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "regmix_hf.swarm.worker", str(theirs.fileno())],
+                [sys.executable, "-m", "regmix_hf.jobs.worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env=self._slot.environment(),
                 stdin=subprocess.DEVNULL,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regmix_hf.errors import TrainingError
-from regmix_hf.study.files import write_json
-from regmix_hf.swarm.tasks import Task
-from regmix_hf.swarm.tokens import TokenCount
+from regmix_hf.files import write_json
+from regmix_hf.jobs.tasks import Task
+from regmix_hf.jobs.tokens import TokenCount
 
 NUM_TOKENS = 100
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from regmix_hf.swarm.results import result_of, write_failed
-from regmix_hf.swarm.tasks import Task
-from regmix_hf.swarm.tokens import TokenCount
+from regmix_hf.jobs.results import result_of, write_failed
+from regmix_hf.jobs.tasks import Task
+from regmix_hf.jobs.tokens import TokenCount
 from regmix_hf.training.spec import RunSpec
 
 

@@ -10,7 +10,7 @@ from scipy.spatial import KDTree
 Array = NDArray[np.float64]
 
 
-class Swarm:
+class NearestRuns:
     """The mixtures of the runs that a regressor was fitted on.
 
     Args:

@@ -6,12 +6,12 @@ import psutil
 import pytest
 
 from regmix_hf.errors import TrainingError
+from regmix_hf.files import write_json
+from regmix_hf.jobs import launch as launches
+from regmix_hf.jobs.launch import AccelerateLaunch, Launch, places, watch
+from regmix_hf.jobs.tasks import Task
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import Train
-from regmix_hf.study.files import write_json
-from regmix_hf.swarm import launch as launches
-from regmix_hf.swarm.launch import AccelerateLaunch, Launch, places, watch
-from regmix_hf.swarm.tasks import Task
 
 
 def train(**keys):

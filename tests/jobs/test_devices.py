@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from regmix_hf.swarm import devices
-from regmix_hf.swarm.devices import Rank, Slot, unlaunched, worker_slots
+from regmix_hf.jobs import devices
+from regmix_hf.jobs.devices import Rank, Slot, unlaunched, worker_slots
 
 
 @pytest.fixture

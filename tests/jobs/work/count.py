@@ -6,9 +6,9 @@ from pathlib import Path
 
 import counting
 
+from regmix_hf.jobs.devices import Slot
+from regmix_hf.jobs.pool import run_tasks
 from regmix_hf.progress import Silent
-from regmix_hf.swarm.devices import Slot
-from regmix_hf.swarm.pool import run_tasks
 
 # A shell starts what it puts into the background with SIGINT ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

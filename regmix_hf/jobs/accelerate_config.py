@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from regmix_hf.errors import TrainingError, did_you_mean
-from regmix_hf.swarm.devices import cuda_devices
+from regmix_hf.jobs.devices import cuda_devices
 
 #: Holds one file per name; `accelerate launch --config_file` takes them as well.
 FOLDER = Path(__file__).parent / "accelerate_configs"

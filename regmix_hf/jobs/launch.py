@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from regmix_hf.errors import TrainingError
+from regmix_hf.jobs.accelerate_config import config_flags
+from regmix_hf.jobs.devices import Slot, cuda_devices, num_cores, unlaunched
+from regmix_hf.jobs.pool import ended, last_lines
+from regmix_hf.jobs.results import result_of
+from regmix_hf.jobs.tasks import Task
+from regmix_hf.jobs.tokens import tokens_so_far
 from regmix_hf.progress import Bar, Progress
 from regmix_hf.recipe import Train
-from regmix_hf.swarm.accelerate_config import config_flags
-from regmix_hf.swarm.devices import Slot, cuda_devices, num_cores, unlaunched
-from regmix_hf.swarm.pool import ended, last_lines
-from regmix_hf.swarm.results import result_of
-from regmix_hf.swarm.tasks import Task
-from regmix_hf.swarm.tokens import tokens_so_far
 
 #: Set for a launched process whose standard input stays open for as long as its parent lives.
 ENDS_WITH_STDIN = "REGMIX_ENDS_WITH_STDIN"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from regmix_hf.jobs.devices import Slot
+from regmix_hf.jobs.pool import run_tasks
 from regmix_hf.progress import Silent
-from regmix_hf.swarm.devices import Slot
-from regmix_hf.swarm.pool import run_tasks
 
 WORK = Path(__file__).parent / "work"
 

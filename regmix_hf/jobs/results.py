@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from regmix_hf.study.files import read_json, read_parquet, write_json, write_parquet
-from regmix_hf.study.tables import prefixed
-from regmix_hf.swarm.claims import claim
-from regmix_hf.swarm.tasks import Task
+from regmix_hf.files import read_json, read_parquet, write_json, write_parquet
+from regmix_hf.jobs.claims import claim
+from regmix_hf.jobs.tasks import Task
+from regmix_hf.tables import prefixed
 from regmix_hf.training.spec import RunSpec
 
 #: Key of a failed run's `result.json` that is in no table.

@@ -9,8 +9,8 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import DistributedType
 
 from regmix_hf.errors import TrainingError
-from regmix_hf.swarm import accelerate_config
-from regmix_hf.swarm.accelerate_config import FOLDER, check_config, config_file, config_flags, config_names
+from regmix_hf.jobs import accelerate_config
+from regmix_hf.jobs.accelerate_config import FOLDER, check_config, config_file, config_flags, config_names
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 import subprocess
 import sys
 
-from regmix_hf.swarm.claims import claim
-from regmix_hf.swarm.tokens import TokenCount, tokens_so_far
+from regmix_hf.jobs.claims import claim
+from regmix_hf.jobs.tokens import TokenCount, tokens_so_far
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from regmix_hf.swarm.claims import claim
+from regmix_hf.jobs.claims import claim
 with claim(Path(sys.argv[1])) as granted:
     print(granted, flush=True)
     time.sleep(60)
@@ -31,7 +31,7 @@ def test_a_claim_is_granted_once_and_again_after_its_holder_was_killed(tmp_path,
 
 def test_tokens_are_counted_from_nought_and_not_written_too_often(tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("regmix_hf.swarm.tokens.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("regmix_hf.jobs.tokens.time.monotonic", lambda: now[0])
     assert tokens_so_far(tmp_path) == 0
     count = TokenCount(tmp_path)
     count(10)

@@ -7,12 +7,15 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
 from regmix_hf.errors import HubError
-from regmix_hf.hub import Expected, Hub, Reference, check_weights, fetch, parse_json, read_table
+from regmix_hf.hub import Expected, Hub, Reference, fetch, parse_json, read_table
+from regmix_hf.mixtures.mixture import SUM_TOLERANCE
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.tables import by_domain
 
 #: Files of a repository of runs.
 MIXTURES, RESULTS, TRAJECTORIES = "mixtures.parquet", "results.parquet", "trajectories.parquet"
@@ -86,6 +89,29 @@ def check_results(results: pd.DataFrame, name: str) -> None:
         if not pd.api.types.is_numeric_dtype(results[column]):
             raise HubError(f"{name}: the column {column!r} holds no numbers.")
     check_weights(results, name)
+
+
+def check_weights(table: pd.DataFrame, name: str) -> None:
+    """Check that every row's `weight/<domain>` columns are a mixture.
+
+    Raises:
+        HubError: There are none, or one is negative, infinite or NaN, or they do not sum to 1.
+    """
+    weights = by_domain(table, "weight")
+    if weights.empty:
+        raise HubError(f"{name} has no row, or no column weight/<domain>.")
+    values = weights.to_numpy(dtype=np.float64, na_value=np.nan)
+    wrong = ~(np.isfinite(values) & (values >= 0))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise HubError(
+            f"{name}, row {row}: the weight of {weights.columns[column]!r} is {values[row, column]}."
+        )
+    totals = values.sum(axis=1)
+    off = np.abs(totals - 1.0) > SUM_TOLERANCE
+    if off.any():
+        row = int(np.argmax(off))
+        raise HubError(f"{name}, row {row}: the weights sum to {totals[row]:.4g}, not to 1.")
 
 
 def read_corpus_facts(content: bytes, name: str) -> CorpusFacts:

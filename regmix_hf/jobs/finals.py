@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from regmix_hf.errors import TrainingError
-from regmix_hf.swarm.claims import claim
-from regmix_hf.swarm.results import result_of
-from regmix_hf.swarm.tasks import Task
-from regmix_hf.swarm.tokens import TokenCount
+from regmix_hf.jobs.claims import claim
+from regmix_hf.jobs.results import result_of
+from regmix_hf.jobs.tasks import Task
+from regmix_hf.jobs.tokens import TokenCount
 
 _T = TypeVar("_T")
 #: Seconds between two looks at runs that others have claimed.

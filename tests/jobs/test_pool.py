@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from regmix_hf.errors import TrainingError
-from regmix_hf.swarm.devices import Slot
+from regmix_hf.jobs.devices import Slot
 
 
 def test_two_workers_do_every_task_once_and_many_each(pool, outcome):

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from regmix_hf.errors import DataError
-from regmix_hf.study.csv_runs import is_no_mixture, read_csv_pair
-from regmix_hf.study.files import read_parquet
-from regmix_hf.study.tables import by_domain
+from regmix_hf.runs.csv_pair import is_no_mixture, read_csv_pair
+from regmix_hf.files import read_parquet
+from regmix_hf.tables import by_domain
 
 Split = Literal["fit", "holdout"]
 
@@ -218,7 +218,7 @@ def load_runs(
         if mixtures is not None or losses is not None:
             raise DataError("runs come from one source: a folder, or mixtures with losses, not both.")
         if isinstance(source, str) and not Path(source).exists() and _REPOSITORY.fullmatch(source):
-            from regmix_hf.study.published_runs import load_published
+            from regmix_hf.runs.published import load_published
 
             return Runs.from_results(load_published(source).results, source)
         return _load_folder(Path(source))

@@ -1,6 +1,6 @@
 """A worker process: does one task after the other for the pool that started it, and dies with it.
 
-Started as `python -m regmix_hf.swarm.worker FD`, where `FD` is one end of a `multiprocessing.Pipe`.
+Started as `python -m regmix_hf.jobs.worker FD`, where `FD` is one end of a `multiprocessing.Pipe`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from regmix_hf.errors import RegmixError
-from regmix_hf.swarm.claims import claim
-from regmix_hf.swarm.tasks import Elsewhere, Message, Ready, Refused, Settled, Task, Work
+from regmix_hf.jobs.claims import claim
+from regmix_hf.jobs.tasks import Elsewhere, Message, Ready, Refused, Settled, Task, Work
 
 
 def main(file_descriptor: int) -> None:

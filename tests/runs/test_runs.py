@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from regmix_hf.errors import DataError
-from regmix_hf.study.files import write_parquet
-from regmix_hf.study.runs import Runs, load_runs
+from regmix_hf.files import write_parquet
+from regmix_hf.runs.runs import Runs, load_runs
 
 PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data" / "regmix-published-runs"
 

@@ -11,10 +11,10 @@ from regmix_hf.hub import Hub
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.recipe import SharedRuns
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.files import read_parquet
+from regmix_hf.files import read_parquet
 from regmix_hf.study.folder import Study
-from regmix_hf.study.published_runs import PublishedRuns, load_published
-from regmix_hf.study.runs import Runs
+from regmix_hf.runs.published import PublishedRuns, load_published
+from regmix_hf.runs.runs import Runs
 
 
 def pooled_runs(study: Study, progress: Progress | None = None) -> Runs:
