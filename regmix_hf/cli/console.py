@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from regmix_hf.progress import Bar
+from regmix_hf.readable import short
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -167,18 +168,6 @@ def _cell(value: Any, spec: str | None) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return format(value, spec) if spec else short(value)
     return escape(str(value))
-
-
-def short(number: float) -> str:
-    """Write a number in four digits or so: 12_288_000 becomes `12.3M`.
-
-    >>> short(950), short(12_288_000), short(0.25)
-    ('950', '12.3M', '0.25')
-    """
-    for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
-        if abs(number) >= limit:
-            return f"{number / (1e3 if suffix == 'k' else limit):.3g}{suffix}"
-    return f"{number:.4g}"
 
 
 def duration(seconds: float) -> str:

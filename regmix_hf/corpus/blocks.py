@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from regmix_hf.files import atomic_path
+from regmix_hf.seeds import generator
 
 #: Tokens of one record batch: what is in memory while writing, and what a reader maps at once.
 BATCH_TOKENS = 1 << 20
@@ -33,7 +34,7 @@ class WrittenBlocks:
 def shuffle_generator(seed: int, domain: str, split: str) -> np.random.Generator:
     """The generator that orders the blocks of one split of one domain; no other work draws from it."""
     key = hashlib.sha256(f"corpus/{domain}/{split}".encode()).digest()
-    return np.random.default_rng(np.random.SeedSequence([seed, *np.frombuffer(key, dtype="<u4").tolist()]))
+    return generator(seed, int.from_bytes(key, "little"))
 
 
 def write_blocks(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -11,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regmix_hf.corpus.live_tokens import LiveTokens, Place
+from regmix_hf.seeds import WINDOW, generator
 
 #: Blocks that are shuffled among each other, and that are read again at most when a run goes on.
 WINDOW_BLOCKS = 256
-#: Purpose of the run's seed, apart from its others.
-_WINDOW_KEY = 0x7769_6E64
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class LiveBlocks:
         seed: int,
         executor: Executor,
     ):
-        self._name_key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+        self._name = name
         self._read_from, self._length, self._seed, self._executor = read_from, context_length, seed, executor
         self._tokens: LiveTokens | None = None
         self._window: _Window | None = None
@@ -113,6 +111,5 @@ class LiveBlocks:
         assert self._tokens is not None
         start = self._tokens.place
         blocks = self._tokens.take(WINDOW_BLOCKS * self._length).reshape(WINDOW_BLOCKS, self._length)
-        key = np.random.SeedSequence([self._seed, _WINDOW_KEY, self._name_key, window])
-        order = np.random.default_rng(key).permutation(WINDOW_BLOCKS)
+        order = generator(self._seed, WINDOW, self._name, window).permutation(WINDOW_BLOCKS)
         return _Window(window, blocks[order], start, self._tokens.place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,13 +13,12 @@ from numpy.typing import NDArray
 
 from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures.mixture import check_mixture
+from regmix_hf.seeds import CHOICE, SHUFFLE, generator, seed_of
 
 if TYPE_CHECKING:
     from regmix_hf.corpus.corpus import Corpus
     from regmix_hf.study.corpus_facts import CorpusFacts
 
-#: Purposes of the run's seed, apart from each other and from the sampling of mixtures.
-_CHOICE_KEY, _SHUFFLE_KEY = 0x6368_6F69, 0x7368_7566
 #: Blocks interleaved at once: bounds what `interleave_datasets` holds as Python integers (about 100 MB).
 _SEGMENT_BLOCKS = 1 << 20
 _ROWS_PER_READ = 1000
@@ -176,7 +174,7 @@ def _interleave(
     order = np.empty(num_blocks, dtype=np.int64)
     for number, start in enumerate(range(0, num_blocks, _SEGMENT_BLOCKS)):
         segment = order[start : start + _SEGMENT_BLOCKS]
-        choice_seed = int(np.random.SeedSequence([seed, _CHOICE_KEY, number]).generate_state(1, np.uint64)[0])
+        choice_seed = seed_of(seed, CHOICE, number, bits=64)
         segment[:] = _segment(sources, positions, probabilities, len(segment), choice_seed)
         positions += np.bincount(np.searchsorted(ends, segment, side="right"), minlength=len(sources))
     return order
@@ -230,8 +228,7 @@ class _EndlessRows:
         Blocks lie shuffled on disk: the first epoch reads them as they lie, from a random one on, which costs
         nothing for a domain of many millions of blocks and lets the disk read ahead.
         """
-        name = int.from_bytes(hashlib.sha256(self.domain.encode()).digest()[:8], "little")
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, _SHUFFLE_KEY, name, epoch]))
+        rng = generator(self.seed, SHUFFLE, self.domain, epoch)
         size = self.stop - self.start
         if epoch == 0:
             return self.start + (rng.integers(size) + np.arange(first, last)) % size

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regmix_hf.errors import MixtureError, did_you_mean
+from regmix_hf.readable import at_most
 
 Array = NDArray[np.float64]
 
@@ -41,8 +42,8 @@ class EpochCap:
     def explain(self, domain: str) -> str:
         """Say in words why `domain` may have no more."""
         return (
-            f"domain {domain!r} has {short_count(self.available_tokens[domain])} tokens: at max_epochs "
-            f"{self.max_epochs:g} and a run of {short_count(self.num_train_tokens)} tokens it may have "
+            f"domain {domain!r} has {at_most(self.available_tokens[domain])} tokens: at max_epochs "
+            f"{self.max_epochs:g} and a run of {at_most(self.num_train_tokens)} tokens it may have "
             f"at most {_floor(self.weight(domain))}"
         )
 
@@ -98,11 +99,6 @@ class Constraints:
         """Largest weight of every domain, all bounds taken together, `(d,)`."""
         highest = np.array([self._upper(domain) for domain in self.domains])
         return np.maximum(highest, self.lower)  # they may miss each other by `_TOLERANCE`
-
-    def allows(self, weights: Array, *, tolerance: float = _TOLERANCE) -> NDArray[np.bool_]:
-        """Tell for each row of `weights`, `(n, d)`, whether it is a mixture within the bounds."""
-        within = (weights >= self.lower - tolerance) & (weights <= self.upper + tolerance)
-        return within.all(axis=1) & (np.abs(weights.sum(axis=1) - 1.0) <= tolerance)
 
     def project(self, points: Array, scale: Array | None = None) -> Array:
         """Return the allowed mixture nearest to each point; exact.
@@ -191,7 +187,7 @@ class Constraints:
             return "raise max or fixed of a domain that has tokens"
         shorter = self.epochs.num_train_tokens * self.epochs.max_epochs / needed
         return (
-            f"raise max_epochs to {_ceil(needed)}, train on at most {short_count(shorter)} tokens, "
+            f"raise max_epochs to {_ceil(needed)}, train on at most {at_most(shorter)} tokens, "
             "or give the domains more text"
         )
 
@@ -210,14 +206,6 @@ class Constraints:
         if not len(room) or room[-1] < 1.0:
             return None
         return float(np.interp(1.0, [0.0, *room], [0.0, *knots]))
-
-
-def short_count(tokens: float) -> str:
-    """Write a number of tokens as a person does, e.g. `1.2M`; rounded down, so never more than there are."""
-    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if tokens >= size:
-            return f"{math.floor(tokens / size * 100 + 1e-9) / 100:g}{unit}"
-    return f"{tokens:.3g}"
 
 
 def _ceil(value: float) -> str:

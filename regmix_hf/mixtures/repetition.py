@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from regmix_hf.errors import MixtureError
-from regmix_hf.mixtures.constraints import EpochCap, short_count
+from regmix_hf.mixtures.constraints import EpochCap
+from regmix_hf.readable import at_most
 
 #: Chosen weights are rounded to a millionth, so one at its cap may lie this much above it.
 _ROUNDING = 1e-6
@@ -35,8 +36,8 @@ def check_repetition(mixtures: Mapping[str, Mapping[str, float]], cap: EpochCap)
     others = f"; this is the worst case of {len(excesses)}" if len(excesses) > 1 else ""
     raise MixtureError(
         f"train: the mixture {name!r} would read domain {domain!r} {wanted / available:.3g} times: it is to "
-        f"give {short_count(wanted)} of a run's {short_count(length)} tokens and has "
-        f"{short_count(available)}; choice.max_epochs is {cap.max_epochs:g}{others}.",
-        f"train on at most {short_count(length / excesses[name, domain])} tokens, raise choice.max_epochs, "
+        f"give {at_most(wanted)} of a run's {at_most(length)} tokens and has "
+        f"{at_most(available)}; choice.max_epochs is {cap.max_epochs:g}{others}.",
+        f"train on at most {at_most(length / excesses[name, domain])} tokens, raise choice.max_epochs, "
         "give the domain more text, or write train.allow_repetition: true",
     )

@@ -13,7 +13,9 @@ from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures.constraints import Constraints, EpochCap
 from regmix_hf.mixtures.dirichlet import NUM_STRENGTHS, AroundPrior
 from regmix_hf.mixtures.mixture import normalise
+from regmix_hf.mixtures.table import SAMPLED, append, empty
 from regmix_hf.recipe import Sampling
+from regmix_hf.seeds import WEIGHTS, generator
 from regmix_hf.tables import by_domain
 
 Array = NDArray[np.float64]
@@ -34,47 +36,54 @@ def sample_mixtures(
     sampling: Sampling | None = None,
     *,
     constraints: Constraints | None = None,
+    existing: pd.DataFrame | None = None,
     random_state: int = 0,
 ) -> pd.DataFrame:
-    """Draw the mixtures of a swarm around a prior.
+    """Draw the mixtures of a swarm around a prior, or what lacks of them in a table that is there.
 
     No two are near-duplicates: they differ in at least 1 % of the tokens. Where the constraints leave no
     room for that many mixtures, the distance is halved until there is. With the same `random_state` a
-    larger sample begins with the mixtures of a smaller one, so a swarm can grow; only the split changes.
+    larger sample begins with the mixtures of a smaller one, so a swarm can grow: the rows of `existing` stay
+    as they are, and are only added to.
 
     Args:
         prior: Tokens, or shares of tokens, of every domain.
         sampling: Number of mixtures, temperature, strengths, floor; RegMix's values by default.
         constraints: Bounds. By default the `min` and `max` of `sampling`, and at most `max_epochs` times
             the prior (RegMix's cap: that many epochs of a run over all available tokens).
+        existing: The table so far, over the domains of `prior`. Of its rows those that were sampled count.
         random_state: Seed.
 
     Returns:
-        The table `mixtures`: `mixture_id` (`m0000`, ...), `split` (`fit` or `holdout`, at random) and
-        `weight/<domain>` (share of training tokens).
+        The table `mixtures`: `mixture_id` (`m0000`, ...), `split` (`fit` or `holdout`, at random), `round`
+        (from 0), `origin` (`sampled`) and `weight/<domain>` (share of training tokens).
 
     Raises:
         MixtureError: The prior is none, or the constraints leave nothing, or too little, to sample.
 
     >>> table = sample_mixtures({"web": 3.0, "code": 1.0}, Sampling(num_mixtures=3, num_holdout=1))
-    >>> list(table.columns), len(table), sorted(table["split"])
-    (['mixture_id', 'split', 'weight/web', 'weight/code'], 4, ['fit', 'fit', 'fit', 'holdout'])
+    >>> list(table.columns)
+    ['mixture_id', 'split', 'round', 'origin', 'weight/web', 'weight/code']
+    >>> sorted(table["split"])
+    ['fit', 'fit', 'fit', 'holdout']
     """
     sampling = sampling or Sampling()
     constraints = constraints or sampling_constraints(sampling, prior)
+    there = empty(constraints.domains) if existing is None else existing
     distribution = around_prior(prior, sampling, constraints, min_weight=sampling.min_weight)
-    count = sampling.num_mixtures + sampling.num_holdout
-    weights = _draw_distinct(distribution, count, np.random.default_rng(_seed(random_state, b"weights")))
-    split = np.full(count, "fit", dtype=object)
-    order = np.random.default_rng(_seed(random_state, b"split")).permutation(count)
-    split[order[: sampling.num_holdout]] = "holdout"
-    width = max(4, len(str(count - 1)))
-    ids = [f"m{index:0{width}d}" for index in range(count)]
-    columns = [f"weight/{domain}" for domain in constraints.domains]
-    table = pd.DataFrame(weights, columns=columns)
-    table.insert(0, "mixture_id", ids)
-    table.insert(1, "split", split)
-    return table
+    drawn = there.loc[there["origin"] == SAMPLED, "split"]
+    num_fit = max(0, sampling.num_mixtures - int((drawn == "fit").sum()))
+    num_holdout = max(0, sampling.num_holdout - int((drawn == "holdout").sum()))
+    before = by_domain(there, "weight").to_numpy(dtype=np.float64)
+    weights = _draw_distinct(distribution, before, num_fit + num_holdout, generator(random_state, *WEIGHTS))
+    return append(there, weights, _splits(len(there), len(weights), num_holdout, random_state), SAMPLED)
+
+
+def _splits(first: int, count: int, num_holdout: int, random_state: int) -> list[str]:
+    """Hold out some of `count` new rows at random: each draws a number of its own, the least are held out."""
+    draws = [generator(random_state, "split", first + row).random() for row in range(count)]
+    held_out = set(np.argsort(draws)[:num_holdout].tolist())
+    return ["holdout" if row in held_out else "fit" for row in range(count)]
 
 
 def sampling_constraints(
@@ -125,25 +134,28 @@ def count_zeros(mixtures: pd.DataFrame) -> dict[str, int]:
     return {str(domain): int(count) for domain, count in (fitted == 0).sum().items()}
 
 
-def _seed(random_state: int, purpose: bytes) -> np.random.SeedSequence:
-    return np.random.SeedSequence(random_state, spawn_key=tuple(purpose))
+def _draw_distinct(distribution: AroundPrior, before: Array, count: int, rng: np.random.Generator) -> Array:
+    """Draw `count` mixtures that are far from each other and from those `before`.
 
-
-def _draw_distinct(distribution: AroundPrior, count: int, rng: np.random.Generator) -> Array:
-    kept = np.empty((0, len(distribution.constraints.domains)))
-    near = NEAR
+    With the generator that drew the ones before, they are the next ones: those are drawn again and left out.
+    """
+    kept, unseen, near = before, before, NEAR
+    if not count:
+        return kept[:0]
     for drawn in distribution.chunks(rng, _ROWS):
         new = _thin(drawn[_far_from(kept, drawn, near)], near)
         kept = np.concatenate([kept, new])
-        if len(kept) >= count:
-            return kept[:count]
-        if len(new) <= _CROWDED * len(drawn):
+        if len(kept) >= len(before) + count:
+            return kept[len(before) : len(before) + count]
+        still_unseen = unseen[_far_from(drawn, unseen, _EQUAL)]
+        if len(new) + len(unseen) - len(still_unseen) <= _CROWDED * len(drawn):
             near /= 2
         if near < _EQUAL:
             break
+        unseen = still_unseen
     raise MixtureError(
         f"{distribution.constraints.name}: the constraints leave room for about {len(kept)} different "
-        f"mixtures, but num_mixtures and num_holdout ask for {count}.",
+        f"mixtures, but num_mixtures and num_holdout ask for {len(before) + count}.",
         "ask for fewer, or loosen min, max or max_epochs",
     )
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from regmix_hf.corpus.local_files import stamp_local_files
 from regmix_hf.mixtures.budgets import stamp_budgets, token_budgets
-from regmix_hf.mixtures.constraints import short_count
 from regmix_hf.progress import Progress
+from regmix_hf.readable import at_most
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import Stage, Study
 
@@ -59,9 +59,9 @@ def run(study: Study, progress: Progress) -> None:
 
 def _sample_warning(recipe: Recipe, samples: Mapping[str, int]) -> str:
     name = min(samples, key=lambda name: samples[name] / (recipe.domains[name].num_tokens or 1))
-    said = short_count(recipe.domains[name].num_tokens or 0)
+    said = at_most(recipe.domains[name].num_tokens or 0)
     return (
         f"warning: {len(samples)} of {len(recipe.training_domains)} sources ended before their num_tokens, "
-        f"{name!r} after {short_count(samples[name])} of {said}: they are samples. Mixtures are drawn around "
+        f"{name!r} after {at_most(samples[name])} of {said}: they are samples. Mixtures are drawn around "
         "the shares that the recipe says; leave num_tokens out to have them counted"
     )

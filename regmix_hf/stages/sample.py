@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from regmix_hf.files import write_parquet
-from regmix_hf.mixtures import count_zeros, sample_mixtures, sampling_constraints
+import pandas as pd
+
+from regmix_hf.files import hash_value, read_json, read_parquet, write_parquet
+from regmix_hf.mixtures import Constraints, count_zeros, sample_mixtures, sampling_constraints
+from regmix_hf.mixtures.table import SAMPLED, over, read_mixtures
 from regmix_hf.progress import Progress
+from regmix_hf.recipe import Recipe
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 
@@ -18,10 +22,13 @@ STAGE = Stage(
 
 
 def run(study: Study, progress: Progress) -> None:
-    """Write the table of mixtures, and say which domains are rare or lost in them.
+    """Add what lacks to the table of mixtures, and say which domains are rare or lost in it.
+
+    Rows that are there stay as they are, whoever wrote them and whatever the recipe said then.
 
     Raises:
-        MixtureError: The bounds leave nothing, or too little, to sample.
+        MixtureError: The bounds leave nothing, or too little, to sample, or mixtures that are there give
+            weight to what is no training domain any more.
         StudyError: The corpus is not prepared yet.
     """
     recipe = study.recipe
@@ -29,17 +36,60 @@ def run(study: Study, progress: Progress) -> None:
     constraints = sampling_constraints(
         recipe.sampling, tokens, num_train_tokens=recipe.proxy.num_train_tokens
     )
-    mixtures = sample_mixtures(tokens, recipe.sampling, constraints=constraints, random_state=recipe.seed)
-    zeros = count_zeros(mixtures)
-    for domain, count in zeros.items():
-        if message := _missing(domain, count, recipe.sampling.num_mixtures, recipe.sampling.min_weight):
-            progress.note(message)
-    write_parquet(study.mixtures, mixtures)
-    progress.note(
-        f"{recipe.sampling.num_mixtures} mixtures of {len(tokens)} domains to fit on, "
-        f"{recipe.sampling.num_holdout} held out"
+    there = over(read_mixtures(study.mixtures), list(tokens)) if study.mixtures.exists() else None
+    mixtures = sample_mixtures(
+        tokens, recipe.sampling, constraints=constraints, existing=there, random_state=recipe.seed
     )
-    study.finish(STAGE, {"num_mixtures": len(mixtures), "zero_weights": zeros})
+    settings = _settings(recipe, constraints)
+    if there is not None:
+        _compare(study, there, mixtures, settings, progress)
+    zeros = count_zeros(mixtures)
+    num_fit = int((mixtures["split"] == "fit").sum())
+    for domain, count in zeros.items():
+        if message := _missing(domain, count, num_fit, recipe.sampling.min_weight):
+            progress.note(message)
+    if there is None or len(mixtures) > len(there) or set(mixtures) - set(read_parquet(study.mixtures)):
+        write_parquet(study.mixtures, mixtures)
+    progress.note(
+        f"{num_fit} mixtures of {len(tokens)} domains to fit on, {len(mixtures) - num_fit} held out"
+    )
+    study.finish(STAGE, {"num_mixtures": len(mixtures), "zero_weights": zeros, "settings": settings})
+
+
+def _compare(
+    study: Study, there: pd.DataFrame, mixtures: pd.DataFrame, settings: str, progress: Progress
+) -> None:
+    """Say what of the table was there before, where that is not what the recipe asks for now."""
+    sampling, new = study.recipe.sampling, len(mixtures) - len(there)
+    for split, asked in (("fit", sampling.num_mixtures), ("holdout", sampling.num_holdout)):
+        count = int(((there["split"] == split) & (there["origin"] == SAMPLED)).sum())
+        if count > asked:
+            progress.note(
+                f"{count} mixtures of the split {split!r} were sampled before and stay; {asked} are asked for"
+            )
+    marker = study.marker(STAGE)
+    before = read_json(marker).get("settings") if marker.exists() else None
+    if before not in (None, settings):
+        progress.note(
+            f"the {len(there)} mixtures that were there stay, though seed, bounds, prior or `sampling` have "
+            f"changed since; {new} new ones are drawn as the recipe says now. To draw all anew, remove "
+            f"{study.mixtures.parent}"
+        )
+    elif new:
+        progress.note(f"{new} mixtures are added to the {len(there)} that were there")
+
+
+def _settings(recipe: Recipe, constraints: Constraints) -> str:
+    """Hash what mixtures are drawn from, however many they are."""
+    drawn = recipe.sampling.model_dump(mode="json", exclude={"num_mixtures", "num_holdout"})
+    bounds = dict(
+        zip(
+            constraints.domains,
+            zip(constraints.lower.tolist(), constraints.upper.tolist(), strict=True),
+            strict=True,
+        )
+    )
+    return hash_value({"seed": recipe.seed, "sampling": drawn, "bounds": bounds})[:16]
 
 
 def _missing(domain: str, zeros: int, count: int, min_weight: float) -> str | None:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import hash_value
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.schema import Train, Training
+from regmix_hf.seeds import RUNS, seed_of
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.tables import by_domain
 from regmix_hf.training.arguments import changes_outcome, merged_arguments
@@ -21,8 +21,6 @@ from regmix_hf.training.presets import model_config
 
 #: The key of a model that picks a kernel and changes no number beyond floating-point noise.
 _WITHOUT_EFFECT_ON_MODEL = "attn_implementation"
-#: Sets the seeds of runs apart from every other use of the recipe's seed.
-_SEED_KEY = 0x7275_6E73
 #: Keys of a domain that do not change the text it is trained on.
 _SAME_TEXT = {"streaming", "num_tokens", "validation_split", "validation_only"}
 
@@ -155,7 +153,7 @@ def run_seed(recipe_seed: int, index: int) -> int:
 
     All mixtures share it, so that their runs start from the same weights and differ by the mixture alone.
     """
-    return int(np.random.SeedSequence([recipe_seed, _SEED_KEY, index]).generate_state(1)[0])
+    return seed_of(recipe_seed, RUNS, index)
 
 
 def _spec(

@@ -10,6 +10,7 @@ from regmix_hf.choice.optimise import optimise
 from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures import Constraints
 from regmix_hf.regression.target import Target
+from tests.bounds import allowed
 
 EVERYWHERE = Constraints(("a", "b", "c"))
 STARTS = np.array([[0.8, 0.1, 0.1], [1 / 3, 1 / 3, 1 / 3]])
@@ -82,7 +83,7 @@ def test_no_allowed_mixture_is_better(hyperbolic, number, targets, seed, worst):
     shares = None if worst else rng.dirichlet(np.ones(targets))
     objective = Objective(hyperbolic(rng.random((targets, number)) / 10), shares, centre)
     found = optimise(objective, bounds, bounds.project(rng.normal(size=(2, number))))
-    assert bounds.allows(found[None]).all()
+    assert allowed(bounds, found[None]).all()
     others = bounds.project(
         np.concatenate([rng.normal(size=(200, number)), found + rng.normal(size=(200, number)) / 50])
     )

@@ -22,8 +22,8 @@ def test_a_mixture_above_its_cap_is_refused_with_its_numbers():
     with pytest.raises(MixtureError) as caught:
         check_repetition({"even": {"large": 0.5, "small": 0.5}}, CAP)
     assert caught.value.message == (
-        "train: the mixture 'even' would read domain 'small' 5 times: it is to give 500 of a run's 1k tokens "
-        "and has 100; choice.max_epochs is 4."
+        "train: the mixture 'even' would read domain 'small' 5 times: it is to give 500 of a run's 1000 "
+        "tokens and has 100; choice.max_epochs is 4."
     )
     assert "train on at most 800 tokens" in caught.value.hint  # 4 x 100 / 0.5
     assert "train.allow_repetition: true" in caught.value.hint

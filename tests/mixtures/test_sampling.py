@@ -19,6 +19,7 @@ from regmix_hf.mixtures import (
 from regmix_hf.mixtures.sampling import NEAR
 from regmix_hf.recipe import Sampling
 from regmix_hf.tables import by_domain
+from tests.bounds import allowed
 
 # About the token shares of RegMix's 17 domains, largest first.
 SHARES = "237 185 113 102 80 67 51 46 39 27 16 12 8 8 3.9 3.7 1.8"
@@ -59,6 +60,29 @@ def test_a_larger_sample_begins_with_the_smaller_one_and_another_seed_is_another
     assert not (small == other).all(axis=1).any()
 
 
+@pytest.mark.parametrize("steps", [[300], [20, 40, 300], [150, 151, 300]])
+def test_where_mixtures_come_near_each_other_steps_end_with_the_same_weights(steps):
+    table = None
+    for count in steps:
+        sampling = Sampling(num_mixtures=count, num_holdout=count // 10)
+        table = sample_mixtures({"a": 1.0, "b": 2.0}, sampling, existing=table)
+    at_once = sample_mixtures({"a": 1.0, "b": 2.0}, Sampling(num_mixtures=300, num_holdout=30))
+    np.testing.assert_array_equal(weights_of(table), weights_of(at_once))
+    assert table["split"].value_counts().to_dict() == {"fit": 300, "holdout": 30}
+
+
+def test_held_out_mixtures_stay_held_out_when_the_swarm_grows():
+    tables = [None]
+    for fit, holdout in [(20, 4), (40, 4), (41, 9), (30, 2)]:
+        tables.append(
+            sample_mixtures(PILE, Sampling(num_mixtures=fit, num_holdout=holdout), existing=tables[-1])
+        )
+    _, *tables, last = tables
+    assert last["split"].value_counts().to_dict() == {"fit": 41, "holdout": 9}
+    for table in tables:
+        pd.testing.assert_frame_equal(last[: len(table)], table)
+
+
 def test_without_bounds_the_weights_follow_the_dirichlet():
     # With one strength the weight of a domain is Beta(s * p, s * (1 - p)); temperature 0.5 makes p 1/3.
     everywhere = Constraints(("a", "b"))
@@ -91,7 +115,7 @@ def test_where_rejection_would_not_end_the_bounds_are_met_all_the_same():
     prior = {name: 1.0 + i for i, name in enumerate(names)}
     table = sample_mixtures(prior, Sampling(num_mixtures=64, num_holdout=0), constraints=tight)
     weights = weights_of(table)
-    assert tight.allows(weights, tolerance=1e-12).all()
+    assert allowed(tight, weights, tolerance=1e-12).all()
     np.testing.assert_allclose(weights[:, 7], 0.02)
     assert pdist(weights, "cityblock").min() / 2 >= NEAR
 
@@ -118,7 +142,7 @@ def test_concentrations_that_underflow_give_mixtures_and_no_nan():
 def test_a_thousand_domains_can_be_sampled():
     prior = {f"d{i}": 1.0 / (i + 1) for i in range(1000)}
     weights = weights_of(sample_mixtures(prior, Sampling(num_mixtures=64, num_holdout=0)))
-    assert sampling_constraints(Sampling(), prior).allows(weights).all()
+    assert allowed(sampling_constraints(Sampling(), prior), weights).all()
 
 
 def test_two_domains_make_room_by_coming_nearer():
@@ -187,5 +211,5 @@ def test_every_sample_meets_every_bound(number, seed, floor, max_epochs):
     sampling = Sampling(num_mixtures=8, num_holdout=2, min_weight=floor, max_epochs=max_epochs, min=least)
     bounds = sampling_constraints(sampling, prior)
     weights = weights_of(sample_mixtures(prior, sampling, random_state=seed))
-    assert bounds.allows(weights).all()
+    assert allowed(bounds, weights).all()
     assert ((weights >= floor - 1e-12) | (weights == bounds.lower)).all()

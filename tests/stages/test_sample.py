@@ -1,9 +1,11 @@
 """Stage `sample`: the table of mixtures from a prepared corpus, and what is said about rare domains."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from regmix_hf.errors import MixtureError, StudyError
+from regmix_hf.mixtures.table import append
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import Recipe
 from regmix_hf.stages import sample
@@ -71,7 +73,12 @@ def test_the_table_covers_the_training_domains_and_the_stage_is_done(tmp_path):
     prepare(study)
     sample.run(study, Silent())
     table = pd.read_parquet(study.mixtures)
-    assert list(table.columns) == ["mixture_id", "split", "weight/web", "weight/code", "weight/rare"]
+    assert list(table.columns) == [
+        *("mixture_id", "split", "round", "origin"),
+        *("weight/web", "weight/code", "weight/rare"),
+    ]
+    assert set(table["round"]) == {0}
+    assert set(table["origin"]) == {"sampled"}
     assert table["split"].value_counts().to_dict() == {"fit": 12, "holdout": 4}
     assert study.state(sample.STAGE) == State.DONE
 
@@ -132,3 +139,87 @@ def test_bounds_nobody_can_meet_are_refused_and_nothing_is_written(tmp_path):
 def test_without_a_corpus_the_first_stage_is_named(tmp_path):
     with pytest.raises(StudyError, match="corpus"):
         sample.run(make_study(tmp_path), Silent())
+
+
+def sampled(study) -> tuple[pd.DataFrame, list[str]]:
+    """Sample, and return the table and what was said."""
+    notes = Notes()
+    sample.run(study, notes)
+    return pd.read_parquet(study.mixtures), notes.lines
+
+
+def test_more_mixtures_leave_those_that_are_there_as_they_are(tmp_path):
+    study = make_study(tmp_path)
+    prepare(study)
+    small, _ = sampled(study)
+    larger, said = sampled(make_study(tmp_path, num_mixtures=30, num_holdout=6))
+    pd.testing.assert_frame_equal(larger[: len(small)], small)
+    assert larger["split"].value_counts().to_dict() == {"fit": 30, "holdout": 6}
+    assert larger["mixture_id"].tolist() == [f"m{i:04d}" for i in range(36)]
+    assert larger["round"].tolist() == [0] * 16 + [1] * 20
+    assert "20 mixtures are added to the 16 that were there" in said
+    at_once = make_study(tmp_path / "at-once", num_mixtures=30, num_holdout=6)
+    prepare(at_once)
+    pd.testing.assert_frame_equal(by_domain(sampled(at_once)[0], "weight"), by_domain(larger, "weight"))
+
+
+def test_fewer_mixtures_than_there_are_leave_the_table_alone_and_say_so(tmp_path):
+    study = make_study(tmp_path)
+    prepare(study)
+    sampled(study)
+    before = study.mixtures.read_bytes()
+    fewer = make_study(tmp_path, num_mixtures=5)
+    _, said = sampled(fewer)
+    assert study.mixtures.read_bytes() == before
+    assert "12 mixtures of the split 'fit' were sampled before and stay; 5 are asked for" in said
+    assert fewer.state(sample.STAGE) == State.DONE
+
+
+def test_rows_that_others_added_stay_and_do_not_count_as_sampled(tmp_path):
+    study = make_study(tmp_path)
+    prepare(study)
+    table, _ = sampled(study)
+    pure = append(table, np.eye(3), ["fit"] * 3, "given")
+    pure.to_parquet(study.mixtures, index=False)
+    larger, _ = sampled(make_study(tmp_path, num_mixtures=14))
+    pd.testing.assert_frame_equal(larger[:19], pure)
+    assert larger["origin"].tolist() == ["sampled"] * 16 + ["given"] * 3 + ["sampled"] * 2
+    assert larger["round"].tolist() == [0] * 16 + [1] * 3 + [2] * 2
+    assert larger["mixture_id"].is_unique
+
+
+def test_other_bounds_are_for_new_rows_only_and_this_is_said(tmp_path):
+    study = make_study(tmp_path)
+    prepare(study)
+    small, _ = sampled(study)
+    assert small["weight/web"].max() > 0.5
+    larger, said = sampled(make_study(tmp_path, num_mixtures=20, max={"web": 0.5}))
+    pd.testing.assert_frame_equal(larger[: len(small)], small)
+    assert larger["weight/web"][len(small) :].max() <= 0.5
+    [note] = [line for line in said if line.startswith("the 16 mixtures that were there stay, though")]
+    assert "8 new ones are drawn as the recipe says now" in note
+
+
+def with_domains(study: Study, domains) -> Study:
+    return Study(study.recipe.model_copy(update={"domains": domains}))
+
+
+def test_a_new_domain_has_no_weight_in_the_mixtures_that_are_there(tmp_path):
+    study = make_study(tmp_path)
+    without = with_domains(study, {n: d for n, d in study.recipe.domains.items() if n != "rare"})
+    prepare(study)
+    small, _ = sampled(without)
+    larger, _ = sampled(study)
+    assert list(larger.columns[-3:]) == ["weight/web", "weight/code", "weight/rare"]
+    assert (larger["weight/rare"] == 0).all()
+    pd.testing.assert_frame_equal(larger[small.columns], small)
+
+
+def test_a_domain_that_mixtures_give_weight_to_cannot_go(tmp_path):
+    study = make_study(tmp_path)
+    prepare(study)
+    sampled(study)
+    without = with_domains(study, {n: d for n, d in study.recipe.domains.items() if n != "code"})
+    with pytest.raises(MixtureError, match=r"\d+ of 16 mixtures of the study give weight to 'code'") as error:
+        sampled(without)
+    assert "remove the folder 2-mixtures" in error.value.hint

@@ -1,0 +1,92 @@
+"""The table of a study's mixtures. Rows are added and never changed: what was held out stays held out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from regmix_hf.errors import MixtureError
+from regmix_hf.files import read_parquet
+from regmix_hf.tables import by_domain, prefixed
+
+#: How a row came into the table: drawn by `sample`, or given by somebody.
+Origin = Literal["sampled", "given"]
+SAMPLED: Origin = get_args(Origin)[0]
+#: What version 0.1 did not write: all its rows were drawn at once.
+_FIRST = {"round": 0, "origin": SAMPLED}
+_NUMBERED = re.compile(r"m(\d+)")
+
+
+def read_mixtures(path: Path) -> pd.DataFrame:
+    """Read a table of mixtures, one of version 0.1 with the columns that it lacks."""
+    return completed(read_parquet(path))
+
+
+def completed(mixtures: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with the columns `round` and `origin`, those of version 0.1 where it has none."""
+    table = mixtures
+    for column, first in _FIRST.items():
+        if column not in table:
+            table = table.copy()
+            table.insert(table.columns.get_loc("split") + 1, column, first)
+    return table[["mixture_id", "split", *_FIRST, *(c for c in table if c.startswith("weight/"))]]
+
+
+def over(mixtures: pd.DataFrame, domains: Sequence[str]) -> pd.DataFrame:
+    """Return the same mixtures as rows over `domains`, in their order; new domains have no weight in any.
+
+    Raises:
+        MixtureError: A mixture gives weight to another domain.
+    """
+    weights = by_domain(mixtures, "weight")
+    for domain in weights.columns.difference(list(domains)):
+        if count := int((weights[domain] > 0).sum()):
+            raise MixtureError(
+                f"{count} of {len(mixtures)} mixtures of the study give weight to {domain!r}, which is no "
+                "training domain any more, and mixtures once written stay.",
+                "give the recipe another output_dir, or remove the folder 2-mixtures to draw all anew",
+            )
+    weights = weights.reindex(columns=list(domains), fill_value=0.0)
+    return pd.concat([mixtures[["mixture_id", "split", *_FIRST]], weights.add_prefix("weight/")], axis=1)
+
+
+def append(
+    mixtures: pd.DataFrame, weights: NDArray[np.float64], splits: Sequence[str], origin: Origin
+) -> pd.DataFrame:
+    """Add rows as the table's next round, with new ids.
+
+    Args:
+        mixtures: What is there, over the domains of `weights`.
+        weights: New rows, `(n, d)`.
+        splits: `fit` or `holdout` for each.
+        origin: How they came about.
+    """
+    if not len(weights):
+        return mixtures
+    numbers = [int(match[1]) for name in mixtures["mixture_id"] if (match := _NUMBERED.fullmatch(name))]
+    first = max(numbers, default=-1) + 1
+    width = max(4, len(str(first + len(weights) - 1)))
+    domains = by_domain(mixtures, "weight").columns
+    rows = [
+        {
+            "mixture_id": f"m{first + row:0{width}d}",
+            "split": split,
+            "round": int(mixtures["round"].max()) + 1 if len(mixtures) else 0,
+            "origin": origin,
+            **prefixed("weight", dict(zip(domains, weights[row].tolist(), strict=True))),
+        }
+        for row, split in enumerate(splits)
+    ]
+    new = pd.DataFrame(rows)
+    return pd.concat([mixtures, new], ignore_index=True) if len(mixtures) else new
+
+
+def empty(domains: Sequence[str]) -> pd.DataFrame:
+    """The table before anything is drawn."""
+    return pd.DataFrame(columns=["mixture_id", "split", *_FIRST, *(f"weight/{name}" for name in domains)])
