@@ -14,6 +14,9 @@ class RegmixError(Exception):
         hint: What to write or run instead, or `None` when the message already says so.
     """
 
+    #: Of a command that ends with it: 2 where nothing can be done before the user has mended something.
+    exit_code = 2
+
     def __init__(self, message: str, hint: str | None = None):
         super().__init__(message)
         self.message = message
@@ -41,6 +44,12 @@ class RegressionError(RegmixError):
 
 class TrainingError(RegmixError):
     """A model cannot be built or trained as asked."""
+
+
+class UnfinishedError(TrainingError):
+    """Work was done, and too much of it did not end well to go on."""
+
+    exit_code = 1
 
 
 class StudyError(RegmixError):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from regmix_hf.files import read_json
+from regmix_hf.jobs.census import Census, take_census
+from regmix_hf.jobs.turns import alone_in, beside_others_in
+from regmix_hf.preflight import check_once, remember_checks
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.study import Stage, State, Study
 
@@ -17,14 +21,20 @@ if TYPE_CHECKING:
 
 #: Verbs in the order their stages run; `regmix_hf.stages.<verb>` holds each.
 VERBS = ("prepare", "sample", "proxies", "fit", "choose", "train", "evaluate", "report")
+#: Stages whose runs several processes and machines share out among them; all others are for one at a time.
+_SHARED = {"proxies", "train", "evaluate"}
 
 
 @dataclass(frozen=True)
 class StageStatus:
     """How far one stage of a study is.
 
+    A stage whose own inputs are those it finished with is stale all the same where a stage before it is not
+    done: what that gives when it is done again may be something else.
+
     Attributes:
-        changes: Recipe keys and files that changed since a stale stage finished.
+        changes: Recipe keys and files that changed since a stale stage finished, and the stages before it
+            that it depends on and that are not done.
     """
 
     verb: str
@@ -41,7 +51,66 @@ def stage_of(verb: str) -> Stage:
 
 def status(study: Study) -> list[StageStatus]:
     """Tell for every stage, in order, how far it is."""
-    return [_status(study, verb) for verb in VERBS]
+    told: dict[str, StageStatus] = {}
+    wanted = stages_between(study, VERBS[0], VERBS[-1])
+    for verb in VERBS:
+        now = _status(study, verb)
+        before = [told[other] for other in _before(verb) if other in wanted]
+        waiting = tuple(f"depends on {other.verb}" for other in before if _moves(study, other))
+        if waiting and now.state in (State.DONE, State.STALE):
+            now = replace(now, state=State.STALE, changes=now.changes + waiting)
+        told[verb] = now
+    return list(told.values())
+
+
+def _before(verb: str) -> list[str]:
+    """Stages whose files the stage `verb` reads, in order."""
+    read = {name.split("/")[0] for name in stage_of(verb).inputs}
+    return [other for other in VERBS[: VERBS.index(verb)] if stage_of(other).folder in read]
+
+
+def _moves(study: Study, before: StageStatus) -> bool:
+    """Whether a stage may yet give something else than it has; not in a study that others did."""
+    if before.state is State.DONE:
+        return False
+    return before.state is State.STALE or not study.is_pulled
+
+
+def census_of(study: Study, verb: str) -> Census | None:
+    """Count the runs of the stage `verb`; `None` where it has none, or they are not known yet."""
+    if verb not in ("proxies", "train") or not (study.corpus / "corpus.json").exists():
+        return None
+    if not study.mixtures.exists() or (verb == "train" and not study.mixture.exists()):
+        return None
+    stage = stage_of(verb)
+    if study.state(stage) is State.DONE:  # then the marker says it, and thousands of folders are left unread
+        facts = read_json(study.marker(stage))
+        if "num_ok" in facts:
+            return Census({"ok": facts["num_ok"], "diverged": facts["num_diverged"]})
+    return take_census(import_module(f"regmix_hf.stages.{verb}").tasks_of(study))
+
+
+def to_come(study: Study, first: str) -> list[str]:
+    """Verbs from `first` on whose stages are not done.
+
+    Of a study that was pulled only `first`: what lies beyond was asked of the machines of others.
+    """
+    states = {stage.verb: stage.state for stage in status(study)}
+    following = [verb for verb in stages_between(study, first, VERBS[-1]) if states[verb] is not State.DONE]
+    return [verb for verb in following if verb == first] if study.is_pulled else following
+
+
+def begin(study: Study, first: str) -> None:
+    """Check all that can be checked of the stages from `first` on, then make the study's folder if need be.
+
+    Raises:
+        RegmixError: Something is wrong; nothing was touched.
+    """
+    study.check_owner()
+    verbs = to_come(study, first)
+    check_once(study, verbs)
+    study.open()
+    remember_checks(study, verbs)
 
 
 def run(
@@ -56,11 +125,11 @@ def run(
         progress: Told which stage runs, and why again.
 
     Raises:
-        RegmixError: A stage cannot be done, or the recipe asks to publish and that cannot be done; what was
-            finished stays.
+        RegmixError: Something in the recipe is wrong, of these stages or later ones; a stage cannot be done;
+            or the recipe asks to publish and that cannot be done. What was finished stays.
     """
     progress = progress or Silent()
-    study.open()
+    begin(study, first)
     publisher = _publisher(study, progress)
     for verb in stages_between(study, first, last):
         run_stage(study, verb, progress)
@@ -77,13 +146,36 @@ def stages_between(study: Study, first: str, last: str) -> list[str]:
 def run_stage(study: Study, verb: str, progress: Progress) -> bool:
     """Do one stage unless it is done with the inputs of now.
 
+    Where somebody else is in the study's folder, this waits, and says for whom; processes that share out the
+    runs of a stage do not wait for each other.
+
     Returns:
         Whether there was anything to do.
+
+    Raises:
+        RegmixError: Something that is known by now is wrong, of this stage or a later one; or it cannot be done.
     """
+    if _is_done(study, verb, progress):
+        return False
+    begin(study, verb)
+    turn = beside_others_in if verb in _SHARED else alone_in
+    with turn(study.root, verb, progress):
+        if _is_done(study, verb, progress):  # by whoever was waited for
+            return False
+        _do_stage(study, verb, progress)
+    return True
+
+
+def _is_done(study: Study, verb: str, progress: Progress) -> bool:
+    """Whether the stage is done with the inputs of now; says so."""
     now = _status(study, verb)
     if now.state is State.DONE:
         progress.note(f"{verb}: done already, in {study.root / now.folder}")
-        return False
+    return now.state is State.DONE
+
+
+def _do_stage(study: Study, verb: str, progress: Progress) -> None:
+    now = _status(study, verb)
     if now.state is State.STALE:
         progress.note(
             f"{verb}: stale, because {', '.join(now.changes)} changed; doing again what that touches"
@@ -101,7 +193,6 @@ def run_stage(study: Study, verb: str, progress: Progress) -> bool:
         progress.note(f"{verb}: done in {seconds}")
     else:
         progress.note(f"{verb}: ended after {seconds} with some of it left; run it again for that")
-    return True
 
 
 def publishing(study: Study, verb: str, progress: Progress) -> AbstractContextManager[None]:

@@ -2,34 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import platform
+from collections.abc import Callable, Collection, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 from regmix_hf.errors import RecipeError, TrainingError
-from regmix_hf.jobs.accelerate_config import check_config
+from regmix_hf.files import hash_file, hash_value, read_json, write_json
 from regmix_hf.mixtures import Constraints
 from regmix_hf.mixtures.final import check_text, given_mixture
 from regmix_hf.recipe import Choice
 from regmix_hf.recipe.schema import HOLDOUT, Training
-from regmix_hf.study import Study
+from regmix_hf.stages.prepare import STAGE as PREPARE
+from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.training.arguments import check_arguments
 from regmix_hf.training.planned import known_facts, planned_model
+from regmix_hf.version import VERSION
+
+#: In the study's folder: what was checked last, with what.
+_CHECKED = ".checked.json"
+#: Packages by whose versions an argument may be known or not.
+_DECISIVE_PACKAGES = ("torch", "transformers", "accelerate")
 
 
-def check_study(study: Study) -> list[str]:
+def check_study(study: Study, verbs: Collection[str] | None = None) -> list[str]:
     """Check what can be checked before anything runs; return what was.
+
+    Args:
+        study: The study; its folder need not be there.
+        verbs: Stages to check for; `None`: all.
 
     Raises:
         RegmixError: At the first thing that is wrong.
     """
-    return list(_checks(study))
+    wanted = _CHECKS if verbs is None else {verb: check for verb, check in _CHECKS.items() if verb in verbs}
+    return [said for check in wanted.values() for said in check(study)]
 
 
-def _checks(study: Study) -> Iterator[str]:
+def check_once(study: Study, verbs: Collection[str]) -> None:
+    """Like `check_study`, unless this very study was found right the last time: some checks import torch.
+
+    Raises:
+        RegmixError: At the first thing that is wrong.
+    """
+    file = study.root / _CHECKED
+    found: Mapping[str, Any] = read_json(file) if file.exists() else {}
+    if found.get("stamp") != _stamp(study) or not set(verbs) <= set(found["verbs"]):
+        check_study(study, verbs)
+
+
+def remember_checks(study: Study, verbs: Collection[str]) -> None:
+    """Note in the study's folder that nothing was wrong, for `check_once`."""
+    write_json(study.root / _CHECKED, {"stamp": _stamp(study), "verbs": sorted(verbs)})
+
+
+def _stamp(study: Study) -> str:
+    """Hash all that a check depends on: recipe, corpus, machine and versions."""
+    corpus = study.corpus / "corpus.json"
+    return hash_value(
+        {
+            "recipe": study.recipe.model_dump(mode="json"),
+            "corpus": hash_file(corpus) if corpus.exists() else None,
+            "machine": platform.node(),
+            "versions": [VERSION, *(version(name) for name in _DECISIVE_PACKAGES)],
+            "accelerate_config": _content(study.recipe.train.accelerate_config),
+        }
+    )
+
+
+def _content(accelerate_config: str | None) -> str | None:
+    is_file = accelerate_config is not None and Path(accelerate_config).is_file()
+    return hash_file(Path(accelerate_config)) if accelerate_config and is_file else accelerate_config
+
+
+def _check_prepare(study: Study) -> Iterator[str]:
+    recipe = study.recipe
+    yield f"{len(recipe.domains)} domains, {len(recipe.training_domains)} of them trained on"
+
+
+def _check_sample(study: Study) -> Iterator[str]:
+    bounds = study.recipe.sampling
+    Constraints(study.recipe.training_domains, bounds.min, bounds.max, {}, name="sampling")
+    yield "sampling: its bounds leave room for a mixture"
+
+
+def _check_proxies(study: Study) -> Iterator[str]:
+    yield from _check_runs(study, "proxy")
+
+
+def _check_fit(study: Study) -> Iterator[str]:
     from regmix_hf.regression.registry import estimator_class
 
     recipe = study.recipe
-    yield f"{len(recipe.domains)} domains, {len(recipe.training_domains)} of them trained on"
     for name in recipe.regression.estimators:
         needed = estimator_class(name).min_runs(len(recipe.training_domains))
         if recipe.runs is None and recipe.sampling.num_mixtures < needed:
@@ -43,34 +108,58 @@ def _checks(study: Study) -> Iterator[str]:
             f"regression.estimators {recipe.regression.estimators}."
         )
     yield f"{recipe.sampling.num_mixtures} mixtures suffice for {', '.join(recipe.regression.estimators)}"
-    for name in ("sampling", "choice"):
-        bounds = getattr(recipe, name)
-        fixed = bounds.fixed if isinstance(bounds, Choice) else {}
-        Constraints(recipe.training_domains, bounds.min, bounds.max, fixed, name=name)
-        yield f"{name}: its bounds leave room for a mixture"
+
+
+def _check_choose(study: Study) -> Iterator[str]:
+    bounds: Choice = study.recipe.choice
+    Constraints(study.recipe.training_domains, bounds.min, bounds.max, bounds.fixed, name="choice")
+    yield "choice: its bounds leave room for a mixture"
+
+
+def _check_train(study: Study) -> Iterator[str]:
+    recipe = study.recipe
     if recipe.train.accelerate_config is not None:
+        from regmix_hf.jobs.accelerate_config import check_config
+
         yield f"train.accelerate_config: {check_config(recipe.train.accelerate_config)}"
     if tokens := _available_tokens(study):
         names = [name for name in recipe.train.mixtures if name not in ("chosen", HOLDOUT)]
         check_text(recipe, {name: given_mixture(recipe, name, tokens) for name in names}, tokens)
         yield f"train: there is text enough for {', '.join(names) or 'what can be known before `choose`'}"
+    yield from _check_runs(study, "train")
+
+
+def _check_runs(study: Study, section: str) -> Iterator[str]:
+    """Check arguments and model of the runs that a section of the recipe asks for."""
+    from regmix_hf.training.arguments import check_arguments
+
+    training: Training = getattr(study.recipe, section)
+    check_arguments(training.training_args, section=section)
+    yield f"{section}.training_args"
     facts = known_facts(study)
     if facts is None:
-        yield f"not the models: the vocabulary of {recipe.tokenizer!r} is known after `prepare`"
-    for section in ("proxy", "train"):
-        training: Training = getattr(recipe, section)
-        check_arguments(training.training_args, section=section)
-        yield f"{section}.training_args"
-        if facts:
-            try:
-                model = planned_model(recipe, training, facts)
-            except TrainingError as error:
-                raise TrainingError(f"{section}: {error.message}", error.hint) from None
-            yield f"{section}.model: {model.num_parameters:,} parameters ({model.scale} without embeddings)"
+        yield f"not {section}.model: the vocabulary of {study.recipe.tokenizer!r} is known after `prepare`"
+        return
+    try:
+        model = planned_model(study.recipe, training, facts)
+    except TrainingError as error:
+        raise TrainingError(f"{section}: {error.message}", error.hint) from None
+    yield f"{section}.model: {model.num_parameters:,} parameters ({model.scale} without embeddings)"
+
+
+#: What must be right for each stage; cheap checks first.
+_CHECKS: dict[str, Callable[[Study], Iterator[str]]] = {
+    "prepare": _check_prepare,
+    "fit": _check_fit,
+    "sample": _check_sample,
+    "choose": _check_choose,
+    "proxies": _check_proxies,
+    "train": _check_train,
+}
 
 
 def _available_tokens(study: Study) -> dict[str, int] | None:
-    """Tokens of every training domain, where that is known: counted, or all of them declared."""
-    if (study.corpus / "corpus.json").exists():
+    """Tokens of every training domain, where known: counted in this very text, or declared for all."""
+    if (study.corpus / "corpus.json").exists() and study.state(PREPARE) is not State.STALE:
         return CorpusFacts.load(study.corpus).available_tokens(study.recipe)
     return study.recipe.declared_tokens

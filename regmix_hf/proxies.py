@@ -2,20 +2,22 @@
 
 Every rank trains one proxy at a time. Ranks claim runs one by one and share nothing else: no rank
 ever joins another's training, and what one of them has done stays done whatever becomes of the others. Where
-the recipe says `hub.push_to_hub`, one rank at a time publishes what all of them have done.
+the recipe says `hub.push_to_hub`, one rank at a time publishes what all of them have done. Machines that
+share the study's folder are launched independently, one more or one fewer at any time.
 Without a launcher this is `regmix proxies`.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 
 import typer
 
 from regmix_hf.cli.app import run
-from regmix_hf.cli.arguments import Overrides, RecipePath, open_study
-from regmix_hf.cli.console import Console
-from regmix_hf.progress import Silent
+from regmix_hf.cli.arguments import Overrides, RecipePath, command, open_study
+from regmix_hf.cli.console import Console, Format
 
 launched = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -25,17 +27,47 @@ def train_proxies(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Train one small model per mixture, one at a time per rank."""
     from regmix_hf import pipeline
     from regmix_hf.jobs.devices import Rank
+    from regmix_hf.jobs.pool import Pool
+    from regmix_hf.jobs.ranks import end_with_launcher
+    from regmix_hf.jobs.turns import beside_others_in
     from regmix_hf.stages import proxies
+    from regmix_hf.training.device import uses_cpu
 
     study, console = open_study(recipe, overrides), Console()
-    study.open()
     rank = Rank.of_environment(os.environ)
-    with pipeline.publishing(study, "proxies", console):
+    if rank is not None:
+        end_with_launcher()
+        check_one_machine(os.environ, recipe)
+    shown = console if rank is None or rank.index == 0 else Console(Format.QUIET)
+    pipeline.begin(study, "proxies")
+    with (
+        beside_others_in(study.root, "proxies", shown),
+        pipeline.publishing(study, "proxies", console),
+    ):
         if rank is None:
             proxies.run(study, console)
         else:
-            slot = rank.slot(use_cpu=proxies.uses_cpu(study))
-            proxies.run_in(study, [slot], console if rank.index == 0 else Silent())
+            slot = rank.slot(use_cpu=uses_cpu(study.recipe.proxy.training_args))
+            proxies.run_in(study, Pool([slot], study.proxies), shown)
+    shown.next(command("fit", recipe, overrides))
+
+
+def check_one_machine(environment: Mapping[str, str], recipe: Path) -> None:
+    """Refuse a launch over several machines: it would wait for all of them, and end when one of them does.
+
+    Raises:
+        TrainingError: The launcher was told `--num_machines` above 1.
+    """
+    from regmix_hf.errors import TrainingError
+
+    machines = int(environment.get("GROUP_WORLD_SIZE", "1"))
+    if machines > 1:
+        ranks = environment.get("LOCAL_WORLD_SIZE", "1")
+        raise TrainingError(
+            f"proxies need no launch over {machines} machines: none waits for another.",
+            "start each machine by itself, on a shared folder: "
+            f"accelerate launch --num_machines 1 --num_processes {ranks} -m regmix_hf.proxies {recipe}",
+        )
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ the study's folder, share the runs out among them. On a CPU a rank has one threa
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
 
 from regmix_hf.cli.app import run
 from regmix_hf.cli.arguments import Overrides, RecipePath, open_study
-from regmix_hf.cli.console import Console
+from regmix_hf.cli.console import Console, Format
 
 launched = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 Mixtures = Annotated[
@@ -24,31 +25,41 @@ Mixtures = Annotated[
 @launched.command()
 def train_models(recipe: RecipePath, overrides: Overrides = None, mixture: Mixtures = None) -> None:
     """Train the final models that have no result yet, each one over all ranks of this launch."""
+    from regmix_hf import pipeline
     from regmix_hf.errors import RecipeError, did_you_mean
-    from regmix_hf.jobs.devices import ONE_THREAD, cuda_devices, launched_on_cpu
-    from regmix_hf.jobs.finals import Ranks, end_with_stdin, train_open
+    from regmix_hf.jobs.devices import ONE_THREAD, cuda_devices
+    from regmix_hf.jobs.finals import FinalWork
     from regmix_hf.jobs.launch import ENDS_WITH_STDIN
+    from regmix_hf.jobs.ranks import Ranks, do_together, end_with_launcher, end_with_stdin
     from regmix_hf.jobs.results import result_of
+    from regmix_hf.jobs.turns import beside_others_in
     from regmix_hf.stages import train
+    from regmix_hf.training.device import uses_cpu
 
     if ENDS_WITH_STDIN in os.environ:
         end_with_stdin()
+    if "WORLD_SIZE" in os.environ:
+        end_with_launcher()
     study = open_study(recipe, overrides)
-    study.open()
-    arguments = study.recipe.train.training_args
-    use_cpu = bool(arguments.get("use_cpu", False)) or launched_on_cpu()
-    if use_cpu or not cuda_devices():
-        os.environ.update(ONE_THREAD)
     for name in mixture or ():
         if name not in study.final_mixtures:
             hint = did_you_mean(name, study.final_mixtures)
             raise RecipeError(f"--mixture {name!r} is not in train.mixtures; {hint}")
-    tasks = train.tasks_of(study)
-    asked = [task for task in tasks if not mixture or task.spec.mixture_id in mixture]
+    pipeline.begin(study, "train")
+    arguments = study.recipe.train.training_args
+    use_cpu = uses_cpu(arguments)
+    if use_cpu or not cuda_devices():
+        os.environ.update(ONE_THREAD)
     ranks = Ranks(use_cpu=use_cpu, timeout_s=float(arguments.get("ddp_timeout", 1800)))
-    train_open(asked, study.corpus, ranks)
-    if ranks.is_first and all(result_of(task) for task in tasks):
-        train.conclude(study, tasks, Console())
+    console = Console() if ranks.is_first else Console(Format.QUIET)
+    # `regmix train`, which may have launched this, is in the study's folder already; the first rank is for all.
+    is_in = ENDS_WITH_STDIN in os.environ or not ranks.is_first
+    with nullcontext() if is_in else beside_others_in(study.root, "train", console):
+        tasks = train.tasks_of(study)
+        asked = [task for task in tasks if not mixture or task.spec.mixture_id in mixture]
+        do_together(asked, FinalWork(study.corpus, recipe), ranks)
+        if ranks.is_first and all(result_of(task) for task in tasks):
+            train.conclude(study, tasks, console)
     ranks.part()
 
 

@@ -51,7 +51,9 @@ def run(application: typer.Typer = app) -> int:
         if os.environ.get("REGMIX_DEBUG") == "1":
             raise
         sys.stderr.write(f"regmix: {explain(error)}\n")
-        return 2 if isinstance(error, RegmixError | OSError) else 1
+        if isinstance(error, RegmixError):
+            return error.exit_code
+        return 2 if isinstance(error, OSError) else 1
     return 0
 
 

@@ -37,7 +37,10 @@ def _run(
         raise RecipeError(f"--from {first!r} comes after --to {last!r}.")
     if dry_run:
         from regmix_hf.plan import make_plan
+        from regmix_hf.preflight import check_once
 
+        study.check_owner()
+        check_once(study, pipeline.to_come(study, first))
         plan = make_plan(study, first=first, last=last)
         console.tables(plan_tables(plan))
         for note in plan.notes:

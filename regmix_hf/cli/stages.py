@@ -32,7 +32,7 @@ def run_one(verb: str, recipe: RecipePath, overrides: list[str] | None, format: 
     from regmix_hf import pipeline
     from regmix_hf.cli.views import stage_tables
 
-    study.open()
+    pipeline.begin(study, verb)
     pipeline.run_stage(study, verb, console)
     console.tables(stage_tables(study, verb, format))
     following = [later for later in pipeline.stages_between(study, verb, pipeline.VERBS[-1]) if later != verb]

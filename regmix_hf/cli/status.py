@@ -1,38 +1,105 @@
-"""`regmix status`: how far every stage is."""
+"""`regmix status`: how far every stage is, and its runs."""
 
 from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from regmix_hf.cli.arguments import OutputFormat, Overrides, RecipePath, command, open_study
-from regmix_hf.cli.console import Console, Format, Table
+from regmix_hf.cli.console import Console, Format, Table, duration
+
+if TYPE_CHECKING:
+    from regmix_hf.jobs.census import Census
+    from regmix_hf.pipeline import StageStatus
+    from regmix_hf.study import Study
+
+#: Seconds between two looks with `--watch`.
+_WATCH_INTERVAL_S = 5.0
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(name="status", help="Say how far every stage is, and what changed since.")(_status)
+    app.command(name="status", help="Say how far every stage and its runs are, and what changed since.")(
+        _status
+    )
 
 
-def _status(recipe: RecipePath, overrides: Overrides = None, format: OutputFormat = Format.HUMAN) -> None:
+def _status(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Say it again and again, until all is done.")
+    ] = False,
+    format: OutputFormat = Format.HUMAN,
+) -> None:
     study, console = open_study(recipe, overrides), Console(format)
-    from regmix_hf import pipeline
-    from regmix_hf.study import State
-
     study.check_owner()
-    stages = pipeline.status(study)
-    rows = [
-        {
-            "stage": stage.verb,
-            "state": str(stage.state),
-            "folder": str(study.root / stage.folder),
-            "changed": ", ".join(stage.changes),
-        }
-        for stage in stages
-    ]
-    console.tables([Table("stages", rows)])
-    wanted = pipeline.stages_between(study, pipeline.VERBS[0], pipeline.VERBS[-1])
-    waiting = [stage.verb for stage in stages if stage.state is not State.DONE and stage.verb in wanted]
+    while (waiting := _show(study, console)) and watch:
+        time.sleep(_WATCH_INTERVAL_S)
     if waiting:
         console.next(command("run", recipe, overrides))
     else:
         console.note(f"All done: read {study.report / 'README.md'}")
+
+
+def _show(study: Study, console: Console) -> bool:
+    """Print the tables; tell whether anything is left to do."""
+    from regmix_hf import pipeline
+    from regmix_hf.study import State
+
+    stages = pipeline.status(study)
+    censuses = {stage.verb: pipeline.census_of(study, stage.verb) for stage in stages}
+    known = [census for census in censuses.values() if census]
+    tables = [
+        Table("stages", [_stage_row(study, stage, censuses[stage.verb]) for stage in stages], _COUNTS),
+        Table("running", [row for census in known for row in _running(census)]),
+        Table("failed", [row for census in known for row in _failed(census)], {"runs": "d"}),
+    ]
+    console.tables([table for table in tables if table.rows])
+    wanted = pipeline.stages_between(study, pipeline.VERBS[0], pipeline.VERBS[-1])
+    return any(stage.state is not State.DONE and stage.verb in wanted for stage in stages)
+
+
+_COUNTS = dict.fromkeys(("runs done", "running", "failed", "left"), "d")
+
+
+def _stage_row(study: Study, stage: StageStatus, census: Census | None) -> dict[str, object]:
+    row: dict[str, object] = {
+        "stage": stage.verb,
+        "state": "running" if census and census.running else str(stage.state),
+        "folder": str(study.root / stage.folder),
+        "changed": ", ".join(stage.changes),
+    }
+    if census is None:
+        return {**row, **dict.fromkeys((*_COUNTS, "time left"))}
+    ended = sum(count for status, count in census.ended.items() if status != "failed")
+    return {
+        **row,
+        "runs done": ended,
+        "running": len(census.running),
+        "failed": len(census.failed),
+        "left": census.num_left,
+        "time left": None if census.seconds_left is None else duration(census.seconds_left),
+    }
+
+
+def _running(census: Census) -> list[dict[str, object]]:
+    return [
+        {
+            "run": task.name,
+            "host": doer.host,
+            "pid": str(doer.pid),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(doer.since)),
+            "tokens/s": doer.tokens_per_second,
+        }
+        for task, doer in census.running
+    ]
+
+
+def _failed(census: Census) -> list[dict[str, object]]:
+    alike: dict[str, list[str]] = {}
+    for task, reason in census.failed:
+        alike.setdefault(reason, []).append(task.name)
+    return [{"runs": len(names), "first": names[0], "why": reason} for reason, names in alike.items()]

@@ -1,4 +1,4 @@
-"""Who trains what: a run belongs to whoever holds the lock in its folder, and a dead holder holds nothing."""
+"""Who does what: a task belongs to whoever holds the lock in its folder, and a dead holder holds nothing."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from regmix_hf.training.run_folder import LOCK
+
 
 @contextmanager
 def claim(folder: Path) -> Iterator[bool]:
-    """Try to claim the run in `folder` while the context lasts; never waits.
+    """Try to claim the task in `folder` while the context lasts; never waits.
 
     The lock is the operating system's, on an open file: it is free again the moment its holder dies,
     and it holds between processes, launcher ranks, and machines that share the file system.
 
     Yields:
-        Whether the claim was granted; `False` when somebody else is training this run.
+        Whether the claim was granted; `False` when somebody else is doing this task.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", blocking=False)
+    lock = FileLock(folder / LOCK, blocking=False)
     try:
         lock.acquire()
     except Timeout:

@@ -63,11 +63,6 @@ def unlaunched(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def launched_on_cpu() -> bool:
-    """Tell whether the launcher of this process was told to leave GPUs alone (`--cpu`, `use_cpu: true`)."""
-    return os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("1", "true", "yes")
-
-
 def num_cores() -> int:
     """CPU cores this process may use: its affinity and its container's quota count."""
     import joblib

@@ -1,127 +1,64 @@
-"""Final runs inside a launched process: all ranks of one launch train one model after the other, together."""
+"""Final runs: models to keep, each trained by all ranks of one launch together."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from datetime import timedelta
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from regmix_hf.errors import TrainingError
-from regmix_hf.jobs.claims import claim
-from regmix_hf.jobs.results import result_of
-from regmix_hf.jobs.tasks import Task
-from regmix_hf.jobs.tokens import TokenCount
-
-_T = TypeVar("_T")
-#: Seconds between two looks at runs that others have claimed.
-_LOOK_INTERVAL_S = 1.0
+from regmix_hf.jobs.proxies import run_head
+from regmix_hf.jobs.tasks import Do, Task
+from regmix_hf.training.run_folder import LOCK, RESULT
+from regmix_hf.training.spec import RunSpec
 
 
-class Ranks:
-    """The processes of one launch. The first one decides; the others do as they are told.
+@dataclass(frozen=True)
+class FinalWork:
+    """Trains final models on one corpus, or straight from the text.
 
-    Args:
-        use_cpu: As in the training arguments.
-        timeout_s: How long a rank waits for the others.
+    Attributes:
+        corpus: The folder that `prepare` wrote.
+        recipe: A file by which every rank of a launch finds this work and its tasks.
     """
 
-    def __init__(self, *, use_cpu: bool, timeout_s: float):
-        self.is_first = True
-        self._are_several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-        if self._are_several:
-            import torch
-            from accelerate import PartialState
+    corpus: Path
+    recipe: Path
 
-            cpu = use_cpu or not torch.accelerator.is_available()  # as the trainer will decide
-            state = PartialState(cpu=cpu, timeout=timedelta(seconds=timeout_s))
-            self.is_first = state.is_main_process
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The module that every rank runs, and its arguments."""
+        return "regmix_hf.train", str(self.recipe)
 
-    def tell(self, value: _T) -> _T:
-        """Return the first rank's `value`, in every rank; all of them must call this."""
-        if not self._are_several:
-            return value
-        from accelerate.utils import broadcast_object_list
+    def open(self) -> Do[RunSpec]:
+        """Import what trains and open the corpus."""
+        from regmix_hf.corpus.corpus import Corpus
+        from regmix_hf.training.run import train_final
 
-        box = [value]
-        broadcast_object_list(box)
-        return box[0]
+        corpus = Corpus(self.corpus)
 
-    def part(self) -> None:
-        """End the group, once every rank is here: threads of it that are left at exit abort the process."""
-        if self._are_several:
-            from accelerate import PartialState
+        def do(spec: RunSpec, folder: Path, on_tokens: Callable[[int], None]) -> None:
+            train_final(spec, corpus, folder, on_tokens)
 
-            state = PartialState()
-            state.wait_for_everyone()
-            state.destroy_process_group()
+        return do
+
+    def smaller(self, spec: RunSpec) -> None:
+        """How a final run is laid out over its devices is for whoever launches it to say."""
 
 
-def train_open(tasks: Sequence[Task], corpus_folder: Path, ranks: Ranks) -> None:
-    """Train the runs that have no result yet and that nobody else has claimed; return when all have one.
-
-    Args:
-        tasks: Final runs; every rank calls this with the same ones.
-        corpus_folder: The folder that `prepare` wrote.
-        ranks: Of this launch.
-
-    Raises:
-        TrainingError: A model cannot be built or trained as asked.
-    """
-    from regmix_hf.corpus.corpus import Corpus
-    from regmix_hf.training.run import train_final
-
-    corpus = Corpus(corpus_folder)
-    by_name = {task.name: task for task in tasks}
-    while names := ranks.tell([task.name for task in tasks if result_of(task) is None]):
-        choice = _claim_first([by_name[name] for name in names]) if ranks.is_first else nullcontext()
-        with choice as claimed:
-            name = ranks.tell(claimed)
-            if name is None:
-                time.sleep(_LOOK_INTERVAL_S)
-                continue
-            task = by_name[name]
-            train_final(task.spec, corpus, task.folder, TokenCount(task.folder) if ranks.is_first else None)
-            if ranks.is_first and result_of(task) is None:
-                raise TrainingError(f"the run {name} ended without a result in {task.folder}.")
+def final_tasks(specs: Iterable[tuple[str, RunSpec]], folder: Path) -> list[Task[RunSpec]]:
+    """Return one task per final run, in order, each in the folder of its name."""
+    return [Task(name, folder / name, spec.num_tokens, spec, run_head(spec)) for name, spec in specs]
 
 
-@contextmanager
-def _claim_first(tasks: Sequence[Task]) -> Iterator[str | None]:
-    """Claim the first of these runs that is free, ready its folder, and yield its name, or `None`."""
-    for task in tasks:
-        with claim(task.folder) as granted:
-            if granted and result_of(task) is None:
-                _make_ready(task)
-                yield task.name
-                return
-    yield None
-
-
-def _make_ready(task: Task) -> None:
+def make_ready(task: Task[RunSpec]) -> None:
     """Empty a folder that holds the finished model of another run; its result goes last."""
-    marker = task.folder / "result.json"
+    marker = task.folder / RESULT
     if not marker.exists():
         return
     for path in task.folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name not in (marker.name, ".lock"):
+        elif path.name not in (RESULT, LOCK):
             path.unlink()
     marker.unlink()
-
-
-def end_with_stdin() -> None:
-    """End this process at once when its standard input is closed: whoever launched it is gone."""
-
-    def watch() -> None:
-        sys.stdin.buffer.read()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -1,4 +1,4 @@
-"""`accelerate launch` as a child process: started, watched, ended with its parent, its failures explained."""
+"""`accelerate launch` as a place to run jobs: started, watched, ended with its parent, failures explained."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from regmix_hf.errors import TrainingError
 from regmix_hf.jobs.accelerate_config import config_flags
 from regmix_hf.jobs.devices import Slot, cuda_devices, num_cores, unlaunched
+from regmix_hf.jobs.finals import FinalWork
 from regmix_hf.jobs.pool import ended, last_lines
-from regmix_hf.jobs.results import result_of
+from regmix_hf.jobs.results import result_of, status_of
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.jobs.tokens import tokens_so_far
 from regmix_hf.progress import Bar, Progress
 from regmix_hf.recipe import Train
+from regmix_hf.training.device import uses_cpu
 
 #: Set for a launched process whose standard input stays open for as long as its parent lives.
 ENDS_WITH_STDIN = "REGMIX_ENDS_WITH_STDIN"
@@ -107,7 +110,39 @@ class AccelerateLaunch:
             self._process.wait()
 
 
-def places(train: Train, num_runs: int) -> list[tuple[tuple[str, ...], dict[str, str]]]:
+@dataclass(frozen=True)
+class Launches:
+    """Launches of `accelerate` on this machine; a `regmix_hf.jobs.place.Place` for final runs.
+
+    Attributes:
+        train: The recipe's section, which says how many there are and how they are laid out.
+        logs: Folder for what they print.
+        start: What starts one.
+    """
+
+    train: Train
+    logs: Path
+    start: Launcher = AccelerateLaunch.start
+
+    def run(self, tasks: Sequence[Task[Any]], work: FinalWork, progress: Progress) -> Counter[str]:
+        """Do all tasks that have no result yet (see `Place.run`).
+
+        Raises:
+            TrainingError: A launch failed; what it said is in the message. Finished runs stay.
+        """
+        if num_open := sum(result_of(task) is None for task in tasks):
+            module, *arguments = work.command
+            launches = [
+                Launch(flags, module, tuple(arguments), environment, log_path(self.logs, k))
+                for k, (flags, environment) in enumerate(layouts(self.train, num_open))
+            ]
+            watch(launches, tasks, start=self.start, progress=progress)
+            for launch in launches:  # they ended well
+                launch.log.unlink(missing_ok=True)
+        return Counter(status for task in tasks if (status := status_of(task)))
+
+
+def layouts(train: Train, num_runs: int) -> list[tuple[tuple[str, ...], dict[str, str]]]:
     """Decide how many launches there are side by side, with which flags, in which environment each.
 
     With an `accelerate_config` there is one, as it says. On GPUs there is one as accelerate decides, by
@@ -120,7 +155,7 @@ def places(train: Train, num_runs: int) -> list[tuple[tuple[str, ...], dict[str,
     """
     if train.accelerate_config is not None:
         return [(config_flags(train.accelerate_config), unlaunched(os.environ))]
-    devices = [] if train.training_args.get("use_cpu") else cuda_devices()
+    devices = [] if uses_cpu(train.training_args) else cuda_devices()
     if not devices:
         count = min(train.num_workers or num_cores(), num_runs)
         flags = ("--cpu", "--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no")
@@ -140,10 +175,12 @@ def _share(devices: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
 
 def log_path(folder: Path, number: int) -> Path:
     """Name the log of the launch `number` of this process; no other machine or process names one so."""
-    return folder / f"{socket.gethostname()}-{os.getpid()}-{number}.log"
+    return folder / f"launch-{socket.gethostname()}-{os.getpid()}-{number}.log"
 
 
-def watch(launches: Sequence[Launch], tasks: Sequence[Task], *, start: Launcher, progress: Progress) -> None:
+def watch(
+    launches: Sequence[Launch], tasks: Sequence[Task[Any]], *, start: Launcher, progress: Progress
+) -> None:
     """Start `launches`, show how far `tasks` are, return when all launches have ended well.
 
     Raises:
@@ -170,7 +207,7 @@ def watch(launches: Sequence[Launch], tasks: Sequence[Task], *, start: Launcher,
         raise TrainingError("the launched processes ended, but not all final runs have a result.")
 
 
-def _show(bar: Bar, tasks: Sequence[Task]) -> None:
+def _show(bar: Bar, tasks: Sequence[Task[Any]]) -> None:
     """Show tokens trained on so far, and the runs that are done."""
     done = {task.name: task.num_tokens for task in tasks if result_of(task) is not None}
     running = [min(tokens_so_far(t.folder), t.num_tokens) for t in tasks if t.name not in done]

@@ -1,4 +1,4 @@
-"""Worker processes and the tasks they share out: restarted when they die, ended when their pool does.
+"""This machine as a place to run jobs: worker processes that share out tasks, ended when their pool does.
 
 Why not a library: a task here may take its process down (out of memory, a crash in a kernel), each process
 needs its own environment from its first instruction on (threads, GPU), and no run may be lost.
@@ -14,62 +14,58 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 from regmix_hf.errors import TrainingError
-from regmix_hf.jobs.claims import claim
 from regmix_hf.jobs.devices import Slot
-from regmix_hf.jobs.tasks import Elsewhere, Message, Ready, Refused, Settled, Task, Work
-from regmix_hf.jobs.tokens import tokens_so_far
+from regmix_hf.jobs.dispatch import Dispatch
+from regmix_hf.jobs.messages import Elsewhere, Message, Raised, Ready, Refused, Settled
+from regmix_hf.jobs.tasks import Task, Work
 from regmix_hf.progress import Bar, Progress
 
-#: Times a task is begun though its workers die, and a worker started though it dies before it is ready.
-MAX_ATTEMPTS = 3
+#: Times in a row that a worker may die before it is ready.
+_MAX_STARTS = 3
 #: Seconds between two looks at what others do, and two updates of the bar.
 _LOOK_INTERVAL_S = 0.5
 #: Seconds a closed worker gets to end before it is killed.
 _GRACE_S = 5.0
 
 
-def run_tasks(
-    tasks: Sequence[Task], work: Work, slots: Sequence[Slot], *, logs: Path, progress: Progress
-) -> Counter[str]:
-    """Do all tasks that have no result yet, in their order, one at a time per slot.
+@dataclass(frozen=True)
+class Pool:
+    """Workers of this machine, one task at a time each; a `regmix_hf.jobs.place.Place` for every work.
 
     Tasks that another pool has claimed are left to it and waited for; when it dies, they are done here.
 
-    Args:
-        tasks: What to do; the same list, in the same order, in every pool that shares the work.
-        work: How to do it.
+    Attributes:
         slots: One worker each; no more are started than there are tasks.
-        logs: Folder for what workers print.
-        progress: Shown tokens, and how tasks ended.
-
-    Returns:
-        How many tasks ended with which status, those that had a result before included.
-
-    Raises:
-        RegmixError: A task needs something mended that all tasks need, or no worker can start.
-        OSError: The disk is full.
+        logs: Folder for what workers print before they begin a task.
     """
-    dispatch = _Dispatch(tasks, work)
-    if dispatch.queue:
-        total = sum(task.num_tokens for task in dispatch.queue)
-        with (
-            _crew(work, slots[: len(dispatch.queue)], logs) as crew,
-            progress.bar(f"{len(dispatch.queue)} runs", total=total, unit="tokens") as bar,
-        ):
-            _work_off(dispatch, crew, bar)
-    return dispatch.counts
+
+    slots: Sequence[Slot]
+    logs: Path
+
+    def run(self, tasks: Sequence[Task[Any]], work: Work[Any], progress: Progress) -> Counter[str]:
+        """Do all tasks that have no result yet, in their order (see `Place.run`)."""
+        dispatch = Dispatch(tasks, work)
+        if num_open := len(dispatch.queue):
+            total = sum(task.num_tokens for task in dispatch.queue)
+            with (
+                _crew(work, self.slots[:num_open], self.logs) as crew,
+                progress.bar(f"{num_open} runs", total=total, unit="tokens") as bar,
+            ):
+                _work_off(dispatch, crew, bar)
+        return dispatch.counts
 
 
-def _work_off(dispatch: _Dispatch, crew: list[_Worker], bar: Bar) -> None:
+def _work_off(dispatch: Dispatch, crew: list[_Worker], bar: Bar) -> None:
     next_look = 0.0
     while dispatch.is_open:
         for worker in crew:
@@ -78,9 +74,11 @@ def _work_off(dispatch: _Dispatch, crew: list[_Worker], bar: Bar) -> None:
         wait([worker.connection for worker in crew], timeout=_LOOK_INTERVAL_S)
         for worker in crew:
             for message in worker.messages():
-                dispatch.take(worker, message)
+                _take(dispatch, worker, message)
             if worker.is_dead:
-                dispatch.bury(worker)
+                how = worker.end()
+                if worker.task is not None:
+                    dispatch.broke(worker.off_hand(), f"its worker died: {how}")
                 worker.start()
         if time.monotonic() >= next_look:
             dispatch.look_elsewhere()
@@ -89,22 +87,50 @@ def _work_off(dispatch: _Dispatch, crew: list[_Worker], bar: Bar) -> None:
     bar.update(dispatch.num_tokens, detail=dispatch.summary)
 
 
+def _take(dispatch: Dispatch, worker: _Worker, message: Message) -> None:
+    """Note what a worker said."""
+    match message:
+        case Ready():
+            worker.is_ready = True
+        case Settled(status):
+            dispatch.ended(worker.off_hand(), status)
+        case Elsewhere():
+            dispatch.is_elsewhere(worker.off_hand())
+        case Raised(reason, out_of_memory):
+            note = dispatch.did_not_fit if out_of_memory else dispatch.broke
+            note(worker.off_hand(), reason)
+            worker.end()
+            worker.start()
+        case Refused(error):
+            raise error
+
+
 class _Worker:
     """One worker process, started again in the same slot when it dies."""
 
-    def __init__(self, work: Work, slot: Slot, log: Path):
+    def __init__(self, work: Work[Any], slot: Slot, log: Path):
         self.log = log
-        self.task: Task | None = None
+        self.task: Task[Any] | None = None
         self._work, self._slot = work, slot
-        self._failed_starts = 0
+        self._failed_starts, self.is_ready = 0, False
         self.start()
 
     def start(self) -> None:
-        """Start the process; it says `Ready` once it has loaded everything."""
+        """Start the process, which says `Ready` once it has loaded everything.
+
+        Raises:
+            TrainingError: It died before it was ready, too many times in a row.
+        """
+        self._failed_starts = 0 if self.is_ready else self._failed_starts + 1
+        if self._failed_starts > _MAX_STARTS:
+            raise TrainingError(
+                f"a worker could not start: {ended(self.process.returncode)}.\n{last_lines(self.log)}",
+                f"all of it is in {self.log}",
+            )
         self.is_ready = False
         self.connection, theirs = Pipe()
         with theirs, self.log.open("a") as log:
-            self.process = subprocess.Popen(
+            self.process: subprocess.Popen[bytes] = subprocess.Popen(
                 [sys.executable, "-m", "regmix_hf.jobs.worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env=self._slot.environment(),
@@ -124,7 +150,7 @@ class _Worker:
         """Whether the process ended; what it said before is read first."""
         return self._is_cut or (self.process.poll() is not None and not self.connection.poll())
 
-    def do(self, task: Task) -> None:
+    def do(self, task: Task[Any]) -> None:
         """Hand it a task."""
         self.task = task
         self._say(task)
@@ -137,11 +163,18 @@ class _Worker:
         except (EOFError, OSError):
             self._is_cut = True
 
-    def _say(self, thing: Work | Task) -> None:
+    def _say(self, thing: Work[Any] | Task[Any]) -> None:
         try:
             self.connection.send(thing)
         except OSError:  # it died; the pool sees that at its next turn
             self._is_cut = True
+
+    def off_hand(self) -> Task[Any]:
+        """Take from it the task that it was given."""
+        task = self.task
+        assert task is not None, "workers speak of the task they were given"
+        self.task = None
+        return task
 
     def end(self) -> str:
         """Make sure the process is gone; return how it ended, in words."""
@@ -153,128 +186,15 @@ class _Worker:
             code = self.process.wait()
         return ended(code)
 
-    def count_start(self) -> None:
-        """Count a process that died before it was ready.
-
-        Raises:
-            TrainingError: It was one too many.
-        """
-        self._failed_starts += 1
-        if self._failed_starts >= MAX_ATTEMPTS:
-            raise TrainingError(
-                f"a worker could not start: {ended(self.process.returncode)}.\n{last_lines(self.log)}",
-                f"all of it is in {self.log}",
-            )
-
-
-@dataclass
-class _Dispatch:
-    """Which tasks are open, who does them, how they ended."""
-
-    tasks: Sequence[Task]
-    work: Work
-    queue: deque[Task] = field(init=False)
-    counts: Counter[str] = field(default_factory=Counter)
-    num_settled_tokens: int = 0
-    _in_hand: dict[str, Task] = field(default_factory=dict)
-    _elsewhere: list[Task] = field(default_factory=list)
-    _deaths: Counter[str] = field(default_factory=Counter)
-
-    def __post_init__(self) -> None:
-        self.queue = deque()
-        for task in self.tasks:
-            status = self.work.status(task)
-            if status is None:
-                self.queue.append(task)
-            else:
-                self.counts[status] += 1
-
-    @property
-    def is_open(self) -> bool:
-        """Whether any task has no result yet."""
-        return bool(self.queue or self._in_hand or self._elsewhere)
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens trained on since the pool began, by anybody."""
-        running = [*self._in_hand.values(), *self._elsewhere]
-        return self.num_settled_tokens + sum(min(tokens_so_far(t.folder), t.num_tokens) for t in running)
-
-    @property
-    def summary(self) -> str:
-        words = {"ok": "done", "diverged": "diverged", "failed": "failed"}
-        return ", ".join(f"{self.counts[status]} {word}" for status, word in words.items())
-
-    def next(self) -> Task | None:
-        """Take the next task in order that has no result yet."""
-        while self.queue:
-            task = self.queue.popleft()
-            if (status := self.work.status(task)) is None:
-                self._in_hand[task.name] = task
-                return task
-            self._settle(task, status)
-        return None
-
-    def take(self, worker: _Worker, message: Message) -> None:
-        """Note what a worker said."""
-        match message:
-            case Ready():
-                worker.is_ready = True
-            case Settled(status):
-                self._settle(self._off_hand(worker), status)
-            case Elsewhere():
-                self._elsewhere.append(self._off_hand(worker))
-            case Refused(error):
-                raise error
-
-    def bury(self, worker: _Worker) -> None:
-        """Note the death of a worker: its task is tried again, until it has cost too many."""
-        was_ready, how = worker.is_ready, worker.end()
-        if not was_ready:
-            worker.count_start()
-        if worker.task is None:
-            return
-        task = self._off_hand(worker)
-        self._deaths[task.name] += 1
-        if self._deaths[task.name] < MAX_ATTEMPTS:
-            self.queue.appendleft(task)
-            return
-        with claim(task.folder) as granted:
-            if granted and self.work.status(task) is None:
-                self.work.fail(
-                    task, f"its worker died {MAX_ATTEMPTS} times, the last time {how}; see {worker.log}"
-                )
-        self._elsewhere.append(task)  # settled at the next look, by whoever recorded it
-
-    def look_elsewhere(self) -> None:
-        """See which tasks others have finished; try the rest again when nothing else is left."""
-        for task in self._elsewhere.copy():
-            if status := self.work.status(task):
-                self._elsewhere.remove(task)
-                self._settle(task, status)
-        if not self.queue:
-            self.queue.extend(self._elsewhere)
-            self._elsewhere.clear()
-
-    def _off_hand(self, worker: _Worker) -> Task:
-        task = worker.task
-        assert task is not None, "workers speak of the task they were given"
-        worker.task = None
-        return self._in_hand.pop(task.name)
-
-    def _settle(self, task: Task, status: str) -> None:
-        self.counts[status] += 1
-        self.num_settled_tokens += task.num_tokens
-
 
 @contextmanager
-def _crew(work: Work, slots: Sequence[Slot], logs: Path) -> Iterator[list[_Worker]]:
+def _crew(work: Work[Any], slots: Sequence[Slot], logs: Path) -> Iterator[list[_Worker]]:
     """Start one worker per slot; whatever happens, none is left behind."""
     logs.mkdir(parents=True, exist_ok=True)
     crew: list[_Worker] = []
     try:
         for k, slot in enumerate(slots):
-            crew.append(_Worker(work, slot, logs / f"{socket.gethostname()}-{os.getpid()}-{k}.log"))
+            crew.append(_Worker(work, slot, logs / f"worker-{socket.gethostname()}-{os.getpid()}-{k}.log"))
         yield crew
     finally:
         for worker in crew:

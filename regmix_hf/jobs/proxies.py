@@ -1,15 +1,17 @@
-"""Proxy runs as the pool's work."""
+"""Proxies: small models, each trained by one process on one device."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from regmix_hf.jobs.results import result_of, write_failed
-from regmix_hf.jobs.tasks import Task
-from regmix_hf.jobs.tokens import TokenCount
+from regmix_hf.jobs.tasks import Do, OutOfMemoryError, Task
+from regmix_hf.tables import prefixed
+from regmix_hf.training.layout import smaller_micro_batch
 from regmix_hf.training.spec import RunSpec
+
+_BATCH = "per_device_train_batch_size"
 
 
 @dataclass(frozen=True)
@@ -22,29 +24,49 @@ class ProxyWork:
 
     corpus: Path
 
-    def open(self) -> Callable[[Task], None]:
+    def open(self) -> Do[RunSpec]:
         """Import what trains and open the corpus."""
+        from accelerate.utils import should_reduce_batch_size
+
         from regmix_hf.corpus.corpus import Corpus
         from regmix_hf.training.run import train_run
 
         corpus = Corpus(self.corpus)
 
-        def do(task: Task) -> None:
-            train_run(task.spec, corpus, task.folder, TokenCount(task.folder))
+        def do(spec: RunSpec, folder: Path, on_tokens: Callable[[int], None]) -> None:
+            try:
+                train_run(spec, corpus, folder, on_tokens)
+            except Exception as error:
+                if should_reduce_batch_size(error):
+                    raise OutOfMemoryError(str(error)) from error
+                raise
 
         return do
 
-    def status(self, task: Task) -> str | None:
-        """Read the status from the run's result."""
-        result = result_of(task)
-        return str(result["status"]) if result else None
-
-    def fail(self, task: Task, reason: str) -> None:
-        """Record the run as failed."""
-        write_failed(task, reason)
+    def smaller(self, spec: RunSpec) -> RunSpec | None:
+        """Halve the blocks at once, or about that; a step has as many tokens as before."""
+        size = smaller_micro_batch(spec.batch_blocks, spec.training_args[_BATCH])
+        return None if size is None else replace(spec, training_args={**spec.training_args, _BATCH: size})
 
 
-def proxy_tasks(specs: Sequence[RunSpec], folder: Path) -> list[Task]:
+def run_head(spec: RunSpec) -> dict[str, object]:
+    """What the result of a run says whatever becomes of it."""
+    return {
+        "run_id": spec.run_id,
+        "mixture_id": spec.mixture_id,
+        "split": spec.split,
+        "scale": spec.scale,
+        "seed": spec.seed,
+        "num_train_tokens": spec.num_tokens,
+        **prefixed("weight", spec.weights),
+    }
+
+
+def proxy_tasks(specs: Sequence[RunSpec], folder: Path) -> list[Task[RunSpec]]:
     """Return one task per run, in order; mixtures that are the same run are one task."""
-    unique = {spec.run_id: spec for spec in reversed(specs)}  # the first of equal runs stays
-    return [Task(name, folder / name, spec.num_tokens, spec) for name, spec in reversed(list(unique.items()))]
+    unique: dict[str, Task[RunSpec]] = {}
+    for spec in specs:  # the first of equal runs stays
+        head = run_head(spec)
+        name = str(head["run_id"])
+        unique.setdefault(name, Task(name, folder / name, spec.num_tokens, spec, head))
+    return list(unique.values())

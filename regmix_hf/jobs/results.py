@@ -1,106 +1,133 @@
-"""From the results in the runs' folders to the two tables of a stage."""
+"""How tasks ended: the result in each one's folder, and the two tables that a stage makes of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from regmix_hf.files import read_json, read_parquet, write_json, write_parquet
 from regmix_hf.jobs.claims import claim
 from regmix_hf.jobs.tasks import Task
-from regmix_hf.tables import prefixed
-from regmix_hf.training.spec import RunSpec
+from regmix_hf.training.run_folder import RESULT, TRAJECTORY
 
-#: Key of a failed run's `result.json` that is in no table.
-_REASON = "reason"
+if TYPE_CHECKING:
+    from regmix_hf.training.spec import RunSpec
+
+#: Keys of a result that are in no table: why a run failed, and how many blocks it had to take at once.
+_REASON, _NOT_IN_TABLES = "reason", {"reason", "micro_batch"}
+_RESULTS, _TRAJECTORIES = "results.parquet", "trajectories.parquet"
 
 
-def result_of(task: Task) -> dict[str, Any] | None:
-    """Read the result of the run `task`; `None` when its folder holds none, or one of another run."""
-    file = task.folder / "result.json"
+def result_of(task: Task[Any]) -> dict[str, Any] | None:
+    """Read the result of `task`; `None` when its folder holds none, or that of another task."""
+    file = task.folder / RESULT
     if not file.exists():
         return None
     result: dict[str, Any] = read_json(file)
-    return result if result["run_id"] == task.spec.run_id else None
+    return result if result.get(task.identity) == task.head[task.identity] else None
 
 
-def write_failed(task: Task, reason: str) -> None:
-    """Record that the run failed: what is known of it without training."""
-    spec: RunSpec = task.spec
-    write_json(
-        task.folder / "result.json",
-        {
-            "run_id": spec.run_id,
-            "mixture_id": spec.mixture_id,
-            "split": spec.split,
-            "scale": spec.scale,
-            "seed": spec.seed,
-            "status": "failed",
-            "num_train_tokens": spec.num_tokens,
-            **prefixed("weight", spec.weights),
-            _REASON: reason,
-        },
-    )
+def status_of(task: Task[Any]) -> str | None:
+    """Tell how a task ended (`ok`, `diverged`, `failed`), or `None` when it has not."""
+    result = result_of(task)
+    return str(result["status"]) if result else None
 
 
-def reason_of(task: Task) -> str:
-    """Tell why a failed run failed."""
+def record_failed(task: Task[Any], reason: str) -> None:
+    """Record that the task failed: what is known of it without doing it, and why."""
+    write_json(task.folder / RESULT, {**task.head, "status": "failed", _REASON: reason})
+
+
+def reason_of(task: Task[Any]) -> str:
+    """Tell why a failed task failed."""
     result = result_of(task)
     return str(result[_REASON]) if result else "it has no result"
 
 
-def forget_failed(tasks: Sequence[Task]) -> int:
-    """Remove the results of failed runs, so that they are tried again; return how many there were."""
+def is_failed(task: Task[Any]) -> bool:
+    """Tell whether the task ended as `failed`."""
+    return status_of(task) == "failed"
+
+
+def forget_failed(tasks: Sequence[Task[Any]]) -> int:
+    """Remove the results of failed tasks, so that they are tried again; return how many there were."""
     count = 0
     for task in tasks:
         if is_failed(task):
             with claim(task.folder) as granted:
                 if granted and is_failed(task):
-                    (task.folder / "result.json").unlink()
+                    (task.folder / RESULT).unlink()
                     count += 1
     return count
 
 
-def is_failed(task: Task) -> bool:
-    """Tell whether the run ended as `failed`."""
-    result = result_of(task)
-    return result is not None and result["status"] == "failed"
-
-
-def collect(tasks: Sequence[Task], folder: Path) -> pd.DataFrame:
+def collect(tasks: Sequence[Task[RunSpec]], folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Write `results.parquet` and `trajectories.parquet` from the results of these runs, in their order.
 
     What other runs left in `folder` stays out. A mixture's name, split and scale are those of now: they are
-    no part of a run, and an earlier recipe may have called them otherwise.
+    no part of a run, and an earlier recipe may have called them otherwise. Trajectories that the tables there
+    hold already are not read from their own files again.
 
     Args:
-        tasks: Runs that all have a result.
+        tasks: Runs that all have a result, one at least that did not fail.
         folder: Of the stage.
 
     Returns:
-        The table of results.
+        The table of results and that of trajectories.
     """
-    rows, trajectories = [], []
+    rows, new, known = [], [], _Collected(folder)
     for task in tasks:
         row = result_of(task)
         assert row is not None, f"{task.name} has no result"
         names = {"mixture_id": task.spec.mixture_id, "split": task.spec.split}
         scale = {"scale": task.spec.scale} if task.spec.scale else {}
         rows.append({**row, **names, **scale})
-        if row["status"] != "failed":
-            trajectories.append(read_parquet(task.folder / "trajectory.parquet"))
+        if row["status"] != "failed" and not known.holds(task):
+            new.append(read_parquet(task.folder / TRAJECTORY))
+    ids = [row["run_id"] for row in rows if row["status"] != "failed"]
+    trajectories = _in_order([known.trajectories, *new], ids)
     results = _table(rows)
-    write_parquet(folder / "trajectories.parquet", pd.concat(trajectories, ignore_index=True))
-    write_parquet(folder / "results.parquet", results)
-    return results
+    write_parquet(folder / _TRAJECTORIES, trajectories)
+    write_parquet(folder / _RESULTS, results)
+    return results, trajectories
+
+
+class _Collected:
+    """The trajectories that the tables in a folder hold since an earlier collection."""
+
+    def __init__(self, folder: Path):
+        files = [folder / _TRAJECTORIES, folder / _RESULTS]
+        self.trajectories = pd.DataFrame()
+        self._ids: set[str] = set()
+        if all(file.exists() for file in files):
+            self.trajectories = read_parquet(files[0])
+            self._ids = set(self.trajectories["run_id"])
+            self._written_at = files[0].stat().st_mtime_ns
+
+    def holds(self, task: Task[RunSpec]) -> bool:
+        """Whether the run's trajectory is there, and of the result that the run has now."""
+        if task.spec.run_id not in self._ids:
+            return False
+        if (task.folder / RESULT).stat().st_mtime_ns < self._written_at:
+            return True
+        self.trajectories = self.trajectories[self.trajectories["run_id"] != task.spec.run_id]
+        return False
+
+
+def _in_order(parts: Sequence[pd.DataFrame], ids: Sequence[str]) -> pd.DataFrame:
+    """One table with the rows of these runs only, run by run in the order of `ids`."""
+    table = pd.concat([part for part in parts if len(part)] or parts[-1:], ignore_index=True)
+    place = table["run_id"].map({run_id: k for k, run_id in enumerate(ids)})
+    order = place.sort_values(kind="stable").dropna().index
+    return table.loc[order].reset_index(drop=True)
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """One row per run; the columns, and their order, are those of the runs that were trained."""
     trained = next(row for row in rows if row["status"] != "failed")
-    table = pd.DataFrame(rows, columns=[column for column in trained if column != _REASON])
+    table = pd.DataFrame(rows, columns=[column for column in trained if column not in _NOT_IN_TABLES])
     measured = [column for column in table.columns if "/" in column]
     return table.astype(dict.fromkeys(measured, "float64"))

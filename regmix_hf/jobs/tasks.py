@@ -1,67 +1,53 @@
-"""What pool and workers know of the work: its pieces, when one is done, and what they tell each other."""
+"""What a place needs to know of work: its pieces, how one is done, and what to do about one too large."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from regmix_hf.errors import RegmixError
+#: What a kind of work needs to know of one piece of it; must pickle.
+Spec = TypeVar("Spec")
+#: Does one task: what it is, a folder to leave whole files in, `result.json` last, and whom to tell how many
+#: tokens are done.
+Do: TypeAlias = Callable[[Spec, Path, Callable[[int], None]], None]
 
 
 @dataclass(frozen=True)
-class Task:
-    """One run to be done.
+class Task(Generic[Spec]):
+    """One piece of work.
 
     Attributes:
-        name: Unique among the tasks of one pool.
-        folder: Where it is claimed, counted and recorded; of this task alone.
+        name: Unique among the tasks of a stage.
+        folder: Of this task alone, in the study: where it is claimed, counted and recorded.
         num_tokens: Its size.
-        spec: What the work needs to know; must pickle.
+        spec: What the work needs to know.
+        head: What its result says whatever becomes of it.
+        identity: The key of `head` by which a result is known to be that of this task.
     """
 
     name: str
     folder: Path
     num_tokens: int
-    spec: Any
+    spec: Spec
+    head: Mapping[str, Any]
+    identity: str = "run_id"
 
 
-class Work(Protocol):
-    """How tasks are done. Pickled to every worker once; its methods are called where they are needed."""
+class Work(Protocol[Spec]):
+    """One kind of work. Pickled to wherever its tasks are done, which need not be where the study is."""
 
-    def open(self) -> Callable[[Task], None]:
-        """Load what all tasks need, in a worker, and return what does one task and records its result."""
+    def open(self) -> Do[Spec]:
+        """Load what all tasks need, where they are done, and return what does one.
 
-    def status(self, task: Task) -> str | None:
-        """Tell how a task ended (`ok`, `diverged`, `failed`), or `None` when it has not."""
+        The folder it is given is the task's own, or one with room whose files the place brings there, the
+        result last. It raises `OutOfMemoryError` when the task did not fit.
+        """
 
-    def fail(self, task: Task, reason: str) -> None:
-        """Record that a task cannot be done."""
-
-
-@dataclass(frozen=True)
-class Ready:
-    """Everything is loaded; tasks may come."""
+    def smaller(self, spec: Spec) -> Spec | None:
+        """Return the same task in smaller bites, to the same numbers but for noise; `None` without any."""
 
 
-@dataclass(frozen=True)
-class Settled:
-    """The task has a result with this status."""
-
-    status: str
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """Somebody else holds the claim on the task."""
-
-
-@dataclass(frozen=True)
-class Refused:
-    """No task can be done before the user has mended something."""
-
-    error: RegmixError | OSError
-
-
-Message = Ready | Settled | Elsewhere | Refused
+class OutOfMemoryError(Exception):
+    """A task did not fit into memory as it was."""

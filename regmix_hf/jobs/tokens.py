@@ -1,4 +1,4 @@
-"""How far a run is, told through a file of eight bytes beside its results.
+"""How far a task is and who does it, told through a small file beside its results.
 
 Workers, launched processes and other machines all write the same way, whoever shows the bar only reads, and
 nobody ever waits: a process killed at any instant leaves nothing that another one could hang on.
@@ -6,21 +6,45 @@ nobody ever waits: a process killed at any instant leaves nothing that another o
 
 from __future__ import annotations
 
+import os
+import socket
 import struct
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-_COUNT = struct.Struct("<q")
+from regmix_hf.training.run_folder import TOKENS
+
+#: Tokens so far; process id, start in seconds since 1970, and the host's name.
+_COUNT, _DOER = struct.Struct("<q"), struct.Struct("<qd64s")
 #: Seconds between two writes of the same run; steps may be far shorter.
 _INTERVAL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Doer:
+    """Who began a task last, and how far it got.
+
+    Attributes:
+        host: Name of the machine.
+        pid: Of the process there.
+        since: When it began, in seconds since 1970 by that machine's clock.
+        tokens_per_second: Since then, up to the last count.
+    """
+
+    host: str
+    pid: int
+    since: float
+    tokens_per_second: float
 
 
 class TokenCount:
     """Says how many tokens a run has trained on; call it with the count so far as often as you like."""
 
     def __init__(self, folder: Path):
-        self._file = folder / ".tokens"
-        self._file.write_bytes(_COUNT.pack(0))
+        self._file = folder / TOKENS
+        doer = _DOER.pack(os.getpid(), time.time(), socket.gethostname().encode()[:64])
+        self._file.write_bytes(_COUNT.pack(0) + doer)
         self._written_at = time.monotonic()
 
     def __call__(self, num_tokens: int) -> None:
@@ -34,6 +58,17 @@ class TokenCount:
 
 def tokens_so_far(folder: Path) -> int:
     """Tokens that the run in `folder` was last heard to have trained on; 0 when it was never heard of."""
-    file = folder / ".tokens"
+    file = folder / TOKENS
     content = file.read_bytes() if file.exists() else b""
-    return int(_COUNT.unpack(content)[0]) if len(content) == _COUNT.size else 0
+    return int(_COUNT.unpack_from(content)[0]) if len(content) >= _COUNT.size else 0
+
+
+def doer_of(folder: Path) -> Doer | None:
+    """Tell who began the task in `folder` last; `None` when nobody has, or version 0.1 did."""
+    file = folder / TOKENS
+    content = file.read_bytes() if file.exists() else b""
+    if len(content) != _COUNT.size + _DOER.size:
+        return None
+    pid, since, host = _DOER.unpack_from(content, _COUNT.size)
+    seconds = max(file.stat().st_mtime - since, _INTERVAL_S)
+    return Doer(host.rstrip(b"\0").decode(errors="replace"), pid, since, tokens_so_far(folder) / seconds)

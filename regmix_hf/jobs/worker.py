@@ -1,6 +1,7 @@
 """A worker process: does one task after the other for the pool that started it, and dies with it.
 
-Started as `python -m regmix_hf.jobs.worker FD`, where `FD` is one end of a `multiprocessing.Pipe`.
+Started as `python -m regmix_hf.jobs.worker FD`, where `FD` is one end of a `multiprocessing.Pipe`. An
+exception ends it too: after some errors of a GPU all that follows in the same process fails.
 """
 
 from __future__ import annotations
@@ -12,21 +13,27 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from regmix_hf.errors import RegmixError
 from regmix_hf.jobs.claims import claim
-from regmix_hf.jobs.tasks import Elsewhere, Message, Ready, Refused, Settled, Task, Work
+from regmix_hf.jobs.messages import Elsewhere, Message, Raised, Ready, Refused, Settled
+from regmix_hf.jobs.results import status_of
+from regmix_hf.jobs.tasks import Do, OutOfMemoryError, Task, Work
+from regmix_hf.jobs.tokens import TokenCount
+from regmix_hf.training.run_folder import LOG
 
 
 def main(file_descriptor: int) -> None:
     """Serve the pool at the other end of the pipe until it closes it or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the pool decides
     connection: Connection = Connection(file_descriptor)
-    work: Work = connection.recv()
-    inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
+    work: Work[Any] = connection.recv()
+    inbox: queue.SimpleQueue[Task[Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, inbox), daemon=True).start()
     try:
         do = work.open()
@@ -35,10 +42,13 @@ def main(file_descriptor: int) -> None:
         return
     connection.send(Ready())
     while True:
-        connection.send(_serve(inbox.get(), work, do))
+        message = _serve(inbox.get(), do)
+        connection.send(message)
+        if isinstance(message, Raised):
+            os._exit(1)
 
 
-def _listen(connection: Connection, inbox: queue.SimpleQueue[Task]) -> None:
+def _listen(connection: Connection, inbox: queue.SimpleQueue[Task[Any]]) -> None:
     """Take tasks from the pool; when it is gone, end this process at once, whatever it is doing."""
     while True:
         try:
@@ -47,38 +57,61 @@ def _listen(connection: Connection, inbox: queue.SimpleQueue[Task]) -> None:
             os._exit(0)
 
 
-def _serve(task: Task, work: Work, do: Callable[[Task], None]) -> Message:
+def _serve(task: Task[Any], do: Do[Any]) -> Message:
     try:
         with claim(task.folder) as granted:
             if not granted:
                 return Elsewhere()
-            status = work.status(task)  # it may have been done between the pool's look and the claim
-            return Settled(status or _attempt(task, work, do))
+            status = status_of(task)  # it may have been done between the pool's look and the claim
+            return Settled(status) if status else _attempt(task, do)
     except (RegmixError, OSError) as error:
         return Refused(error)
 
 
-def _attempt(task: Task, work: Work, do: Callable[[Task], None]) -> str:
-    """Do the task, or record why it failed; return how it ended.
+def _attempt(task: Task[Any], do: Do[Any]) -> Message:
+    """Do the task and say how it ended; what it prints is kept beside its result when it did not end well.
 
     Raises:
         RegmixError: Something the user must mend; it would fail every other task too.
         OSError: The disk is full.
     """
+    log = task.folder / LOG
     try:
-        do(task)
-        status = work.status(task)
+        with _printing_into(log):
+            try:
+                do(task.spec, task.folder, TokenCount(task.folder))
+            except Exception:
+                traceback.print_exc()
+                raise
+        status = status_of(task)
         if status is None:
             raise RuntimeError("it ended without a result")
     except RegmixError:
         raise
     except Exception as error:
-        traceback.print_exc()
         if is_full_disk(error, task.folder):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(task.folder)) from error
-        work.fail(task, f"{type(error).__name__}: {error}")
-        return "failed"
-    return status
+        return Raised(f"{type(error).__name__}: {error}", isinstance(error, OutOfMemoryError))
+    log.unlink(missing_ok=True)
+    return Settled(status)
+
+
+@contextmanager
+def _printing_into(log: Path) -> Iterator[None]:
+    """Put what this process and its children print at the end of `log` while the context lasts."""
+    streams = (sys.stdout, sys.stderr)
+    before = [os.dup(stream.fileno()) for stream in streams]
+    with log.open("ab") as file:
+        for stream in streams:
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
+    try:
+        yield
+    finally:
+        for stream, descriptor in zip(streams, before, strict=True):
+            stream.flush()
+            os.dup2(descriptor, stream.fileno())
+            os.close(descriptor)
 
 
 def is_full_disk(error: BaseException | None, folder: Path) -> bool:

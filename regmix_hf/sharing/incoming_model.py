@@ -12,6 +12,7 @@ from regmix_hf.errors import HubError
 from regmix_hf.hub import Expected, parse_json
 from regmix_hf.recipe import Recipe
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.training.run_folder import RESULT
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,7 +67,7 @@ class DeclaredModel:
         weights = 4 * self.num_weights + 1000 * len(self.shapes) + _MEGABYTE
         return (
             Expected("config.json", max_bytes=_MEGABYTE),
-            Expected("result.json", max_bytes=_MEGABYTE),
+            Expected(RESULT, max_bytes=_MEGABYTE),
             Expected("generation_config.json", max_bytes=_MEGABYTE, required=False),
             Expected("model.safetensors", max_bytes=weights, required=False),
             Expected("model-*-of-*.safetensors", max_bytes=weights, max_files=1000, required=False),
@@ -87,7 +88,7 @@ class DeclaredModel:
                 if not isinstance(tree, dict) or tree.get(key):
                     raise HubError(f"{name}: {file.name} asks for code or libraries of its own ({key}).")
         self._check_config(parse_json((folder / "config.json").read_bytes(), name), name)
-        result = parse_json((folder / "result.json").read_bytes(), f"{name}: result.json")
+        result = parse_json((folder / RESULT).read_bytes(), f"{name}: {RESULT}")
         if not isinstance(result, dict) or result.get("run_id") != run_id:
             raise HubError(f"{name} holds the model of another run than {run_id}.")
         parts = {file.name for file in folder.glob("model*.safetensors")}

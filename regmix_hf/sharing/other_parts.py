@@ -22,6 +22,7 @@ from regmix_hf.sharing.runs_part import STAGES
 from regmix_hf.sharing.tables import table_json
 from regmix_hf.study import Study
 from regmix_hf.study.address import Address
+from regmix_hf.training.run_folder import RESULT
 
 #: Tables of the fit, published as JSON.
 FIT_TABLES = ("quality", "predictions", "learning_curve", "runs")
@@ -102,7 +103,7 @@ def model_publications(study: Study, address: Address, facts: StudyFacts) -> Ite
             address=address,
             facts=facts,
             mixture=mixture,
-            run=read_json(folder / "result.json"),
+            run=read_json(folder / RESULT),
             num_parameters=_num_parameters(folder),
             picture="loss_curves.png" if pictures else None,
         )

@@ -38,6 +38,7 @@ from regmix_hf.study import Stage, Study
 from regmix_hf.study.address import Address
 from regmix_hf.study.final_mixtures import final_mixtures
 from regmix_hf.study.folder import ORIGIN
+from regmix_hf.training.run_folder import RESULT, TRAJECTORY
 from regmix_hf.training.spec import run_seed
 
 #: What can be pulled beside the runs, which always come: whoever needs no weights spares their gigabytes.
@@ -339,9 +340,7 @@ class Incoming:
         target = study.models / mixture
         if target.exists():  # of an earlier version
             shutil.rmtree(target)
-        for file in sorted(
-            path for path in source.iterdir() if path.is_file() and path.name != "result.json"
-        ):
+        for file in sorted(path for path in source.iterdir() if path.is_file() and path.name != RESULT):
             _move(file, target / file.name)
         points = read_parquet(study.root / FINAL_TABLES["final_trajectories"])
         _write_run(target, row, points[points["run_id"] == row["run_id"]])
@@ -352,8 +351,8 @@ class Incoming:
 
 def _write_run(folder: Path, row: Mapping[Hashable, Any], points: pd.DataFrame) -> None:
     """Write what a run leaves in its folder, its result last."""
-    write_parquet(folder / "trajectory.parquet", points)
-    write_json(folder / "result.json", {str(key): _plain(value) for key, value in row.items()})
+    write_parquet(folder / TRAJECTORY, points)
+    write_json(folder / RESULT, {str(key): _plain(value) for key, value in row.items()})
 
 
 def _move(source: Path, target: Path) -> None:

@@ -34,6 +34,7 @@ from regmix_hf.study import Study
 from regmix_hf.study.address import Address
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.tables import by_domain
+from regmix_hf.training.run_folder import PUBLISHER
 from regmix_hf.training.spec import proxy_specs
 
 STAGES = "stages.json"
@@ -74,9 +75,9 @@ class OwnRuns:
             ended = [task for task in tasks if result_of(task) is not None]
             if all(is_failed(task) for task in ended):
                 return None
-            with tempfile.TemporaryDirectory() as folder:
-                collect(ended, Path(folder))
-                tables = {name: read_parquet(Path(folder) / name) for name in (RESULTS, TRAJECTORIES)}
+            folder = study.proxies / PUBLISHER  # kept, so that the next publication collects only what is new
+            collect(ended, folder)
+            tables = {name: read_parquet(folder / name) for name in (RESULTS, TRAJECTORIES)}
         return cls(address, study.recipe, corpus, {MIXTURES: mixtures, **tables}, stages)
 
     def beside(self, hub: Hub, snapshot: Snapshot) -> dict[str, bytes]:

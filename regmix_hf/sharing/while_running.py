@@ -13,6 +13,7 @@ from regmix_hf.progress import Progress
 from regmix_hf.sharing.push import Push, push_study
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.address import Address
+from regmix_hf.training.run_folder import PUBLISHER, RESULT
 
 #: What each stage changes of what is published.
 _PARTS = {
@@ -92,10 +93,10 @@ class Publisher:
 
     def _claim(self) -> AbstractContextManager[bool]:
         """Try to be the one who publishes runs."""
-        return claim(self._study.proxies / ".publisher")
+        return claim(self._study.proxies / PUBLISHER)
 
     def _num_ended(self) -> int:
-        return sum(1 for _ in self._study.proxies.glob("*/result.json"))
+        return sum(1 for _ in self._study.proxies.glob(f"*/{RESULT}"))
 
     def _try(self, parts: Sequence[str]) -> None:
         try:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
-from regmix_hf.errors import TrainingError
+from regmix_hf.errors import UnfinishedError
 from regmix_hf.files import read_parquet
-from regmix_hf.jobs.devices import Slot, worker_slots
-from regmix_hf.jobs.pool import run_tasks
+from regmix_hf.jobs.devices import worker_slots
+from regmix_hf.jobs.place import Place
+from regmix_hf.jobs.pool import Pool
 from regmix_hf.jobs.proxies import ProxyWork, proxy_tasks
-from regmix_hf.jobs.results import collect, forget_failed, is_failed, reason_of
+from regmix_hf.jobs.results import collect, forget_failed, is_failed, reason_of, result_of, status_of
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.progress import Progress
+from regmix_hf.recipe import Recipe
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.training.spec import proxy_specs
+from regmix_hf.training.device import uses_cpu
+from regmix_hf.training.run_folder import LOG
+from regmix_hf.training.spec import RunSpec, proxy_specs
 
 STAGE = Stage(
     verb="proxies",
@@ -33,35 +38,36 @@ def run(study: Study, progress: Progress) -> None:
     unfinished, so that doing it again tries them again.
 
     Raises:
-        TrainingError: Every run failed, or a key of the recipe stops all of them.
+        UnfinishedError: So few runs ended well that nothing can be fitted on them.
+        TrainingError: A key of the recipe stops all runs.
         OSError: The disk is full.
     """
-    run_in(study, worker_slots(study.recipe.proxy.num_workers, use_cpu=uses_cpu(study)), progress)
+    proxy = study.recipe.proxy
+    slots = worker_slots(proxy.num_workers, use_cpu=uses_cpu(proxy.training_args))
+    run_in(study, Pool(slots, study.proxies), progress)
 
 
-def run_in(study: Study, slots: Sequence[Slot], progress: Progress) -> None:
-    """Like `run`, with one worker in each of `slots`."""
+def run_in(study: Study, place: Place[ProxyWork], progress: Progress) -> None:
+    """Like `run`, in a place of choice."""
     tasks = tasks_of(study)
-    work = ProxyWork(study.corpus)
     if again := forget_failed(tasks):
         progress.note(f"trying {again} failed runs again")
-    num_done = sum(work.status(task) is not None for task in tasks)
-    if num_done:
+    if num_done := sum(result_of(task) is not None for task in tasks):
         progress.note(f"{num_done} of {len(tasks)} runs are done already")
-    counts = run_tasks(tasks, work, slots, logs=study.proxies / ".logs", progress=progress)
+    counts = place.run(tasks, ProxyWork(study.corpus), progress)
     failed = [task for task in tasks if is_failed(task)]
-    if len(failed) == len(tasks):
-        raise TrainingError(f"all {len(tasks)} runs failed, the first because {reason_of(failed[0])}")
-    collect(tasks, study.proxies)
+    if len(failed) < len(tasks):
+        collect(tasks, study.proxies)
     if counts["diverged"]:
         progress.note(f"{counts['diverged']} of {len(tasks)} runs diverged; nothing is fitted on them")
     if failed:
-        _complain(failed, progress)
+        _complain(failed, len(tasks), progress)
     else:
         study.finish(STAGE, {"num_ok": counts["ok"], "num_diverged": counts["diverged"]})
+    _check_enough(study.recipe, tasks, counts)
 
 
-def tasks_of(study: Study) -> list[Task]:
+def tasks_of(study: Study) -> list[Task[RunSpec]]:
     """Return the study's proxy runs, in order.
 
     Raises:
@@ -73,15 +79,40 @@ def tasks_of(study: Study) -> list[Task]:
     return proxy_tasks(proxy_specs(study.recipe, facts, mixtures), study.proxies)
 
 
-def uses_cpu(study: Study) -> bool:
-    """Tell whether the recipe keeps proxies off the GPUs."""
-    return bool(study.recipe.proxy.training_args.get("use_cpu", False))
-
-
-def _complain(failed: Sequence[Task], progress: Progress) -> None:
-    reasons: dict[str, list[Path]] = {}
+def _complain(failed: Sequence[Task[Any]], num_runs: int, progress: Progress) -> None:
+    """Say how many runs failed, why the first of each kind did, and where it printed what."""
+    reasons: dict[str, list[Task[Any]]] = {}
     for task in failed:
-        reasons.setdefault(reason_of(task), []).append(task.folder)
-    for reason, folders in reasons.items():
-        progress.note(f"{len(folders)} runs failed, {folders[0].name} the first: {reason}")
+        reasons.setdefault(reason_of(task), []).append(task)
+    for reason, alike in reasons.items():
+        log = alike[0].folder / LOG
+        progress.note(
+            f"{len(alike)} of {num_runs} runs failed, {alike[0].name} the first: {reason}; see {log}"
+        )
     progress.note("`regmix proxies` tries failed runs again")
+
+
+def _check_enough(recipe: Recipe, tasks: Sequence[Task[RunSpec]], counts: Counter[str]) -> None:
+    """Complain when so few runs ended well that an estimator of the recipe cannot be fitted on them.
+
+    Raises:
+        UnfinishedError: They are too few.
+    """
+    from regmix_hf.regression.registry import estimator_class
+
+    if recipe.runs is not None:
+        return  # those of others are fitted on, too
+    to_fit = [task for task in tasks if task.spec.split == "fit"]
+    num_ok = sum(status_of(task) == "ok" for task in to_fit)
+    num_domains = len(recipe.training_domains)
+    needed = max(estimator_class(name).min_runs(num_domains) for name in recipe.regression.estimators)
+    if num_ok >= needed or len(to_fit) < needed:
+        return  # where there are not as many mixtures, it is the recipe that must be mended
+    first = next((f", the first because {reason_of(task)}" for task in tasks if is_failed(task)), "")
+    raise UnfinishedError(
+        f"too few runs to fit on: {num_ok} of {len(to_fit)} ended well, {needed} are needed; "
+        f"{counts['diverged']} diverged, {counts['failed']} failed{first}",
+        "`regmix proxies` tries failed runs again"
+        if counts["failed"]
+        else "lower proxy.training_args.learning_rate, or warm up longer",
+    )

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from regmix_hf.choice import read_chosen
 from regmix_hf.files import read_parquet, write_text
-from regmix_hf.jobs.launch import AccelerateLaunch, Launch, Launcher, log_path, places, watch
+from regmix_hf.jobs.finals import FinalWork, final_tasks
+from regmix_hf.jobs.launch import AccelerateLaunch, Launcher, Launches
 from regmix_hf.jobs.results import collect, result_of
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.mixtures.final import check_text, given_mixture
@@ -17,7 +18,7 @@ from regmix_hf.recipe.schema import BUILT_IN_MIXTURES
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.tables import by_domain
-from regmix_hf.training.spec import final_specs
+from regmix_hf.training.spec import RunSpec, final_specs
 
 STAGE = Stage(
     verb="train",
@@ -47,15 +48,12 @@ def run(study: Study, progress: Progress, start: Launcher = AccelerateLaunch.sta
         _warn_of_samples(study, tasks, progress)
         recipe = study.models / ".recipe.yaml"  # overrides included: what is launched reads this very recipe
         write_text(recipe, json.dumps(study.recipe.model_dump(mode="json"), indent=2))
-        launches = [
-            Launch(flags, "regmix_hf.train", (str(recipe),), environment, log_path(study.models / ".logs", k))
-            for k, (flags, environment) in enumerate(places(study.recipe.train, num_open))
-        ]
-        watch(launches, tasks, start=start, progress=progress)
+        place = Launches(study.recipe.train, study.models, start)
+        place.run(tasks, FinalWork(study.corpus, recipe), progress)
     conclude(study, tasks, progress)
 
 
-def _warn_of_samples(study: Study, tasks: Sequence[Task], progress: Progress) -> None:
+def _warn_of_samples(study: Study, tasks: Sequence[Task[RunSpec]], progress: Progress) -> None:
     """Say it when the text of a final run is only a sample of what the recipe says there is."""
     samples = CorpusFacts.load(study.corpus).samples(study.recipe)
     epochs = {
@@ -72,9 +70,9 @@ def _warn_of_samples(study: Study, tasks: Sequence[Task], progress: Progress) ->
         )
 
 
-def conclude(study: Study, tasks: list[Task], progress: Progress) -> None:
+def conclude(study: Study, tasks: list[Task[RunSpec]], progress: Progress) -> None:
     """Collect the tables of the stage and finish it, once all of its runs have a result."""
-    results = collect(tasks, study.models)
+    results, _ = collect(tasks, study.models)
     for name in results.loc[results["status"] == "diverged", "mixture_id"]:
         progress.note(f"the final run on {name} diverged: its loss is not finite")
     if study.recipe.train.streaming:
@@ -85,7 +83,7 @@ def conclude(study: Study, tasks: list[Task], progress: Progress) -> None:
     study.finish(STAGE, {"num_models": len(results)})
 
 
-def tasks_of(study: Study) -> list[Task]:
+def tasks_of(study: Study) -> list[Task[RunSpec]]:
     """Return the study's final runs, in order, each with its folder under `6-models`.
 
     Raises:
@@ -95,10 +93,7 @@ def tasks_of(study: Study) -> list[Task]:
     facts = CorpusFacts.load(study.corpus)
     mixtures = {name: mixture_named(study, name, facts) for name in study.final_mixtures}
     check_text(study.recipe, mixtures, facts.available_tokens(study.recipe))
-    return [
-        Task(name, study.models / name, spec.num_tokens, spec)
-        for name, spec in final_specs(study.recipe, facts, mixtures)
-    ]
+    return final_tasks(final_specs(study.recipe, facts, mixtures), study.models)
 
 
 def mixture_named(study: Study, name: str, facts: CorpusFacts) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from pydantic import Field, TypeAdapter, ValidationError
 
 from regmix_hf.errors import TrainingError, did_you_mean
+from regmix_hf.training.device import uses_cpu
 from regmix_hf.training.trackers import check_trackers
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def check_arguments(given: Mapping[str, Any], *, section: str) -> None:
         if key in choices and value not in (names := [str(choice.value) for choice in choices[key]]):
             raise TrainingError(f"{where} {value!r} does not exist; {did_you_mean(value, names)}")
     check_trackers(given.get("report_to"), key=f"{section}.training_args.report_to")
-    if given.get("use_liger_kernel") and not given.get("use_cpu"):
+    if given.get("use_liger_kernel") and not uses_cpu(given):
         _check_liger(key=f"{section}.training_args.use_liger_kernel")
 
 
@@ -183,11 +184,9 @@ def build_arguments(given: Mapping[str, Any], own: Mapping[str, Any]) -> Trainin
         TrainingError: `transformers` refuses a value, or this machine cannot do what is asked (e.g. `bf16`).
     """
     import torch
-    from accelerate.utils import parse_flag_from_env
     from transformers import TrainingArguments
 
-    launched_on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU")  # as the launcher's config says
-    use_cpu = bool(given.get("use_cpu")) or launched_on_cpu or not torch.accelerator.is_available()
+    use_cpu = uses_cpu(given) or not torch.accelerator.is_available()
     pinned = torch.cuda.is_available() and not use_cpu
     check_trackers(given.get("report_to"), key="training_args.report_to")
     if given.get("use_liger_kernel") and not use_cpu:

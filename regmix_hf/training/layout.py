@@ -37,3 +37,17 @@ def step_layout(batch_blocks: int, per_device: int, num_devices: int) -> Layout:
             f"write training_args.per_device_train_batch_size: {fitting}",
         )
     return Layout(micro_batch, share // micro_batch, num_devices)
+
+
+def smaller_micro_batch(batch_blocks: int, per_device: int) -> int | None:
+    """Half of the blocks that one device takes at once of a step, or the next fewer that come out even.
+
+    Args:
+        batch_blocks: Of a step; one device does all of them.
+        per_device: Blocks at once, at the most, that were too many.
+
+    >>> smaller_micro_batch(64, 64), smaller_micro_batch(64, 100), smaller_micro_batch(6, 6)
+    (32, 32, 3)
+    """
+    half = min(per_device, batch_blocks) // 2
+    return next((size for size in range(half, 0, -1) if batch_blocks % size == 0), None)

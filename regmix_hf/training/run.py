@@ -29,6 +29,7 @@ from regmix_hf.training.layout import step_layout
 from regmix_hf.training.losses import Loss, ValidationSet
 from regmix_hf.training.models import build_config, build_model, model_facts
 from regmix_hf.training.process import settle_process
+from regmix_hf.training.run_folder import RESULT, TRAJECTORY
 from regmix_hf.training.spec import RunSpec
 from regmix_hf.training.trackers import close_trackers, log_beside, run_name
 from regmix_hf.training.trainer import LOSS, STDERR, MixtureTrainer
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 
     from regmix_hf.corpus.corpus import Corpus
 
-#: Written last: a folder that has it holds a finished run.
-RESULT = "result.json"
-TRAJECTORY = "trajectory.parquet"
 #: Whose versions a result names.
 _DECISIVE_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy")
 
@@ -61,8 +59,9 @@ def train_run(
         on_tokens: Told after every step how many tokens the run has trained on.
 
     Returns:
-        The row of `results` (see `regmix_hf.tables`). `status` is `ok` or `diverged`; a diverged run
-        has no losses (`None`). `num_train_tokens` is what was asked, rounded down to whole blocks.
+        The row of `results` (see `regmix_hf.tables`), and `micro_batch`, the blocks at once on a device.
+        `status` is `ok` or `diverged`; a diverged run has no losses (`None`). `num_train_tokens` is what was
+        asked, rounded down to whole blocks.
 
     Raises:
         TrainingError: The model or the training arguments cannot be used.
@@ -242,6 +241,7 @@ class _Run:
             },
             "wall_seconds": time.monotonic() - self._started,
             "device": _device_name(trainer.args),
+            "micro_batch": trainer.args.per_device_train_batch_size,
             "versions": ", ".join([f"regmix_hf {VERSION}", *installed]),
         }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from regmix_hf.jobs.devices import Slot
-from regmix_hf.jobs.pool import run_tasks
+from regmix_hf.jobs.pool import Pool
 from regmix_hf.progress import Silent
 
 WORK = Path(__file__).parent / "work"
@@ -29,12 +29,9 @@ def pool(counting, tmp_path):
     """Run specs of `counting` in a pool; return how many ended how."""
 
     def run(specs, *, workers=1, work=None, progress=None, slots=None):
-        return run_tasks(
-            counting.tasks_of(tmp_path, specs),
-            work or counting.Counting(),
-            slots or [Slot()] * workers,
-            logs=tmp_path / "logs",
-            progress=progress or Silent(),
+        place = Pool(slots or [Slot()] * workers, tmp_path / "logs")
+        return place.run(
+            counting.tasks_of(tmp_path, specs), work or counting.Counting(), progress or Silent()
         )
 
     return run

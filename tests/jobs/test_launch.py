@@ -8,7 +8,7 @@ import pytest
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import write_json
 from regmix_hf.jobs import launch as launches
-from regmix_hf.jobs.launch import AccelerateLaunch, Launch, places, watch
+from regmix_hf.jobs.launch import AccelerateLaunch, Launch, layouts, watch
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import Train
@@ -18,13 +18,9 @@ def train(**keys):
     return Train.model_validate({"model": {"preset": "tiny"}, "num_train_tokens": 1024, **keys})
 
 
-class Spec:
-    run_id = "abc"
-
-
 @pytest.fixture
 def tasks(tmp_path):
-    return [Task("chosen", tmp_path / "chosen", 100, Spec())]
+    return [Task("chosen", tmp_path / "chosen", 100, None, {"run_id": "abc"})]
 
 
 @pytest.fixture
@@ -45,9 +41,9 @@ def scripted(tmp_path):
 def test_on_a_cpu_single_threaded_processes_share_the_runs(monkeypatch):
     monkeypatch.setattr(launches, "cuda_devices", lambda: [])
     monkeypatch.setattr(launches, "num_cores", lambda: 4)
-    assert len(places(train(), num_runs=6)) == 4
-    assert len(places(train(), num_runs=3)) == 3
-    ((flags, environment), _) = places(train(num_workers=2), num_runs=6)
+    assert len(layouts(train(), num_runs=6)) == 4
+    assert len(layouts(train(), num_runs=3)) == 3
+    ((flags, environment), _) = layouts(train(num_workers=2), num_runs=6)
     assert flags[:3] == ("--cpu", "--num_processes", "1")
     assert (environment["OMP_NUM_THREADS"], environment["CUDA_VISIBLE_DEVICES"]) == ("1", "")
 
@@ -58,10 +54,10 @@ def test_on_gpus_one_launch_takes_all_or_several_share_them_out(monkeypatch):
     def shares(num_workers):
         return [
             (flags[flags.index("--num_processes") + 1], environment["CUDA_VISIBLE_DEVICES"])
-            for flags, environment in places(train(num_workers=num_workers), num_runs=9)
+            for flags, environment in layouts(train(num_workers=num_workers), num_runs=9)
         ]
 
-    assert [flags for flags, _ in places(train(), num_runs=9)] == [()]
+    assert [flags for flags, _ in layouts(train(), num_runs=9)] == [()]
     assert shares(2) == [("2", "0,2"), ("1", "1")]
     assert shares(8) == [("1", "0"), ("1", "1"), ("1", "2")]
 
@@ -69,9 +65,9 @@ def test_on_gpus_one_launch_takes_all_or_several_share_them_out(monkeypatch):
 def test_an_accelerate_config_decides_alone_and_must_be_there(tmp_path):
     file = tmp_path / "two.yaml"
     with pytest.raises(TrainingError, match=r"no file '.*two\.yaml'(.|\n)*cpu, fsdp2, multi_gpu, single_gpu"):
-        places(train(accelerate_config=str(file)), num_runs=2)
+        layouts(train(accelerate_config=str(file)), num_runs=2)
     file.touch()
-    ((flags, _),) = places(train(accelerate_config=str(file)), num_runs=2)
+    ((flags, _),) = layouts(train(accelerate_config=str(file)), num_runs=2)
     assert flags == ("--config_file", str(file))
 
 

@@ -39,17 +39,39 @@ def test_a_task_that_kills_every_worker_fails_and_the_others_go_on(pool, outcome
     assert pool(["die 99", "ok", "ok"]) == {"failed": 1, "ok": 2}
     result, begun = outcome(0)
     assert len(begun) == 3
-    assert "died 3 times" in result["reason"]
+    assert result["reason"].startswith("its worker died")
+    assert result["reason"].endswith("(3 times tried)")
     assert "SIGKILL" in result["reason"]
 
 
-def test_an_exception_is_recorded_with_its_message_and_the_others_go_on(pool, outcome, tmp_path):
+def test_an_exception_is_tried_again_in_fresh_workers_and_recorded_with_what_was_printed(
+    pool, outcome, tmp_path
+):
     assert pool(["raise no such thing", "ok"]) == {"failed": 1, "ok": 1}
     result, begun = outcome(0)
-    assert result["reason"] == "ValueError: no such thing"
-    assert len(begun) == 1
-    (log,) = (tmp_path / "logs").iterdir()
-    assert "Traceback" in log.read_text()
+    assert result["reason"] == "ValueError: no such thing (3 times tried)"
+    assert len(set(begun)) == 3, "every attempt has a process of its own"
+    log = (tmp_path / "t0" / "log.txt").read_text()
+    assert log.count("on the way") == log.count("Traceback") == 3
+    assert "attempt 1 of 3: ValueError: no such thing" in log
+    assert not (tmp_path / "t1" / "log.txt").exists(), "a task that ended well leaves no log"
+
+
+def test_an_error_that_spoils_its_process_costs_no_other_task(pool, outcome):
+    assert pool(["ok", "stick 1", "ok", "ok"]) == {"ok": 4}
+    assert [len(outcome(k)[1]) for k in range(4)] == [1, 2, 1, 1]
+
+
+def test_a_task_that_does_not_fit_is_tried_in_smaller_bites(pool, outcome, tmp_path):
+    assert pool(["fill 16"]) == {"ok": 1}
+    result, begun = outcome(0)
+    assert result["spec"] == "fill 2"
+    assert len(begun) == 4, "16, 8, 4, 2: smaller bites are no failed attempts"
+
+
+def test_a_task_of_which_not_the_smallest_bite_fits_has_failed(pool, outcome, counting):
+    assert pool(["fill 16", "ok"], work=counting.Whole()) == {"failed": 1, "ok": 1}
+    assert outcome(0)[0]["reason"].startswith("not even one block at once fits into memory")
 
 
 def test_what_the_user_must_mend_stops_the_pool_with_the_workers_own_words(pool, outcome):

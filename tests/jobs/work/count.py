@@ -7,17 +7,12 @@ from pathlib import Path
 import counting
 
 from regmix_hf.jobs.devices import Slot
-from regmix_hf.jobs.pool import run_tasks
+from regmix_hf.jobs.pool import Pool
 from regmix_hf.progress import Silent
 
 # A shell starts what it puts into the background with SIGINT ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 root, workers, *specs = sys.argv[1:]
-counts = run_tasks(
-    counting.tasks_of(root, specs),
-    counting.Counting(),
-    [Slot()] * int(workers),
-    logs=Path(root) / "logs",
-    progress=Silent(),
-)
+place = Pool([Slot()] * int(workers), Path(root) / "logs")
+counts = place.run(counting.tasks_of(root, specs), counting.Counting(), Silent())
 print(dict(counts))

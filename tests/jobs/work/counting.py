@@ -1,7 +1,6 @@
 """Small real work for the pool: each task's `spec` says what becomes of it. Workers import this by name."""
 
 import errno
-import json
 import os
 import signal
 import time
@@ -10,10 +9,11 @@ from pathlib import Path
 
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import write_json
-from regmix_hf.jobs.tasks import Task
-from regmix_hf.jobs.tokens import TokenCount
+from regmix_hf.jobs.tasks import OutOfMemoryError, Task
 
 NUM_TOKENS = 100
+#: Filled once this process is no good any more.
+STICKY = []
 
 
 @dataclass(frozen=True)
@@ -26,37 +26,53 @@ class Counting:
             os._exit(3)
         return do
 
-    def status(self, task):
-        file = task.folder / "result.json"
-        return json.loads(file.read_text())["status"] if file.exists() else None
-
-    def fail(self, task, reason):
-        write_json(task.folder / "result.json", {"status": "failed", "reason": reason})
+    def smaller(self, spec):
+        verb, _, size = spec.partition(" ")
+        return f"{verb} {int(size) // 2}" if int(size) > 1 else None
 
 
-def do(task):
-    with (task.folder / "begun").open("a") as file:
+class Whole(Counting):
+    def smaller(self, spec):
+        return None
+
+
+def do(spec, folder, on_tokens):
+    with (folder / "begun").open("a") as file:
         file.write(f"{os.getpid()}\n")
-    verb, _, argument = task.spec.partition(" ")
+    verb, _, argument = spec.partition(" ")
+    begun = len((folder / "begun").read_text().split())
     if verb == "raise":
+        print("on the way")
         raise ValueError(argument)
+    if verb == "stick" and begun == 1:
+        STICKY.append(argument)
+    if STICKY:  # as after an illegal memory access: whatever follows in the same process fails, too
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    if verb == "fill" and int(argument) > 2:
+        raise OutOfMemoryError(f"tried to allocate {argument} GiB")
     if verb == "refuse":
         raise TrainingError(argument, "write something else")
     if verb == "full":
         raise RuntimeError("writer failed") from OSError(errno.ENOSPC, "No space left on device")
-    if verb == "die" and len((task.folder / "begun").read_text().split()) <= int(argument):
+    if verb == "die" and begun <= int(argument):
         os.kill(os.getpid(), signal.SIGKILL)
     if verb == "sleep":
-        count, start = TokenCount(task.folder), time.monotonic()
+        start = time.monotonic()
         while (passed := time.monotonic() - start) < float(argument):
-            count(int(NUM_TOKENS * passed / float(argument)))
+            on_tokens(int(NUM_TOKENS * passed / float(argument)))
             time.sleep(0.02)
     if verb == "meet":  # go on once so many tasks are under way
-        while len(list(task.folder.parent.glob("*/begun"))) < int(argument):
+        while len(list(folder.parent.glob("*/begun"))) < int(argument):
             time.sleep(0.01)
     seen = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "RANK")}
-    write_json(task.folder / "result.json", {"status": "ok", "pid": os.getpid(), "seen": seen})
+    write_json(
+        folder / "result.json",
+        {"run_id": folder.name, "status": "ok", "pid": os.getpid(), "seen": seen, "spec": spec},
+    )
 
 
 def tasks_of(root, specs):
-    return [Task(f"t{k}", Path(root) / f"t{k}", NUM_TOKENS, spec) for k, spec in enumerate(specs)]
+    return [
+        Task(f"t{k}", Path(root) / f"t{k}", NUM_TOKENS, spec, {"run_id": f"t{k}"})
+        for k, spec in enumerate(specs)
+    ]

@@ -1,0 +1,65 @@
+"""How many tasks are done, being done, failed and left, from what lies in their folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from regmix_hf.jobs.claims import claim
+from regmix_hf.jobs.results import reason_of, status_of
+from regmix_hf.jobs.tasks import Task
+from regmix_hf.jobs.tokens import Doer, doer_of, tokens_so_far
+from regmix_hf.training.run_folder import TOKENS
+
+
+@dataclass(frozen=True)
+class Census:
+    """The tasks of one stage at one moment.
+
+    Attributes:
+        ended: Status -> how many ended with it.
+        running: Tasks that somebody holds, and who.
+        failed: Tasks that failed, and why.
+        num_left: Tasks that nobody has begun, or that lost whoever did.
+        tokens_left: Of these and the running ones.
+    """
+
+    ended: dict[str, int] = field(default_factory=dict)
+    running: tuple[tuple[Task[Any], Doer], ...] = ()
+    failed: tuple[tuple[Task[Any], str], ...] = ()
+    num_left: int = 0
+    tokens_left: int = 0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time that the rest takes at the speed of those who are at it now; `None` when nobody is."""
+        speed = sum(doer.tokens_per_second for _, doer in self.running)
+        return self.tokens_left / speed if speed else None
+
+
+def take_census(tasks: Sequence[Task[Any]]) -> Census:
+    """Count tasks, without disturbing those who do them."""
+    ended: dict[str, int] = {}
+    running, failed, num_left, tokens_left = [], [], 0, 0
+    for task in tasks:
+        if status := status_of(task):
+            ended[status] = ended.get(status, 0) + 1
+            if status == "failed":
+                failed.append((task, reason_of(task)))
+            continue
+        tokens_left += task.num_tokens
+        if doer := _doer_now(task):
+            running.append((task, doer))
+            tokens_left -= min(tokens_so_far(task.folder), task.num_tokens)
+        else:
+            num_left += 1
+    return Census(ended, tuple(running), tuple(failed), num_left, tokens_left)
+
+
+def _doer_now(task: Task[Any]) -> Doer | None:
+    """Who does the task at this moment."""
+    if not (task.folder / TOKENS).exists():
+        return None
+    with claim(task.folder) as granted:  # nobody who lives holds it, then
+        return None if granted else doer_of(task.folder)

@@ -1,0 +1,113 @@
+"""Evaluations: losses and benchmark scores, each of one final model by one process on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from regmix_hf.files import hash_value, write_json
+from regmix_hf.jobs.tasks import Do, Task
+from regmix_hf.recipe import Evaluation
+from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.training.run_folder import RESULT
+
+#: What makes a score another one, hashed: the run, the corpus, and how it is evaluated.
+_IDENTITY = "fingerprint"
+
+
+@dataclass(frozen=True)
+class FinalModel:
+    """A trained model to evaluate.
+
+    Attributes:
+        folder: Where `train` left it.
+        head: What its result says whatever becomes of it.
+    """
+
+    folder: Path
+    head: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EvaluationWork:
+    """Evaluates final models.
+
+    Attributes:
+        corpus: The folder that `prepare` wrote.
+        folder: The stage's.
+        evaluation: The recipe's section.
+        seed: Picks the examples of few-shot tasks.
+    """
+
+    corpus: Path
+    folder: Path
+    evaluation: Evaluation
+    seed: int
+
+    def open(self) -> Do[FinalModel]:
+        """Load all tasks, before any model is."""
+        import torch
+
+        from regmix_hf.corpus.corpus import Corpus
+        from regmix_hf.evaluation.held_out_text import HELD_OUT_TEXT, write_tasks
+        from regmix_hf.evaluation.model import LanguageModel
+        from regmix_hf.evaluation.scores import score_tasks
+        from regmix_hf.evaluation.tasks import load_tasks
+        from regmix_hf.evaluation.validation import score_validation
+        from regmix_hf.training.process import settle_process
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        corpus = Corpus(self.corpus)
+        if HELD_OUT_TEXT in self.evaluation.tasks:
+            write_tasks(self.corpus, corpus.facts.domains, self.folder / "tasks")
+        tasks = load_tasks(self.evaluation.tasks, self.folder / "tasks")
+        shots = self.evaluation.num_fewshot
+        num_fewshot = shots if isinstance(shots, list) else [shots]
+        if device == "cpu":
+            settle_process()
+
+        def do(spec: FinalModel, folder: Path, on_tokens: Callable[[int], None]) -> None:
+            model = LanguageModel(
+                folder=spec.folder,
+                tokenizer=self.corpus / "tokenizer",
+                context_length=corpus.facts.context_length,
+                eos_token_id=corpus.facts.eos_token_id,
+                device=device,
+            )
+            scores = score_validation(model, corpus)
+            scores += score_tasks(
+                model, tasks, limit=self.evaluation.limit, num_fewshot=num_fewshot, seed=self.seed
+            )
+            head = {**spec.head, "status": "ok"}
+            write_json(folder / RESULT, {**head, "scores": [asdict(score) for score in scores]})
+
+        return do
+
+    def smaller(self, spec: FinalModel) -> None:
+        """The model itself must fit; batches are as small as lm-eval takes them."""
+
+
+def evaluation_tasks(
+    models: list[tuple[Path, dict[str, Any]]], work: EvaluationWork, facts: CorpusFacts
+) -> list[Task[FinalModel]]:
+    """Return one task per final model, in order.
+
+    Args:
+        models: Folder and row (`run_id`, `mixture_id`, `seed`) of each.
+        work: How they are evaluated.
+        facts: Of the corpus.
+    """
+    decisive = {
+        "corpus": facts.fingerprint,
+        "evaluation": work.evaluation.model_dump(mode="json"),
+        "seed": work.seed,
+    }
+    num_tokens = sum(domain.validation.num_tokens for domain in facts.domains.values())
+    tasks = []
+    for folder, row in models:
+        head = {_IDENTITY: hash_value({**decisive, "run_id": row["run_id"]}), **row}
+        spec = FinalModel(folder, head)
+        tasks.append(Task(folder.name, work.folder / folder.name, num_tokens, spec, head, _IDENTITY))
+    return tasks

@@ -1,0 +1,39 @@
+"""The one door to places that run jobs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
+
+from regmix_hf.jobs.tasks import Task
+from regmix_hf.progress import Progress
+
+#: The work that a place takes: any `Work`, or one kind of it.
+W = TypeVar("W", contravariant=True)
+
+
+class Place(Protocol[W]):
+    """Where jobs are run: this machine's workers, launches of `accelerate`, a cluster.
+
+    A place decides who does which task and carries specs there and results back. It keeps to
+    `regmix_hf.jobs.dispatch` in what is open and what becomes of a task that fails, and to
+    `regmix_hf.jobs.results` in how an end is recorded: every end has its `result.json` in `Task.folder`.
+    """
+
+    def run(self, tasks: Sequence[Task[Any]], work: W, progress: Progress) -> Counter[str]:
+        """Do all tasks that have no result yet, and return when all have one.
+
+        Args:
+            tasks: What to do; the same list, in the same order, in every place that shares the work.
+            work: How to do it.
+            progress: Shown tokens, and how tasks ended.
+
+        Returns:
+            How many tasks ended with which status (`ok`, `diverged`, `failed`), those that had a result
+            before included.
+
+        Raises:
+            RegmixError: All tasks need something mended, or nothing can be started.
+            OSError: The disk is full.
+        """

@@ -1,0 +1,126 @@
+"""The processes of one launch, seen from inside: they do one task after the other, all of them together."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from typing import TypeVar
+
+from regmix_hf.errors import TrainingError
+from regmix_hf.jobs.claims import claim
+from regmix_hf.jobs.finals import FinalWork, make_ready
+from regmix_hf.jobs.results import result_of
+from regmix_hf.jobs.tasks import Task
+from regmix_hf.jobs.tokens import TokenCount
+from regmix_hf.training.spec import RunSpec
+
+_T = TypeVar("_T")
+#: Seconds between two looks at runs that others have claimed, and at whether the launcher lives.
+_LOOK_INTERVAL_S = 1.0
+
+
+class Ranks:
+    """The processes of one launch. The first one decides; the others do as they are told.
+
+    Args:
+        use_cpu: As in the training arguments.
+        timeout_s: How long a rank waits for the others.
+    """
+
+    def __init__(self, *, use_cpu: bool, timeout_s: float):
+        self.is_first = True
+        self._are_several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        if self._are_several:
+            import torch
+            from accelerate import PartialState
+
+            cpu = use_cpu or not torch.accelerator.is_available()  # as the trainer will decide
+            state = PartialState(cpu=cpu, timeout=timedelta(seconds=timeout_s))
+            self.is_first = state.is_main_process
+
+    def tell(self, value: _T) -> _T:
+        """Return the first rank's `value`, in every rank; all of them must call this."""
+        if not self._are_several:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        box = [value]
+        broadcast_object_list(box)
+        return box[0]
+
+    def part(self) -> None:
+        """End the group, once every rank is here: threads of it that are left at exit abort the process."""
+        if self._are_several:
+            from accelerate import PartialState
+
+            state = PartialState()
+            state.wait_for_everyone()
+            state.destroy_process_group()
+
+
+def do_together(tasks: Sequence[Task[RunSpec]], work: FinalWork, ranks: Ranks) -> None:
+    """Do the tasks that have no result yet and that nobody else has claimed; return when all have one.
+
+    Args:
+        tasks: Final runs; every rank calls this with the same ones.
+        work: How they are done.
+        ranks: Of this launch.
+
+    Raises:
+        TrainingError: A model cannot be built or trained as asked.
+    """
+    do, by_name = work.open(), {task.name: task for task in tasks}
+    while names := ranks.tell([task.name for task in tasks if result_of(task) is None]):
+        choice = _claim_first([by_name[name] for name in names]) if ranks.is_first else nullcontext()
+        with choice as claimed:
+            name = ranks.tell(claimed)
+            if name is None:
+                time.sleep(_LOOK_INTERVAL_S)
+                continue
+            task = by_name[name]
+            do(task.spec, task.folder, TokenCount(task.folder) if ranks.is_first else _count_nothing)
+            if ranks.is_first and result_of(task) is None:
+                raise TrainingError(f"the run {name} ended without a result in {task.folder}.")
+
+
+def _count_nothing(num_tokens: int) -> None:
+    """What all ranks but the first say of how far a run is."""
+
+
+@contextmanager
+def _claim_first(tasks: Sequence[Task[RunSpec]]) -> Iterator[str | None]:
+    """Claim the first of these runs that is free, ready its folder, and yield its name, or `None`."""
+    for task in tasks:
+        with claim(task.folder) as granted:
+            if granted and result_of(task) is None:
+                make_ready(task)
+                yield task.name
+                return
+    yield None
+
+
+def end_with_stdin() -> None:
+    """End this process at once when its standard input is closed: whoever launched it is gone."""
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def end_with_launcher() -> None:
+    """End this process at once when the launcher that started it is gone, killed or not."""
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(_LOOK_INTERVAL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
