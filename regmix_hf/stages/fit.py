@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from regmix_hf.progress import Progress
+from regmix_hf.seeds import FIT, seed_of
 from regmix_hf.study import Stage, Study
 
 STAGE = Stage(
@@ -20,8 +19,6 @@ STAGE = Stage(
         "runs.parquet",
     ),
 )
-#: Keeps this stage's random numbers apart from those of other stages.
-_PURPOSE = 4
 
 
 def run(study: Study, progress: Progress) -> None:
@@ -42,7 +39,7 @@ def run(study: Study, progress: Progress) -> None:
         recipe.regression.target,
         study.regression,
         use=recipe.regression.estimator,
-        random_state=int(np.random.SeedSequence([recipe.seed, _PURPOSE]).generate_state(1)[0]),
+        random_state=seed_of(recipe.seed, FIT),
         progress=progress,
     )
     study.finish(STAGE, {"estimator": fit.selection.estimator})
