@@ -1,4 +1,7 @@
-"""What went wrong, said to the user: a message that names the place, shows the value, says what to write."""
+"""What went wrong, said to the user: a message that names the place, shows the value, says what to write.
+
+Errors about values that somebody gave are also `ValueError`, as scikit-learn has it.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +29,19 @@ class RegmixError(Exception):
         return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
 
 
-class RecipeError(RegmixError):
+class RecipeError(RegmixError, ValueError):
     """The recipe, or an override of one of its keys, cannot be used."""
 
 
-class DataError(RegmixError):
+class DataError(RegmixError, ValueError):
     """A source of text, or a table that came from outside, cannot be read as declared."""
 
 
-class MixtureError(RegmixError):
+class MixtureError(RegmixError, ValueError):
     """Weights that are no mixture, or constraints that no mixture meets."""
 
 
-class RegressionError(RegmixError):
+class RegressionError(RegmixError, ValueError):
     """The runs at hand do not allow the asked regression."""
 
 

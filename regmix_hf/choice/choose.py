@@ -14,7 +14,6 @@ from regmix_hf.choice.nearest import NearestRuns
 from regmix_hf.choice.objective import Objective
 from regmix_hf.choice.optimise import optimise
 from regmix_hf.choice.simulate import Simulation, simulate
-from regmix_hf.choice.trees import TreeObjective
 from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures import (
     AroundPrior,
@@ -26,7 +25,6 @@ from regmix_hf.mixtures import (
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
-from regmix_hf.regression.lightgbm import LightGBM
 from regmix_hf.regression.target import Target, TargetValue
 
 Array = NDArray[np.float64]
@@ -139,8 +137,9 @@ class ChoiceProblem:
         """
         swarm = None if self.swarm is None else NearestRuns(self.swarm, self.constraints.domains)
         bounds = self._reach()
-        kind = TreeObjective if isinstance(self.regressor.model, LightGBM) else Objective
-        objective = kind.of(self.regressor, self.target, bounds, self.sampled.prior, self.choice.kl_strength)
+        objective = Objective.of(
+            self.regressor, self.target, bounds, self.sampled.prior, self.choice.kl_strength
+        )
         simulation = simulate(
             objective.below,
             replace(self.sampled, constraints=bounds, min_weight=0.0),

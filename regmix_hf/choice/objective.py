@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -13,13 +14,15 @@ from scipy.special import logsumexp, softmax, xlogy
 from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures import Constraints
 from regmix_hf.regression import MixtureRegressor
-from regmix_hf.regression.base import MixtureEstimator
+from regmix_hf.regression.base import MixtureEstimator, Segment
 from regmix_hf.regression.target import Target
 
 Array = NDArray[np.float64]
 
 #: Smallest weight in the derivative of the divergence, which is infinite at 0.
 _SMALLEST_WEIGHT = 1e-12
+#: Sums in another order differ by less than this, in nats.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,26 @@ class Objective:
         return self.combine(self.model.predict(weights)) + self.divergence_cost(weights)
 
     def below(self, weights: Array, ceiling: float) -> Array:
-        """Value of each row, `(n,)`; a row that lies above `ceiling` may get any value that does, too."""
-        return self(weights)
+        """Value of each row, `(n,)`; infinite for rows that are seen to lie above `ceiling` on the way.
+
+        Where a prediction is a sum whose later terms have a bound, a row whose sum so far plus that bound is
+        above the ceiling need not be followed.
+        """
+        values = np.full(len(weights), np.inf)
+        rows = np.arange(len(weights))
+        sums = np.zeros((len(weights), self.model.num_targets_))
+        for segment in self._segments if np.isfinite(ceiling) else ():
+            sums[rows] += segment.predict(weights[rows])
+            least = self.combine(sums[rows] + segment.still_to_come) + self.divergence_cost(weights[rows])
+            rows = rows[least <= ceiling + _ROUNDING]
+            if not len(rows):
+                return values
+        values[rows] = self(weights[rows])
+        return values
+
+    @cached_property
+    def _segments(self) -> list[Segment]:
+        return self.model.segments()
 
     def combine(self, losses: Array) -> Array:
         """The target made of the losses that take part, `(n, t) -> (n,)`."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from regmix_hf.mixtures import AroundPrior
 from regmix_hf.mixtures.dirichlet import NUM_STRENGTHS
 from regmix_hf.progress import Progress, Silent
+from regmix_hf.seeds import CANDIDATES, generator
 
 Array = NDArray[np.float64]
 
@@ -59,7 +60,7 @@ def simulate(
         random_state: Seed of the draws.
         progress: Where to count them.
     """
-    rng = np.random.default_rng(np.random.SeedSequence(random_state, spawn_key=tuple(b"candidates")))
+    rng = generator(random_state, *CANDIDATES)
     domains = len(candidates.constraints.domains)
     rows = max(1, _CHUNK_NUMBERS // (domains * NUM_STRENGTHS)) * NUM_STRENGTHS
     chunks = candidates.chunks(rng, rows)

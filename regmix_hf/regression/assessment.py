@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from regmix_hf.regression.metrics import METRICS, Resamples, interval, measure
 from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.regression.target import Target
 from regmix_hf.runs.runs import Runs
+from regmix_hf.seeds import generator
 
 Array = NDArray[np.float64]
 
@@ -81,8 +81,8 @@ def quality_table(held_out: Sequence[HeldOut], target: Target, random_state: int
     """
     rows: list[dict[str, Any]] = []
     for part in held_out:
-        seed = np.random.SeedSequence([random_state, zlib.crc32(part.test.encode())])
-        resamples = Resamples.draw(number_mixtures(part.runs), seed)
+        rng = generator(random_state, "bootstrap", part.test)
+        resamples = Resamples.draw(number_mixtures(part.runs), rng)
         for estimator in part.predictions:
             rows += _quality(part, estimator, target, resamples)
     return pd.DataFrame(rows)

@@ -40,6 +40,11 @@ class Auto(MixtureEstimator):
         errors_: Root mean squared out-of-fold error of each member alone, targets x members.
         error_: The same of their weighted mean, one per target.
         members_: Name -> fitted estimator of the targets in which it has a share, in their order.
+
+    >>> weights = np.random.default_rng(0).dirichlet([1, 1, 1], 24)
+    >>> model = Auto().fit(weights, 3 - np.sqrt(weights[:, 0]))
+    >>> model.predict([[0.5, 0.3, 0.2]]).round(2)
+    array([2.29])
     """
 
     arrays: ClassVar = {
@@ -64,6 +69,11 @@ class Auto(MixtureEstimator):
         return 16
 
     @property
+    def is_smooth(self) -> bool:
+        """Whether all members that have a share have a gradient."""
+        return all(model.is_smooth for model in self.members_.values())
+
+    @property
     def reasons_(self) -> list[str]:
         """Why each target has the shares it has, in words."""
         return [self._reason(target) for target in range(len(self.shares_))]
@@ -80,7 +90,6 @@ class Auto(MixtureEstimator):
             mine = self._targets_of(name)
             if wanted := [mine.index(target) for target in targets if target in mine]:
                 part.members_[name] = model.select_targets(wanted)
-        part.is_smooth = all(model.is_smooth for model in part.members_.values())
         return part
 
     def save(self, folder: Path, part: str = "") -> None:
@@ -107,7 +116,6 @@ class Auto(MixtureEstimator):
             for name, model in self._unfitted().items()
             if (targets := self._targets_of(name))
         }
-        self.is_smooth = all(model.is_smooth for model in self.members_.values())
         return self
 
     def _fit(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
@@ -129,7 +137,6 @@ class Auto(MixtureEstimator):
             for name, model in models.items()
             if (targets := self._targets_of(name))
         }
-        self.is_smooth = all(model.is_smooth for model in self.members_.values())
 
     def _predict(self, weights: Array) -> Array:
         losses = np.zeros((len(weights), self.num_targets_))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_consistent_length, validate_data
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.regression.folds import assign_folds
@@ -23,6 +26,23 @@ MANY_RUNS = 256
 _CHUNK_NUMBERS = 1 << 18
 
 
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Some terms of a prediction that is a sum.
+
+    Attributes:
+        predict: Maps mixtures to the sum of these terms, `(n, d) -> (n, t)`.
+        still_to_come: The least that all terms after them add to each target, `(t,)`.
+    """
+
+    predict: Callable[[Array], Array]
+    still_to_come: Array
+
+
+class UnfittedError(RegressionError, NotFittedError):
+    """A regressor is asked for predictions before it was fitted."""
+
+
 class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     """A regressor from mixtures to losses, for all targets at once. Numpy in, numpy out.
 
@@ -30,8 +50,6 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     weights, `_gradient`. Missing losses are NaN: each target is fitted on the runs that have it.
     """
 
-    #: Whether `gradient` is there.
-    is_smooth: bool = False
     #: Learned arrays and the names of their dimensions; equal names mean equal lengths. `domains` and
     #: `targets` are those of the fit.
     arrays: ClassVar[Mapping[str, tuple[str, ...]]] = {}
@@ -40,6 +58,16 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     n_features_in_: int
     num_targets_: int
     single_target_: bool = False
+
+    @property
+    def is_smooth(self) -> bool:
+        """Whether `gradient` is there."""
+        return False
+
+    @property
+    def reasons_(self) -> list[str]:
+        """Why each target is predicted as it is, in words; empty for a family that has nothing to choose."""
+        return []
 
     @classmethod
     def min_runs(cls, num_domains: int) -> int:
@@ -64,18 +92,9 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Raises:
             RegressionError: Shapes that do not match, numbers that are not finite, or too few runs.
         """
-        weights = check_weights(X)
-        losses = np.asarray(y, dtype=np.float64)
+        weights, losses = self._check_fittable(X, y)
         self.single_target_ = losses.ndim == 1
         losses = losses[:, None] if self.single_target_ else losses
-        if losses.ndim != 2 or len(losses) != len(weights):
-            raise RegressionError(
-                f"losses have shape {np.shape(y)}, weights {weights.shape}: give one row per run to both."
-            )
-        if np.isinf(losses).any():
-            raise RegressionError("losses hold an infinite value.", "leave out diverged runs, or write NaN")
-        if losses.shape[1] == 0:
-            raise RegressionError("there is no target to fit.")
         check_runs(type(self).__name__, self.min_runs(weights.shape[1]), weights, losses)
         own = np.full(losses.shape[1], -1) if own_domains is None else np.asarray(own_domains, dtype=int)
         if own.shape != (losses.shape[1],) or own.min() < -1 or own.max() >= weights.shape[1]:
@@ -113,13 +132,17 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         weights = self._check_predictable(X)
         losses = np.asarray(y, dtype=np.float64).reshape(len(weights), -1)
-        folds = assign_folds(weights, self._num_folds(len(weights)), self.random_state)
+        folds = assign_folds(weights, self._num_folds(len(weights)), self.random_state, "out of fold")
         predicted = np.empty_like(losses)
         for fold in range(folds.max() + 1):
             held_out = folds == fold
             part = self._for_fold()._fit_unchecked(weights[~held_out], losses[~held_out], np.asarray(own))
             predicted[held_out] = part.predict(weights[held_out])
         return predicted
+
+    def segments(self) -> list[Segment]:
+        """Return the prediction as a sum, so that a search can leave a row early; empty where it is none."""
+        return []
 
     def select_targets(self, targets: Sequence[int]) -> Self:
         """Return a fitted copy that predicts only the targets at these positions."""
@@ -179,14 +202,28 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self._fit(weights, losses, own)
         return self
 
+    def _check_fittable(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+        """Check both as scikit-learn does, and remember the names of the columns, if they have any."""
+        checks = (
+            {"dtype": np.float64, "order": "C", "ensure_non_negative": True, "ensure_min_samples": 2},
+            {"dtype": np.float64, "ensure_2d": False, "ensure_all_finite": "allow-nan"},
+        )
+        try:
+            weights, losses = validate_data(self, X, y, validate_separately=checks)
+            check_consistent_length(weights, losses)
+        except ValueError as error:
+            raise RegressionError(str(error)) from error
+        return weights, losses
+
     def _check_predictable(self, X: ArrayLike) -> Array:
         if not hasattr(self, "n_features_in_"):
-            raise RegressionError(f"{type(self).__name__} is not fitted yet.", "call fit first")
-        weights = check_weights(X)
-        if weights.shape[1] != self.n_features_in_:
-            raise RegressionError(
-                f"weights have {weights.shape[1]} columns; the fit had {self.n_features_in_} domains."
+            raise UnfittedError(f"{type(self).__name__} is not fitted yet.", "call fit first")
+        try:
+            weights: Array = validate_data(
+                self, X, reset=False, dtype=np.float64, order="C", ensure_non_negative=True
             )
+        except ValueError as error:
+            raise RegressionError(str(error)) from error
         return weights
 
     def __sklearn_tags__(self) -> Any:
@@ -222,21 +259,3 @@ def check_runs(estimator: str, needed: int, weights: Array, losses: Array, names
             f"{weights.shape[1]} domains; target {target} has {int(counts.min())}.",
             f"train {needed - int(counts.min())} more proxies, or choose another estimator",
         )
-
-
-def check_weights(X: ArrayLike) -> Array:
-    """Return weights as a matrix of doubles, runs x domains.
-
-    Raises:
-        RegressionError: Not a matrix, or an entry that is negative or not finite.
-    """
-    weights = np.ascontiguousarray(X, dtype=np.float64)
-    if weights.ndim != 2 or weights.shape[1] == 0:
-        raise RegressionError(f"weights have shape {weights.shape}; give a matrix, runs x domains.")
-    wrong = np.argwhere(~np.isfinite(weights) | (weights < 0))
-    if len(wrong):
-        row, column = map(int, wrong[0])
-        raise RegressionError(
-            f"weights: row {row}, column {column} is {weights[row, column]}; write a number from 0 to 1."
-        )
-    return weights

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 
@@ -18,14 +18,12 @@ from regmix_hf.regression.assessment import (
     BASELINE,
     CROSS_VALIDATION,
     HOLDOUT,
-    HeldOut,
     cross_validation,
     predict,
     predictions_table,
     quality_table,
     seed_noise,
 )
-from regmix_hf.regression.auto import Auto
 from regmix_hf.regression.learning_curve import LearningCurve, learning_curve
 from regmix_hf.regression.metrics import METRICS
 from regmix_hf.regression.registry import estimator_class
@@ -59,10 +57,6 @@ class Fit:
     predictions: pd.DataFrame
     curve: LearningCurve
     summary: Mapping[str, Any]
-
-    def table(self) -> pd.DataFrame:
-        """Return the quality for people, best estimators first: `table_for_people` of all that was found."""
-        return table_for_people(self.quality, str(self.target))
 
 
 def table_for_people(quality: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -122,60 +116,111 @@ def fit_runs(
         DataError: A test set has other columns than the runs.
     """
     progress = progress or Silent()
-    goal = Target.parse(target, runs.targets)
-    fitted, holdout = runs.part("fit"), runs.part("holdout")
-    named = () if target in TARGET_WORDS else tuple(goal.weights)
-    tests = {name: _test_set(name, test, fitted, named, progress) for name, test in (test_sets or {}).items()}
-    asked = list(dict.fromkeys([*estimators, *([use] if use else [])]))
-    names = list(dict.fromkeys([*asked, BASELINE]))
-    for name in names:
-        _check_enough(name, fitted)
-    if runs.left_out():
-        progress.note(f"runs left out of the fit: {runs.left_out()}")
-
-    regressors = _fit_all(names, fitted, random_state, progress)
-    parts = _held_out(fitted, holdout, regressors)
-    judged = parts[-1]
-    parts += [predict(name, test, regressors) for name, test in tests.items()]
-    selection = _selection(judged, asked, goal, use, random_state)
-    curve = learning_curve(
-        fitted,
-        holdout if judged.test == HOLDOUT else None,
-        asked,
-        goal,
-        random_state=random_state,
-        progress=progress,
-    )
-    quality, predictions = quality_table(parts, goal, random_state), predictions_table(parts, goal)
-    about = {"estimators": names, "shares": _shares(regressors)}
-    summary = _summary(runs, goal, target, selection, curve) | about
-    fit = Fit(folder, goal, selection, quality, predictions, curve, summary)
+    question = Question.of(runs, estimators, target, test_sets or {}, use, progress)
+    regressors = _fit_all(question, random_state, progress)
+    fit = _judge(question, regressors, folder, random_state, progress)
     _save(fit, runs, regressors)
-    progress.note(selection.reason)
-    progress.note(f"{selection.estimator}: {summary['outlook']}")
+    progress.note(fit.selection.reason)
+    progress.note(f"{fit.selection.estimator}: {fit.summary['outlook']}")
     return fit
 
 
-def _fit_all(
-    names: Sequence[str], fitted: Runs, random_state: int, progress: Progress
-) -> dict[str, MixtureRegressor]:
-    regressors = {}
-    with progress.bar("fit", total=len(names), unit="estimators") as bar:
-        for done, name in enumerate(names):
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What is asked of a set of runs, checked before anything is fitted.
+
+    Attributes:
+        runs: All of them.
+        fitted: Those to fit on.
+        holdout: Those that are only predicted.
+        tests: Further runs to predict, by name, with the columns of the fit.
+        asked: Families that were asked for.
+        use: The family to choose with; `None`: the best on held-out runs.
+        value: The target as it was written.
+        goal: The target.
+    """
+
+    runs: Runs
+    fitted: Runs
+    holdout: Runs
+    tests: Mapping[str, Runs]
+    asked: tuple[str, ...]
+    use: str | None
+    value: TargetValue
+    goal: Target
+
+    @classmethod
+    def of(
+        cls,
+        runs: Runs,
+        estimators: Sequence[str],
+        target: TargetValue,
+        test_sets: Mapping[str, Runs],
+        use: str | None,
+        progress: Progress,
+    ) -> Self:
+        """Check what is asked; raises as `fit_runs` does."""
+        goal, fitted = Target.parse(target, runs.targets), runs.part("fit")
+        named = () if target in TARGET_WORDS else tuple(goal.weights)
+        tests = {name: _test_set(name, test, fitted, named, progress) for name, test in test_sets.items()}
+        asked = tuple(dict.fromkeys([*estimators, *([use] if use else [])]))
+        question = cls(runs, fitted, runs.part("holdout"), tests, asked, use, target, goal)
+        for name in question.names:
+            _check_enough(name, fitted)
+        if runs.left_out():
+            progress.note(f"runs left out of the fit: {runs.left_out()}")
+        return question
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The families to fit: those asked for, and the baseline beside them."""
+        return tuple(dict.fromkeys([*self.asked, BASELINE]))
+
+
+def _fit_all(question: Question, random_state: int, progress: Progress) -> dict[str, MixtureRegressor]:
+    regressors, fitted = {}, question.fitted
+    with progress.bar("fit", total=len(question.names), unit="estimators") as bar:
+        for done, name in enumerate(question.names):
             bar.update(done, detail=f"{name} on {len(fitted)} runs, {len(fitted.targets)} targets")
             regressors[name] = MixtureRegressor(name, random_state=random_state).fit(
                 fitted.weights, fitted.losses
             )
-        bar.update(len(names))
+        bar.update(len(question.names))
     return regressors
 
 
-def _held_out(fitted: Runs, holdout: Runs, regressors: Mapping[str, MixtureRegressor]) -> list[HeldOut]:
-    """Predictions of runs no fit saw; the last are those that estimators are judged on."""
+def _judge(
+    question: Question,
+    regressors: Mapping[str, MixtureRegressor],
+    folder: Path,
+    random_state: int,
+    progress: Progress,
+) -> Fit:
+    """Predict runs that no fit saw, and judge families by the last of them that is no test."""
+    goal, holdout = question.goal, question.holdout
     parts = [predict(HOLDOUT, holdout, regressors)] if len(holdout) else []
     if len(holdout) < LEAST_HOLDOUT:
-        parts.append(cross_validation(fitted, regressors))
-    return parts
+        parts.append(cross_validation(question.fitted, regressors))
+    judged = parts[-1]
+    parts += [predict(name, test, regressors) for name, test in question.tests.items()]
+    selection = select(judged, question.asked, goal, random_state, use=question.use)
+    curve = learning_curve(
+        question.fitted,
+        holdout if judged.test == HOLDOUT else None,
+        question.asked,
+        goal,
+        random_state=random_state,
+        progress=progress,
+    )
+    return Fit(
+        folder=folder,
+        target=goal,
+        selection=selection,
+        quality=quality_table(parts, goal, random_state),
+        predictions=predictions_table(parts, goal),
+        curve=curve,
+        summary=_summary(question, selection, curve, regressors),
+    )
 
 
 def _test_set(name: str, test: Runs, fitted: Runs, named: Sequence[str], progress: Progress) -> Runs:
@@ -195,16 +240,6 @@ def _test_set(name: str, test: Runs, fitted: Runs, named: Sequence[str], progres
     return aligned
 
 
-def _selection(
-    judged: HeldOut, asked: Sequence[str], goal: Target, use: str | None, random_state: int
-) -> Selection:
-    candidates = [name for name in asked if name != BASELINE] or asked
-    found = select(judged, candidates, goal, random_state)
-    if use is None:
-        return found
-    return Selection(use, judged.test, f"{use} was asked for. {found.reason}")
-
-
 def _check_enough(estimator: str, fitted: Runs) -> None:
     needed = estimator_class(estimator).min_runs(len(fitted.domains))
     if len(fitted) < needed:
@@ -216,17 +251,22 @@ def _check_enough(estimator: str, fitted: Runs) -> None:
 
 
 def _summary(
-    runs: Runs, goal: Target, value: TargetValue, selection: Selection, curve: LearningCurve
+    question: Question,
+    selection: Selection,
+    curve: LearningCurve,
+    regressors: Mapping[str, MixtureRegressor],
 ) -> dict[str, Any]:
+    runs, value = question.runs, question.value
     return {
-        "target": str(goal),
+        "target": str(question.goal),
         "target_value": dict(value) if isinstance(value, Mapping) else value,
         "estimator": selection.estimator,
+        "estimators": list(question.names),
         "judged_on": selection.test,
         "reason": selection.reason,
         "num_runs": {
-            "fit": len(runs.part("fit")),
-            "holdout": len(runs.part("holdout")),
+            "fit": len(question.fitted),
+            "holdout": len(question.holdout),
             "diverged": runs.num_diverged,
             "failed": runs.num_failed,
             "duplicates": runs.num_duplicates,
@@ -236,15 +276,11 @@ def _summary(
         "seed_noise": seed_noise(runs),
         "outlook": curve.outlook(selection.estimator),
         "gains": [asdict(gain) for gain in curve.gains.get(selection.estimator, ())],
-    }
-
-
-def _shares(regressors: Mapping[str, MixtureRegressor]) -> dict[str, dict[str, str]]:
-    """Per estimator that weighs several families, which it uses for each target and why."""
-    return {
-        name: dict(zip(regressor.targets_, regressor.model.reasons_, strict=True))
-        for name, regressor in regressors.items()
-        if isinstance(regressor.model, Auto)
+        "shares": {
+            name: dict(zip(regressor.targets_, reasons, strict=True))
+            for name, regressor in regressors.items()
+            if (reasons := regressor.model.reasons_)
+        },
     }
 
 

@@ -41,6 +41,11 @@ class GaussianProcess(MaternEstimator):
         lengths_: Length scales, targets x domains, in units of sqrt(weight).
         weights_: The fitted runs, runs x domains.
         coefficients_: Targets x runs.
+
+    >>> weights = np.random.default_rng(0).dirichlet([1, 1, 1], 24)
+    >>> model = GaussianProcess().fit(weights, 3 - np.sqrt(weights[:, 0]))
+    >>> model.predict([[0.5, 0.3, 0.2]]).round(2)
+    array([2.29])
     """
 
     arrays: ClassVar = {

@@ -43,6 +43,11 @@ class KrigedPowerLaw(MaternEstimator):
         totals_: s, one per target.
         weights_: The fitted runs, runs x domains.
         coefficients_: Targets x runs; all 0 where the law stands alone.
+
+    >>> weights = np.random.default_rng(0).dirichlet([1, 1, 1], 24)
+    >>> model = KrigedPowerLaw().fit(weights, 3 - np.sqrt(weights[:, 0]))
+    >>> model.predict([[0.5, 0.3, 0.2]]).round(2)
+    array([2.29])
     """
 
     arrays: ClassVar = {**MaternEstimator.arrays, "lengths_": ("targets",), "totals_": ("targets",)}

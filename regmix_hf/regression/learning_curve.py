@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from regmix_hf.regression.metrics import Resamples, measure
 from regmix_hf.regression.registry import build_estimator, estimator_class
 from regmix_hf.regression.target import Target
 from regmix_hf.runs.runs import Runs
+from regmix_hf.seeds import generator
 
 Array = NDArray[np.float64]
 
@@ -116,7 +116,8 @@ def learning_curve(
     gains = {}
     for estimator in estimators:
         own = points[points["estimator"] == estimator]
-        if found := _gains(own, np.array([draws[row] for row in own.index]), len(fitted)):
+        rng = generator(random_state, "outlook", estimator)
+        if found := _gains(own, np.array([draws[row] for row in own.index]), len(fitted), rng):
             gains[estimator] = found
     return LearningCurve(points, gains)
 
@@ -127,7 +128,7 @@ class _Work:
     def __init__(self, fitted: Runs, held_out: Runs | None, target: Target, random_state: int):
         names = list(target.weights or target.names)
         fitted = fitted.take(np.flatnonzero(fitted.losses[names].notna().all(axis=1)))
-        folds = assign_folds(fitted.weights.to_numpy(), _NUM_FOLDS, random_state)
+        folds = assign_folds(fitted.weights.to_numpy(), _NUM_FOLDS, random_state, "learning curve")
         if held_out is None and len(fitted) >= _FEW_RUNS:
             fitted, held_out = (fitted.take(np.flatnonzero(rows)) for rows in (folds > 0, folds == 0))
         tests = fitted if held_out is None else held_out
@@ -143,7 +144,9 @@ class _Work:
         else:
             self._parts = [(everyone, np.arange(len(tests)))]
         self._mixture = number_mixtures(fitted)
-        self.resamples = Resamples.draw(number_mixtures(tests), self._seed("resamples"))
+        self.resamples = Resamples.draw(
+            number_mixtures(tests), generator(random_state, "bootstrap", "learning curve")
+        )
 
     def subsets(self, estimator: str) -> Iterator[tuple[int, int]]:
         """Sizes from all runs downwards, each with the numbers of its random subsets."""
@@ -161,28 +164,26 @@ class _Work:
         """Predict the target of every test run by fits on `size` runs; subsets of one repeat are nested."""
         losses = np.empty((len(self._test_weights), len(self._target.names)))
         for number, (pool, tests) in enumerate(self._parts):
-            rows = self._shuffled(pool, self._seed("subset", repeat, number))[:size]
+            rows = self._shuffled(pool, generator(self._random_state, "subset", repeat, number))[:size]
             model = build_estimator(estimator, self._random_state, {})
             model.fit(self._weights[rows], self._losses[rows], own_domains=self._own)
             losses[tests] = model.predict(self._test_weights[tests])
         return self._target.combine(losses)
 
-    def _shuffled(self, pool: NDArray[np.intp], seed: np.random.SeedSequence) -> NDArray[np.intp]:
+    def _shuffled(self, pool: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
         """Runs in random order, those of one mixture together, so that a subset repeats as all runs do."""
-        places = np.random.default_rng(seed).permutation(self._mixture.max() + 1)
+        places = rng.permutation(self._mixture.max() + 1)
         return pool[np.argsort(places[self._mixture[pool]], kind="stable")]
 
-    def _seed(self, purpose: str, *numbers: int) -> np.random.SeedSequence:
-        return np.random.SeedSequence([self._random_state, zlib.crc32(purpose.encode()), *numbers])
 
-
-def _gains(points: pd.DataFrame, draws: Array, num_runs: int) -> tuple[Gain, ...]:
+def _gains(points: pd.DataFrame, draws: Array, num_runs: int, rng: np.random.Generator) -> tuple[Gain, ...]:
     """Go beyond all runs: by half as many more, as many and three times as many.
 
     Args:
         points: Rows of one estimator.
         draws: The Spearman correlation of each row in every bootstrap sample of the test runs.
         num_runs: All runs there are to fit on.
+        rng: What subsets are resampled with.
     """
     sizes, row_of = np.unique(points["num_runs"], return_inverse=True)
     if len(sizes) < _LEAST_SIZES or points["spearman"].isna().any():
@@ -190,7 +191,6 @@ def _gains(points: pd.DataFrame, draws: Array, num_runs: int) -> tuple[Gain, ...
     usable = ~np.isnan(draws).any(axis=0)
     if usable.mean() < _LEAST_USABLE:
         return ()
-    rng = np.random.default_rng(np.random.SeedSequence([num_runs, *draws.shape]))
     samples = _pick_repeats(draws[:, usable], row_of, rng)
     luck = _luck(points["spearman"].to_numpy(), sizes, row_of) * rng.normal(size=len(samples))
     gains = []

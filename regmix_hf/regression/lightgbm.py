@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.files import write_text
-from regmix_hf.regression.base import Array, MixtureEstimator
+from regmix_hf.regression.base import Array, MixtureEstimator, Segment
 
 #: LightGBM's own smallest leaf, which the paper keeps: right for 500 runs, too large for 64.
 _MAX_LEAF_RUNS = 20
@@ -25,6 +27,8 @@ _MOST_BINS = 63
 #: With fewer runs than this a model keeps what it was trained with: a few hundred kilobytes. To let go of it,
 #: LightGBM writes all trees as text and reads them again, which takes as long as growing them.
 _FEW_RUNS = 100
+#: Trees after which a search looks whether to go on; the first ones carry most of the prediction.
+_STOPS = (50, 100, 200, 300, 500, 700)
 
 
 class LightGBM(MixtureEstimator):
@@ -44,6 +48,11 @@ class LightGBM(MixtureEstimator):
 
     Attributes:
         boosters_: LightGBM's own models, one per target.
+
+    >>> weights = np.random.default_rng(0).dirichlet([1, 1, 1], 24)
+    >>> model = LightGBM().fit(weights, 3 - np.sqrt(weights[:, 0]))
+    >>> model.predict([[0.5, 0.3, 0.2]]).round(2)
+    array([2.31])
     """
 
     def __init__(
@@ -105,6 +114,28 @@ class LightGBM(MixtureEstimator):
         with ThreadPoolExecutor(self.num_threads or joblib.cpu_count()) as pool:
             return list(pool.map(work, targets))
 
+    def segments(self) -> list[Segment]:
+        """Return the trees up to each stop from the one before.
+
+        The trees still to come add the sum of their smallest leaves at least. On RegMix's published runs, for
+        one domain's loss, 8 % of a million candidates are left after 100 of 1000 trees.
+        """
+        import lightgbm
+
+        smallest = [_smallest_leaves(booster.model_to_string()) for booster in self.boosters_]
+        segments = []
+        for start, stop in pairwise((0, *_STOPS)):
+            # Models of their own: LightGBM keeps the range of trees a prediction asks for in the model, where
+            # another thread may change it before the prediction is made.
+            texts = (
+                booster.model_to_string(num_iteration=stop - start, start_iteration=start)
+                for booster in self.boosters_
+            )
+            parts = [lightgbm.Booster(model_str=text) for text in texts]
+            left = np.array([leaves[stop:].sum() for leaves in smallest])
+            segments.append(Segment(partial(_predict_side_by_side, parts), left))
+        return segments
+
     def select_targets(self, targets: Sequence[int]) -> Self:
         """Return a fitted copy that predicts only the targets at these positions."""
         part = super().select_targets(targets)
@@ -144,3 +175,14 @@ class LightGBM(MixtureEstimator):
 
 def _trees(folder: Path, part: str, target: int) -> Path:
     return folder / (f"trees-{part}-{target:03d}.txt" if part else f"trees-{target:03d}.txt")
+
+
+def _predict_side_by_side(boosters: Sequence[Any], weights: Array) -> Array:
+    return np.column_stack([booster.predict(weights, num_threads=1) for booster in boosters])
+
+
+def _smallest_leaves(model: str) -> Array:
+    """Smallest value of each tree, from LightGBM's text format."""
+    label = "leaf_value="
+    lines = (line for line in model.splitlines() if line.startswith(label))
+    return np.array([min(map(float, line.removeprefix(label).split())) for line in lines])

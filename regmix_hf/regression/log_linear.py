@@ -25,6 +25,11 @@ class LogLinear(MixtureEstimator):
         floor_: One per target.
         scale_: One per target: the losses' standard deviation.
         rate_: Targets x domains; `loss = floor + scale * exp(rate . w)`.
+
+    >>> weights = np.random.default_rng(0).dirichlet([1, 1, 1], 24)
+    >>> model = LogLinear().fit(weights, 3 - np.sqrt(weights[:, 0]))
+    >>> model.predict([[0.5, 0.3, 0.2]]).round(2)
+    array([2.28])
     """
 
     is_smooth = True

@@ -44,15 +44,15 @@ class Resamples:
     counts: Array
 
     @classmethod
-    def draw(cls, mixture: Sequence[int] | NDArray[np.intp], seed: np.random.SeedSequence) -> Resamples:
+    def draw(cls, mixture: Sequence[int] | NDArray[np.intp], rng: np.random.Generator) -> Resamples:
         """Draw `NUM_RESAMPLES` samples; runs of one mixture (repeated seeds) stay together.
 
         Args:
             mixture: Number of the mixture of each run, from 0.
-            seed: Seed of the draws; equal seeds give equal samples.
+            rng: What they are drawn with.
         """
         groups = int(np.max(mixture)) + 1
-        drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), NUM_RESAMPLES)
+        drawn = rng.multinomial(groups, np.full(groups, 1 / groups), NUM_RESAMPLES)
         return cls(drawn[:, mixture].astype(np.float64))
 
     def metrics(self, truth: Array, predicted: Array) -> dict[str, Array]:

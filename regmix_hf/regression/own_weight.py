@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
@@ -26,6 +28,11 @@ class OwnWeight(LinearEstimator):
     Attributes:
         coef_: Targets x domains; the one entry of a row that is not 0 is the target's domain, and negative.
         intercept_: One per target.
+
+    >>> weights = np.random.default_rng(0).dirichlet([1, 1, 1], 24)
+    >>> model = OwnWeight().fit(weights, 3 - np.sqrt(weights[:, 0]))
+    >>> model.predict([[0.5, 0.3, 0.2]]).round(2)
+    array([2.29])
     """
 
     def __init__(self, *, random_state: int = 0):
@@ -35,6 +42,11 @@ class OwnWeight(LinearEstimator):
     def min_runs(cls, num_domains: int) -> int:
         """Two runs make a line."""
         return 2
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = True  # one domain of many, on purpose
+        return tags
 
     def _fit(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
         self.coef_ = np.zeros((losses.shape[1], weights.shape[1]))

@@ -104,6 +104,11 @@ class PowerLaw(MixtureEstimator):
         offset_: eps, one per target.
         affinity_: k, targets x domains.
         saturation_: beta, targets x domains.
+
+    >>> weights = np.random.default_rng(0).dirichlet([1, 1, 1], 24)
+    >>> model = PowerLaw().fit(weights, 3 - np.sqrt(weights[:, 0]))
+    >>> model.predict([[0.5, 0.3, 0.2]]).round(2)
+    array([2.29])
     """
 
     is_smooth = True

@@ -8,10 +8,11 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.files import read_json, write_json
-from regmix_hf.regression.base import check_runs
+from regmix_hf.regression.base import UnfittedError, check_runs
 from regmix_hf.regression.frames import Table, losses_table, weights_table
 from regmix_hf.regression.intervals import OutOfFold, entropy
 from regmix_hf.regression.pretrained import CARD, SharedRegressor
@@ -27,12 +28,16 @@ _MISSED = {"losses": ("runs", "targets"), "predicted": ("runs", "targets"), "ent
 
 class MixtureRegressor(
     SharedRegressor,
+    RegressorMixin,
+    BaseEstimator,
     library_name="regmix_hf",
     pipeline_tag="tabular-regression",
     tags=["regmix", "data-mixture"],
     model_card_template=CARD,
 ):
     """Predict the losses of runs from the mixtures they train on.
+
+    An estimator of scikit-learn's: it can be cloned, scored, searched over and cross-validated.
 
     Args:
         estimator: The family, one of `regmix_hf.regression.ESTIMATORS`.
@@ -60,7 +65,20 @@ class MixtureRegressor(
         self.params = params
         self.model = build_estimator(estimator, random_state, params)
 
-    def __repr__(self) -> str:
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return `estimator`, `random_state` and what is passed to the family, by name."""
+        return {"estimator": self.estimator, "random_state": self.random_state, **self.params}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change any of them; what was fitted is forgotten.
+
+        Raises:
+            RegressionError: The family does not exist or does not take one of them.
+        """
+        self.__dict__ = type(self)(**{**self.get_params(), **params}).__dict__
+        return self
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
         params = "".join(f", {name}={value!r}" for name, value in self.params.items())
         return f"MixtureRegressor({self.estimator!r}, random_state={self.random_state}{params})"
 
@@ -183,6 +201,8 @@ class MixtureRegressor(
         try:
             regressor = cls(config["estimator"], random_state=config["random_state"], **params)
             regressor.model.load(folder, num_domains=len(domains), num_targets=len(targets))
+        except RegressionError:
+            raise
         except (TypeError, ValueError) as error:
             raise RegressionError(f"{folder / 'config.json'}: params {params!r}: {error}.") from error
         regressor.domains_, regressor.targets_ = domains, targets
@@ -202,7 +222,7 @@ class MixtureRegressor(
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "_out_of_fold"):
-            raise RegressionError(f"{self!r} is not fitted yet.", "call fit first")
+            raise UnfittedError(f"{self!r} is not fitted yet.", "call fit first")
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -6,11 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from regmix_hf.regression.assessment import HeldOut, number_mixtures
+from regmix_hf.regression.assessment import BASELINE, HeldOut, number_mixtures
 from regmix_hf.regression.metrics import Resamples, interval, measure
 from regmix_hf.regression.target import Target
+from regmix_hf.seeds import generator
 
 
 @dataclass(frozen=True)
@@ -28,15 +27,24 @@ class Selection:
     reason: str
 
 
-def select(judged: HeldOut, candidates: Sequence[str], target: Target, random_state: int) -> Selection:
-    """Select the candidate with the highest Spearman correlation, then the lowest mean absolute error.
+def select(
+    judged: HeldOut, asked: Sequence[str], target: Target, random_state: int, *, use: str | None = None
+) -> Selection:
+    """Select the family with the highest Spearman correlation, then the lowest mean absolute error.
 
     Args:
         judged: Runs that none of the predictions was fitted on, and that are not reported as a test.
-        candidates: Estimators with predictions in `judged`.
+        asked: Estimators with predictions in `judged`; the baseline is taken only when there is no other.
         target: What the mixture will be judged on.
         random_state: Seed of the bootstrap that tells whether the best is better than the second.
+        use: The one to take whatever ranks best, which is named all the same.
     """
+    candidates = [name for name in asked if name != BASELINE] or asked
+    found = _best_of(judged, candidates, target, random_state)
+    return found if use is None else Selection(use, judged.test, f"{use} was asked for. {found.reason}")
+
+
+def _best_of(judged: HeldOut, candidates: Sequence[str], target: Target, random_state: int) -> Selection:
     quality = {name: measure(*judged.pair(name, target)) for name in candidates}
     ranked = sorted(
         candidates, key=lambda name: (-_or_worst(quality[name]["spearman"]), quality[name]["mae"])
@@ -55,7 +63,7 @@ def select(judged: HeldOut, candidates: Sequence[str], target: Target, random_st
 
 def _is_better(judged: HeldOut, best: str, second: str, target: Target, random_state: int) -> bool:
     """Whether the 95 % interval of the difference of the two correlations lies above 0."""
-    resamples = Resamples.draw(number_mixtures(judged.runs), np.random.SeedSequence([random_state, 1]))
+    resamples = Resamples.draw(number_mixtures(judged.runs), generator(random_state, "bootstrap", "best two"))
     draws = [resamples.metrics(*judged.pair(name, target))["spearman"] for name in (best, second)]
     return interval(draws[0] - draws[1])[0] > 0
 

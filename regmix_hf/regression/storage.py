@@ -52,6 +52,8 @@ def read_arrays(
             shapes = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
             _check_shapes(path, shapes, dimensions, sizes)
             arrays = {name: file.get_tensor(name) for name in dimensions}
+    except RegressionError:
+        raise
     except (SafetensorError, ValueError, KeyError) as error:
         raise RegressionError(f"{path} cannot be read: {error}") from error
     for name, array in arrays.items():

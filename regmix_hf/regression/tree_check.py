@@ -45,6 +45,8 @@ def check_trees(path: Path) -> None:
         sizes = [len(f"Tree={tree}\n".encode()) for tree in trees]
         if [int(size) for size in above["tree_sizes"].split()] != sizes:
             raise RegressionError(f"{path.name} holds no trees of LightGBM: tree_sizes are others.")
+    except RegressionError:
+        raise
     except (KeyError, ValueError, OverflowError) as error:
         raise RegressionError(f"{path.name} holds no trees of LightGBM: {error}.") from None
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from regmix_hf.choice.objective import Objective
 from regmix_hf.choice.simulate import simulate
-from regmix_hf.choice.trees import TreeObjective
 from regmix_hf.mixtures import AroundPrior, Constraints
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.target import Target
@@ -24,7 +24,7 @@ def trees(runs):
 def test_the_simulation_is_the_one_that_predicts_everything(monkeypatch, trees, target, kl_strength):
     monkeypatch.setattr("regmix_hf.choice.simulate._CHUNK_NUMBERS", 9_000)
     goal = Target.parse(target, NAMES)
-    objective = TreeObjective.of(trees, goal, EVERYWHERE, PRIOR, kl_strength)
+    objective = Objective.of(trees, goal, EVERYWHERE, PRIOR, kl_strength)
     settings = {"num_candidates": 20_000, "top_k": 25, "random_state": 0}
     sifted = simulate(objective.below, AroundPrior(PRIOR, EVERYWHERE), **settings)
     whole = simulate(lambda weights, _: objective(weights), AroundPrior(PRIOR, EVERYWHERE), **settings)
@@ -33,7 +33,7 @@ def test_the_simulation_is_the_one_that_predicts_everything(monkeypatch, trees, 
 
 
 def test_most_candidates_are_not_followed_to_the_end(trees):
-    objective = TreeObjective.of(trees, Target.parse("a", NAMES), EVERYWHERE, PRIOR, 0.0)
+    objective = Objective.of(trees, Target.parse("a", NAMES), EVERYWHERE, PRIOR, 0.0)
     weights = next(AroundPrior(PRIOR, EVERYWHERE).chunks(np.random.default_rng(0), 3_000))
     values = objective(weights)
     ceiling = np.sort(values)[20]
@@ -45,7 +45,7 @@ def test_most_candidates_are_not_followed_to_the_end(trees):
 
 def test_fewer_trees_than_stops_are_no_harm(runs):
     few = MixtureRegressor("lightgbm", num_iterations=60).fit(*runs)
-    objective = TreeObjective.of(few, Target.parse("mean", NAMES), EVERYWHERE, PRIOR, 0.0)
+    objective = Objective.of(few, Target.parse("mean", NAMES), EVERYWHERE, PRIOR, 0.0)
     weights = next(AroundPrior(PRIOR, EVERYWHERE).chunks(np.random.default_rng(1), 1_500))
     values = objective(weights)
     ceiling = np.median(values)

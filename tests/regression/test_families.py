@@ -32,6 +32,21 @@ def test_ridge_is_that_of_scikit_learn_at_the_chosen_penalty(weights):
         np.testing.assert_allclose(model.intercept_[target], reference.intercept_, rtol=1e-8)
 
 
+def test_ridge_chooses_its_penalty_by_leaving_out_one_mixture_with_all_its_runs(weights):
+    rng = np.random.default_rng(3)
+    losses = weights[:30] @ rng.normal(size=(4, 3)) + rng.normal(scale=0.3, size=(30, 3))
+    losses[:7, 2] = np.nan
+    repeated = np.repeat(np.arange(30), 3)
+    model = Ridge().fit(weights[repeated], losses[repeated])
+    for target in range(3):
+        known = ~np.isnan(losses[:, target])
+        single = RidgeCV(PENALTIES).fit(
+            weights[:30][known], losses[known, target], sample_weight=np.full(known.sum(), 3.0)
+        )
+        assert model.penalty_[target] == single.alpha_
+        np.testing.assert_allclose(model.coef_[target], single.coef_, rtol=1e-8, atol=1e-12)
+
+
 def test_ridge_shrinks_more_where_there_is_nothing_to_learn(weights):
     rng = np.random.default_rng(2)
     losses = np.column_stack([weights[:, 0], rng.normal(size=len(weights))])

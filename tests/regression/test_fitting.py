@@ -157,7 +157,7 @@ def test_losses_that_are_all_equal_are_refused(swarm, tmp_path):
 
 
 def test_the_table_for_people_puts_the_best_first_and_gives_intervals(fit):
-    table = fit.table()
+    table = table_for_people(fit.quality, str(fit.target))
     first = table.iloc[0]
     assert (first["test"], first["target"], first["estimator"]) == (
         "holdout",

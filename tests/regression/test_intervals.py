@@ -112,12 +112,13 @@ def test_ninety_percent_intervals_hold_about_ninety_percent_of_new_runs(estimato
 
 def test_runs_of_one_mixture_share_a_fold_and_folds_are_even():
     weights = np.repeat(np.random.default_rng(0).dirichlet(np.ones(3), 25), 2, axis=0)
-    folds = assign_folds(weights, 10, 0)
+    folds = assign_folds(weights, 10, 0, "a")
     assert (folds[::2] == folds[1::2]).all()
     assert set(np.bincount(folds)) == {4, 6}
-    np.testing.assert_array_equal(folds, assign_folds(weights, 10, 0))
-    assert (folds != assign_folds(weights, 10, 1)).any()
+    np.testing.assert_array_equal(folds, assign_folds(weights, 10, 0, "a"))
+    assert (folds != assign_folds(weights, 10, 1, "a")).any()
+    assert (folds != assign_folds(weights, 10, 0, "b")).any()
 
 
 def test_there_are_no_more_folds_than_mixtures():
-    assert set(assign_folds(np.eye(3), 10, 0)) == {0, 1, 2}
+    assert set(assign_folds(np.eye(3), 10, 0, "a")) == {0, 1, 2}

@@ -63,7 +63,7 @@ def test_two_vectors_of_different_length_are_refused():
 def test_a_bootstrap_sample_has_the_metrics_of_its_runs():
     rng = np.random.default_rng(0)
     truth, predicted = rng.choice([1.0, 2.0, 3.0, 4.0], 12), rng.choice([1.0, 2.0, 3.0], 12)
-    resamples = Resamples.draw(np.arange(12), np.random.SeedSequence(1))
+    resamples = Resamples.draw(np.arange(12), np.random.default_rng(1))
     draws = resamples.metrics(truth, predicted)
     for sample in range(50):
         rows = np.repeat(np.arange(12), resamples.counts[sample].astype(int))
@@ -72,7 +72,7 @@ def test_a_bootstrap_sample_has_the_metrics_of_its_runs():
 
 
 def test_runs_of_one_mixture_are_drawn_together():
-    counts = Resamples.draw([0, 0, 1, 2, 2], np.random.SeedSequence(0)).counts
+    counts = Resamples.draw([0, 0, 1, 2, 2], np.random.default_rng(0)).counts
     np.testing.assert_array_equal(counts[:, 0], counts[:, 1])
     np.testing.assert_array_equal(counts[:, 3], counts[:, 4])
     np.testing.assert_array_equal(counts[:, [0, 2, 3]].sum(axis=1), 3.0)
@@ -81,7 +81,7 @@ def test_runs_of_one_mixture_are_drawn_together():
 
 def test_equal_seeds_draw_equal_samples():
     one, same, other = (
-        Resamples.draw(np.arange(9), np.random.SeedSequence(seed)).counts for seed in (1, 1, 2)
+        Resamples.draw(np.arange(9), np.random.default_rng(seed)).counts for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one, same)
     assert (one != other).any()
@@ -90,7 +90,7 @@ def test_equal_seeds_draw_equal_samples():
 def test_the_interval_of_a_mean_is_that_of_the_normal_approximation():
     rng = np.random.default_rng(0)
     error = rng.normal(size=400)
-    draws = Resamples.draw(np.arange(400), np.random.SeedSequence(0)).metrics(np.zeros(400), error)["mse"]
+    draws = Resamples.draw(np.arange(400), np.random.default_rng(0)).metrics(np.zeros(400), error)["mse"]
     low, high = interval(draws)
     half_width = 1.96 * (error**2).std() / 20
     assert (low, high) == pytest.approx(
