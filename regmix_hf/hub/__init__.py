@@ -7,7 +7,7 @@ tried again, `publish` for why nothing is done twice, `fetch` for what may come 
 from regmix_hf.hub.checks import TableLimits, parse_json, read_table
 from regmix_hf.hub.connection import Hub
 from regmix_hf.hub.fetch import Expected, fetch, matching
-from regmix_hf.hub.merge import add_rows, merge_rows, parquet_bytes, remote_table
+from regmix_hf.hub.merge import merge_rows, parquet_bytes, remote_table
 from regmix_hf.hub.publish import Publication, Published, changes, publish
 from regmix_hf.hub.repository import Reference, RemoteFile, Repository, Snapshot
 from regmix_hf.hub.retries import Patience
@@ -23,7 +23,6 @@ __all__ = [
     "Repository",
     "Snapshot",
     "TableLimits",
-    "add_rows",
     "changes",
     "fetch",
     "matching",

@@ -71,17 +71,26 @@ def is_failed(task: Task) -> bool:
 
 
 def collect(tasks: Sequence[Task], folder: Path) -> pd.DataFrame:
-    """Write `results.parquet` and `trajectories.parquet` from the results of these runs, in their order.
-
-    What other runs left in `folder` stays out. A mixture's name, split and scale are those of now: they are
-    no part of a run, and an earlier recipe may have called them otherwise.
+    """Write what `gather` reads as `results.parquet` and `trajectories.parquet`.
 
     Args:
         tasks: Runs that all have a result.
-        folder: Of the stage.
+        folder: Of the stage; what other runs left in it stays out.
 
     Returns:
         The table of results.
+    """
+    results, trajectories = gather(tasks)
+    write_parquet(folder / "trajectories.parquet", trajectories)
+    write_parquet(folder / "results.parquet", results)
+    return results
+
+
+def gather(tasks: Sequence[Task]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read the tables of results and of trajectories of runs that all have a result, in their order.
+
+    A mixture's name, split and scale are those of now: they are no part of a run, and an earlier recipe may
+    have called them otherwise.
     """
     rows, trajectories = [], []
     for task in tasks:
@@ -92,10 +101,7 @@ def collect(tasks: Sequence[Task], folder: Path) -> pd.DataFrame:
         rows.append({**row, **names, **scale})
         if row["status"] != "failed":
             trajectories.append(read_parquet(task.folder / "trajectory.parquet"))
-    results = _table(rows)
-    write_parquet(folder / "trajectories.parquet", pd.concat(trajectories, ignore_index=True))
-    write_parquet(folder / "results.parquet", results)
-    return results
+    return _table(rows), pd.concat(trajectories, ignore_index=True)
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from regmix_hf.errors import HubError
 from regmix_hf.files import hash_value, read_parquet
 from regmix_hf.hub import Hub, Snapshot, merge_rows, parquet_bytes, remote_table
 from regmix_hf.jobs.proxies import proxy_tasks
-from regmix_hf.jobs.results import collect, is_failed, result_of
+from regmix_hf.jobs.results import gather, is_failed, result_of
 from regmix_hf.recipe import Recipe
 from regmix_hf.runs.published import (
     CORPUS,
@@ -74,9 +74,7 @@ class OwnRuns:
             ended = [task for task in tasks if result_of(task) is not None]
             if all(is_failed(task) for task in ended):
                 return None
-            with tempfile.TemporaryDirectory() as folder:
-                collect(ended, Path(folder))
-                tables = {name: read_parquet(Path(folder) / name) for name in (RESULTS, TRAJECTORIES)}
+            tables = dict(zip((RESULTS, TRAJECTORIES), gather(ended), strict=True))
         return cls(address, study.recipe, corpus, {MIXTURES: mixtures, **tables}, stages)
 
     def beside(self, hub: Hub, snapshot: Snapshot) -> dict[str, bytes]:
