@@ -8,11 +8,12 @@ from regmix_hf.hub.checks import TableLimits, parse_json, read_table
 from regmix_hf.hub.connection import Hub
 from regmix_hf.hub.fetch import Expected, fetch, matching
 from regmix_hf.hub.merge import merge_rows, parquet_bytes, remote_table
-from regmix_hf.hub.publish import Publication, Published, changes, publish
+from regmix_hf.hub.publish import Draft, Publication, Published, changes, draft, publish
 from regmix_hf.hub.repository import Reference, RemoteFile, Repository, Snapshot
 from regmix_hf.hub.retries import Patience
 
 __all__ = [
+    "Draft",
     "Expected",
     "Hub",
     "Patience",
@@ -24,6 +25,7 @@ __all__ = [
     "Snapshot",
     "TableLimits",
     "changes",
+    "draft",
     "fetch",
     "matching",
     "merge_rows",
