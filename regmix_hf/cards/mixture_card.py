@@ -45,14 +45,15 @@ class MixtureCard:
             configs=configs(self.tables, "mixture"),
         )
 
-    def render(self) -> str:
-        """Write the card."""
+    def render(self, version: str) -> str:
+        """Write the card as it is in the version that is called so."""
         facts, summary = self.facts, summarise(self.facts)
         scores = score_rows(facts.scores, facts.recipe.evaluation.tasks) if facts.scores is not None else []
         return write_card(
             "mixture_card.md.jinja",
             self.metadata,
             card=self,
+            version=version,
             address=self.address,
             recipe=facts.recipe,
             record=self.choice.record,

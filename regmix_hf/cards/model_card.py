@@ -63,13 +63,14 @@ class ModelCard:
             eval_results=list(self._eval_results()),
         )
 
-    def render(self) -> str:
-        """Write the card."""
+    def render(self, version: str) -> str:
+        """Write the card as it is in the version that is called so."""
         recipe, corpus = self.facts.recipe, self.facts.corpus
         return write_card(
             "model_card.md.jinja",
             self.metadata,
             card=self,
+            version=version,
             address=self.address,
             recipe=recipe,
             repository=self.address.model(self.mixture),

@@ -68,13 +68,14 @@ class RegressorCard:
             eval_results=results,
         )
 
-    def render(self) -> str:
-        """Write the card."""
+    def render(self, version: str) -> str:
+        """Write the card as it is in the version that is called so."""
         summary = self.regression.summary
         return write_card(
             "regressor_card.md.jinja",
             self.metadata,
             card=self,
+            version=version,
             address=self.address,
             recipe=self.facts.recipe,
             summary=summary,

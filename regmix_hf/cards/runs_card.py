@@ -65,12 +65,13 @@ class RunsCard:
             ),
         )
 
-    def render(self) -> str:
-        """Write the card."""
+    def render(self, version: str) -> str:
+        """Write the card as it is in the version that is called so."""
         return write_card(
             "runs_card.md.jinja",
             self.metadata,
             card=self,
+            version=version,
             address=self.address,
             recipe=self.recipe,
             counts=SwarmFacts(self.results, len(self.results)).counts,

@@ -64,4 +64,4 @@ class Corpus:
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of the blocks."""
-        return AutoTokenizer.from_pretrained(self.folder / "tokenizer")
+        return AutoTokenizer.from_pretrained(self.folder / "tokenizer", trust_remote_code=False)

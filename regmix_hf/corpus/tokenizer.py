@@ -95,7 +95,7 @@ def _facts(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 def _load(path: str) -> PreTrainedTokenizerBase:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise DataError(
             f"tokenizer: {path!r} cannot be had: {(str(error).splitlines() or [type(error).__name__])[0]}",

@@ -6,6 +6,7 @@ The files are ordinary lm-eval tasks under the tag `held_out_text`: with the fol
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ def task_name(domain: str) -> str:
 
 
 def write_tasks(corpus: Path, domains: Iterable[str], folder: Path) -> None:
-    """Write one task file per domain into `folder`.
+    """Write one task file per domain into `folder`, which then holds no other.
+
+    lm-eval reads all that is there, and a task may name code (`!function`).
 
     Args:
         corpus: The folder that holds `<domain>/validation.jsonl`, one `{"text": ...}` per line.
@@ -40,6 +43,7 @@ def write_tasks(corpus: Path, domains: Iterable[str], folder: Path) -> None:
     Raises:
         StudyError: A domain has no validation documents on disk.
     """
+    shutil.rmtree(folder, ignore_errors=True)
     for domain in domains:
         documents = corpus / domain / "validation.jsonl"
         if not documents.exists():

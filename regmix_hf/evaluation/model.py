@@ -35,7 +35,7 @@ class LanguageModel:
         """Texts of `context_length` tokens at once."""
         from transformers import AutoConfig
 
-        vocab_size = AutoConfig.from_pretrained(self.folder).vocab_size
+        vocab_size = AutoConfig.from_pretrained(self.folder, trust_remote_code=False).vocab_size
         return max(1, _LOGITS_BYTES[self.device] // (4 * vocab_size * self.context_length))
 
 

@@ -63,6 +63,7 @@ def _wrap(model: LanguageModel) -> HFLM:
         prefix_token_id=model.eos_token_id,
         device=model.device,
         batch_size=model.batch_size,
+        trust_remote_code=False,
     )
 
 

@@ -21,7 +21,7 @@ def score_validation(model: LanguageModel, corpus: Corpus) -> list[Score]:
     from regmix_hf.training.loss_head import score_in_parts
     from regmix_hf.training.losses import ValidationSet
 
-    network = AutoModelForCausalLM.from_pretrained(model.folder).to(model.device)
+    network = AutoModelForCausalLM.from_pretrained(model.folder, trust_remote_code=False).to(model.device)
     score_in_parts(network)
     losses = ValidationSet(corpus).losses(network, Accelerator(cpu=model.device == "cpu"), model.batch_size)
     scores = []

@@ -7,12 +7,13 @@ tried again, `publish` for why nothing is done twice, `fetch` for what may come 
 from regmix_hf.hub.checks import TableLimits, parse_json, read_table
 from regmix_hf.hub.connection import Hub
 from regmix_hf.hub.fetch import Expected, fetch, matching
-from regmix_hf.hub.merge import add_rows, merge_rows, parquet_bytes, remote_table
-from regmix_hf.hub.publish import Publication, Published, changes, publish
+from regmix_hf.hub.merge import merge_rows, parquet_bytes, remote_table
+from regmix_hf.hub.publish import Draft, Publication, Published, changes, draft, publish
 from regmix_hf.hub.repository import Reference, RemoteFile, Repository, Snapshot
 from regmix_hf.hub.retries import Patience
 
 __all__ = [
+    "Draft",
     "Expected",
     "Hub",
     "Patience",
@@ -23,8 +24,8 @@ __all__ = [
     "Repository",
     "Snapshot",
     "TableLimits",
-    "add_rows",
     "changes",
+    "draft",
     "fetch",
     "matching",
     "merge_rows",

@@ -3,52 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import pandas as pd
 
 from regmix_hf.errors import HubError
 from regmix_hf.hub.checks import TableLimits, read_table
 from regmix_hf.hub.connection import Hub
-from regmix_hf.hub.publish import Publication, Published, publish
-from regmix_hf.hub.repository import Repository, Snapshot
-
-
-def add_rows(
-    hub: Hub,
-    repository: Repository,
-    tables: Mapping[str, pd.DataFrame],
-    *,
-    key: str = "run_id",
-    private: bool = False,
-    limits: TableLimits | None = None,
-) -> Published:
-    """Merge tables into those of a repository, all of them in one commit, whoever else does so meanwhile.
-
-    Args:
-        hub: The connection.
-        repository: Where; made if it is missing.
-        tables: Our rows by the path of the Parquet file they belong into.
-        key: The column that says which rows are there already.
-        private: Whether a repository that has to be made is private; a public one is then refused.
-        limits: What a table that is there may hold.
-
-    Raises:
-        HubError: As in `publish`, or what is there is no such table.
-    """
-
-    def files(snapshot: Snapshot) -> dict[str, bytes]:
-        merged = {}
-        for path, ours in tables.items():
-            there = remote_table(hub, snapshot, path, limits=limits)
-            table = merge_rows(there, ours, key=key)
-            if table is not there:
-                merged[path] = parquet_bytes(table)
-        return merged
-
-    count = sum(len(table) for table in tables.values())
-    publication = Publication(repository, files, f"Add up to {count} rows", private=private)
-    return publish(hub, [publication], tag=False)
+from regmix_hf.hub.repository import Snapshot
 
 
 def merge_rows(

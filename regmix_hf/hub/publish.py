@@ -19,7 +19,9 @@ from regmix_hf.hub.repository import RemoteFile, Repository, Snapshot
 from regmix_hf.hub.retries import CLIENT_ERRORS, RaceError, repeating
 
 Content = bytes | Path
-Files = Mapping[str, Content]
+#: A file that names the version it is published as, such as a card: what makes it of `v3`, say.
+Versioned = Callable[[str], bytes]
+Files = Mapping[str, Content | Versioned]
 
 _VERSION = re.compile(r"v([1-9][0-9]{0,5})")
 _TAG_RACES = 20
@@ -70,6 +72,25 @@ class Published:
     version: str | None
 
 
+@dataclass(frozen=True)
+class Draft:
+    """What a publication would change.
+
+    Attributes:
+        publication: What shall be there.
+        snapshot: What is there; `None` when the repository does not exist.
+        files: What shall be there, made of the snapshot.
+        version: Which the files name: the one they get, or had already where nothing changes.
+        changes: The new content of every path that changes, `None` for one that goes.
+    """
+
+    publication: Publication
+    snapshot: Snapshot | None
+    files: Files
+    version: str
+    changes: Mapping[str, Content | None]
+
+
 def publish(
     hub: Hub, publications: Sequence[Publication], *, tag: bool = True, beside: Iterable[Repository] = ()
 ) -> Published:
@@ -77,31 +98,108 @@ def publish(
 
     Safe to repeat after anything, SIGKILL included: what is there already is left as it is, a version whose
     tags are not on all repositories yet is completed, and if nothing is new there is no commit and no tag.
-    The last repository gets its tag last: where it has the tag, all others have it too.
+    The last repository gets its tag last: where it has the tag, all others have it too. Nothing is committed
+    before all files have been looked at.
 
     Args:
         hub: The connection.
         publications: One per repository, in the order of the tags.
-        tag: Whether to give this state a version. Without one, only the commits are made.
+        tag: Whether to give this state a version. Without one, only the commits are made; their files name
+            the version that they would get.
         beside: Further repositories whose versions count when the next is chosen, so that numbers stay in
             step when only some of a study's repositories are published.
 
     Raises:
-        HubError: Not logged in, not permitted, the name taken, or the Hub failing for longer than patience.
+        HubError: Not logged in, not permitted, the name taken, a file that is for nobody, or the Hub failing
+            for longer than patience.
     """
-    commits: dict[Repository, str] = {}
-    changed = set()
+    beside, changed, lost = list(beside), set(), 0
     for publication in publications:
+        hub.require_login(publication.repository)
+    for _ in range(_TAG_RACES):
+        number, drafts = draft(hub, publications, beside, above=lost)
+        version = f"v{number}"
+        for one in drafts:
+            _require_presentable(one.publication.repository, one.changes)
+        commits = {}
+        for one in drafts:
+            repository = one.publication.repository
+            commits[repository], is_new = _commit(hub, one)
+            changed |= {repository} if is_new else set()
+        if not tag:
+            return Published(commits, frozenset(changed), None)
+        if _tag(hub, commits, version):
+            return Published(commits, frozenset(changed), version)
+        lost = number
+    raise HubError(f"Others took every version up to v{lost}.", "run the same command again")
+
+
+def draft(
+    hub: Hub, publications: Sequence[Publication], beside: Iterable[Repository] = (), *, above: int = 0
+) -> tuple[int, list[Draft]]:
+    """Look, and change nothing: the version that `publish` would give, and what it would commit for that.
+
+    The version is the last if it is on all of what is there or can be completed, else the next. One that is
+    not `above` a number belongs to somebody else.
+
+    Raises:
+        HubError: As `publish`.
+    """
+    looks = [_Look(hub, publication) for publication in publications]
+    known = {one.publication.repository: one.versions for one in looks}
+    for repository in beside:
+        if repository not in known:
+            known[repository] = _versions(hub, repository) if hub.find(repository) is not None else {}
+    last = max((above, *(number for versions in known.values() for number in versions)))
+    shared = {number for number in set.intersection(*(one.settled for one in looks)) if number > above}
+    if shared:
+        number = max(shared)
+    else:
+        number = last if last > above and all(one.takes(last) for one in looks) else last + 1
+    return number, [one.draft(f"v{number}") for one in looks]
+
+
+class _Look:
+    """What is there before a publication, and whether that is it already."""
+
+    def __init__(self, hub: Hub, publication: Publication):
         repository = publication.repository
-        hub.require_login(repository)
-        commits[repository], is_new = _commit(hub, publication)
-        if is_new:
-            changed.add(repository)
-    version = _tag(hub, commits, beside) if tag else None
-    return Published(commits, frozenset(changed), version)
+        self.publication, self.snapshot = publication, hub.find(repository)
+        if self.snapshot is not None:
+            _require_same_privacy(publication, self.snapshot)
+        self.files = publication.files_for(
+            self.snapshot or Snapshot(repository, "", publication.private, files={})
+        )
+        self.versions = _versions(hub, repository) if self.snapshot is not None else {}
+        of_head = {number for number, at in self.versions.items() if at == self._commit}
+        #: Versions of the newest commit, where it holds the files as the first of them names itself.
+        self.settled = of_head if of_head and not self._changes(f"v{min(of_head)}") else set()
+
+    @property
+    def _commit(self) -> str | None:
+        return self.snapshot.commit if self.snapshot is not None else None
+
+    def takes(self, number: int) -> bool:
+        """Whether a version can be given to what will be there."""
+        return number not in self.versions or number in self.settled
+
+    def draft(self, version: str) -> Draft:
+        """What would change for the files to name `version`; nothing where an earlier one holds them."""
+        name = f"v{min(self.settled)}" if self.settled else version
+        return Draft(self.publication, self.snapshot, self.files, name, self._changes(name))
+
+    def _changes(self, version: str) -> dict[str, Content | None]:
+        return changes(self.snapshot, at_version(self.files, version), self.publication.owned)
 
 
-def changes(snapshot: Snapshot | None, files: Files, owned: Iterable[str] = ()) -> dict[str, Content | None]:
+def at_version(files: Files, version: str) -> dict[str, Content]:
+    """The files as they are in the version that is called so."""
+    return {path: file(version) if callable(file) else file for path, file in files.items()}
+
+
+def changes(
+    snapshot: Snapshot | None, files: Mapping[str, Content], owned: Iterable[str] = ()
+) -> dict[str, Content | None]:
     """Which paths a commit of `files` on top of `snapshot` would change.
 
     Args:
@@ -140,25 +238,34 @@ def _digest(algorithm: str, content: Content, start: bytes = b"") -> str:
     return digest.hexdigest()
 
 
-def _commit(hub: Hub, publication: Publication) -> tuple[str, bool]:
+def _commit(hub: Hub, draft: Draft) -> tuple[str, bool]:
     """Make sure that a commit of the main branch holds the files; return it, and whether it is a new one."""
+    publication, first = draft.publication, draft.snapshot
     repository = publication.repository
+    if first is not None and not draft.changes:
+        return first.commit, False
     # In the commit's description: tells a commit whose reply was lost from everybody else's.
     identity = f"publication {uuid4().hex}"
     unsure = False
 
+    def look() -> tuple[Snapshot, Mapping[str, Content | None]]:
+        nonlocal first
+        if first is not None:
+            (snapshot, first), wanted = (first, None), draft.changes
+            return snapshot, wanted
+        snapshot = hub.find_or_create(repository, private=publication.private)
+        _require_same_privacy(publication, snapshot)
+        files = at_version(publication.files_for(snapshot), draft.version)
+        return snapshot, changes(snapshot, files, publication.owned)
+
     def attempt() -> tuple[str, bool]:
         nonlocal unsure
-        snapshot = hub.find_or_create(repository, private=publication.private)
-        if publication.private and not snapshot.private:
-            hint = "make it private in its settings, or set `hub.private: false`"
-            raise HubError(f"{repository} is public, and this study is to be private.", hint)
         if unsure and (own := _find_commit(hub, repository, identity)) is not None:
             return own, True
-        wanted = changes(snapshot, publication.files_for(snapshot), publication.owned)
+        snapshot, wanted = look()
         if not wanted:
             return snapshot.commit, False
-        _require_no_token(repository, wanted)
+        _require_presentable(repository, wanted)
         operations = [_operation(path, content) for path, content in sorted(wanted.items())]
         try:
             commit = hub.commit(snapshot, operations, message=publication.message, description=identity)
@@ -176,7 +283,7 @@ def _commit(hub: Hub, publication: Publication) -> tuple[str, bool]:
         raise explain(error, repository, hub.api.endpoint) from None
 
 
-def _require_no_token(repository: Repository, files: Mapping[str, Content | None]) -> None:
+def _require_presentable(repository: Repository, files: Mapping[str, Content | None]) -> None:
     """Refuse to publish a token, which may have got into a recipe or a card by an address, say."""
     token = get_token()
     for path, content in files.items():
@@ -192,6 +299,12 @@ def _require_no_token(repository: Repository, files: Mapping[str, Content | None
             raise HubError(f"{message}; nothing was published.", "take it out of the recipe")
 
 
+def _require_same_privacy(publication: Publication, snapshot: Snapshot) -> None:
+    if publication.private and not snapshot.private:
+        hint = "make it private in its settings, or set `hub.private: false`"
+        raise HubError(f"{publication.repository} is public, and this study is to be private.", hint)
+
+
 def _find_commit(hub: Hub, repository: Repository, description: str) -> str | None:
     commits = hub.commits(repository)
     return next((commit for commit, text in commits.items() if text.strip() == description), None)
@@ -203,35 +316,19 @@ def _operation(path: str, content: Content | None) -> CommitOperationAdd | Commi
     return CommitOperationAdd(path, content)
 
 
-def _tag(hub: Hub, commits: Mapping[Repository, str], beside: Iterable[Repository]) -> str:
-    """Give all commits the same version: the last if it is theirs or can be completed, else the next."""
-    others = [repository for repository in beside if repository not in commits]
-    for _ in range(_TAG_RACES):
-        versions = {repository: _versions(hub, repository) for repository in commits}
-        on_all = set.intersection(
-            *(
-                {number for number, at in versions[repository].items() if at == commit}
-                for repository, commit in commits.items()
-            )
-        )
-        if on_all:
-            return f"v{max(on_all)}"
-        elsewhere = [_versions(hub, repository) for repository in others if hub.find(repository) is not None]
-        last = max((number for known in [*versions.values(), *elsewhere] for number in known), default=0)
-        free = all(versions[repository].get(last) in (None, commit) for repository, commit in commits.items())
-        version = f"v{last}" if last > 0 and free else f"v{last + 1}"
-        given = []
-        try:
-            for repository, commit in commits.items():
-                if hub.tag(repository, version, commit):
-                    given.append(repository)
-        except RaceError:
-            # Else the version would be ours on some repositories and theirs on the others.
-            for repository in given:
-                hub.untag(repository, version)
-            continue
-        return version
-    raise HubError(f"Others took every version up to {version}.", "run the same command again")
+def _tag(hub: Hub, commits: Mapping[Repository, str], version: str) -> bool:
+    """Give all commits the version, or none of them where somebody else has taken it; return which."""
+    given = []
+    try:
+        for repository, commit in commits.items():
+            if hub.tag(repository, version, commit):
+                given.append(repository)
+    except RaceError:
+        # Else the version would be ours on some repositories and theirs on the others.
+        for repository in given:
+            hub.untag(repository, version)
+        return False
+    return True
 
 
 def _versions(hub: Hub, repository: Repository) -> dict[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from regmix_hf.hub import (
     parse_json,
     publish,
 )
+from regmix_hf.hub.publish import Files
 from regmix_hf.regression.tree_check import check_trees
 
 _MEGABYTE = 1_000_000
@@ -32,6 +34,8 @@ FILES = (
     Expected("estimator*.safetensors", max_bytes=500 * _MEGABYTE, max_files=20, required=False),
     Expected("trees-*.txt", max_bytes=2000 * _MEGABYTE, max_files=1000, required=False),
 )
+#: Stands in a card for the version it is published as.
+_OWN_VERSION = "{own version}"
 CARD = """\
 ---
 {{ card_data }}
@@ -97,7 +101,8 @@ class SharedRegressor(ModelHubMixin):
     ) -> str:
         """Publish the fit as a new version (`v1`, `v2`, ...) of a model repository, in one commit.
 
-        Nothing is published when the newest version holds this very fit. A card that is there stays.
+        Nothing is published when the newest version holds this very fit. A card that is there stays, but for
+        the version that it names.
 
         Args:
             repo_id: `NAMESPACE/NAME`; made if it is missing.
@@ -170,11 +175,14 @@ class SharedRegressor(ModelHubMixin):
     def _publish(self, saved: Path, repo_id: str, message: str, *, private: bool) -> Published:
         files = {path.name: path for path in sorted(saved.iterdir())}
 
-        def with_card(snapshot: Snapshot) -> Mapping[str, Path | bytes]:
-            if "README.md" in snapshot.files:
-                return files
-            card = self.generate_model_card(repo_id=repo_id, revision="v1")
-            return {**files, "README.md": str(card).encode()}
+        def with_card(snapshot: Snapshot) -> Files:
+            if "README.md" not in snapshot.files:
+                card = str(self.generate_model_card(repo_id=repo_id, revision=_OWN_VERSION))
+            else:
+                there = Hub().read(snapshot, "README.md", max_bytes=_MEGABYTE).decode(errors="replace")
+                named = re.escape(f'from_pretrained("{repo_id}", revision="') + "v[0-9]+"
+                card = re.sub(named, f'from_pretrained("{repo_id}", revision="{_OWN_VERSION}', there)
+            return {**files, "README.md": lambda version: card.replace(_OWN_VERSION, version).encode()}
 
         owned = tuple(file.pattern for file in FILES)
         publication = Publication(Repository("model", repo_id), with_card, message, private, owned)

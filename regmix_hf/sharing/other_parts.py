@@ -17,8 +17,9 @@ from regmix_hf.cards.pictures import PICTURES
 from regmix_hf.cards.regressor_card import RegressorCard
 from regmix_hf.files import read_json, read_parquet
 from regmix_hf.hub import Publication, Repository, matching
+from regmix_hf.hub.publish import Content, Files, Versioned
 from regmix_hf.regression.pretrained import FILES
-from regmix_hf.sharing.runs_part import STAGES
+from regmix_hf.sharing.runs_part import STAGES, written
 from regmix_hf.sharing.tables import table_json
 from regmix_hf.study import Study
 from regmix_hf.study.address import Address
@@ -35,15 +36,16 @@ FINAL_TABLES = {
 #: What a model's folder may hold that is published. Never a pickle: no `.bin`, no `.pt`.
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 
-Content = bytes | Path
-
 
 def regressor_publication(
     study: Study, address: Address, facts: StudyFacts, regression: RegressionFacts, stages: Mapping[str, Any]
 ) -> Publication:
     """The regressor that chose the mixture at the top, every other in a folder of its own."""
     estimators = tuple(regression.summary["estimators"])
-    files: dict[str, Content] = {"summary.json": study.regression / "summary.json", STAGES: _json(stages)}
+    files: dict[str, Content | Versioned] = {
+        "summary.json": study.regression / "summary.json",
+        STAGES: _json(stages),
+    }
     patterns = [file.pattern for file in FILES]
     for name in estimators:
         folder = study.regression / name
@@ -55,7 +57,7 @@ def regressor_publication(
     pictures = _pictures(facts, ("predictions", "learning_curve"))
     card = RegressorCard(address, facts, regression, estimators, {name: f"{name}.png" for name in pictures})
     files |= {f"{name}.png": content for name, content in pictures.items()}
-    files["README.md"] = card.render().encode()
+    files["README.md"] = written(card.render)
     owned = ("*.json", "*.safetensors", "*.txt", "*.png", "*/*.json", "*/*.safetensors", "*/*.txt")
     return _publication(address.regressor, files, "Publish the regressors", facts, owned)
 
@@ -73,7 +75,7 @@ def mixture_publication(
         stages: Markers of the stages that are done.
     """
     tables = {"mixture": "mixture.parquet"}
-    files: dict[str, Content] = {
+    files: dict[str, Content | Versioned] = {
         "mixture.yaml": study.mixture,
         "mixture.parquet": study.mixture.with_suffix(".parquet"),
         STAGES: _json(stages),
@@ -85,7 +87,7 @@ def mixture_publication(
     pictures = _pictures(facts, ("weights", "trade_off", "loss_curves"))
     card = MixtureCard(address, facts, choice, tables, {name: f"{name}.png" for name in pictures})
     files |= {f"{name}.png": content for name, content in pictures.items()}
-    files["README.md"] = card.render().encode()
+    files["README.md"] = written(card.render)
     return _publication(
         address.mixture, files, "Publish the chosen mixture", facts, ("*.parquet", "*.png", "*.yaml")
     )
@@ -98,7 +100,9 @@ def model_publications(study: Study, address: Address, facts: StudyFacts) -> Ite
     for mixture in study.final_mixtures:
         folder = study.models / mixture
         names = matching(sorted(path.name for path in folder.iterdir() if path.is_file()), MODEL_FILES)
-        files: dict[str, Content] = {name: folder / name for name in names if not name.startswith(".")}
+        files: dict[str, Content | Versioned] = {
+            name: folder / name for name in names if not name.startswith(".")
+        }
         card = ModelCard(
             address=address,
             facts=facts,
@@ -108,14 +112,14 @@ def model_publications(study: Study, address: Address, facts: StudyFacts) -> Ite
             picture="loss_curves.png" if pictures else None,
         )
         files |= {f"{name}.png": content for name, content in pictures.items()}
-        files["README.md"] = card.render().encode()
+        files["README.md"] = written(card.render)
         message = f"Publish the model trained on {mixture}"
         yield _publication(address.model(mixture), files, message, facts, MODEL_FILES)
 
 
 def _publication(
     repository: Repository,
-    files: Mapping[str, Content],
+    files: Files,
     message: str,
     facts: StudyFacts,
     owned: tuple[str, ...],

@@ -9,7 +9,7 @@ from typing import Any
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.errors import HubError, RecipeError, did_you_mean
 from regmix_hf.files import read_json
-from regmix_hf.hub import Hub, Publication, Repository, Snapshot, changes, publish
+from regmix_hf.hub import Hub, Publication, Repository, draft, publish
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.sharing.collection import collect_repositories
 from regmix_hf.sharing.other_parts import mixture_publication, model_publications, regressor_publication
@@ -89,7 +89,8 @@ def push_study(
         )
     repositories = tuple(publication.repository for publication in publications)
     if dry_run:
-        counts = {publication.repository: _count(hub, publication) for publication in publications}
+        _, drafts = draft(hub, publications, _all_repositories(study, address))
+        counts = {one.publication.repository: (len(one.changes), len(one.files)) for one in drafts}
         return Push(counts, repositories, frozenset(), None, None)
     published = publish(hub, publications, tag=tag, beside=_all_repositories(study, address))
     collection = _collect(hub, study, address, repositories) if tag else None
@@ -162,16 +163,6 @@ def _all_repositories(study: Study, address: Address) -> list[Repository]:
     """Every repository of the study, published now or not: their versions are kept in step."""
     models = [address.model(mixture) for mixture in study.final_mixtures]
     return [*models, address.mixture, address.regressor, address.runs]
-
-
-def _count(hub: Hub, publication: Publication) -> tuple[int, int]:
-    """How many files would change, of how many."""
-    snapshot = hub.find(publication.repository)
-    if snapshot is None:
-        nothing = Snapshot(publication.repository, "", publication.private, {})
-        return (len(publication.files_for(nothing)),) * 2
-    files = publication.files_for(snapshot)
-    return len(changes(snapshot, files, publication.owned)), len(files)
 
 
 def _collect(hub: Hub, study: Study, address: Address, repositories: Sequence[Repository]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from regmix_hf.cards.runs_card import RunsCard
 from regmix_hf.errors import HubError
 from regmix_hf.files import hash_value, read_parquet
 from regmix_hf.hub import Hub, Snapshot, merge_rows, parquet_bytes, remote_table
+from regmix_hf.hub.publish import Files, Versioned
 from regmix_hf.jobs.proxies import proxy_tasks
 from regmix_hf.jobs.results import collect, is_failed, result_of
 from regmix_hf.recipe import Recipe
@@ -75,12 +76,12 @@ class OwnRuns:
             ended = [task for task in tasks if result_of(task) is not None]
             if all(is_failed(task) for task in ended):
                 return None
-            folder = study.proxies / PUBLISHER  # kept, so that the next publication collects only what is new
-            collect(ended, folder)
-            tables = {name: read_parquet(folder / name) for name in (RESULTS, TRAJECTORIES)}
+            # The folder is kept, so that the next publication collects only what is new.
+            collected = collect(ended, study.proxies / PUBLISHER)
+            tables = dict(zip((RESULTS, TRAJECTORIES), collected, strict=True))
         return cls(address, study.recipe, corpus, {MIXTURES: mixtures, **tables}, stages)
 
-    def beside(self, hub: Hub, snapshot: Snapshot) -> dict[str, bytes]:
+    def beside(self, hub: Hub, snapshot: Snapshot) -> Files:
         """Files for a commit on top of `snapshot`: all runs that are there, and ours that are not.
 
         A run that is there stays as it is, unless it failed there and not here. The recipe is that of whoever
@@ -135,7 +136,7 @@ class OwnRuns:
                 "give this study another name, e.g. name=NAME-2",
             )
 
-    def _card(self, merged: Mapping[str, pd.DataFrame]) -> dict[str, bytes]:
+    def _card(self, merged: Mapping[str, pd.DataFrame]) -> Files:
         swarm = SwarmFacts(merged[RESULTS], len(merged[RESULTS]))
         pictures = {}
         if len(swarm.usable) > 1:
@@ -153,7 +154,12 @@ class OwnRuns:
             num_points=len(merged[TRAJECTORIES]),
             has_picture=_PICTURE in pictures,
         )
-        return {**pictures, "README.md": card.render().encode()}
+        return {**pictures, "README.md": written(card.render)}
+
+
+def written(render: Callable[[str], str]) -> Versioned:
+    """The file of a card, which names its own version."""
+    return lambda version: render(version).encode()
 
 
 def _merge(there: pd.DataFrame | None, ours: pd.DataFrame, key: str, mended: tuple[str, ...]) -> pd.DataFrame:

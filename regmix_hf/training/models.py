@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -84,12 +85,28 @@ def build_config(model: Mapping[str, Any], context_length: int) -> PreTrainedCon
             usable = known | aliases.keys()
             raise TrainingError(f"model.{key}: {model_type!r} has no such key; {did_you_mean(key, usable)}")
         keys[aliases.get(key, key)] = value
+    _require_no_kernel(keys.get(_ATTENTION))
     try:
         config: PreTrainedConfig = config_class(**keys)
     except Exception as error:  # each config class validates in its own way, and says what is wrong
         raise TrainingError(f"model: {_last_line(error)}") from error
     _check_shape(config, context_length)
     return config
+
+
+def _require_no_kernel(attention: Any) -> None:
+    """Refuse attention that `transformers` would fetch from the Hub: a kernel is code.
+
+    Where the package `kernels` is there and `flash_attn` is not, it does so for `flash_attention_2`, too.
+    """
+    words = [str(word) for word in (attention.values() if isinstance(attention, Mapping) else [attention])]
+    flash = find_spec("kernels") is not None and find_spec("flash_attn") is None
+    for word in words:
+        if "/" in word or (flash and word.startswith("flash_attention")):
+            raise TrainingError(
+                f"model.{_ATTENTION}: {word!r} would be fetched from the Hub, and it is code.",
+                "write `sdpa` or `eager`, or install `flash_attn` for `flash_attention_2`",
+            )
 
 
 def _last_line(error: Exception) -> str:
@@ -140,7 +157,9 @@ def build_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
 
 def _initialised(config: PreTrainedConfig) -> PreTrainedModel:
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, trust_remote_code=False
+        )
     except (
         KeyError,
         ValueError,

@@ -57,10 +57,10 @@ def cards(study: Study) -> dict[str, str]:
     return {
         "runs": RunsCard(
             address, study.recipe, facts.corpus, read_parquet(study.mixtures), facts.swarm.results, 21, True
-        ).render(),
-        "regressor": RegressorCard(address, facts, facts.regression, estimators, both).render(),
-        "mixture": MixtureCard(address, facts, facts.choice, tables, weights).render(),
-        "model": FinalModelCard(address, facts, "chosen", run, 123_456, "loss_curves.png").render(),
+        ).render("v1"),
+        "regressor": RegressorCard(address, facts, facts.regression, estimators, both).render("v1"),
+        "mixture": MixtureCard(address, facts, facts.choice, tables, weights).render("v1"),
+        "model": FinalModelCard(address, facts, "chosen", run, 123_456, "loss_curves.png").render("v1"),
     }
 
 
@@ -146,7 +146,7 @@ def test_a_mixture_without_models_claims_nothing_of_them(published: Study) -> No
     facts = StudyFacts.read(published)
     text = MixtureCard(
         Address.of(published.recipe), facts, facts.choice, {"mixture": "mixture.parquet"}, {}
-    ).render()
+    ).render("v1")
     assert "nothing is known of how good it is" in text
     assert "final_results" not in text
 
@@ -155,7 +155,7 @@ def test_a_diverged_model_says_so(published: Study) -> None:
     facts = StudyFacts.read(published)
     losses = dict.fromkeys((f"loss/{name}" for name in published.recipe.domains), None)
     run = {**facts.final.results.iloc[0].to_dict(), "status": "diverged", **losses}
-    text = FinalModelCard(Address.of(published.recipe), facts, "chosen", run, None, None).render()
+    text = FinalModelCard(Address.of(published.recipe), facts, "chosen", run, None, None).render("v1")
     assert "**Its training diverged" in text
     assert "nan" not in text
 

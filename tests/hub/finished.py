@@ -67,8 +67,8 @@ def finish_study(study: Study) -> None:
     train_proxies(study)
     fit.run(study, Silent())
     choose.run(study, Silent())
-    _write_models(study)
-    _write_scores(study)
+    train_models(study)
+    score_models(study)
     report.run(study, Silent())
 
 
@@ -155,7 +155,8 @@ def grow(study: Study) -> None:
     choose.run(study, Silent())
 
 
-def _write_models(study: Study) -> None:
+def train_models(study: Study) -> None:
+    """Do the stage `train`."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -171,7 +172,8 @@ def _write_models(study: Study) -> None:
     study.finish(train.STAGE)
 
 
-def _write_scores(study: Study) -> None:
+def score_models(study: Study) -> None:
+    """Do the stage `evaluate`."""
     rows = [
         {
             "model": row["mixture_id"],

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regmix_hf.errors import HubError
-from regmix_hf.hub import add_rows, merge_rows, parquet_bytes, remote_table
+from regmix_hf.hub import (
+    Hub,
+    Publication,
+    Published,
+    Repository,
+    Snapshot,
+    merge_rows,
+    parquet_bytes,
+    publish,
+    remote_table,
+)
 
 
 def runs_table(*ids: str, loss: float = 1.0) -> pd.DataFrame:
@@ -72,14 +82,24 @@ def test_pushes_in_any_order_end_in_the_same_table(pushes, random):
     pd.testing.assert_frame_equal(end(pushes), end(shuffled))
 
 
+def push(hub: Hub, runs: Repository, tables: dict[str, pd.DataFrame]) -> Published:
+    """Publish tables beside those that are there."""
+
+    def files(snapshot: Snapshot) -> dict[str, bytes]:
+        merged = {path: merge_rows(remote_table(hub, snapshot, path), ours) for path, ours in tables.items()}
+        return {path: parquet_bytes(table) for path, table in merged.items()}
+
+    return publish(hub, [Publication(runs, files, "Add runs")], tag=False)
+
+
 def test_tables_are_merged_in_one_commit_and_pushed_again_change_nothing(hub, standin, runs):
     steps = pd.DataFrame({"run_id": ["a", "a"], "step": [0, 1]})
     tables = {"results.parquet": runs_table("a"), "trajectories.parquet": steps}
-    add_rows(hub, runs, tables)
+    push(hub, runs, tables)
     more = {"results.parquet": runs_table("a", "b"), "trajectories.parquet": steps.assign(run_id="b")}
-    assert add_rows(hub, runs, more).changed == {runs}
+    assert push(hub, runs, more).changed == {runs}
 
-    assert add_rows(hub, runs, tables).changed == frozenset()
+    assert push(hub, runs, tables).changed == frozenset()
     assert len(standin.repo(runs.id).history()) == 3
     snapshot = hub.snapshot(runs)
     assert remote_table(hub, snapshot, "results.parquet")["run_id"].tolist() == ["a", "b"]
@@ -97,21 +117,21 @@ def test_a_merge_whose_reply_was_lost_while_others_went_on_is_found_again(hub, s
         repo.add_commit("main", {**repo.head.files, "results.parquet": blob}, title="Z", author="other")
 
     strike("POST .*/commit/", moment="lost_reply")
-    strike("GET /api/datasets/me/study-runs$", moment="before", action=somebody_else, skip=2)
-    published = add_rows(hub, runs, {"results.parquet": runs_table("a")})
+    strike("GET /api/datasets/me/study-runs/commits/", moment="before", action=somebody_else)
+    published = push(hub, runs, {"results.parquet": runs_table("a")})
 
     titles = [commit.title for commit in standin.repo(runs.id).history()]
-    assert titles == ["Z", "Add up to 1 rows", "initial commit"]
-    assert standin.repo(runs.id).resolve(published.commits[runs]).title == "Add up to 1 rows"
+    assert titles == ["Z", "Add runs", "initial commit"]
+    assert standin.repo(runs.id).resolve(published.commits[runs]).title == "Add runs"
 
 
 def test_a_table_somebody_broke_is_not_overwritten(hub, standin, runs):
-    add_rows(hub, runs, {"results.parquet": runs_table("a")})
+    push(hub, runs, {"results.parquet": runs_table("a")})
     repo = standin.repo(runs.id)
     blob = type(repo.head.files["results.parquet"])(b"no parquet", large=True)
     repo.large[blob.sha256] = blob.content
     repo.add_commit("main", {**repo.head.files, "results.parquet": blob}, title="Break", author="other")
 
     with pytest.raises(HubError, match="cannot be read as Parquet"):
-        add_rows(hub, runs, {"results.parquet": runs_table("b")})
+        push(hub, runs, {"results.parquet": runs_table("b")})
     assert repo.head.title == "Break"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +17,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from regmix_hf.jobs.results import collect
+from regmix_hf.progress import Silent
+from regmix_hf.recipe import load_recipe
+from regmix_hf.stages import proxies, sample
+from regmix_hf.study import Study
+
+from .finished import end_run
+
 PROGRAMS = Path(__file__).parent / "programs"
-#: Eight people with fifty runs each, in four commits each: as many as a shared swarm has at its liveliest.
-NUM_PEOPLE, NUM_RUNS, NUM_BATCHES = 8, 50, 4
+#: Eight people with fifty runs each, in two commits each: as many as a shared swarm has at its liveliest.
+NUM_PEOPLE, NUM_RUNS, NUM_BATCHES = 8, 50, 2
+SHARED = "team/small-runs"
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -44,37 +55,58 @@ def table(standin, repo_id: str, path: str, revision: str = "main") -> pd.DataFr
     return pd.read_parquet(io.BytesIO(standin.repo(repo_id).file(revision, path)))
 
 
+@pytest.fixture
+def people(finished: Path, tmp_path: Path) -> list[Study]:
+    """One study each, of one name and corpus, with fifty proxies of its own that have not ended yet."""
+    studies = []
+    for person in range(NUM_PEOPLE):
+        folder, tree = tmp_path / f"person-{person}", json.loads(finished.read_text())
+        tree |= {"seed": person, "output_dir": str(folder / "study"), "hub": {"namespace": "team"}}
+        tree["sampling"] = {"num_mixtures": NUM_RUNS, "num_holdout": 0}
+        folder.mkdir()
+        (folder / "recipe.json").write_text(json.dumps(tree))
+        studies.append(study := Study(load_recipe(folder / "recipe.json")))
+        study.open()
+        shutil.copytree(finished.parent / "study" / "1-corpus", study.corpus)
+        sample.run(study, Silent())
+        for task in proxies.tasks_of(study):
+            end_run(task)
+            (task.folder / "result.json").rename(task.folder / "later.json")
+    return studies
+
+
 def test_eight_people_push_fifty_runs_each_into_one_repository_under_random_faults(
-    start: Start, standin, tokens, tmp_path
+    start: Start, standin, tokens, tmp_path, people
 ):
     standin.faults.at_random(seed=20250701, rate=0.04)
-    people = [
-        start("add_runs.py", "team/shared-runs", person, NUM_RUNS, NUM_BATCHES)
-        for person in range(NUM_PEOPLE)
-    ]
-    outputs = [person.communicate(timeout=280) for person in people]
+    recipes = [study.root.parent / "recipe.json" for study in people]
+    pushing = start("push_runs.py", NUM_BATCHES, *recipes)
+    outputs = pushing.communicate(timeout=280)
     standin.faults.clear()
 
-    assert [person.returncode for person in people] == [0] * NUM_PEOPLE, outputs
+    assert pushing.returncode == 0, outputs
     struck = {entry.fault.name for entry in standin.log if entry.fault}
     assert len(struck) >= 8
-    expected = sorted(
-        f"person{person}-run{run:03d}" for person in range(NUM_PEOPLE) for run in range(NUM_RUNS)
-    )
-    results = table(standin, "team/shared-runs", "results.parquet")
-    assert results["run_id"].tolist() == expected
-    assert results["loss/web"].tolist() == [int(run[6]) + int(run[-3:]) / 1000 for run in expected]
-    trajectories = table(standin, "team/shared-runs", "trajectories.parquet")
-    assert trajectories["run_id"].tolist() == [run for run in expected for _ in range(3)]
-    assert trajectories["step"].tolist() == [0, 10, 20] * len(expected)
+    own = [collect(proxies.tasks_of(study), study.root / "collected") for study in people]
+    expected = pd.concat([results for results, _ in own]).sort_values("run_id", ignore_index=True)
+    assert expected["run_id"].is_unique
+    assert len(expected) == NUM_PEOPLE * NUM_RUNS
+    losses = ["run_id", *expected.filter(like="loss/").columns]
+    results = table(standin, SHARED, "results.parquet")
+    pd.testing.assert_frame_equal(results[losses], expected[losses])
+    steps = pd.concat([points for _, points in own]).sort_values("run_id", kind="stable", ignore_index=True)
+    pd.testing.assert_frame_equal(table(standin, SHARED, "trajectories.parquet"), steps)
+    weights = table(standin, SHARED, "mixtures.parquet").set_index("mixture_id").filter(like="weight/")
+    of_runs = results.set_index("mixture_id")[weights.columns]
+    pd.testing.assert_frame_equal(weights.loc[of_runs.index], of_runs)
     _check_history(standin)
     assert not _leaks(standin, tmp_path, tokens["writer"])
-    assert not any(tokens["writer"] in text for output in outputs for text in output)
+    assert not any(tokens["writer"] in text for text in outputs)
 
 
 def _check_history(standin) -> None:
     """One line of commits without side branches, each with more runs than the one before."""
-    repo = standin.repo("team/shared-runs")
+    repo = standin.repo(SHARED)
     history = repo.history()
     assert len(history) == len(repo.commits) == 1 + NUM_PEOPLE * NUM_BATCHES
     counts = [

@@ -264,7 +264,9 @@ def test_one_regressor_is_published_by_itself(hub, standin, new_study):
     smaller = MixtureRegressor("ridge").fit(runs.weights, runs.losses)
     assert smaller.push_to_hub("me/trees").endswith("/v2")
     assert not any(path.endswith(".txt") for path in standin.repo("me/trees").head.files)
-    assert b"lightgbm" in standin.repo("me/trees").file("v2", "README.md")  # a card that is there stays
+    second = standin.repo("me/trees").file("v2", "README.md").decode()
+    assert "lightgbm" in second  # a card that is there stays, but for its version
+    assert 'from_pretrained("me/trees", revision="v2")' in second
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(hub, new_study, stages, tmp_path):
