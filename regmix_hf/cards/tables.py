@@ -51,7 +51,6 @@ class ScoreRow:
         domain: Whose text was scored, or `None`.
         metric: Its name in lm-eval.
         examples: Numbers of solved examples over which the values are averaged.
-        num_samples: Documents, blocks or questions.
         values: Mixture -> value.
         best: The mixture with the best mean, or `None` when the task does not say which way is up.
     """
@@ -60,7 +59,6 @@ class ScoreRow:
     domain: str | None
     metric: str
     examples: tuple[int, ...]
-    num_samples: int
     values: Mapping[str, Spread]
     best: str | None
 
@@ -93,10 +91,10 @@ def _average(scores: pd.DataFrame) -> list[ScoreRow]:
     counted = accuracies[places == places.groupby(accuracies["task"]).transform("min")]
     num_tasks = counted["task"].nunique()
     by_task = counted.groupby(["mixture_id", "model", "task"], sort=False, as_index=False).agg(
-        value=("value", "mean"), num_samples=("num_samples", "max")
+        value=("value", "mean")
     )
     by_model = by_task.groupby(["mixture_id", "model"], sort=False, as_index=False).agg(
-        value=("value", "mean"), num_samples=("num_samples", "sum"), num_tasks=("task", "size")
+        value=("value", "mean"), num_tasks=("task", "size")
     )
     whole = by_model[by_model["num_tasks"] == num_tasks]  # of the others a task is missing
     if num_tasks < 2 or whole.empty:
@@ -123,7 +121,6 @@ def _score_row(task: str, domain: str | None, metric: str, part: pd.DataFrame) -
         domain=domain,
         metric=metric,
         examples=tuple(sorted({int(count) for count in part["num_fewshot"]})),
-        num_samples=int(part["num_samples"].max()),
         values=values,
         best=best,
     )

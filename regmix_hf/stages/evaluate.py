@@ -24,7 +24,12 @@ STAGE = Stage(
     verb="evaluate",
     folder="7-evaluation",
     keys=("seed", "evaluation"),
-    inputs=("1-corpus/corpus.json", "6-models/results.parquet"),
+    inputs=(
+        "1-corpus/corpus.json",
+        "4-regression/summary.json",
+        "5-mixture/mixture.yaml",
+        "6-models/results.parquet",
+    ),
     outputs=("results.parquet",),
 )
 
@@ -33,7 +38,8 @@ def run(study: Study, progress: Progress) -> None:
     """Evaluate the final models that are not evaluated yet, side by side, and collect `results.parquet`.
 
     One row per model, task, domain, number of examples and metric: `model` (its folder's name), `run_id`,
-    `mixture_id`, `seed`, and the fields of `regmix_hf.evaluation.model.Score`.
+    `mixture_id`, `seed`, and the fields of `regmix_hf.evaluation.model.Score`. Then what was promised for the
+    mixtures is compared with what was measured (`regmix_hf.evaluation.promises`).
 
     Raises:
         StudyError: There are no final models yet, or one is gone.
@@ -41,6 +47,8 @@ def run(study: Study, progress: Progress) -> None:
         DataError: A task's documents cannot be had; no model is evaluated then.
         RegmixError: A model could not be evaluated; what the others gave is kept.
     """
+    from regmix_hf.evaluation.promises import write_promises
+
     tasks = final_tasks(study, progress)
     study.require(study.corpus / "tokenizer", "prepare")  # a pulled study brings no text
     work = EvaluationWork(study.corpus, study.evaluation, study.recipe.evaluation, study.recipe.seed)
@@ -62,6 +70,7 @@ def run(study: Study, progress: Progress) -> None:
         for score in result["scores"]
     ]
     write_parquet(study.evaluation / "results.parquet", pd.DataFrame(rows))
+    write_promises(study)
     study.finish(STAGE, {"num_models": len(tasks)})
 
 

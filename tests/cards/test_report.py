@@ -190,7 +190,6 @@ def test_tasks_are_averaged_by_their_normalised_accuracy_where_they_have_one() -
     assert average.task == "average of 2 tasks"
     assert average.values["chosen"].mean == pytest.approx((0.7 + 0.5) / 2)
     assert average.examples == (0, 5)
-    assert average.num_samples == 20
 
 
 def test_a_model_that_lacks_a_task_has_no_average() -> None:

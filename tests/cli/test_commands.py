@@ -11,8 +11,9 @@ import pytest
 import typer
 
 from regmix_hf.cli import app
-from regmix_hf.cli.console import Console, Format, Table, duration, short
+from regmix_hf.cli.console import Console, Format, Table, duration
 from regmix_hf.errors import RecipeError
+from regmix_hf.readable import short
 
 
 def test_validate_says_what_it_checked(regmix, recipe):
