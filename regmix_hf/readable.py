@@ -46,6 +46,16 @@ def with_interval(value: float, low: float, high: float, digits: int) -> str:
     return text if math.isnan(low) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
+def fixed(value: float, spec: str) -> str:
+    """Write a number by a format with digits after the point, or by two digits where that would make it 0.
+
+    >>> fixed(0.25, ".3f"), fixed(0.00003, "+.4f"), fixed(0.0, ".2f")
+    ('0.250', '+3e-05', '0.00')
+    """
+    text = format(value, spec)
+    return format(value, spec.partition(".")[0] + ".2g") if value and not float(text) else text
+
+
 def _unit(number: float) -> tuple[float, str]:
     for limit, size, name in _UNITS:
         if abs(number) >= limit:

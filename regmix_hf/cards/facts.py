@@ -18,6 +18,7 @@ from regmix_hf.recipe import Recipe
 from regmix_hf.regression.target import Target
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.study.promises import PROMISES, Promises
 from regmix_hf.tables import by_domain
 
 
@@ -186,6 +187,7 @@ class StudyFacts:
     final: FinalFacts | None
     #: The table of stage 7.
     scores: pd.DataFrame | None
+    promises: Promises | None
 
     @property
     def final_mixtures(self) -> list[str]:
@@ -197,6 +199,7 @@ class StudyFacts:
         """Read what is there."""
         recipe = study.recipe
         target = Target.parse(recipe.regression.target, list(recipe.domains))
+        promises = study.evaluation / PROMISES
         has_corpus = (study.corpus / "corpus.json").exists()
         return cls(
             recipe=recipe,
@@ -207,6 +210,7 @@ class StudyFacts:
             choice=_read_choice(study),
             final=_read_final(study, target),
             scores=_table(study.evaluation / "results.parquet"),
+            promises=Promises.load(promises) if promises.exists() else None,
         )
 
 

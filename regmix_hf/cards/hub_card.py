@@ -10,7 +10,6 @@ from typing import Any
 from huggingface_hub import CardData, constants
 
 from regmix_hf.cards.rendering import render_template
-from regmix_hf.cards.style import save
 from regmix_hf.hub import Repository
 from regmix_hf.recipe import Domain, Recipe
 from regmix_hf.tables import Prefix, by_domain
@@ -96,10 +95,3 @@ def span(frame: Any, prefix: Prefix, spec: str) -> dict[str, str]:
     """Lowest and highest value of every domain, in words; a domain without a value is left out."""
     values = by_domain(frame, prefix).dropna(axis="columns", how="all")
     return {str(name): f"{values[name].min():{spec}} to {values[name].max():{spec}}" for name in values}
-
-
-def png(figure: Any, folder: Path, name: str) -> bytes:
-    """The bytes of a picture; `folder` is where it is drawn."""
-    path = folder / f"{name}.png"
-    save(figure, path)
-    return path.read_bytes()

@@ -57,6 +57,7 @@ class MixtureCard:
             address=self.address,
             recipe=facts.recipe,
             record=self.choice.record,
+            promises=facts.promises,
             summary=summary,
             coverage=f"{100 * self.choice.coverage:.0f} %",
             target_words=target_words(facts),

@@ -46,7 +46,10 @@ def draw_weights(weights: pd.DataFrame) -> Figure:
         if len(rest):  # together often more than any one: a bar would dwarf the others
             _write_shares(axes, len(kept), 0.012 * widest, rest["chosen"].sum(), rest["prior"].sum())
         rows_axis(axes, labels)
+        # The words beside the longest bar may stand beyond 100 %; the axis ends there.
         axes.set_xlim(0, widest * 1.3)
+        axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= min(100, widest * 1.3)])
+        axes.spines["bottom"].set_bounds(0, min(100.0, widest * 1.3))
         axes.set_xlabel("share of training tokens (%)")
     return figure
 

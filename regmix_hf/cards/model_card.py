@@ -65,7 +65,7 @@ class ModelCard:
 
     def render(self, version: str) -> str:
         """Write the card as it is in the version that is called so."""
-        recipe, corpus = self.facts.recipe, self.facts.corpus
+        recipe = self.facts.recipe
         return write_card(
             "model_card.md.jinja",
             self.metadata,
@@ -75,7 +75,6 @@ class ModelCard:
             recipe=recipe,
             repository=self.address.model(self.mixture),
             rows=list(self._rows()),
-            tokenizer_sha256=corpus.tokenizer_sha256 if corpus else None,
             others=[name for name in self.facts.final_mixtures if name != self.mixture],
             scores=self._scores().to_dict("records"),
             training_args=recipe.train.training_args,

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from regmix_hf.cards.style import BLUE, MUTED, colours, label_ends, new_figure, style
+from regmix_hf.readable import short
 
 _MAX_PANELS_PER_ROW = 3
 
@@ -19,8 +20,7 @@ def draw_predictions(predictions: pd.DataFrame, quality: pd.DataFrame, target: s
     """Predicted against true losses of runs that were not fitted on, one panel per estimator.
 
     Args:
-        predictions: Columns `estimator`, `true`, `predicted` and optionally `lower`, `upper`
-            (nats per token), one row per run and estimator.
+        predictions: Columns `estimator`, `true`, `predicted` (nats per token), one row per run and estimator.
         quality: Index: estimators, best first; columns `spearman` and `pearson`.
         target: What was predicted, in words.
     """
@@ -86,7 +86,7 @@ def draw_learning_curve(curve: pd.DataFrame, target: str) -> Figure:
 
 
 def draw_loss_curves(curves: pd.DataFrame, target: str) -> Figure:
-    """Loss of the final models while they train: seeds as thin lines, their mean per mixture bold.
+    """Loss of the final models while they train: seeds as thin lines, where there are two their mean bold.
 
     Args:
         curves: Columns `mixture`, `seed`, `num_tokens`, `loss` (nats per token).
@@ -95,7 +95,8 @@ def draw_loss_curves(curves: pd.DataFrame, target: str) -> Figure:
     names = list(dict.fromkeys(curves["mixture"]))
     colour = colours(names)
     with style():
-        subtitle = f"{target}; thin: one seed, bold: their mean"
+        seeds = curves.groupby("mixture")["seed"].nunique()
+        subtitle = f"{target}; thin: one seed, bold: their mean" if seeds.max() > 1 else f"{target}; one seed"
         figure = new_figure(7.2, 3.8, "Final models while they train", subtitle)
         axes = figure.subplots()
         ends = {}
@@ -106,7 +107,7 @@ def draw_loss_curves(curves: pd.DataFrame, target: str) -> Figure:
             mean = part.groupby("num_tokens")["loss"].mean()
             axes.plot(mean.index, mean.to_numpy(), color=colour[name], linewidth=2.4)
             ends[name] = (float(mean.index[-1]), float(mean.iloc[-1]))
-        axes.xaxis.set_major_formatter(FuncFormatter(_short_count))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: short(tokens)))
         axes.set_xlabel("training tokens")
         axes.set_ylabel("loss (nats per token)")
         figure.draw_without_rendering()
@@ -116,8 +117,6 @@ def draw_loss_curves(curves: pd.DataFrame, target: str) -> Figure:
 
 def _draw_panel(panel: Axes, part: pd.DataFrame, low: float, high: float) -> None:
     panel.plot([low, high], [low, high], color=MUTED, linewidth=0.9, zorder=1)
-    if {"lower", "upper"} <= set(part.columns):
-        panel.hlines(part["true"], part["lower"], part["upper"], color="#bcd3e2", linewidth=1.0, zorder=1.5)
     panel.scatter(part["predicted"], part["true"], s=16, color=BLUE, alpha=0.65, linewidth=0, zorder=2)
     panel.set_xlim(low, high)
     panel.set_ylim(low, high)
@@ -129,14 +128,3 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     margin = 0.05 * (high - low) or 0.05
     return low - margin, high + margin
-
-
-def _short_count(value: float, position: int | None = None) -> str:
-    """
-    >>> _short_count(0), _short_count(1.5e6), _short_count(2.5e10)
-    ('0', '1.5M', '25B')
-    """
-    for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{suffix}"
-    return f"{value:g}"

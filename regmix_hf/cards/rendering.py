@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ruamel.yaml import YAML
 
 from regmix_hf.cards.tables import ScoreRow
+from regmix_hf.readable import fixed, with_interval
 from regmix_hf.recipe import Recipe
 
 
@@ -66,15 +67,11 @@ def _points(value: float) -> str:
 
 def _metric(row: Mapping[str, Any], name: str, factor: float = 1.0) -> str:
     value, low, high = (factor * row[column] for column in (name, f"{name}_low", f"{name}_high"))
-    digits = 1 if factor > 1 else 4
-    if math.isnan(value):
-        return "-"
-    text = f"{value:.{digits}f}"
-    return text if math.isnan(low) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+    return with_interval(value, low, high, 1 if factor > 1 else 4)
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+def _number(value: float | None, digits: int, sign: str = "") -> str:
+    return "-" if value is None or math.isnan(value) else fixed(value, f"{sign}.{digits}f")
 
 
 def _score(row: ScoreRow, mixture: str) -> str:

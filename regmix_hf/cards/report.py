@@ -9,10 +9,10 @@ from pathlib import Path
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.pictures import PICTURES, measured_change, target_words
 from regmix_hf.cards.rendering import recipe_yaml, render_template, share
-from regmix_hf.cards.style import save
+from regmix_hf.cards.style import png
 from regmix_hf.cards.summary import Summary, summarise
 from regmix_hf.cards.tables import score_rows
-from regmix_hf.files import write_text
+from regmix_hf.files import atomic_path, write_text
 from regmix_hf.regression.assessment import BASELINE
 
 TEMPLATE = "report.md.jinja"
@@ -36,7 +36,8 @@ def write_report(facts: StudyFacts, folder: Path) -> Path:
         if (figure := draw(facts)) is None:
             path.unlink(missing_ok=True)
         else:
-            save(figure, path)
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(png(figure))
             drawn[name] = path.name
     write_text(folder / "README.md", render(facts, drawn))
     return folder / "README.md"
@@ -54,6 +55,9 @@ def render(facts: StudyFacts, pictures: Mapping[str, str]) -> str:
     return render_template(
         TEMPLATE,
         facts=facts,
+        recipe=facts.recipe,
+        record=facts.choice.record if facts.choice else None,
+        promises=facts.promises,
         summary=summary,
         target_words=target_words(facts),
         validation_only=[name for name, domain in facts.recipe.domains.items() if domain.validation_only],
@@ -62,7 +66,6 @@ def render(facts: StudyFacts, pictures: Mapping[str, str]) -> str:
         held_out=_held_out(facts, summary),
         coverage=f"{100 * facts.choice.coverage:.0f} %" if facts.choice else None,
         quality=facts.regression.quality.to_dict("records") if facts.regression else [],
-        proxy_tokens=facts.recipe.proxy.num_train_tokens,
         measured=measured_change(facts) is not None,
         lost_models=_lost_models(facts),
         scores=scores,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from io import BytesIO
 from typing import Any
 
 import matplotlib
@@ -15,15 +15,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from regmix_hf.files import atomic_path
-
 INK = "#262626"
 MUTED = "#707070"
 RULE = "#e4e4e4"
 #: Okabe and Ito's colours, which stay apart for all common kinds of colour blindness.
 BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
-#: What the prior is drawn in: a background to compare with.
-GREY = "#a8a8a8"
 
 #: Of the smaller type: height of a line, and how much fits into it.
 _LABEL_INCHES = 0.16
@@ -93,10 +89,12 @@ def new_figure(width: float, height: float, title: str, subtitle: str) -> Figure
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG atomically, with nothing in it that changes from one time to the next."""
-    with atomic_path(path) as temporary, style():
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+def png(figure: Figure) -> bytes:
+    """The bytes of a PNG, with nothing in it that changes from one time to the next."""
+    picture = BytesIO()
+    with style():
+        figure.savefig(picture, format="png", metadata={"Software": None})
+    return picture.getvalue()
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
@@ -140,11 +138,7 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
     >>> spread([0.0, 0.0, 5.0], 1.0)
     [-0.5, 0.5, 5.0]
     """
-    # Places minus i * gap must not decrease: isotonic regression, by pooling neighbours that violate it.
-    pools: list[list[float]] = []
-    for index, place in enumerate(places):
-        pools.append([place - index * gap])
-        while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
-            pools[-2].extend(pools.pop())
-    moved = [float(np.mean(pool)) for pool in pools for _ in pool]
-    return [place + index * gap for index, place in enumerate(moved)]
+    from sklearn.isotonic import isotonic_regression
+
+    steps = gap * np.arange(len(places))
+    return [float(place) for place in isotonic_regression(np.asarray(places) - steps) + steps]

@@ -90,7 +90,9 @@ def _average(scores: pd.DataFrame) -> list[ScoreRow]:
     places = accuracies["metric"].map(rank)
     counted = accuracies[places == places.groupby(accuracies["task"]).transform("min")]
     num_tasks = counted["task"].nunique()
-    by_task = counted.groupby(["mixture_id", "model", "task"], sort=False, as_index=False)["value"].mean()
+    by_task = counted.groupby(["mixture_id", "model", "task"], sort=False, as_index=False).agg(
+        value=("value", "mean")
+    )
     by_model = by_task.groupby(["mixture_id", "model"], sort=False, as_index=False).agg(
         value=("value", "mean"), num_tasks=("task", "size")
     )

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from regmix_hf.progress import Bar
-from regmix_hf.readable import short
+from regmix_hf.readable import fixed, short
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
 #: Seconds between two lines about the same bar where there is no terminal.
 _SECONDS_BETWEEN_LINES = 15.0
+#: Characters of a line where there is no terminal.
+_WIDTH_OF_FILES = 120
+#: Text of more characters is no name, number or bracket, but words or a path: it may take several lines of
+#: its cell, of this width at least.
+_LONGEST_NAME, _LEAST_WIDTH = 40, 12
 
 
 class Format(StrEnum):
@@ -35,12 +41,15 @@ class Table:
     """Rows for a person or a machine. Numbers stay numbers; `formats` says how a person sees them.
 
     Attributes:
-        formats: Format specification of a column's numbers, e.g. `{"loss": ".4f"}`.
+        formats: How a column's numbers are written: a format specification, e.g. `{"loss": ".4f"}`, or what
+            makes words of one.
+        heads: What a person reads above a column, where that is not its name.
     """
 
     title: str
     rows: Sequence[Mapping[str, Any]]
-    formats: Mapping[str, str] = field(default_factory=dict)
+    formats: Mapping[str, str | Callable[[float], str]] = field(default_factory=dict)
+    heads: Mapping[str, str] = field(default_factory=dict)
 
 
 class Console:
@@ -141,33 +150,47 @@ def _rich_progress() -> RichProgress:
 
 
 def _print_table(table: Table) -> None:
+    """Print as many columns as fit, the first ones; names and brackets are not broken, sentences wrap."""
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console as RichConsole
+    from rich.markup import escape
     from rich.table import Table as RichTable
 
     if not table.rows:
         return
-    columns = list(table.rows[0])
-    rich = RichTable(box=box.SIMPLE_HEAD)
-    for column in columns:
-        number = any(isinstance(row.get(column), int | float) for row in table.rows)
-        rich.add_column(column, justify="right" if number else "left", overflow="fold")
+    width = shutil.get_terminal_size((_WIDTH_OF_FILES, 1)).columns
+    heads = {column: table.heads.get(column, column) for column in table.rows[0]}
+    rich, taken = RichTable(box=box.SIMPLE_HEAD), 1
+    shown: list[str] = []
+    for column, head in heads.items():
+        values = [row.get(column) for row in table.rows]
+        cells = [_cell(value, table.formats.get(column)) for value in values]
+        widest = max(map(cell_len, [head, *cells]))
+        least = widest if widest <= _LONGEST_NAME else _LEAST_WIDTH
+        taken += least + 3  # a blank on either side, and one between columns
+        if taken > width and shown:
+            break
+        number = any(isinstance(value, int | float) for value in values)
+        rich.add_column(escape(head), justify="right" if number else "left", overflow="fold", min_width=least)
+        shown.append(column)
     for row in table.rows:
-        rich.add_row(*(_cell(row.get(column), table.formats.get(column)) for column in columns))
-    width = None if sys.stdout.isatty() else 120
+        rich.add_row(*(escape(_cell(row.get(column), table.formats.get(column))) for column in shown))
     console = RichConsole(file=sys.stdout, width=width, highlight=False)
     console.print(table.title, style="bold", markup=False)  # not the table's own: that wraps at its width
     console.print(rich)
+    if left_out := [head for column, head in heads.items() if column not in shown]:
+        console.print(f"no room for: {', '.join(left_out)}", style="dim", markup=False)
 
 
-def _cell(value: Any, spec: str | None) -> str:
-    from rich.markup import escape
-
+def _cell(value: Any, spec: str | Callable[[float], str] | None) -> str:
     if value is None or (isinstance(value, float) and value != value):
         return "-"
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return format(value, spec) if spec else short(value)
-    return escape(str(value))
+        if callable(spec):
+            return spec(value)
+        return fixed(value, spec) if spec else short(value)
+    return str(value)
 
 
 def duration(seconds: float) -> str:

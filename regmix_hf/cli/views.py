@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from regmix_hf.cli.console import Format, Table
+from regmix_hf.cli.console import Format, Table, duration
 from regmix_hf.files import read_json, read_parquet
 from regmix_hf.plan import Plan
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.study.promises import PROMISES, Promises
 from regmix_hf.tables import by_domain
 
 
@@ -142,7 +143,8 @@ def summary_tables(study: Study) -> list[Table]:
     from regmix_hf.cards.facts import StudyFacts
     from regmix_hf.cards.summary import summarise
 
-    summary = summarise(StudyFacts.read(study))
+    facts = StudyFacts.read(study)
+    summary = summarise(facts)
     final = [
         {
             "mixture": row["mixture"],
@@ -155,24 +157,81 @@ def summary_tables(study: Study) -> list[Table]:
     against = [
         {
             "mixture": comparison.baseline,
+            "the chosen one is": str(comparison.verdict),
             "gain": comparison.gain,
             "lower": None if comparison.half_width is None else comparison.gain - comparison.half_width,
             "upper": None if comparison.half_width is None else comparison.gain + comparison.half_width,
-            "the chosen one is": str(comparison.verdict),
         }
         for comparison in summary.comparisons
     ]
+    promised = promise_tables(facts.promises) if facts.promises else []
     gains = dict.fromkeys(("gain", "lower", "upper"), "+.4f")
     shares = {"prior": ".3f", "chosen": ".3f", "change": "+.3f", "epochs": ".2f"}
     losses = dict.fromkeys(("loss", "lower", "upper", "+-"), ".4f")
     correlations = dict.fromkeys(("spearman", "lower", "upper"), ".3f")
     return [
+        *promised,
         Table("chosen mixture (share of training tokens)", summary.mixture, shares),
         Table(f"predicted loss: {summary.target} (nats per token, 90 % interval)", summary.predicted, losses),
         Table("held-out quality of the regression", summary.held_out, correlations),
         Table(f"final models: {summary.target} (nats per token)", final, losses),
         Table("chosen against the others (nats per token, 95 % interval from the seeds)", against, gains),
     ]
+
+
+def _evaluate(study: Study, format: Format) -> list[Table]:
+    scores = read_parquet(study.evaluation / "results.parquet")
+    file = study.evaluation / PROMISES
+    return (promise_tables(Promises.load(file)) if file.exists() else []) + [_scores(study, scores, format)]
+
+
+def promise_tables(promises: Promises) -> list[Table]:
+    """Promised beside measured, of models of which size each speaks, and how well they agree."""
+    rows = [
+        {
+            "mixture": one.mixture,
+            "promised": one.predicted,
+            "measured": one.measured,
+            "difference": one.difference,
+            "lower": one.lower,
+            "upper": one.upper,
+            "+-": one.deviation,
+            "seeds": one.num_seeds,
+        }
+        for one in promises.mixtures
+    ]
+    sizes = [
+        {"loss": loss, "parameters": size.scale, "tokens": size.num_train_tokens}
+        for loss, size in (("promised", promises.predicted_for), ("measured", promises.measured_on))
+    ]
+    agreement = [{"metric": name, "value": value} for name, value in promises.scores.items()]
+    losses = dict.fromkeys(("promised", "lower", "upper", "measured", "+-"), ".4f")
+    interval = f"{100 * promises.coverage:.0f} % interval"
+    title = f"promised, measured, promised minus measured (nats per token, {interval})"
+    return [
+        Table(title, rows, {**losses, "difference": "+.4f"}),
+        Table("models that the losses are of", sizes),
+        Table("promised against measured over the final mixtures", agreement, {"value": ".3f"}),
+    ]
+
+
+def _scores(study: Study, scores: pd.DataFrame, format: Format) -> Table:
+    """One row per metric with a column per mixture; for a machine the whole tidy table."""
+    from regmix_hf.cards.tables import score_rows
+
+    if format is Format.JSON:
+        return Table("scores", records(scores.astype(object).where(scores.notna(), None)))
+    shown = score_rows(scores, study.recipe.evaluation.tasks)
+    names = list(dict.fromkeys(name for row in shown for name in row.values))
+    rows = [
+        {
+            "task": f"{row.task}: {row.domain}" if row.domain else row.task,
+            "metric": row.metric,
+            **{name: f"{row.values[name]:.4f}" if name in row.values else None for name in names},
+        }
+        for row in shown
+    ]
+    return Table("scores (mean over seeds \N{PLUS-MINUS SIGN} their standard deviation)", rows)
 
 
 _VIEWS: dict[str, Callable[[Study, Format], list[Table]]] = {
@@ -182,6 +241,7 @@ _VIEWS: dict[str, Callable[[Study, Format], list[Table]]] = {
     "choose": _choose,
     "proxies": _proxies,
     "train": _train,
+    "evaluate": _evaluate,
 }
 
 
@@ -199,4 +259,4 @@ def plan_tables(plan: Plan) -> list[Table]:
         }
         for stage in plan.stages
     ]
-    return [Table("plan", rows, {"runs": "d", "FLOPs": ".1e", "seconds": ".0f"})]
+    return [Table("plan", rows, {"runs": "d", "FLOPs": ".1e", "seconds": duration}, {"seconds": "time"})]

@@ -32,6 +32,7 @@ from regmix_hf.sharing.other_parts import FINAL_TABLES, FIT_TABLES
 from regmix_hf.sharing.runs_part import STAGES
 from regmix_hf.sharing.tables import read_table_json
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.study.promises import PROMISES, Promises
 
 _MEGABYTE = 1_000_000
 _TABLE = 200 * _MEGABYTE
@@ -60,6 +61,7 @@ MIXTURE_FILES = (
     Expected("mixture.yaml", max_bytes=_MEGABYTE),
     Expected("mixture.parquet", max_bytes=_TABLE),
     Expected(STAGES, max_bytes=_MEGABYTE),
+    Expected(PROMISES, max_bytes=_MEGABYTE, required=False),
     *(Expected(f"{name}.parquet", max_bytes=_TABLE, required=False) for name in FINAL_TABLES),
 )
 
@@ -144,6 +146,8 @@ def check_mixture(folder: Path, recipe: Recipe, name: str) -> None:
     losses = ("loss", "loss_lower", "loss_upper", "prior_loss", "change")
     columns = ("domain", "weight", "prior", "epochs", *losses)
     _require(_table(folder, "mixture.parquet", name), columns, f"{name}: mixture.parquet")
+    if (folder / PROMISES).exists():
+        Promises.load(folder / PROMISES)
     if (folder / "final_results.parquet").exists():
         check_results(_table(folder, "final_results.parquet", name), f"{name}: final_results.parquet")
     for table in FINAL_TABLES:

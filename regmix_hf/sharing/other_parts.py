@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from regmix_hf.cards.facts import ChoiceFacts, RegressionFacts, StudyFacts
-from regmix_hf.cards.hub_card import png
 from regmix_hf.cards.mixture_card import MixtureCard
 from regmix_hf.cards.model_card import ModelCard
 from regmix_hf.cards.pictures import PICTURES
 from regmix_hf.cards.regressor_card import RegressorCard
+from regmix_hf.cards.style import png
 from regmix_hf.files import read_json, read_parquet
 from regmix_hf.hub import Publication, Repository, matching
 from regmix_hf.hub.publish import Content, Files, Versioned
@@ -23,6 +22,7 @@ from regmix_hf.sharing.runs_part import STAGES, written
 from regmix_hf.sharing.tables import table_json
 from regmix_hf.study import Study
 from regmix_hf.study.address import Address
+from regmix_hf.study.promises import PROMISES
 from regmix_hf.training.run_folder import RESULT
 
 #: Tables of the fit, published as JSON.
@@ -84,12 +84,19 @@ def mixture_publication(
         if (study.root / place).exists() and ("evaluate" if name == "scores" else "train") in stages:
             tables[name] = f"{name}.parquet"
             files[tables[name]] = study.root / place
+    if facts.promises is not None and "evaluate" in stages:
+        # Without what `evaluate.save` knows of the machine.
+        files[PROMISES] = facts.promises.model_dump_json(indent=2).encode()
     pictures = _pictures(facts, ("weights", "trade_off", "loss_curves"))
     card = MixtureCard(address, facts, choice, tables, {name: f"{name}.png" for name in pictures})
     files |= {f"{name}.png": content for name, content in pictures.items()}
     files["README.md"] = written(card.render)
     return _publication(
-        address.mixture, files, "Publish the chosen mixture", facts, ("*.parquet", "*.png", "*.yaml")
+        address.mixture,
+        files,
+        "Publish the chosen mixture",
+        facts,
+        ("*.parquet", "*.png", "*.yaml", PROMISES),
     )
 
 
@@ -131,8 +138,7 @@ def _publication(
 def _pictures(facts: StudyFacts, names: Iterable[str]) -> dict[str, bytes]:
     """Draw pictures, those that there is enough known for."""
     drawn = {name: PICTURES[name](facts) for name in names}
-    with tempfile.TemporaryDirectory() as folder:
-        return {name: png(figure, Path(folder), name) for name, figure in drawn.items() if figure is not None}
+    return {name: png(figure) for name, figure in drawn.items() if figure is not None}
 
 
 def _num_parameters(folder: Path) -> int | None:

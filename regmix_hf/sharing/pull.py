@@ -38,6 +38,7 @@ from regmix_hf.study import Stage, Study
 from regmix_hf.study.address import Address
 from regmix_hf.study.final_mixtures import final_mixtures
 from regmix_hf.study.folder import ORIGIN
+from regmix_hf.study.promises import PROMISES
 from regmix_hf.training.run_folder import RESULT, TRAJECTORY
 from regmix_hf.training.spec import run_seed
 
@@ -334,6 +335,8 @@ class Incoming:
         for name, target in FINAL_TABLES.items():
             if (place / f"{name}.parquet").exists():
                 _move(place / f"{name}.parquet", study.root / target)
+        if (place / PROMISES).exists():
+            _move(place / PROMISES, study.evaluation / PROMISES)
 
     def _place_model(self, study: Study, mixture: str, row: Mapping[Hashable, Any]) -> None:
         source = self._place_of(self.address.model(mixture))

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from regmix_hf.cards.facts import SwarmFacts
-from regmix_hf.cards.hub_card import png
 from regmix_hf.cards.rendering import recipe_yaml
 from regmix_hf.cards.runs_card import RunsCard
+from regmix_hf.cards.style import png
 from regmix_hf.errors import HubError
 from regmix_hf.files import hash_value, read_parquet
 from regmix_hf.hub import Hub, Snapshot, merge_rows, parquet_bytes, remote_table
@@ -142,9 +140,7 @@ class OwnRuns:
         if len(swarm.usable) > 1:
             from regmix_hf.cards.mixture_plots import draw_effects
 
-            with tempfile.TemporaryDirectory() as folder:
-                figure = draw_effects(swarm.effects, len(swarm.usable))
-                pictures[_PICTURE] = png(figure, Path(folder), "effects")
+            pictures[_PICTURE] = png(draw_effects(swarm.effects, len(swarm.usable)))
         card = RunsCard(
             address=self.address,
             recipe=self.recipe,

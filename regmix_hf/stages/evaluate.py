@@ -27,7 +27,12 @@ STAGE = Stage(
     verb="evaluate",
     folder="7-evaluation",
     keys=("seed", "evaluation"),
-    inputs=("1-corpus/corpus.json", "6-models/results.parquet"),
+    inputs=(
+        "1-corpus/corpus.json",
+        "4-regression/summary.json",
+        "5-mixture/mixture.yaml",
+        "6-models/results.parquet",
+    ),
     outputs=("results.parquet",),
 )
 
@@ -36,7 +41,8 @@ def run(study: Study, progress: Progress) -> None:
     """Evaluate the final models that are not evaluated yet, side by side, and collect `results.parquet`.
 
     One row per model, task, domain, number of examples and metric: `model` (its folder's name), `run_id`,
-    `mixture_id`, `seed`, and the fields of `regmix_hf.evaluation.model.Score`.
+    `mixture_id`, `seed`, and the fields of `regmix_hf.evaluation.model.Score`. Then what was promised for the
+    mixtures is compared with what was measured (`regmix_hf.evaluation.promises`).
 
     Raises:
         StudyError: There are no final models yet, or one is gone.
@@ -59,7 +65,9 @@ def evaluate_in(
     place: Place[EvaluationWork],
     progress: Progress,
 ) -> None:
-    """Evaluate these models in a place of choice, and write the table."""
+    """Evaluate these models in a place of choice, and write the tables."""
+    from regmix_hf.evaluation.promises import write_promises
+
     place.run(tasks, work, progress)
     results = [read_json(task.folder / RESULT) for task in tasks]
     for task, result in zip(tasks, results, strict=True):
@@ -74,6 +82,7 @@ def evaluate_in(
         for score in result["scores"]
     ]
     write_parquet(study.evaluation / "results.parquet", pd.DataFrame(rows))
+    write_promises(study)
     study.finish(STAGE, {"num_models": len(tasks)})
 
 

@@ -36,6 +36,7 @@ STAGE = Stage(
         "6-models/results.parquet",
         "6-models/trajectories.parquet",
         "7-evaluation/results.parquet",
+        "7-evaluation/promises.json",
     ),
     outputs=("README.md",),
 )

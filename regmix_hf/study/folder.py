@@ -156,14 +156,16 @@ class Study:
             return State.PARTIAL if folder.exists() and any(folder.iterdir()) else State.MISSING
         if not all((folder / output).exists() for output in stage.outputs):
             return State.PARTIAL
-        if read_json(marker)["fingerprint"] != self.fingerprint(stage):
-            return State.STALE
-        return State.DONE
+        return State.STALE if self.changes(stage) else State.DONE
 
     def changes(self, stage: Stage) -> list[str]:
-        """Name the recipe keys and input files that are not what they were when `stage` finished."""
+        """Name the recipe keys and input files that are not what they were when `stage` finished.
+
+        A file that the marker does not name was not read by the version that wrote it, so it changed nothing.
+        """
         before, now = read_json(self.marker(stage))["fingerprint"], self.fingerprint(stage)
-        return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        names = (before.keys() | now.keys()) - (set(stage.inputs) - before.keys())
+        return sorted(name for name in names if before.get(name) != now.get(name))
 
     def finish(self, stage: Stage, facts: Mapping[str, Any] | None = None) -> None:
         """Write the marker of `stage`: from now on it is done with the inputs of this moment."""

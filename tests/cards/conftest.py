@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regmix_hf.files import write_json, write_parquet, write_text
+from regmix_hf.files import read_parquet, write_json, write_parquet, write_text
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
+from regmix_hf.study.promises import PROMISES, Promise, Promises, Size
 
 PRIOR = {"prose": 0.5, "code": 0.3, "maths": 0.2}
 CHOSEN = {"prose": 0.25, "code": 0.75, "maths": 0.0}
@@ -235,6 +236,37 @@ def write_scores(study: Study) -> None:
     write_parquet(study.evaluation / "results.parquet", pd.DataFrame(rows))
 
 
+def write_promises(study: Study) -> None:
+    """Promises that are 0.01 off in the chosen mixture's disfavour, with the ranks of what was measured."""
+    ended = read_parquet(study.models / "results.parquet")
+    measured = ended.filter(like="loss/").mean(axis=1).groupby(ended["mixture_id"], sort=False)
+    mean, deviation = measured.mean(), measured.std()
+    predicted = {name: mean[name] + 0.3 + 0.01 * (name == "chosen") for name in mean.index}
+    promises = Promises(
+        target="mean of 4 targets",
+        estimator="power_law",
+        coverage=0.9,
+        predicted_for=Size(scale="0.2M", num_train_tokens=204_800),
+        measured_on=Size(scale="1.6M", num_train_tokens=819_200),
+        mixtures=tuple(
+            Promise(
+                mixture=name,
+                predicted=loss,
+                lower=loss - 0.1,
+                upper=loss + 0.1,
+                measured=mean[name],
+                deviation=deviation[name],
+                num_seeds=2,
+                promised_gain=loss - predicted["chosen"],
+                measured_gain=mean[name] - mean["chosen"],
+            )
+            for name, loss in predicted.items()
+        ),
+        scores={"spearman": 1.0, "chosen_regret": 0.0},
+    )
+    write_json(study.evaluation / PROMISES, promises.model_dump(mode="json"))
+
+
 STEPS = {
     "prepare": write_corpus,
     "proxies": write_swarm,
@@ -242,6 +274,7 @@ STEPS = {
     "choose": write_choice,
     "train": write_final,
     "evaluate": write_scores,
+    "promises": write_promises,
 }
 
 

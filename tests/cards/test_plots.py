@@ -2,7 +2,6 @@
 
 import hashlib
 import struct
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 
 from regmix_hf.cards.mixture_plots import MAX_ROWS, draw_effects, draw_trade_off, draw_weights
 from regmix_hf.cards.quality_plots import draw_learning_curve, draw_loss_curves, draw_predictions
-from regmix_hf.cards.style import new_figure, save, spread, style
+from regmix_hf.cards.style import new_figure, png, spread, style
 
 
 def domains(count: int) -> list[str]:
@@ -87,17 +86,15 @@ def row_labels(figure: Figure) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_equal_input_gives_equal_bytes_whatever_the_readers_settings(name: str, tmp_path: Path) -> None:
-    save(ALL[name](), tmp_path / "first.png")
+def test_equal_input_gives_equal_bytes_whatever_the_readers_settings(name: str) -> None:
+    first = png(ALL[name]())
     with matplotlib.rc_context({"font.size": 20.0, "axes.facecolor": "black", "savefig.dpi": 40}):
-        save(ALL[name](), tmp_path / "second.png")
-    first, second = (hashlib.sha256((tmp_path / f"{n}.png").read_bytes()) for n in ("first", "second"))
-    assert first.hexdigest() == second.hexdigest()
+        second = png(ALL[name]())
+    assert hashlib.sha256(first).hexdigest() == hashlib.sha256(second).hexdigest()
 
 
-def test_a_picture_carries_no_date_or_version(tmp_path: Path) -> None:
-    save(draw_weights(weights(3)), tmp_path / "weights.png")
-    data, kinds, place = (tmp_path / "weights.png").read_bytes(), set(), 8
+def test_a_picture_carries_no_date_or_version() -> None:
+    data, kinds, place = png(draw_weights(weights(3))), set(), 8
     while place < len(data):
         (length,) = struct.unpack(">I", data[place : place + 4])
         kinds.add(data[place + 4 : place + 8])
@@ -180,6 +177,19 @@ def test_lines_are_labelled_at_their_ends() -> None:
     assert len(axes.lines) == 2 * (2 + 1)
 
 
+def test_a_mean_of_seeds_is_promised_only_where_there_are_two() -> None:
+    curves = loss_curves()
+    assert "bold: their mean" in draw_loss_curves(curves, "loss").texts[1].get_text()
+    assert "mean" not in draw_loss_curves(curves[curves["seed"] == 1], "loss").texts[1].get_text()
+
+
+def test_an_axis_of_shares_ends_at_100_percent() -> None:
+    frame = pd.DataFrame({"prior": [0.5, 0.5], "chosen": [1.0, 0.0]}, index=["a", "b"])
+    axes = draw_weights(frame).axes[0]
+    assert max(axes.get_xticks()) == 100
+    assert axes.spines["bottom"].get_bounds() == (0, 100)
+
+
 def test_spread_moves_labels_apart_and_no_more() -> None:
     assert spread([1.0, 2.0, 3.0], 0.5) == [1.0, 2.0, 3.0]
     assert spread([1.0, 1.0, 1.0], 1.0) == pytest.approx([0.0, 1.0, 2.0])
@@ -187,9 +197,9 @@ def test_spread_moves_labels_apart_and_no_more() -> None:
     assert np.diff(moved).min() >= 1.0 - 1e-12
 
 
-def test_the_global_settings_are_left_alone(tmp_path: Path) -> None:
+def test_the_global_settings_are_left_alone() -> None:
     before = dict(matplotlib.rcParams)
     with style():
         figure = new_figure(3, 2, "title", "subtitle")
-    save(figure, tmp_path / "a.png")
+    png(figure)
     assert dict(matplotlib.rcParams) == before

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from regmix_hf.evaluation.promises import write_promises
 from regmix_hf.files import read_parquet, write_json, write_parquet
 from regmix_hf.jobs.results import collect, result_of
 from regmix_hf.jobs.tasks import Task
@@ -198,4 +199,5 @@ def score_models(study: Study) -> None:
         )
     ]
     write_parquet(study.evaluation / "results.parquet", pd.DataFrame(rows))
+    write_promises(study)
     study.finish(evaluate.STAGE)

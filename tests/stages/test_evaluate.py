@@ -6,16 +6,19 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from regmix_hf.errors import RegmixError, StudyError
-from regmix_hf.files import read_json, write_json, write_parquet
+from regmix_hf.files import read_json, write_json, write_parquet, write_text
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import Recipe
+from regmix_hf.regression import MixtureRegressor
 from regmix_hf.stages import evaluate, prepare
 from regmix_hf.study import State, Study
+from regmix_hf.study.promises import PROMISES, Promises
 
 CONTEXT_LENGTH = 16
 WORDS = {
@@ -151,6 +154,36 @@ def test_finished_models_are_not_evaluated_again(study: Study) -> None:
     evaluate.run(study, Silent())
     assert {name: marker.stat().st_mtime_ns for name, marker in markers.items()} == before
     assert (study.evaluation / "results.parquet").read_bytes() == table
+
+
+def test_promises_are_compared_with_what_was_measured(study: Study, tmp_path: Path) -> None:
+    copy = finished_copy(study, tmp_path)
+    assert copy.state(evaluate.STAGE) is State.STALE  # models changed
+    evaluate.run(copy, Silent())
+    promises = Promises.load(copy.evaluation / PROMISES)
+    assert [(one.mixture, one.measured) for one in promises.mixtures] == [("prior", 3.0), ("uniform", 2.5)]
+    assert promises.mixtures[0].predicted == pytest.approx(2.0 + 0.8, abs=0.01)
+    assert copy.state(evaluate.STAGE) is State.DONE
+    write_text(copy.mixture, "estimator: ridge\npredicted: {coverage: 0.5}\n")
+    assert copy.changes(evaluate.STAGE) == ["5-mixture/mixture.yaml"]
+
+
+def finished_copy(study: Study, folder: Path) -> Study:
+    """The study with a fit, a choice, and losses of its final models."""
+    shutil.copytree(study.root.parent, folder / "copy")
+    copy = make_study(folder / "copy")
+    weights = np.random.default_rng(0).dirichlet([1, 1], 20)
+    mixtures = pd.DataFrame(weights, columns=list(WORDS))
+    losses = pd.DataFrame(dict.fromkeys(WORDS, 2.0 + mixtures["numbers"]))
+    MixtureRegressor("ridge").fit(mixtures, losses).save_pretrained(copy.regression / "ridge")
+    write_json(copy.regression / "summary.json", {"estimator": "ridge"})
+    write_text(copy.mixture, "estimator: ridge\npredicted: {coverage: 0.8}\n")
+    results = pd.read_parquet(copy.models / "results.parquet").assign(scale="1k", num_train_tokens=1024)
+    for name, share in (("numbers", 0.8), ("colours", 0.2)):
+        results[f"weight/{name}"] = [share, 0.5, 0.5]
+        results[f"loss/{name}"] = [3.0, 2.5, math.nan]
+    write_parquet(copy.models / "results.parquet", results)
+    return copy
 
 
 @pytest.mark.parametrize("change", [{"limit": 6}, {"num_fewshot": 1}, {"tasks": []}])

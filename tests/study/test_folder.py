@@ -65,6 +65,16 @@ def test_a_changed_key_or_file_makes_stale_and_is_named(study):
     assert other.changes(STAGE) == ["1-corpus/in.json", "seed"]
 
 
+def test_a_file_that_an_older_version_did_not_read_makes_nothing_stale(study):
+    finish(study)
+    write_text(study.root / "1-corpus/more.json", "1")
+    newer = dataclasses.replace(STAGE, inputs=(*STAGE.inputs, "1-corpus/more.json"))
+    assert study.state(newer) is State.DONE
+    study.finish(newer)
+    write_text(study.root / "1-corpus/more.json", "2")
+    assert study.changes(newer) == ["1-corpus/more.json"]
+
+
 def test_a_key_the_stage_does_not_read_changes_nothing(study):
     finish(study)
     assert changed(study, context_length=32).state(STAGE) is State.DONE

@@ -1,0 +1,144 @@
+"""Promised against measured: what was predicted for every final mixture, and what its models did."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Any
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+from regmix_hf.files import atomic_path, read_parquet
+from regmix_hf.regression import MixtureRegressor
+from regmix_hf.regression.metrics import evaluate_metric
+from regmix_hf.regression.target import Target
+from regmix_hf.study import Study
+from regmix_hf.study.promises import PROMISES, Promise, Promises, Size
+from regmix_hf.tables import by_domain
+
+#: The mixture that promises were made of.
+_CHOSEN = "chosen"
+
+
+def write_promises(study: Study) -> Promises | None:
+    """Write `promises.json`; `None`, and no file, where nothing was promised or no model ended well.
+
+    Args:
+        study: With a fit, a chosen mixture and final models.
+
+    Raises:
+        RegressionError: The fit cannot be read.
+    """
+    file = study.evaluation / PROMISES
+    promises = _promises(study)
+    if promises is None:
+        file.unlink(missing_ok=True)
+        return None
+    import evaluate
+
+    with atomic_path(file) as temporary:
+        evaluate.save(temporary, **promises.model_dump(mode="json"))
+    return promises
+
+
+def _promises(study: Study) -> Promises | None:
+    if not study.mixture.exists() or not (study.regression / "summary.json").exists():
+        return None
+    results = read_parquet(study.models / "results.parquet")
+    ended = results[results["status"] == "ok"]
+    if ended.empty:
+        return None
+    record = YAML(typ="safe", pure=True).load(study.mixture.read_text(encoding="utf-8"))
+    regressor = MixtureRegressor.from_pretrained(study.regression / record["estimator"])
+    target = Target.parse(study.recipe.regression.target, regressor.targets_)
+    coverage = float(record["predicted"]["coverage"])
+    losses = target.combine(by_domain(ended, "loss").astype(float)).groupby(ended["mixture_id"], sort=False)
+    weights = by_domain(ended, "weight").fillna(0.0).groupby(ended["mixture_id"], sort=False).first()
+    table = regressor.predict_target(weights[list(regressor.domains_)], target, coverage)
+    table = table.assign(measured=losses.mean(), deviation=losses.std(), num_seeds=losses.size())
+    return Promises(
+        target=str(target),
+        estimator=regressor.estimator,
+        coverage=coverage,
+        predicted_for=_proxy_size(study),
+        measured_on=_size(ended),
+        mixtures=_rows(table),
+        scores=_scores(table),
+    )
+
+
+def _rows(table: pd.DataFrame) -> tuple[Promise, ...]:
+    ahead = table[["loss", "measured"]].astype(float) * math.nan
+    if _CHOSEN in table.index:
+        ahead = table[["loss", "measured"]] - table.loc[_CHOSEN, ["loss", "measured"]].astype(float)
+    return tuple(
+        Promise(
+            mixture=str(name),
+            predicted=row["loss"],
+            lower=row["lower"],
+            upper=row["upper"],
+            measured=row["measured"],
+            deviation=_known(row["deviation"]),
+            num_seeds=int(row["num_seeds"]),
+            promised_gain=_known(loss),
+            measured_gain=_known(measured),
+        )
+        for (name, row), (loss, measured) in zip(table.iterrows(), ahead.to_numpy(), strict=True)
+    )
+
+
+def _scores(table: pd.DataFrame) -> dict[str, float | None]:
+    """Compute all metrics over the final mixtures, the chosen one first."""
+    import evaluate
+
+    metrics = [evaluate_metric("spearman")]
+    if _CHOSEN in table.index:
+        table = table.loc[[_CHOSEN, *(name for name in table.index if name != _CHOSEN)]]
+        metrics.append(_regret_class()(keep_in_memory=True))
+    combined = evaluate.combine(metrics)
+    scores = combined.compute(predictions=table["loss"].tolist(), references=table["measured"].tolist())
+    return {name: _known(value) for name, value in scores.items()}
+
+
+@cache
+def _regret_class() -> type[Any]:
+    import evaluate
+    from evaluate.info import Features, Value
+
+    class ChosenRegret(evaluate.Metric):
+        """What the first of several mixtures, the chosen one, measured above the best of them."""
+
+        def _info(self) -> Any:
+            return evaluate.MetricInfo(
+                description="measured loss of the first mixture, minus the least measured loss",
+                citation="",
+                inputs_description="predicted and measured losses, one per mixture",
+                features=Features({"predictions": Value("float64"), "references": Value("float64")}),
+            )
+
+        def _compute(self, predictions: list[float], references: list[float]) -> dict[str, float]:
+            return {"chosen_regret": references[0] - min(references)}
+
+    return ChosenRegret
+
+
+def _proxy_size(study: Study) -> Size:
+    """Of the study's own proxies where there are any, else what the recipe says of those it took."""
+    results = study.proxies / "results.parquet"
+    if results.exists():
+        table = read_parquet(results)
+        return _size(table[table["status"] == "ok"])
+    return Size(scale=study.recipe.proxy.scale, num_train_tokens=study.recipe.proxy.num_train_tokens)
+
+
+def _size(results: pd.DataFrame) -> Size:
+    scale = results["scale"].dropna()
+    return Size(
+        scale=None if scale.empty else str(scale.iloc[0]),
+        num_train_tokens=int(results["num_train_tokens"].iloc[0]),
+    )
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,142 @@
+"""What was predicted for the final mixtures beside what their models did: `7-evaluation/promises.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from regmix_hf.errors import StudyError
+
+#: The file, in the folder of the stage `evaluate` and in the repository of the chosen mixture.
+PROMISES = "promises.json"
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Facts(BaseModel):
+    # `evaluate.save` adds what it knows of the machine, in keys that begin with an underscore.
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Size(_Facts):
+    """How large models are and how long they train."""
+
+    #: Parameters without embeddings, e.g. `1M`; `None` where nobody said.
+    scale: str | None
+    num_train_tokens: int
+
+    def __str__(self) -> str:
+        tokens = f"{self.num_train_tokens:,} tokens"
+        return f"{self.scale} parameters, {tokens}" if self.scale else tokens
+
+
+class Promise(_Facts):
+    """One mixture; losses of the target, in nats per token.
+
+    Attributes:
+        mixture: Its name.
+        predicted: For a proxy, with the bounds `lower` and `upper`.
+        measured: Mean over the seeds of the final models.
+        deviation: Standard deviation over seeds; `None` for a single one.
+        num_seeds: How many.
+        promised_gain: Predicted loss of this mixture minus that of the chosen one; `None` where no mixture
+            of that name was trained.
+        measured_gain: The same of what was measured.
+    """
+
+    mixture: str
+    predicted: Finite
+    lower: Finite
+    upper: Finite
+    measured: Finite
+    deviation: Finite | None
+    num_seeds: int
+    promised_gain: Finite | None
+    measured_gain: Finite | None
+
+    @property
+    def difference(self) -> float:
+        """Promised minus measured."""
+        return self.predicted - self.measured
+
+
+class Promises(_Facts):
+    """The final mixtures of a study, in the recipe's order.
+
+    Attributes:
+        target: What was made small, in words.
+        estimator: The family that predicted it.
+        coverage: Share of cases the intervals are made for.
+        predicted_for: The proxies' size, which predictions speak of.
+        measured_on: The final models' size.
+        mixtures: One entry per final mixture whose models ended well.
+        scores: Metric -> value over the mixtures; `None` where it does not exist (one mixture has no ranks).
+    """
+
+    target: str
+    estimator: str
+    coverage: Finite
+    predicted_for: Size
+    measured_on: Size
+    mixtures: tuple[Promise, ...]
+    scores: dict[str, Finite | None]
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """Read what `evaluate` wrote.
+
+        Raises:
+            StudyError: It is damaged.
+        """
+        try:
+            return cls.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise StudyError(
+                f"{file} cannot be read: {': '.join(filter(None, (place, first['msg'])))}.",
+                "remove it and run `regmix evaluate` again",
+            ) from error
+
+    @property
+    def same_size(self) -> bool:
+        """Whether predictions speak of models like those that were measured."""
+        return self.predicted_for == self.measured_on
+
+    @property
+    def sentences(self) -> list[str]:
+        """How to read the table, and how the predictions did, as a person says it."""
+        if self.same_size:
+            sizes = (
+                f"Promised and measured is the loss of models of one size ({self.measured_on}), so a "
+                "difference is the prediction's error and the noise between seeds."
+            )
+        else:
+            sizes = (
+                f"Predictions speak of proxies ({self.predicted_for}), measurements of final models "
+                f"({self.measured_on}). A difference holds what the other size does to every loss, so it is "
+                "no error of the law by itself; how mixtures rank, and by how much one is ahead, compares."
+            )
+        return [sizes, *filter(None, (self._agreement, self._regret))]
+
+    @property
+    def _agreement(self) -> str | None:
+        rank = self.scores.get("spearman")
+        if rank is None:
+            return None
+        return (
+            f"Prediction and measurement rank the {len(self.mixtures)} final mixtures with a Spearman "
+            f"correlation of {100 * rank:.0f} %."
+        )
+
+    @property
+    def _regret(self) -> str | None:
+        regret = self.scores.get("chosen_regret")
+        if regret is None:
+            return None
+        if regret == 0:
+            return "No other final mixture measured lower than `chosen`."
+        best = min(self.mixtures, key=lambda one: one.measured)
+        return f"The regret of `chosen` is {regret:.4f} nats per token: `{best.mixture}` measured lower."
