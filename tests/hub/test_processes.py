@@ -15,6 +15,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+pytestmark = pytest.mark.processes
+
 PROGRAMS = Path(__file__).parent / "programs"
 #: Eight people with fifty runs each, in four commits each: as many as a shared swarm has at its liveliest.
 NUM_PEOPLE, NUM_RUNS, NUM_BATCHES = 8, 50, 4

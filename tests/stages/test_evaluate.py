@@ -17,6 +17,8 @@ from regmix_hf.recipe import Recipe
 from regmix_hf.stages import evaluate, prepare
 from regmix_hf.study import State, Study
 
+pytestmark = pytest.mark.processes
+
 CONTEXT_LENGTH = 16
 WORDS = {
     "numbers": "one two three four five six seven eight nine ten",
