@@ -13,6 +13,7 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
     TRANSFORMERS_VERBOSITY="error",
     OMP_NUM_THREADS="1",
+    OPENBLAS_NUM_THREADS="1",
     CUDA_VISIBLE_DEVICES="",
 )
 
@@ -23,9 +24,31 @@ import pytest
 from hypothesis import settings
 
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
+from tests.preloaded import Mode, start_as
+
+#: Markers of tests that start Python processes, and how these begin.
+STARTS = {"processes": Mode.PRELOADED, "cold_processes": Mode.COLD}
 
 settings.register_profile("regmix", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("regmix")
+
+
+def _mode(item: pytest.Item) -> Mode:
+    """How processes of a test begin: its nearest marker says so."""
+    return next((STARTS[mark.name] for mark in item.iter_markers() if mark.name in STARTS), Mode.NOT)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Call quick what starts no process: `pytest -m quick`."""
+    for item in items:
+        if _mode(item) is Mode.NOT:
+            item.add_marker("quick")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Hold a test, its fixtures included, to what it says about processes."""
+    start_as(_mode(item))
 
 
 def _write_split(file: Path, blocks: np.ndarray) -> SplitFacts:

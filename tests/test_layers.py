@@ -37,6 +37,7 @@ def test_imports_go_down_only(file):
             assert top not in HEAVY, f"line {line}: {part} imports {top}"
 
 
+@pytest.mark.cold_processes
 @pytest.mark.parametrize(
     "statement",
     [

@@ -13,6 +13,9 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from regmix_hf import pipeline
+from tests.preloaded import Mode, starting
+
+pytestmark = pytest.mark.processes
 
 RECIPE = """
 name: small
@@ -129,7 +132,8 @@ def test_a_study_killed_in_every_stage_ends_with_the_same_tables(undisturbed, tm
         seconds = int(re.search(rf"{verb}: done in (\d+) s", out)[1])
         kills += kill_in_stage(verb, moments.uniform(0, seconds / 2), "run", recipe, "--to", verb)
     assert kills > len(pipeline.VERBS) / 2
-    finish(start("run", recipe))
+    with starting(Mode.COLD):
+        finish(start("run", recipe))
     expected, found = tables(study), tables(tmp_path / "small")
     assert found.keys() == expected.keys()
     for name, frame in expected.items():

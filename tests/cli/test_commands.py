@@ -151,6 +151,7 @@ def test_what_the_system_refuses_is_said_in_words(error, code, says, capsys, mon
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.cold_processes
 def test_a_reader_that_stops_reading_is_no_error(tmp_path):
     code = "import sys; sys.argv = ['regmix', '--help']; from regmix_hf.cli import main; main()"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -15,6 +15,8 @@ import pytest
 
 from regmix_hf.recipe import Recipe
 
+pytestmark = pytest.mark.processes
+
 #: Prepares with small commits, and kills itself at the given one of the steps that change the folder.
 SCRIPT = """
 import os, signal, sys

@@ -5,10 +5,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from regmix_hf.recipe import Recipe
+
+pytestmark = pytest.mark.cold_processes
 
 SCRIPT = """
 import resource, sys

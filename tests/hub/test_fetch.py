@@ -135,6 +135,7 @@ def test_a_failed_fetch_leaves_earlier_files_as_they_were(hub, snapshot, strike,
     assert content(tmp_path) == {"pictures/a.txt": b"mine"}
 
 
+@pytest.mark.processes
 def test_people_with_only_the_datasets_library_can_load_a_table(hub, runs, environment):
     """Every config of a card, at a tag, by `load_dataset` in a process of its own."""
     import pandas as pd

@@ -24,6 +24,8 @@ from regmix_hf.study import Study
 from .finished import recipe_tree
 from .standin.faults import ALL
 
+pytestmark = pytest.mark.cold_processes
+
 RUNS = "me/small-runs"
 NUM_RUNS = 12
 

@@ -174,6 +174,7 @@ def test_a_wait_nobody_understands_is_not_believed(hub, runs, standin, strike, w
     assert [entry.status for entry in standin.requests("/commit/main")] == [429, 200]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("verb", ["push", "pull"])
 def test_nothing_a_process_prints_holds_the_token(new_study, environment, strike, tokens, verb, tmp_path):
     """With every switch that makes it talk, against a server that repeats what it was sent."""

@@ -25,6 +25,8 @@ from regmix_hf.study import Study
 
 from .finished import end_run
 
+pytestmark = pytest.mark.processes
+
 PROGRAMS = Path(__file__).parent / "programs"
 #: Eight people with fifty runs each, in two commits each: as many as a shared swarm has at its liveliest.
 NUM_PEOPLE, NUM_RUNS, NUM_BATCHES = 8, 50, 2

@@ -17,6 +17,8 @@ from regmix_hf.errors import HubError, StudyError, UnreachableError
 from regmix_hf.jobs.claims import claim
 from regmix_hf.sharing import pull_study, push_study
 
+pytestmark = pytest.mark.processes
+
 PARTS = ("runs", "regressor", "mixture", "model")
 NUM_KILLS = 3
 PULL = """

@@ -62,6 +62,7 @@ def test_under_random_faults_a_study_arrives_as_without_them(hub, standin, new_s
     assert state(standin) == expected
 
 
+@pytest.mark.processes
 def test_a_push_killed_at_random_moments_and_repeated_ends_like_an_undisturbed_one(
     hub, standin, new_study, stages, strike, environment, finished
 ):
@@ -101,6 +102,7 @@ def test_a_push_killed_at_random_moments_and_repeated_ends_like_an_undisturbed_o
         assert process.stderr.read() == ""
 
 
+@pytest.mark.processes
 def test_two_who_push_one_study_at_the_same_time_leave_whole_versions(
     hub, standin, new_study, environment, finished
 ):
@@ -157,6 +159,7 @@ def quickstart(tmp_path: Path) -> list[str]:
     return [str(QUICKSTART), *overrides]
 
 
+@pytest.mark.processes
 def test_the_quickstart_is_pushed_and_pulled_by_two_commands_that_keep_the_token(
     quickstart, standin, environment, tokens, tmp_path
 ):

@@ -105,6 +105,7 @@ def test_a_dry_run_asks_and_touches_nothing(hub, standin, new_study, stages):
     assert {entry.request.split()[0] for entry in standin.log} <= {"GET", "HEAD"}
 
 
+@pytest.mark.processes
 def test_two_versions_come_back_as_they_were(
     hub, standin, new_study, stages, recorder, environment, tmp_path
 ):

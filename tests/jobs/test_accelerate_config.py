@@ -77,6 +77,7 @@ def test_a_file_that_accelerate_cannot_read_is_refused(tmp_path):
     assert check_config(str(own)) == own
 
 
+@pytest.mark.processes
 def test_accelerate_launch_takes_the_cpu_config_as_it_is(tmp_path):
     script = tmp_path / "who.py"
     script.write_text("import os; print(os.environ['ACCELERATE_USE_CPU'], os.environ.get('WORLD_SIZE'))")

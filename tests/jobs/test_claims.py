@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from regmix_hf.jobs.claims import claim
 from regmix_hf.jobs.tokens import TokenCount, tokens_so_far
 
@@ -16,6 +18,7 @@ with claim(Path(sys.argv[1])) as granted:
 """
 
 
+@pytest.mark.cold_processes
 def test_a_claim_is_granted_once_and_again_after_its_holder_was_killed(tmp_path, within):
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     with holder:

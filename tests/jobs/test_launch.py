@@ -13,6 +13,8 @@ from regmix_hf.jobs.tasks import Task
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import Train
 
+pytestmark = pytest.mark.cold_processes
+
 
 def train(**keys):
     return Train.model_validate({"model": {"preset": "tiny"}, "num_train_tokens": 1024, **keys})

@@ -4,11 +4,13 @@ import errno
 import os
 import signal
 
-import psutil
 import pytest
 
 from regmix_hf.errors import TrainingError
 from regmix_hf.jobs.devices import Slot
+from tests.preloaded import family
+
+pytestmark = pytest.mark.processes
 
 
 def test_two_workers_do_every_task_once_and_many_each(pool, outcome):
@@ -115,7 +117,7 @@ def test_the_bar_never_goes_back_and_ends_full(pool, recorder):
 def test_no_worker_outlives_a_pool_that_is_killed(pool_process, tmp_path, within, gone):
     parent = pool_process(["sleep 60", "sleep 60"])
     within(lambda: (tmp_path / "t0" / "begun").exists() and (tmp_path / "t1" / "begun").exists())
-    workers = psutil.Process(parent.pid).children(recursive=True)
+    workers = family(parent.pid)
     assert len(workers) == 2
     parent.kill()
     within(lambda: gone(workers), seconds=5)
@@ -124,7 +126,7 @@ def test_no_worker_outlives_a_pool_that_is_killed(pool_process, tmp_path, within
 def test_ctrl_c_ends_everything_and_keeps_what_is_done(pool_process, pool, tmp_path, within, gone, outcome):
     parent = pool_process(["ok", "sleep 60"], workers=2)
     within(lambda: (tmp_path / "t0" / "result.json").exists() and (tmp_path / "t1" / "begun").exists())
-    workers = psutil.Process(parent.pid).children(recursive=True)
+    workers = family(parent.pid)
     os.killpg(parent.pid, signal.SIGINT)
     _, errors = parent.communicate(timeout=60)
     assert errors.strip().endswith("KeyboardInterrupt")

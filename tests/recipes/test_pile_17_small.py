@@ -19,6 +19,8 @@ from ..hub.standin.server import StandIn, serve
 from ..hub.standin.store import Blob
 from ..streaming.preparing import tokenizer
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "recipes" / "pile-17"
 REPOSITORY, ONE_STREAM = "sail/regmix-data", "monology/pile-uncopyrighted"

@@ -14,6 +14,7 @@ import pytest
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
 from regmix_hf.study import Study
+from tests.preloaded import Mode, starting
 
 WORDS = {
     "prose": "the cat sat on a mat and ate what was there",
@@ -115,7 +116,7 @@ def start_stage(prepared):
 
 @pytest.fixture
 def killed_and_finished(start_stage):
-    """Kill a stage (SIGKILL) some moments after each of some things has happened, then let it end."""
+    """Kill a stage (SIGKILL) some moments after each of some things has happened, then let a cold one end."""
 
     def run(verb, study, happenings, seed):
         draw = random.Random(seed)
@@ -129,7 +130,8 @@ def killed_and_finished(start_stage):
             time.sleep(draw.uniform(0, 0.5))
             process.kill()
             process.wait()
-        process = start_stage(verb, study)
+        with starting(Mode.COLD):
+            process = start_stage(verb, study)
         said = process.communicate(timeout=120)[0]
         assert process.returncode == 0, said
         return said.strip()

@@ -20,6 +20,8 @@ from regmix_hf.stages import evaluate, prepare
 from regmix_hf.study import State, Study
 from regmix_hf.study.promises import PROMISES, Promises
 
+pytestmark = pytest.mark.processes
+
 CONTEXT_LENGTH = 16
 WORDS = {
     "numbers": "one two three four five six seven eight nine ten",

@@ -13,6 +13,8 @@ from regmix_hf.progress import Silent
 from regmix_hf.stages import proxies
 from regmix_hf.study import State
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def undisturbed(new_study):

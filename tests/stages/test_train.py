@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 from pandas.testing import assert_frame_equal
 
@@ -18,6 +17,9 @@ from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
 from regmix_hf.stages import train
 from regmix_hf.study import State, Study
+from tests.preloaded import Mode, family, starting
+
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(scope="module")
@@ -170,14 +172,15 @@ def test_killed_it_leaves_no_rank_behind_and_ends_with_the_same_models(
     study = new_study()
     process = start_stage("train", study)
     within(lambda: list(study.models.glob("*/checkpoints/checkpoint-*/complete.json")), seconds=120)
-    ranks = psutil.Process(process.pid).children(recursive=True)
+    ranks = family(process.pid)
     assert len(ranks) == 4, "two launches of one rank each"
     process.kill()
     process.wait()
     within(lambda: gone(ranks))
     assert not (study.models / "results.parquet").exists()
 
-    process = start_stage("train", study)
+    with starting(Mode.COLD):
+        process = start_stage("train", study)
     said = process.communicate(timeout=180)[0]
     assert (process.returncode, said.strip()) == (0, "False"), said
     for mine, its in zip(tables(study.models), tables(undisturbed.models), strict=True):

@@ -42,6 +42,7 @@ def test_a_step_is_a_million_tokens(gpu):
         assert all(gpu.REAL.batch_blocks % micro == 0 for micro in gpu.MICRO_BATCH[preset])
 
 
+@pytest.mark.processes
 def test_in_small_it_runs_on_a_cpu(tmp_path):
     file = tmp_path / "figures.json"
     command = [sys.executable, "-m", "tests.benchmarks.gpu", "--small", "--json", str(file)]

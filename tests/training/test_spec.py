@@ -191,6 +191,7 @@ def test_an_unknown_preset(corpus):
         proxy_specs(recipe(proxy={"model": {"preset": "regmix-2m"}}), corpus.facts, MIXTURES)
 
 
+@pytest.mark.cold_processes
 def test_specs_need_no_torch():
     heavy = ("torch", "transformers", "datasets")
     code = f"import regmix_hf.training.spec, sys; print([m for m in {heavy} if m in sys.modules])"
