@@ -1,7 +1,7 @@
 """Give exports to the trainers' own code: `python -m tests.exports`.
 
-Prints one line per trainer: the version that is installed, and what its own parser, and where it has one its own
-sampler, made of the file. A library that is not installed is named as not tried. The gate holds the written
+Prints one line per trainer: the version that is installed, and what its own parser, or its own sampler, made
+of the file. A library that is not installed is named as not tried. The gate holds the written
 files to what these parsers took (`tests/exports/test_exports.py`).
 """
 
