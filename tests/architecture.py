@@ -13,7 +13,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "progress", "readable", "seeds", "tables", "version"),
     ("files",),
     ("recipe", "hub"),
-    ("mixtures",),
+    ("mixtures", "exports"),
     ("study",),
     ("runs", "corpus"),
     ("regression", "training"),

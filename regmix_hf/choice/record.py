@@ -46,8 +46,8 @@ def write_chosen(
     write_text(folder / "mixture.yaml", _HEADER + text.getvalue())
 
 
-def read_chosen(file: Path, domains: tuple[str, ...]) -> dict[str, float]:
-    """Read the weights of a `mixture.yaml`, over all `domains`.
+def read_chosen(file: Path, domains: tuple[str, ...] | None = None) -> dict[str, float]:
+    """Read the weights of a `mixture.yaml`, over all `domains`; default: over those that it names.
 
     Raises:
         StudyError: The file is missing, no YAML, or holds no weights.
@@ -61,7 +61,7 @@ def read_chosen(file: Path, domains: tuple[str, ...]) -> dict[str, float]:
         raise StudyError(f"{file} is no YAML: {error}", "run `regmix choose` again") from error
     if not isinstance(tree, dict) or not isinstance(tree.get("weights"), dict):
         raise StudyError(f"{file} holds no `weights`.", "run `regmix choose` again")
-    return check_mixture(tree["weights"], domains, name=str(file))
+    return check_mixture(tree["weights"], domains or tree["weights"], name=str(file))
 
 
 def _tree(chosen: ChosenMixture, name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from regmix_hf.cli import choose, env, fit, pull, push, stages, status, validate
+from regmix_hf.cli import choose, env, export, fit, pull, push, stages, status, validate
 from regmix_hf.cli import run as run_verb
 from regmix_hf.errors import RegmixError
 
@@ -25,6 +25,7 @@ stages.register(app, "prepare", "sample", "proxies")
 fit.register(app)
 choose.register(app)
 stages.register(app, "train", "evaluate", "report")
+export.register(app)
 status.register(app)
 validate.register(app)
 push.register(app)

@@ -1,0 +1,87 @@
+"""Mixtures to export: of a study, of a fit on tables, of a repository on the Hub."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from regmix_hf.choice import read_chosen
+from regmix_hf.exports import MixtureToTrain
+from regmix_hf.hub import Expected, Hub, Reference, Repository, fetch
+from regmix_hf.recipe import Recipe, load_recipe
+from regmix_hf.runs.published import CORPUS, RECIPE, read_corpus_facts
+from regmix_hf.stages.train import mixture_named
+from regmix_hf.study import Study
+from regmix_hf.study.corpus_facts import CorpusFacts
+
+_MEGABYTE = 1_000_000
+
+
+def mixture_of_study(study: Study, name: str) -> MixtureToTrain:
+    """Return a final mixture of a study with what its recipe and its corpus say of the domains.
+
+    Args:
+        study: The study.
+        name: `chosen`, `prior`, `uniform`, a key of `baselines` or the id of a sampled mixture.
+
+    Raises:
+        StudyError: There is no corpus, or no mixture is chosen yet.
+    """
+    facts = CorpusFacts.load(study.corpus)
+    mixture = _described(MixtureToTrain(name, mixture_named(study, name, facts)), study.recipe, facts)
+    files = {domain: study.corpus / domain / "train.arrow" for domain in mixture.shares}
+    if any(facts.domains[domain].part_of for domain in files) or not all(f.exists() for f in files.values()):
+        return mixture  # a final run needs more text than what is prepared for proxies
+    return replace(mixture, blocks={domain: str(file) for domain, file in files.items()})
+
+
+def mixture_of_fit(folder: Path) -> MixtureToTrain:
+    """Return the mixture that `regmix choose` wrote into the folder of a fit: its weights are all there is.
+
+    Raises:
+        StudyError: Nothing is chosen there yet.
+    """
+    return MixtureToTrain("chosen", read_chosen(folder / "mixture.yaml"))
+
+
+def mixture_of_repository(text: str, hub: Hub | None = None) -> MixtureToTrain:
+    """Return the chosen mixture that a repository holds, with what the study's runs say of its domains.
+
+    Args:
+        text: `NAMESPACE/NAME-mixture[@REVISION]`.
+        hub: The connection.
+
+    Raises:
+        HubError: There is no such repository, or what it holds is no mixture.
+    """
+    reference, hub = Reference.parse(text, "dataset"), hub or Hub()
+    snapshot = hub.snapshot(reference.repository, reference.revision)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        fetch(hub, snapshot, [Expected("mixture.yaml", max_bytes=_MEGABYTE)], folder)
+        mixture = MixtureToTrain("chosen", read_chosen(folder / "mixture.yaml"))
+        runs = Repository("dataset", reference.repository.id.removesuffix("-mixture") + "-runs")
+        beside = hub.find(runs, reference.revision)
+        if beside is None:
+            return mixture
+        fetch(hub, beside, [Expected(RECIPE, _MEGABYTE), Expected(CORPUS, 5 * _MEGABYTE)], folder)
+        facts = read_corpus_facts((folder / CORPUS).read_bytes(), f"{runs.id}: {CORPUS}")
+        return _described(mixture, load_recipe(folder / RECIPE), facts)
+
+
+def _described(mixture: MixtureToTrain, recipe: Recipe, facts: CorpusFacts) -> MixtureToTrain:
+    """Add what a recipe and the counts of a corpus say."""
+    trained = {name: domain.train for name, domain in facts.domains.items() if domain.train}
+    lengths = {name: split.num_tokens / split.num_documents for name, split in trained.items()}
+    available = facts.available_tokens(recipe)
+    return replace(
+        mixture,
+        num_train_tokens=recipe.train.num_train_tokens,
+        context_length=recipe.context_length,
+        tokenizer=recipe.tokenizer if isinstance(recipe.tokenizer, str) else None,
+        seed=recipe.seed,
+        domains=recipe.domains,
+        tokens_per_document=lengths,
+        num_documents={name: int(available[name] / lengths[name]) for name in lengths},
+    )
