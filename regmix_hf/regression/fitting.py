@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from regmix_hf.errors import RegressionError
 from regmix_hf.files import write_json, write_parquet
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.recipe.checks import TARGET_WORDS
+from regmix_hf.regression.absurd import find_absurd
 from regmix_hf.regression.assessment import (
     BASELINE,
     CROSS_VALIDATION,
@@ -131,8 +132,8 @@ class Question:
 
     Attributes:
         runs: All of them.
-        fitted: Those to fit on.
-        holdout: Those that are only predicted.
+        fitted: Those to fit on, without their absurd losses.
+        holdout: Those that are only predicted, without their absurd losses.
         tests: Further runs to predict, by name, with the columns of the fit.
         asked: Families that were asked for.
         use: The family to choose with; `None`: the best on held-out runs.
@@ -160,16 +161,30 @@ class Question:
         progress: Progress,
     ) -> Self:
         """Check what is asked; raises as `fit_runs` does."""
-        goal, fitted = Target.parse(target, runs.targets), runs.part("fit")
+        usable = replace(runs, losses=runs.losses.mask(find_absurd(runs.losses.to_numpy())))
+        goal, fitted = Target.parse(target, runs.targets), usable.part("fit")
         named = () if target in TARGET_WORDS else tuple(goal.weights)
         tests = {name: _test_set(name, test, fitted, named, progress) for name, test in test_sets.items()}
         asked = tuple(dict.fromkeys([*estimators, *([use] if use else [])]))
-        question = cls(runs, fitted, runs.part("holdout"), tests, asked, use, target, goal)
+        question = cls(runs, fitted, usable.part("holdout"), tests, asked, use, target, goal)
         for name in question.names:
             _check_enough(name, fitted)
         if runs.left_out():
             progress.note(f"runs left out of the fit: {runs.left_out()}")
+        for run, losses in question.absurd.items():
+            found = ", ".join(f"{loss:.4g} for {target}" for target, loss in losses.items())
+            progress.note(f"run {run}: far beside the losses of all others, and left out: {found}")
         return question
+
+    @property
+    def absurd(self) -> dict[str, dict[str, float]]:
+        """Run -> target -> a loss that stands far beside those of all other runs and counts as missing."""
+        losses, absurd = self.runs.losses, find_absurd(self.runs.losses.to_numpy())
+        return {
+            str(run): {str(target): float(loss) for target, loss in row[beside].items()}
+            for (run, row), beside in zip(losses.iterrows(), absurd, strict=True)
+            if beside.any()
+        }
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -271,6 +286,7 @@ def _summary(
             "failed": runs.num_failed,
             "duplicates": runs.num_duplicates,
         },
+        "absurd_losses": question.absurd,
         "domains": list(runs.domains),
         "targets": list(runs.targets),
         "seed_noise": seed_noise(runs),
