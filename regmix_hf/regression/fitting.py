@@ -31,6 +31,7 @@ from regmix_hf.regression.registry import estimator_class
 from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.regression.selection import Selection, select
 from regmix_hf.regression.target import Target, TargetValue
+from regmix_hf.regression.verdict import Verdict
 from regmix_hf.runs.runs import Runs
 
 #: With fewer holdout runs than this, estimators are compared by cross-validation of the fitted runs instead.
@@ -45,6 +46,7 @@ class Fit:
         folder: One saved regressor per estimator, and the tables.
         target: What a mixture will be judged on.
         selection: The estimator to choose mixtures with, and why.
+        verdict: Whether it knows enough to choose by.
         quality: `quality.parquet`, see `assessment.quality_table`.
         predictions: `predictions.parquet`, see `assessment.predictions_table`.
         curve: Held-out correlation against the number of runs; its `table()` is `learning_curve.parquet`.
@@ -54,6 +56,7 @@ class Fit:
     folder: Path
     target: Target
     selection: Selection
+    verdict: Verdict
     quality: pd.DataFrame
     predictions: pd.DataFrame
     curve: LearningCurve
@@ -123,6 +126,7 @@ def fit_runs(
     _save(fit, runs, regressors)
     progress.note(fit.selection.reason)
     progress.note(f"{fit.selection.estimator}: {fit.summary['outlook']}")
+    progress.note(str(fit.verdict))
     return fit
 
 
@@ -219,6 +223,8 @@ def _judge(
     judged = parts[-1]
     parts += [predict(name, test, regressors) for name, test in question.tests.items()]
     selection = select(judged, question.asked, goal, random_state, use=question.use)
+    noise = seed_noise(question.runs)
+    verdict = Verdict.of(judged, selection.estimator, goal, noise, random_state)
     curve = learning_curve(
         question.fitted,
         holdout if judged.test == HOLDOUT else None,
@@ -231,10 +237,12 @@ def _judge(
         folder=folder,
         target=goal,
         selection=selection,
+        verdict=verdict,
         quality=quality_table(parts, goal, random_state),
         predictions=predictions_table(parts, goal),
         curve=curve,
-        summary=_summary(question, selection, curve, regressors),
+        summary=_summary(question, selection, curve, regressors)
+        | {"seed_noise": noise, "verdict": verdict.plain},
     )
 
 
@@ -289,7 +297,6 @@ def _summary(
         "absurd_losses": question.absurd,
         "domains": list(runs.domains),
         "targets": list(runs.targets),
-        "seed_noise": seed_noise(runs),
         "outlook": curve.outlook(selection.estimator),
         "gains": [asdict(gain) for gain in curve.gains.get(selection.estimator, ())],
         "shares": {
