@@ -26,6 +26,7 @@ from regmix_hf.progress import Progress
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.target import Target, TargetValue
+from regmix_hf.regression.verdict import CANNOT, TELLS, Verdict
 
 Array = NDArray[np.float64]
 
@@ -33,6 +34,8 @@ Array = NDArray[np.float64]
 COVERAGE = 0.9
 #: Decimals of a chosen weight: below a block in any run, and what a person can copy.
 _DECIMALS = 6
+#: Shares that differ by less are one share, rounded.
+_STILL = 1e-9
 
 
 def choose_mixture(
@@ -101,6 +104,8 @@ class ChoiceProblem:
         sampled: What the swarm was drawn from.
         swarm: The runs' weights, runs x domains, or `None` when they are not known.
         choice: Number of candidates, of those averaged, and the price of leaving the prior.
+        verdict: Whether the regressor knows enough to choose by; where it cannot tell mixtures apart, the
+            prior is chosen, unless `choice.force`. `None`: it is trusted.
         random_state: Seed of the candidates.
     """
 
@@ -110,6 +115,7 @@ class ChoiceProblem:
     sampled: AroundPrior
     swarm: pd.DataFrame | None
     choice: Choice
+    verdict: Verdict | None = None
     random_state: int = 0
 
     def __post_init__(self) -> None:
@@ -152,27 +158,49 @@ class ChoiceProblem:
         if self.regressor.is_smooth:
             optimum = optimise(objective, bounds, self._starts(simulation))
             found.append(self._candidate("optimised", optimum, swarm))
+        if self.keeps_prior:
+            found.append(self._candidate("prior", self.constraints.project(self._prior[None])[0], swarm))
         return self._describe(tuple(found), bounds, swarm.widest_gap if swarm else np.nan)
+
+    @property
+    def keeps_prior(self) -> bool:
+        """Whether the prior is chosen, whatever is predicted, because the predictions know nothing."""
+        return self.verdict is not None and self.verdict.word == CANNOT and not self.choice.force
+
+    @property
+    def _prior(self) -> Array:
+        return np.array([self.sampled.prior[domain] for domain in self.regressor.domains_])
+
+    def _never_varied(self) -> dict[str, float]:
+        """Domains of one share in all runs, with that share: a regression cannot know what another would do."""
+        if self.swarm is None or len(self.swarm) < 2:
+            return {}
+        shares = self.swarm[list(self.regressor.domains_)]
+        still = shares.max() - shares.min() <= _STILL
+        return {str(name): float(share) for name, share in shares.mean()[still].items()}
 
     def _reach(self) -> Constraints:
         """The constraints and, on top, that no domain gets more than it could have in the swarm.
 
-        What is asked comes first: a least weight above the swarm's bound stays, and where the two leave
-        nothing to choose the constraints are returned as they are.
+        A domain whose share never varied keeps it. What is asked comes first: a least weight above the swarm's
+        bound stays, and where the two leave nothing to choose the constraints are returned as they are.
         """
         asked = self.constraints
         upper = np.maximum(asked.lower, np.minimum(asked.upper, self.sampled.constraints.upper))
-        if upper.sum() < 1.0:
+        lower = asked.lower.copy()
+        for name, share in self._never_varied().items():
+            place = asked.domains.index(name)
+            upper[place] = lower[place] = np.clip(share, asked.lower[place], asked.upper[place])
+        if upper.sum() < 1.0 or lower.sum() > 1.0:
             return asked
-        least = dict(zip(asked.domains, asked.lower.tolist(), strict=True))
+        least = dict(zip(asked.domains, lower.tolist(), strict=True))
         most = dict(zip(asked.domains, upper.tolist(), strict=True))
         return Constraints(asked.domains, least, most, name=asked.name)
 
     def _starts(self, simulation: Simulation) -> Array:
         """Where to search the optimum from: good mixtures, and two that owe nothing to the predictions."""
         number = len(self.regressor.domains_)
-        prior = np.array([self.sampled.prior[domain] for domain in self.regressor.domains_])
-        return np.stack([simulation.weights, simulation.best[0], prior, np.full(number, 1 / number)])
+        return np.stack([simulation.weights, simulation.best[0], self._prior, np.full(number, 1 / number)])
 
     def _candidate(self, method: str, weights: Array, swarm: NearestRuns | None) -> Candidate:
         rounded = _round(weights)
@@ -189,6 +217,8 @@ class ChoiceProblem:
 
     def _decide(self, found: tuple[Candidate, ...], gap: float) -> tuple[Candidate, str]:
         simulated, *others = found
+        if others and others[-1].method == "prior":
+            return others[-1], f"the prior: {self.verdict} To choose what is predicted, set choice.force"
         settings = self.choice
         taken = min(settings.top_k, settings.num_candidates)
         mean = f"the mean of the {taken:,} best of {settings.num_candidates:,} simulated mixtures"
@@ -204,9 +234,13 @@ class ChoiceProblem:
     def _describe(self, found: tuple[Candidate, ...], bounds: Constraints, gap: float) -> ChosenMixture:
         chosen, reason = self._decide(found, gap)
         weights = np.array([chosen.weights[domain] for domain in bounds.domains])
-        prior = np.array([self.sampled.prior[domain] for domain in bounds.domains])
+        prior = self._prior
         prior_predicted = self._predict_target(prior)
-        warnings = [*_doubts(chosen, prior_predicted, gap), *self._held_back(weights, bounds)]
+        warnings = [
+            *self._unknown(),
+            *(_doubts(chosen, prior_predicted, gap) if chosen.method != "prior" else ()),
+            *(self._held_back(weights, bounds) if chosen.method != "prior" else ()),
+        ]
         return ChosenMixture(
             weights=chosen.weights,
             prior=dict(zip(bounds.domains, prior.tolist(), strict=True)),
@@ -220,7 +254,16 @@ class ChoiceProblem:
             widest_gap=gap,
             losses=self._trade_off(weights, prior),
             warnings=tuple(warnings),
+            verdict=self.verdict,
         )
+
+    def _unknown(self) -> Iterator[str]:
+        """What the runs say nothing about: mixtures, or the domains that never varied."""
+        if self.verdict is not None and self.verdict.word != TELLS:
+            yield str(self.verdict)
+        if still := self._never_varied():
+            named = ", ".join(f"{name!r} ({100 * share:.3g} %)" for name, share in still.items())
+            yield f"{named}: the same share in all runs, so it is kept; what another would do is not known"
 
     def _held_back(self, weights: Array, bounds: Constraints) -> list[str]:
         """Name the domains that have as much as they could have in the swarm, but could have more now."""

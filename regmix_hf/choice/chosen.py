@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from regmix_hf.regression.verdict import Verdict
+
 
 @dataclass(frozen=True)
 class Predicted:
@@ -23,7 +25,8 @@ class Candidate:
     """A mixture that one method found.
 
     Attributes:
-        method: `simulated` (the mean of the best of many random mixtures) or `optimised` (the optimum).
+        method: `simulated` (the mean of the best of many random mixtures), `optimised` (the optimum) or
+            `prior` (where the predictions cannot tell mixtures apart).
         weights: Domain -> share of training tokens.
         predicted: The target under these weights.
         distance: Share of the tokens by which the nearest run differs; NaN when the runs are not known.
@@ -55,6 +58,7 @@ class ChosenMixture:
             mixture, the same with `prior_` in front, `change` (chosen minus prior) and `is_clear` (whether
             the prior's loss lies outside the chosen's interval); nats per token.
         warnings: What speaks against trusting the choice.
+        verdict: Whether the regressor knows enough to choose by; `None` where nobody judged it.
     """
 
     weights: Mapping[str, float]
@@ -69,6 +73,7 @@ class ChosenMixture:
     widest_gap: float
     losses: pd.DataFrame
     warnings: tuple[str, ...]
+    verdict: Verdict | None = None
 
     @property
     def is_better_than_prior(self) -> bool:

@@ -12,7 +12,9 @@ from regmix_hf.files import read_json
 from regmix_hf.mixtures import AroundPrior, Constraints, around_prior, sampling_constraints
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
+from regmix_hf.regression.assessment import BASELINE, cross_validation, seed_noise
 from regmix_hf.regression.target import Target, TargetValue
+from regmix_hf.regression.verdict import Verdict
 from regmix_hf.runs.runs import Runs, load_runs
 
 #: What a choice needs of `summary.json`.
@@ -27,11 +29,14 @@ class FittedRuns:
         regressor: The one to choose with.
         target: What it is to make small.
         runs: The runs of the fit, holdout included.
+        verdict: Whether the regressor knows enough to choose by: that of the fit, or, for another estimator or
+            target than the fit was for, and for fits of version 0.1, one by cross-validation.
     """
 
     regressor: MixtureRegressor
     target: Target
     runs: Runs
+    verdict: Verdict
 
     @classmethod
     def load(cls, folder: Path, *, estimator: str | None = None, target: TargetValue | None = None) -> Self:
@@ -57,7 +62,18 @@ class FittedRuns:
             )
         regressor = MixtureRegressor.from_pretrained(folder / name)
         goal = Target.parse(summary["target_value"] if target is None else target, regressor.targets_)
-        return cls(regressor, goal, load_runs(folder))
+        runs = load_runs(folder)
+        is_judged = (name, goal) == (
+            summary["estimator"],
+            Target.parse(summary["target_value"], regressor.targets_),
+        )
+        if not is_judged or "verdict" not in summary:
+            both = {name: regressor, BASELINE: MixtureRegressor.from_pretrained(folder / BASELINE)}
+            judged = cross_validation(runs.part("fit"), both)
+            return cls(
+                regressor, goal, runs, Verdict.of(judged, name, goal, seed_noise(runs), random_state=0)
+            )
+        return cls(regressor, goal, runs, Verdict.from_plain(summary["verdict"]))
 
     @property
     def mean_weights(self) -> dict[str, float]:
@@ -96,6 +112,7 @@ class FittedRuns:
             sampled=sampled,
             swarm=self.runs.part("fit").weights,
             choice=settings,
+            verdict=self.verdict,
             random_state=random_state,
         )
 

@@ -89,6 +89,7 @@ def _tree(chosen: ChosenMixture, name: str) -> dict[str, Any]:
         },
         "widest_gap_between_runs": chosen.widest_gap,
         "warnings": list(chosen.warnings),
+        "verdict": chosen.verdict.plain if chosen.verdict else None,
     }
 
 

@@ -184,6 +184,9 @@ class Choice(Section):
     top_k: Annotated[int, Field(ge=1)] = 100
     #: Nats of predicted loss that one nat of divergence from the prior costs (Olmix); 0 is RegMix.
     kl_strength: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    #: Choose what the predictions say also where `fit` found that they cannot tell mixtures apart; else the
+    #: chosen mixture is then the prior.
+    force: bool = False
     #: No domain is seen more often than this in the final run.
     max_epochs: Positive | None = 4
     #: Bounds of single domains; `fixed` pins a weight.

@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_consistent_length, validate_data
 
 from regmix_hf.errors import RegressionError
+from regmix_hf.regression.absurd import without_absurd
 from regmix_hf.regression.folds import assign_folds
 from regmix_hf.regression.storage import read_arrays, write_arrays
 
@@ -85,7 +86,8 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
         Args:
             X: Weights, runs x domains, finite and not negative.
-            y: Losses, runs x targets, or one target's as a vector. NaN is a missing loss.
+            y: Losses, runs x targets, or one target's as a vector. NaN is a missing loss, and a loss far
+                beside those of all other runs is taken for one (`find_absurd`).
             own_domains: For each target the column of `X` whose loss it is, or -1 where it is no
                 domain's. Families may use it as prior knowledge. `None` is -1 everywhere.
 
@@ -94,7 +96,7 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         weights, losses = self._check_fittable(X, y)
         self.single_target_ = losses.ndim == 1
-        losses = losses[:, None] if self.single_target_ else losses
+        losses = without_absurd(losses[:, None] if self.single_target_ else losses)
         check_runs(type(self).__name__, self.min_runs(weights.shape[1]), weights, losses)
         own = np.full(losses.shape[1], -1) if own_domains is None else np.asarray(own_domains, dtype=int)
         if own.shape != (losses.shape[1],) or own.min() < -1 or own.max() >= weights.shape[1]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from regmix_hf.errors import RegressionError
 from regmix_hf.files import write_json, write_parquet
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.recipe.checks import TARGET_WORDS
+from regmix_hf.regression.absurd import find_absurd
 from regmix_hf.regression.assessment import (
     BASELINE,
     CROSS_VALIDATION,
@@ -30,6 +31,7 @@ from regmix_hf.regression.registry import estimator_class
 from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.regression.selection import Selection, select
 from regmix_hf.regression.target import Target, TargetValue
+from regmix_hf.regression.verdict import Verdict
 from regmix_hf.runs.runs import Runs
 
 #: With fewer holdout runs than this, estimators are compared by cross-validation of the fitted runs instead.
@@ -44,6 +46,7 @@ class Fit:
         folder: One saved regressor per estimator, and the tables.
         target: What a mixture will be judged on.
         selection: The estimator to choose mixtures with, and why.
+        verdict: Whether it knows enough to choose by.
         quality: `quality.parquet`, see `assessment.quality_table`.
         predictions: `predictions.parquet`, see `assessment.predictions_table`.
         curve: Held-out correlation against the number of runs; its `table()` is `learning_curve.parquet`.
@@ -53,6 +56,7 @@ class Fit:
     folder: Path
     target: Target
     selection: Selection
+    verdict: Verdict
     quality: pd.DataFrame
     predictions: pd.DataFrame
     curve: LearningCurve
@@ -122,6 +126,7 @@ def fit_runs(
     _save(fit, runs, regressors)
     progress.note(fit.selection.reason)
     progress.note(f"{fit.selection.estimator}: {fit.summary['outlook']}")
+    progress.note(str(fit.verdict))
     return fit
 
 
@@ -131,8 +136,8 @@ class Question:
 
     Attributes:
         runs: All of them.
-        fitted: Those to fit on.
-        holdout: Those that are only predicted.
+        fitted: Those to fit on, without their absurd losses.
+        holdout: Those that are only predicted, without their absurd losses.
         tests: Further runs to predict, by name, with the columns of the fit.
         asked: Families that were asked for.
         use: The family to choose with; `None`: the best on held-out runs.
@@ -160,16 +165,30 @@ class Question:
         progress: Progress,
     ) -> Self:
         """Check what is asked; raises as `fit_runs` does."""
-        goal, fitted = Target.parse(target, runs.targets), runs.part("fit")
+        usable = replace(runs, losses=runs.losses.mask(find_absurd(runs.losses.to_numpy())))
+        goal, fitted = Target.parse(target, runs.targets), usable.part("fit")
         named = () if target in TARGET_WORDS else tuple(goal.weights)
         tests = {name: _test_set(name, test, fitted, named, progress) for name, test in test_sets.items()}
         asked = tuple(dict.fromkeys([*estimators, *([use] if use else [])]))
-        question = cls(runs, fitted, runs.part("holdout"), tests, asked, use, target, goal)
+        question = cls(runs, fitted, usable.part("holdout"), tests, asked, use, target, goal)
         for name in question.names:
             _check_enough(name, fitted)
         if runs.left_out():
             progress.note(f"runs left out of the fit: {runs.left_out()}")
+        for run, losses in question.absurd.items():
+            found = ", ".join(f"{loss:.4g} for {target}" for target, loss in losses.items())
+            progress.note(f"run {run}: far beside the losses of all others, and left out: {found}")
         return question
+
+    @property
+    def absurd(self) -> dict[str, dict[str, float]]:
+        """Run -> target -> a loss that stands far beside those of all other runs and counts as missing."""
+        losses, absurd = self.runs.losses, find_absurd(self.runs.losses.to_numpy())
+        return {
+            str(run): {str(target): float(loss) for target, loss in row[beside].items()}
+            for (run, row), beside in zip(losses.iterrows(), absurd, strict=True)
+            if beside.any()
+        }
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -204,6 +223,8 @@ def _judge(
     judged = parts[-1]
     parts += [predict(name, test, regressors) for name, test in question.tests.items()]
     selection = select(judged, question.asked, goal, random_state, use=question.use)
+    noise = seed_noise(question.runs)
+    verdict = Verdict.of(judged, selection.estimator, goal, noise, random_state)
     curve = learning_curve(
         question.fitted,
         holdout if judged.test == HOLDOUT else None,
@@ -216,10 +237,12 @@ def _judge(
         folder=folder,
         target=goal,
         selection=selection,
+        verdict=verdict,
         quality=quality_table(parts, goal, random_state),
         predictions=predictions_table(parts, goal),
         curve=curve,
-        summary=_summary(question, selection, curve, regressors),
+        summary=_summary(question, selection, curve, regressors)
+        | {"seed_noise": noise, "verdict": verdict.plain},
     )
 
 
@@ -271,9 +294,9 @@ def _summary(
             "failed": runs.num_failed,
             "duplicates": runs.num_duplicates,
         },
+        "absurd_losses": question.absurd,
         "domains": list(runs.domains),
         "targets": list(runs.targets),
-        "seed_noise": seed_noise(runs),
         "outlook": curve.outlook(selection.estimator),
         "gains": [asdict(gain) for gain in curve.gains.get(selection.estimator, ())],
         "shares": {

@@ -30,7 +30,8 @@ class GaussianProcess(MaternEstimator):
 
     On the square roots the kernel sees that the first percent of a domain matters more than the tenth.
     Length scales, signal and noise have the largest posterior: the marginal likelihood (Rasmussen and
-    Williams 2006, eq. 5.8) with a weak prior on their logarithms.
+    Williams 2006, eq. 5.8) with a weak prior on their logarithms. `GaussianProcessRegressor` has no
+    such prior and takes 32 times as long (128 of RegMix's runs, 3 targets: Spearman 68.2 %, not 98.2 %).
 
     Args:
         max_steps: Most L-BFGS steps per target.

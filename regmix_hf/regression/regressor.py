@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.files import read_json, write_json
+from regmix_hf.regression.absurd import find_absurd
 from regmix_hf.regression.base import UnfittedError, check_runs
 from regmix_hf.regression.frames import Table, losses_table, weights_table
 from regmix_hf.regression.intervals import OutOfFold, entropy
@@ -48,7 +49,7 @@ class MixtureRegressor(
         domains_: Names of the domains, in the order of the columns fitted on.
         targets_: Names of the targets.
         num_runs_: Runs fitted on.
-        num_dropped_: For each target the runs left out because their loss was missing.
+        num_dropped_: For each target the runs left out because their loss was missing or absurd.
 
     Raises:
         RegressionError: The family does not exist or does not take one of `params`.
@@ -99,7 +100,7 @@ class MixtureRegressor(
         Args:
             weights: Runs x domains. Rows must sum to 1 within 1 % and are normalised.
             losses: Runs x targets, matched to `weights` by index where both are tables. Missing losses
-                (NaN) are left out target by target.
+                (NaN) are left out target by target, and so are those far beside all others (`find_absurd`).
 
         Raises:
             RegressionError: Tables that do not match or hold what is no weight or no loss, a target whose
@@ -107,6 +108,7 @@ class MixtureRegressor(
         """
         mixtures = weights_table(weights)
         truth = losses_table(losses, mixtures)
+        truth = truth.mask(find_absurd(truth.to_numpy()))
         self.domains_, self.targets_ = tuple(mixtures.columns), tuple(truth.columns)
         self.num_runs_ = len(mixtures)
         self.num_dropped_ = {name: int(truth[name].isna().sum()) for name in self.targets_}

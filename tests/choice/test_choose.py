@@ -125,7 +125,7 @@ def test_the_optimum_far_from_all_runs_gives_way_to_the_simulated_mixture(runs, 
     model = fitted("power_law")
     simulated = choose_mixture(model, "mean", prior=PRIOR, choice=FEW).candidates[0].weights
     # A swarm of the simulated mixture and one beside it: its widest gap is 0.001.
-    beside = {"a": simulated["a"] - 0.001, "b": simulated["b"] + 0.001, "c": simulated["c"]}
+    beside = {"a": simulated["a"] - 0.001, "b": simulated["b"] + 0.0005, "c": simulated["c"] + 0.0005}
     chosen = choose_mixture(model, "mean", prior=PRIOR, swarm=pd.DataFrame([simulated, beside]), choice=FEW)
     assert chosen.method == "simulated"
     assert "lies where no run was near" in chosen.reason

@@ -1,0 +1,126 @@
+"""Whether a regression knows enough to choose a mixture by: one verdict, computed once and shown everywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from regmix_hf.regression.assessment import BASELINE, HeldOut, number_mixtures
+from regmix_hf.regression.metrics import Resamples, interval, measure
+from regmix_hf.regression.target import Target
+from regmix_hf.seeds import generator
+
+TELLS, WEAKLY, CANNOT = "tells mixtures apart", "weakly", "cannot: keep the prior"
+#: Correlations from which on a regression tells mixtures apart: the lower end of its interval.
+_CLEAR = 0.5
+#: Losses that differ between mixtures by fewer noises between seeds than this are weak evidence, or none.
+_WEAK_SIGNAL, _NO_SIGNAL = 2.0, 1.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a regression is worth for a choice.
+
+    Attributes:
+        word: `TELLS`, `WEAKLY` or `CANNOT`.
+        reasons: What speaks for it, in sentences without a full stop.
+        spearman: Rank correlation of the target with its prediction over held-out runs; NaN if there is none.
+        low: Lower end of its bootstrap 95 % interval.
+        high: Upper end.
+        baseline: The same correlation of the trivial baseline.
+    """
+
+    word: str
+    reasons: tuple[str, ...]
+    spearman: float
+    low: float
+    high: float
+    baseline: float
+
+    @classmethod
+    def of(
+        cls,
+        judged: HeldOut,
+        estimator: str,
+        target: Target,
+        noise: Mapping[str, float],
+        random_state: int,
+    ) -> Self:
+        """Judge the estimator that a mixture would be chosen with.
+
+        Args:
+            judged: Runs that it was not fitted on, with its predictions and the baseline's.
+            estimator: Its name.
+            target: What the mixture is judged on.
+            noise: Standard deviation between seeds of one mixture, where it was measured; per loss.
+            random_state: Seed of the bootstrap.
+        """
+        true, predicted = judged.pair(estimator, target)
+        spearman, trivial = (
+            measure(*judged.pair(name, target))["spearman"] for name in (estimator, BASELINE)
+        )
+        rng = generator(random_state, "bootstrap", "verdict")
+        draws = Resamples.draw(number_mixtures(judged.runs), rng).metrics(true, predicted)["spearman"]
+        low, high = interval(draws) if not math.isnan(spearman) else (math.nan, math.nan)
+        word, reasons = _by_correlation(len(judged.runs), judged.test, spearman, low, high)
+        if estimator != BASELINE and not math.isnan(trivial):
+            reasons.append(f"the trivial baseline has {100 * trivial:.0f} %")
+            if word == TELLS and trivial > high:
+                word = WEAKLY
+        if (signal := _signal(true, target, noise)) is not None:
+            reasons.append(f"losses differ {signal:.1f} times as much between mixtures as between seeds")
+            word = (
+                CANNOT if signal < _NO_SIGNAL else WEAKLY if signal < _WEAK_SIGNAL and word == TELLS else word
+            )
+        return cls(word, tuple(reasons), spearman, low, high, trivial)
+
+    @classmethod
+    def from_plain(cls, found: Mapping[str, Any]) -> Self:
+        """Read what `plain` gave."""
+        numbers = {
+            name: math.nan if found[name] is None else float(found[name])
+            for name in ("spearman", "low", "high", "baseline")
+        }
+        return cls(str(found["word"]), tuple(map(str, found["reasons"])), **numbers)
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The verdict as JSON has it: what is not a number is null."""
+        values = asdict(self) | {"reasons": list(self.reasons)}
+        return {
+            name: None if isinstance(value, float) and math.isnan(value) else value
+            for name, value in values.items()
+        }
+
+    def __str__(self) -> str:
+        """The verdict as one sentence."""
+        says = {
+            TELLS: "the regression tells mixtures apart",
+            WEAKLY: "the regression tells mixtures apart only weakly",
+        }.get(self.word, "the regression cannot tell mixtures apart: keep the prior")
+        return f"{says} ({'; '.join(self.reasons)})."
+
+
+def _by_correlation(count: int, test: str, spearman: float, low: float, high: float) -> tuple[str, list[str]]:
+    where = f"over {count} runs ({test})"
+    if math.isnan(low):
+        return CANNOT, [f"predicted and true losses have no rank correlation {where}"]
+    word = TELLS if low >= _CLEAR else WEAKLY if low > 0 else CANNOT
+    found = f"rank correlation {100 * spearman:.0f} % [{100 * low:.0f}, {100 * high:.0f}] {where}"
+    return word, [found]
+
+
+def _signal(true: np.ndarray, target: Target, noise: Mapping[str, float]) -> float | None:
+    """Spread of the target between runs, in noises between seeds; `None` where these were not measured.
+
+    A mean of losses is taken to have the mean of their noises: one seed moves all losses of a run together.
+    """
+    used = target.weights or dict.fromkeys(target.names, 1 / len(target.names))
+    if not used.keys() <= noise.keys():
+        return None
+    floor = sum(share * noise[name] for name, share in used.items())
+    return float(np.nanstd(true)) / floor if floor > 0 else None

@@ -1,0 +1,92 @@
+"""A regression that knows nothing chooses nothing: one verdict, from the fit to the mixture."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from regmix_hf.choice import FittedRuns, read_chosen, write_chosen
+from regmix_hf.files import read_json, write_json
+from regmix_hf.mixtures import Constraints
+from regmix_hf.recipe import Choice
+from regmix_hf.regression.fitting import fit_runs
+from regmix_hf.regression.verdict import CANNOT, TELLS, WEAKLY
+from regmix_hf.runs.runs import Runs
+
+FEW = Choice(num_candidates=1_000, top_k=10)
+NAMES = ("a", "b", "c")
+
+
+def as_runs(weights, losses):
+    return Runs(weights, losses, pd.Series("fit", index=weights.index, name="split"))
+
+
+@pytest.fixture(scope="module")
+def blind(runs, tmp_path_factory):
+    """A fit on losses that have nothing to do with the mixtures."""
+    weights, losses = runs
+    folder = tmp_path_factory.mktemp("blind")
+    order = np.random.default_rng(3).permutation(len(losses))
+    shuffled = losses.iloc[order].set_axis(losses.index)
+    return fit_runs(as_runs(weights, shuffled).take(np.arange(24)), ["ridge"], "a", folder)
+
+
+def test_losses_that_no_mixture_explains_keep_the_prior(blind):
+    assert blind.verdict.word == CANNOT
+    assert blind.verdict.low <= 0
+    fitted = FittedRuns.load(blind.folder)
+    assert fitted.verdict == blind.verdict
+    chosen = fitted.problem(choice=FEW).solve()
+    assert chosen.method == "prior"
+    assert chosen.weights == pytest.approx(fitted.mean_weights, abs=1e-5)
+    assert "set choice.force" in chosen.reason
+    assert "cannot tell mixtures apart" in chosen.warnings[0]
+    assert [found.method for found in chosen.candidates] == ["simulated", "optimised", "prior"]
+
+
+def test_the_prior_that_is_kept_meets_the_bounds_and_force_chooses_all_the_same(blind, tmp_path):
+    fitted = FittedRuns.load(blind.folder)
+    bounds = Constraints(NAMES, {"c": 0.6}, {}, {}, name="choice")
+    kept = fitted.problem(constraints=bounds, choice=FEW).solve()
+    assert kept.weights["c"] == pytest.approx(0.6)
+    write_chosen(kept, tmp_path)
+    assert read_chosen(tmp_path / "mixture.yaml", NAMES) == pytest.approx(dict(kept.weights))
+    forced = fitted.problem(choice=FEW.model_copy(update={"force": True})).solve()
+    assert forced.method == "optimised"
+    assert "cannot tell mixtures apart" in forced.warnings[0]
+
+
+def test_losses_that_mixtures_explain_are_told_apart_and_a_fit_of_old_is_judged_when_read(runs, tmp_path):
+    found = fit_runs(as_runs(*runs), ["power_law"], "mean", tmp_path)
+    assert found.verdict.word == TELLS
+    assert found.summary["verdict"]["word"] == TELLS
+    summary = read_json(tmp_path / "summary.json")
+    del summary["verdict"]  # as version 0.1 wrote it
+    write_json(tmp_path / "summary.json", summary)
+    again = FittedRuns.load(tmp_path)
+    assert again.verdict.word == TELLS
+    assert again.problem(choice=FEW).solve().method == "optimised"
+    assert FittedRuns.load(tmp_path, target="a").verdict.spearman != again.verdict.spearman
+
+
+def test_a_weak_correlation_and_loud_seeds_are_weak_evidence(runs, tmp_path):
+    weights, losses = (table.rename(index=str) for table in runs)
+    rng = np.random.default_rng(1)
+    noisy = losses + rng.normal(scale=1.2 * losses["a"].std(), size=losses.shape)
+    weak = fit_runs(as_runs(weights, noisy).take(np.arange(40)), ["power_law"], "a", tmp_path / "weak")
+    assert weak.verdict.word == WEAKLY
+    # Each mixture once more with another seed: losses differ no more between mixtures than between seeds.
+    twins = weights.iloc[:20].rename("{}-again".format)
+    loud = pd.concat([losses.iloc[:20], losses.iloc[:20].set_axis(twins.index) + 9])
+    seeds = fit_runs(as_runs(pd.concat([weights.iloc[:20], twins]), loud), ["ridge"], "a", tmp_path / "loud")
+    assert seeds.verdict.word == CANNOT
+    assert any("between seeds" in reason for reason in seeds.verdict.reasons)
+
+
+def test_a_domain_that_never_varied_keeps_its_share(runs, tmp_path):
+    weights, losses = runs
+    still = weights.assign(c=0.25)
+    still[["a", "b"]] = 0.75 * weights[["a", "b"]].div(weights[["a", "b"]].sum(axis=1), axis=0)
+    fit_runs(as_runs(still, losses), ["ridge"], "a", tmp_path)
+    chosen = FittedRuns.load(tmp_path).problem(choice=FEW).solve()
+    assert [found.weights["c"] for found in chosen.candidates] == pytest.approx([0.25, 0.25], abs=1e-5)
+    assert any("'c' (25 %)" in warning and "not known" in warning for warning in chosen.warnings)
