@@ -1,9 +1,9 @@
 """Python processes that begin with the heavy imports done.
 
 A new interpreter takes four to ten seconds of a processor to import torch, transformers and what belongs to
-them, and most tests of processes ask nothing about that. With `start_as(Mode.PRELOADED)`, whatever this process starts
-as `[sys.executable, ...]`, through `subprocess` or `multiprocessing`, is forked instead from a parent that has
-imported all of it, has one thread and has run nothing. Product code knows nothing of this.
+them, and most tests of processes ask nothing about that. With `start_as(Mode.PRELOADED)`, whatever this
+process starts as `[sys.executable, ...]`, through `subprocess` or `multiprocessing`, is forked instead from a
+parent that has imported all of it, has one thread and has run nothing. Product code knows nothing of this.
 
 What is started so is a process like any other: a child of whoever asked for it (the parent forks twice, and
 the orphan is given to the asker, a "subreaper"), with its own id, signals, exit code, session, environment,
@@ -170,18 +170,17 @@ def family(pid: int) -> list[psutil.Process]:
 def _start(*arguments: Any) -> int:
     """Stand in for `_posixsubprocess.fork_exec`, whose arguments have these places in Python 3.11 to 3.13."""
     args, executables, close_fds, keep, cwd, env = arguments[:6]
-    stdin, _, _, stdout, _, stderr, _, report, _, new_session, group, gid, gids, uid, umask, pre = arguments[
-        6:22
-    ]
+    stdin, _, _, stdout, _, stderr, _, report = arguments[6:14]
+    new_session, group, gid, gids, uid, umask, before_exec = arguments[15:22]
     if _starter.mode is Mode.COLD or os.fsdecode(executables[0]) != sys.executable:
         return int(_fork_exec(*arguments))
     if _starter.mode is Mode.NOT:
         raise AssertionError(
-            "this test starts a Python process: mark it, or its module, with `pytest.mark.processes`, or with "
-            "`pytest.mark.cold_processes` where a new interpreter matters"
+            "this test starts a Python process: mark it, or its module, with `pytest.mark.processes`, "
+            "or with `pytest.mark.cold_processes` where a new interpreter matters"
         )
     argv = _program([os.fsdecode(word) for word in args[1:]])
-    is_plain = close_fds and (gid, gids, uid, umask, pre) == (None, None, None, -1, None)
+    is_plain = close_fds and (gid, gids, uid, umask, before_exec) == (None, None, None, -1, None)
     kept = [file for file in keep if file != report]
     if argv is None or not is_plain or max(kept, default=0) >= FIRST_OWN_FILE:
         return int(_fork_exec(*arguments))
@@ -201,7 +200,7 @@ def _start(*arguments: Any) -> int:
 
 
 def _program(words: list[str]) -> list[str] | None:
-    """What follows the interpreter's flags; `None` if there is a flag that a running interpreter cannot take."""
+    """What follows the interpreter's flags; `None` if a running interpreter cannot take one of them."""
     while words and words[0] in ("-u", "-B"):
         words = words[1:]
     if not words or (words[0].startswith("-") and words[0] not in ("-c", "-m")):

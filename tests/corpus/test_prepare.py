@@ -104,6 +104,7 @@ def test_token_shares_are_kept_when_document_lengths_differ(
         assert len(Corpus(tmp_path).blocks(name, "train")) == split.num_blocks
 
 
+@pytest.mark.processes
 def test_number_of_processes_changes_no_byte(
     tmp_path: Path, make_recipe: MakeRecipe, jsonl_domain: MakeDomain, sentences: Sentences
 ) -> None:

@@ -31,6 +31,8 @@ from regmix_hf.training.spec import RunSpec, final_specs
 from .conftest import WORDS
 from .server import FileServer, serve_files
 
+pytestmark = pytest.mark.processes
+
 FINAL = Path(__file__).parent / "work" / "final.py"
 MODEL = {
     "model_type": "llama",

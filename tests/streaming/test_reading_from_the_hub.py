@@ -20,6 +20,8 @@ from ..hub.standin.faults import Fault, Moment
 from ..hub.standin.server import StandIn, serve
 from ..hub.standin.store import Blob, Person
 
+pytestmark = pytest.mark.processes
+
 PREPARE = Path(__file__).parent / "work" / "prepare_from_hub.py"
 TOKEN = "hf_SecretOfTheReader"
 FAULTS = (

@@ -12,6 +12,8 @@ from regmix_hf.recipe import Domain, Recipe
 from .preparing import compressed, domain_of, finish, kill_after_bytes, parquet, tokenizer
 from .server import FileServer
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def address(

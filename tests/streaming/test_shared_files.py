@@ -13,6 +13,8 @@ from regmix_hf.recipe import Recipe
 from .preparing import compressed, domain_of, finish, kill_after_bytes, parquet, tokenizer
 from .server import FileServer
 
+pytestmark = pytest.mark.processes
+
 #: Kind of text -> share of the rows.
 KINDS = {"web": 0.6, "code": 0.3, "rare": 0.1}
 NUM_ROWS = 4000

@@ -14,6 +14,8 @@ from regmix_hf.study.corpus_facts import CorpusFacts
 
 from .server import FileServer
 
+pytestmark = pytest.mark.processes
+
 
 def test_final_run_trains_on_more_than_was_prepared(
     files: FileServer,

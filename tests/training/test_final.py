@@ -18,6 +18,8 @@ from regmix_hf.jobs.accelerate_config import config_file
 from regmix_hf.training.checkpoints import last_checkpoint
 from regmix_hf.training.run import train_final, train_run
 
+pytestmark = pytest.mark.processes
+
 SHARDED = Path(__file__).parent / "work" / "sharded.py"
 #: Logits at once, so that the loss is computed over 20 tokens at a time.
 IN_PARTS = 20 * 48
