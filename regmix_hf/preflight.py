@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from regmix_hf.corpus.survey import survey
 from regmix_hf.errors import RecipeError, TrainingError
+from regmix_hf.evaluation.tasks import check_task_names
 from regmix_hf.jobs.accelerate_config import check_config
 from regmix_hf.mixtures import Constraints
 from regmix_hf.mixtures.final import check_text, given_mixture
@@ -30,6 +32,8 @@ def _checks(study: Study) -> Iterator[str]:
 
     recipe = study.recipe
     yield f"{len(recipe.domains)} domains, {len(recipe.training_domains)} of them trained on"
+    yield from survey(recipe)
+    check_task_names(recipe.evaluation.tasks)
     for name in recipe.regression.estimators:
         needed = estimator_class(name).min_runs(len(recipe.training_domains))
         if recipe.runs is None and recipe.sampling.num_mixtures < needed:
