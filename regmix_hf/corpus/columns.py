@@ -35,11 +35,14 @@ def texts(
     Raises:
         DataError: A column is not there, the text is no text, or a filter value does not fit its column.
     """
-    num_rows = table.num_rows
-    for name, values in filter.items():
-        table = table.filter(_passes(_plain(_reach(table, name, place)), name, values, place))
-    left_out = Counter({FILTERED: num_rows - table.num_rows})
     text = _plain(_reach(table, column, place))
+    passing = pa.array([True] * table.num_rows, pa.bool_())
+    for name, values in filter.items():
+        column_passes = _passes(_plain(_reach(table, name, place)), name, values, place)
+        passing = pc.and_(passing, column_passes)
+    if filter:
+        text = text.filter(passing)
+    left_out = Counter({FILTERED: table.num_rows - len(text)})
     if pa.types.is_null(text.type):
         return [], +(left_out + Counter({NULL: len(text)}))
     if not pa.types.is_large_string(text.type):

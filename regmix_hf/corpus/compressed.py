@@ -50,10 +50,11 @@ def chunks(file: str, raw: io.RawIOBase, start: int) -> Iterator[bytes]:
         return
     try:
         # Little is asked for at a time, and each time would be a request.
-        text = _opened(io.BufferedReader(raw, 4 * FIRST_CHUNK_BYTES))
-        while start and (skipped := len(text.read(min(start, MAX_CHUNK_BYTES)))):
-            start -= skipped
-        yield from _chunks(text)
+        with io.BufferedReader(raw, 4 * FIRST_CHUNK_BYTES) as buffered:
+            text = _opened(buffered)
+            while start and (skipped := len(text.read(min(start, MAX_CHUNK_BYTES)))):
+                start -= skipped
+            yield from _chunks(text)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         if isinstance(error, OSError) and not any(fault in str(error) for fault in _FAULTS):
             raise

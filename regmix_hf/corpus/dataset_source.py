@@ -182,7 +182,7 @@ def _table_words(domain: Domain) -> dict[str, Any]:
     files = [path for path in local_files(domain) if path.suffix in (*TABLE_ENDS, ".txt")]
     if files:
         words["sep"], _ = header(files[0], domain.text_column)
-        words["dtype"] = {domain.text_column: "str"}
+        words["converters"] = {domain.text_column: str}
     return words
 
 

@@ -28,6 +28,8 @@ def json_rows(file: str, number: int, start: int) -> Generator[Rows]:
     """
     with closing(lines(file, start, PATIENT)) as batches:
         for some, ends in batches:
+            if start == 0 and not any(line.strip() for line in some):
+                continue
             if start == 0 and not _are_objects(some):
                 rest = [line for more, _ in batches for line in more]
                 yield _whole(number, b"\n".join([*some, *rest]))

@@ -9,7 +9,7 @@ from regmix_hf.corpus.columns import FILTERED
 from regmix_hf.corpus.reading import Counts
 from regmix_hf.corpus.source import SharingSource, Source
 from regmix_hf.recipe import Recipe
-from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, ReadFacts, SplitFacts
+from regmix_hf.study.corpus_facts import CorpusFacts, ReadFacts
 
 #: Documents below this mean length, in characters, or of more than this share of EOS, may be no documents.
 SHORT_CHARACTERS, MUCH_EOS = 200, 0.01
@@ -37,28 +37,14 @@ def read_facts(source: Source, counts: Counts) -> ReadFacts:
     )
 
 
-def remarks(recipe: Recipe, facts: CorpusFacts) -> Iterator[str]:
-    """What was read, domain by domain, and warnings about what looks wrong."""
+def warnings(recipe: Recipe, facts: CorpusFacts) -> Iterator[str]:
+    """What looks wrong in what was read."""
     for name, domain in facts.domains.items():
         for split, read in domain.read.items():
-            written = domain.train if split == "train" and domain.train else domain.validation
-            what = name if split == "train" or domain.train is None else f"{name} (validation)"
-            yield f"{what}: {_counts(read, written, domain)}"
             if read.left_out.keys() - {FILTERED}:
+                what = name if split == "train" or domain.train is None else f"{name} (validation)"
                 yield f"warning: {what}: {_left_out(read, recipe.domains[name].text_column)}"
     yield from _short(facts)
-
-
-def _counts(read: ReadFacts, written: SplitFacts, domain: DomainFacts) -> str:
-    files = "" if read.num_files is None else f"{count_of(read.num_files, 'file')}, "
-    if read.num_links:
-        files += f"{read.num_links:,} of them through links, "
-    filtered = read.left_out.get(FILTERED, 0)
-    rows = f"{count_of(read.num_rows, 'row')}, " if read.num_rows != read.num_documents else ""
-    rows += f"{filtered:,} of them filtered out, " if filtered else ""
-    carved = domain.validation if domain.train is written and len(domain.read) == 1 else None
-    sizes = written.num_bytes + (carved.num_bytes if carved else 0)
-    return f"{files}{rows}{count_of(read.num_documents, 'document')}, {size_of(sizes)} of text used"
 
 
 def _left_out(read: ReadFacts, column: str) -> str:

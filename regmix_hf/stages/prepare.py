@@ -38,7 +38,7 @@ def run(study: Study, progress: Progress) -> None:
         MixtureError: The bounds of mixtures, from which follows how much is read, leave none.
     """
     from regmix_hf.corpus.prepare import prepare_corpus
-    from regmix_hf.corpus.read_facts import remarks
+    from regmix_hf.corpus.read_facts import warnings
     from regmix_hf.corpus.survey import local_text
 
     recipe = study.recipe
@@ -52,7 +52,7 @@ def run(study: Study, progress: Progress) -> None:
     for line in local_text(recipe):
         progress.note(line)
     facts = prepare_corpus(recipe, study.corpus, progress, budgets)
-    for line in remarks(recipe, facts):
+    for line in warnings(recipe, facts):
         progress.note(line)
     trained = [domain.train for domain in facts.domains.values() if domain.train]
     progress.note(
