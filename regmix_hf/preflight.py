@@ -8,7 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from regmix_hf.corpus.survey import survey
 from regmix_hf.errors import RecipeError, TrainingError
+from regmix_hf.evaluation.tasks import check_task_names
 from regmix_hf.files import hash_file, hash_value, read_json, write_json
 from regmix_hf.mixtures import Constraints
 from regmix_hf.mixtures.final import check_text, given_mixture
@@ -79,6 +81,7 @@ def _content(accelerate_config: str | None) -> str | None:
 def _check_prepare(study: Study) -> Iterator[str]:
     recipe = study.recipe
     yield f"{len(recipe.domains)} domains, {len(recipe.training_domains)} of them trained on"
+    yield from survey(recipe)
 
 
 def _check_sample(study: Study) -> Iterator[str]:
@@ -129,6 +132,12 @@ def _check_train(study: Study) -> Iterator[str]:
     yield from _check_runs(study, "train")
 
 
+def _check_evaluate(study: Study) -> Iterator[str]:
+    tasks = study.recipe.evaluation.tasks
+    check_task_names(tasks)
+    yield f"evaluation: {len(tasks)} tasks are known"
+
+
 def _check_runs(study: Study, section: str) -> Iterator[str]:
     """Check arguments and model of the runs that a section of the recipe asks for."""
     from regmix_hf.training.arguments import check_arguments
@@ -155,6 +164,7 @@ _CHECKS: dict[str, Callable[[Study], Iterator[str]]] = {
     "choose": _check_choose,
     "proxies": _check_proxies,
     "train": _check_train,
+    "evaluate": _check_evaluate,
 }
 
 

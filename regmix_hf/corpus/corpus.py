@@ -11,6 +11,7 @@ from typing import Literal
 import datasets
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from regmix_hf.corpus.blocks import check_blocks
 from regmix_hf.errors import StudyError
 from regmix_hf.study.corpus_facts import CorpusFacts
 
@@ -43,12 +44,28 @@ class Corpus:
             One column `input_ids`: a list of `context_length` unsigned integers per row.
 
         Raises:
-            StudyError: The corpus has no such domain, or nothing of it to train on.
+            StudyError: The corpus has no such domain, nothing of it to train on, or other blocks than were
+                prepared.
         """
         file = self.folder / domain / f"{split}.arrow"
-        if domain not in self.facts.domains or not file.exists():
+        written = getattr(self.facts.domains.get(domain), split, None)
+        if written is None:
             raise StudyError(f"the corpus {self.folder} holds no {split} blocks of a domain {domain!r}.")
+        check_blocks(file, written, self.facts.context_length)
         return datasets.Dataset.from_file(str(file))
+
+    def check(self) -> Iterator[str]:
+        """Read all blocks of all domains and compare them with what was prepared; yield what was.
+
+        Raises:
+            StudyError: A file holds other blocks.
+        """
+        for name, domain in self.facts.domains.items():
+            for split, facts in (("train", domain.train), ("validation", domain.validation)):
+                if facts is not None:
+                    file = self.folder / name / f"{split}.arrow"
+                    check_blocks(file, facts, self.facts.context_length, whole=True)
+            yield f"{name}: its blocks are those that were prepared"
 
     def validation_texts(self, domain: str) -> Iterator[str]:
         """The documents of `domain` that were held out, as they were before tokenization.

@@ -1,11 +1,11 @@
-"""Sources that `datasets` reads: Hub, local files, folders it saved."""
+"""Sources that `datasets` reads, or whose files it must find: the Hub, what it saved, CSV."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator
 from functools import cached_property
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,21 @@ from datasets.packaged_modules.parquet.parquet import Parquet
 from regmix_hf.corpus.columns import root_columns, texts
 from regmix_hf.corpus.encode import Piece, pieces
 from regmix_hf.corpus.faults import explained
-from regmix_hf.corpus.json_lines import JsonLines, JsonRows
+from regmix_hf.corpus.file_source import FileSource
+from regmix_hf.corpus.local_files import (
+    Found,
+    Kind,
+    SourceFile,
+    folder_of,
+    local_files,
+    patterns_of,
+    stamps,
+    start_of,
+)
 from regmix_hf.corpus.patient_file import OPENING, tried
-from regmix_hf.corpus.row_groups import RowGroups, TableRows
-from regmix_hf.corpus.rows import RowTexts
+from regmix_hf.corpus.patterns import matches
+from regmix_hf.corpus.source import Source, identity_of
+from regmix_hf.corpus.tables import TABLE_ENDS, header
 from regmix_hf.errors import DataError
 from regmix_hf.recipe import Domain
 
@@ -28,113 +39,112 @@ from regmix_hf.recipe import Domain
 _ROWS = 256
 
 
-class DatasetSource:
-    """A split that `datasets` reads.
+def open_data_set(name: str, domain: Domain, split: str) -> Source:
+    """Open a split of which `datasets` says where it is.
 
-    Relative local paths start at the working directory. Code that comes with a data set is never run.
-
-    Args:
-        name: The domain's name.
-        domain: Its part of the recipe.
-        split: The split's name.
+    Code that comes with a data set is never run. JSON and Parquet files are read here, row by row; what is
+    not streamed is downloaded first. Of what lies on this machine nothing is taken from a cache.
 
     Raises:
         DataError: There is no such source.
     """
+    with explained(name, domain):
+        _, folder = folder_of(domain)
+        if folder is not None and _is_saved(folder):
+            return _DataSetSource(name, domain, split, _saved(name, folder, split), local_files(domain))
+        builder = tried(lambda: _builder(domain), OPENING)
+        files = {
+            str(split): [str(file) for file in names]
+            for split, names in (builder.config.data_files or {}).items()
+        }
+        if (kind := _kind(builder, files.get(split, []))) is not None:
+            return _file_source(name, domain, split, files, kind)
+        addresses = [file for names in files.values() for file in names]
+        paths = [Path(file) for file in addresses if "://" not in file]
+        if domain.streaming or paths:
+            data: Any = builder.as_streaming_dataset(split=split)
+        else:
+            builder.download_and_prepare()
+            data = builder.as_dataset(split=split)
+        known = None if paths else addresses
+        splits = builder.info.splits or {}
+        num_rows = splits[split].num_examples if split in splits else None
+        return _DataSetSource(name, domain, split, data, paths, known, num_rows)
 
-    def __init__(self, name: str, domain: Domain, split: str):
-        self._name, self._domain, self._split = name, domain, split
+
+def _file_source(name: str, domain: Domain, split: str, files: dict[str, list[str]], kind: Kind) -> Source:
+    known = [file for names in files.values() for file in names]
+    if not domain.streaming and any("://" in file for file in files[split]):
+        download = datasets.DownloadManager(download_config=datasets.DownloadConfig())
+        files = {**files, split: download.download(files[split])}
+    splits = {other: tuple(SourceFile(file, kind) for file in names) for other, names in files.items()}
+    return FileSource(name, domain, split, Found(splits), known if any("://" in f for f in known) else None)
+
+
+class _DataSetSource:
+    """A split that `datasets` reads."""
+
+    def __init__(
+        self,
+        name: str,
+        domain: Domain,
+        split: str,
+        data: datasets.Dataset | datasets.IterableDataset,
+        paths: list[Path],
+        addresses: list[str] | None = None,
+        num_rows: int | None = None,
+    ):
+        self._name, self._domain, self._split, self._data = name, domain, split, data
+        self._paths, self._addresses, self._num_rows = paths, addresses, num_rows
         self._place = f"domain {name!r}, split {split!r}"
-        self._files: dict[str, list[str]] = {}
-        self._num_rows: int | None = None
-        self._row_texts = RowTexts(domain.text_column, domain.filter, self._place)
-        with explained(name, domain, self._local_files):
-            self._data = self._open()
 
     @cached_property
     def identity(self) -> Any:
-        """The recipe's words, the revision of files on the Hub, the size and time of local ones."""
-        keys = ("path", "name", "data_dir", "revision", "streaming", "text_column", "filter")
-        words = self._domain.model_dump(mode="json", include=set(keys))
-        return {**words, "split": self._split, "files": [_stamp(file) for file in self._all_files]}
+        """The recipe's words, the revision of files on the Hub, the content of local ones."""
+        files: list[Any] = stamps(self._paths)
+        return {
+            **identity_of(self._domain, self._split),
+            "files": [[file] for file in self._addresses] if self._addresses is not None else files,
+        }
 
     @property
     def num_rows(self) -> int | None:
         """Rows, where the data set says."""
-        return self._num_rows
-
-    @property
-    def shared_files(self) -> Hashable:
-        """The files that are read row by row; `None` where `datasets` reads them."""
-        return self._data if isinstance(self._data, JsonLines | RowGroups) else None
+        return self._data.num_rows if isinstance(self._data, datasets.Dataset) else self._num_rows
 
     def pieces(self, position: Any) -> Generator[Piece]:
-        """The documents after `position`: a row number, a place in files, or the state of an iterable."""
-        with explained(self._name, self._domain, self._local_files):
-            match self._data:
-                case datasets.Dataset():
-                    yield from self._rows(self._data, position)
-                case JsonLines() | RowGroups():
-                    yield from self._picked([self], [position], lambda number: True)
-                case _:
-                    yield from self._stream(position)
+        """The documents after `position`: a row number, or the state of an iterable."""
+        with explained(self._name, self._domain, self._paths):
+            if isinstance(self._data, datasets.Dataset):
+                yield from self._rows(self._data, position or 0)
+            else:
+                yield from self._stream(self._data, position)
 
-    def pieces_of_all(
-        self, sources: Sequence[DatasetSource], positions: Sequence[Any], is_open: Callable[[int], bool]
-    ) -> Generator[Piece]:
-        """The documents of several sources that share these files, every row read once."""
-        with explained(self._name, self._domain, self._local_files):
-            yield from self._picked(sources, positions, is_open)
-
-    def _picked(
-        self, sources: Sequence[DatasetSource], positions: Sequence[Any], is_open: Callable[[int], bool]
-    ) -> Iterator[Piece]:
-        columns = {
-            name for source in sources for name in (source._domain.text_column, *source._domain.filter)
-        }
-        with closing(self._batches(_earliest(positions), sorted(columns))) as batches:
-            for batch in batches:
-                for number, source in enumerate(sources):
-                    if is_open(number) and (part := batch.after(positions[number])).num_rows:
-                        yield from pieces(source._picked_texts(part), part.num_rows, batch.position, number)
-
-    def _batches(self, position: Any, columns: Sequence[str]) -> Generator[JsonRows] | Generator[TableRows]:
-        if isinstance(self._data, JsonLines):
-            return self._data.batches(position)
-        return self._data.batches(position, columns)
-
-    def _picked_texts(self, part: JsonRows | TableRows) -> list[str]:
-        if isinstance(part, TableRows):
-            return self._texts(part.table)
-        if part.start == 0:
-            self._row_texts.check_columns([row for row in part.rows if isinstance(row, dict)])
-        return [text for row in part.rows if (text := self._row_texts.of(row)) is not None]
-
-    def _rows(self, data: datasets.Dataset, position: int | None) -> Iterator[Piece]:
-        start = position or 0
+    def _rows(self, data: datasets.Dataset, start: int) -> Iterator[Piece]:
         if start >= data.num_rows:
             return
-        data = self._arrow(data).select(range(start, data.num_rows))
-        for table in data.iter(batch_size=_ROWS):
+        for table in self._arrow(data).select(range(start, data.num_rows)).iter(batch_size=_ROWS):
             start += table.num_rows
-            yield from pieces(self._texts(table), table.num_rows, start)
+            yield from self._pieces(table, start, start - table.num_rows)
 
-    def _stream(self, position: Any) -> Iterator[Piece]:
-        data = self._arrow(self._data)
+    def _stream(self, data: datasets.IterableDataset, position: Any) -> Iterator[Piece]:
+        data = self._arrow(data)
         if position is not None:
             data.load_state_dict(position)
         tables = data.iter(batch_size=_ROWS)
         try:
             for table in tables:
-                yield from pieces(self._texts(table), table.num_rows, data.state_dict())
+                yield from self._pieces(table, data.state_dict())
         finally:
             tables.close()
             # Reads under way when a process ends abort it (apache/arrow issue 45214): drop them now, which
             # makes that rare. A process that goes on for a while, as `prepare` does, is never met by it.
             gc.collect()
 
-    def _texts(self, table: pa.Table) -> list[str]:
-        return texts(table, self._domain.text_column, self._domain.filter, self._place)
+    def _pieces(self, table: pa.Table, position: Any, first: int | None = None) -> Iterator[Piece]:
+        place = self._place if first is None else f"{self._place}, rows from {first + 1:,} on"
+        found, left_out = texts(table, self._domain.text_column, self._domain.filter, place)
+        yield from pieces(found, table.num_rows, position, 0, left_out)
 
     def _arrow(self, data: Any) -> Any:
         """Read only the columns that are needed, as Arrow tables."""
@@ -143,94 +153,58 @@ class DatasetSource:
             data = data.select_columns(needed) if needed else data
         return data.with_format("arrow")
 
-    def _open(self) -> datasets.Dataset | datasets.IterableDataset | JsonLines | RowGroups:
-        domain = self._domain
-        if _is_saved(Path(domain.path)):
-            return self._with_rows(self._open_saved(Path(domain.path)))
-        self._files = _addresses(domain)
-        if self._split in self._files and (reader := self._open_files(domain.path)):
-            return reader
-        builder = tried(self._builder, OPENING)
-        files = builder.config.data_files or {}
-        self._files = {str(split): [str(file) for file in names] for split, names in files.items()}
-        if domain.streaming:
-            if self._split in (splits := builder.info.splits or {}):
-                self._num_rows = splits[self._split].num_examples
-            return self._open_files(_kind(builder)) or builder.as_streaming_dataset(split=self._split)
-        builder.download_and_prepare()
-        return self._with_rows(builder.as_dataset(split=self._split))
 
-    def _builder(self) -> datasets.DatasetBuilder:
-        domain = self._domain
-        return datasets.load_dataset_builder(
-            domain.path,
-            name=domain.name,
-            data_dir=domain.data_dir,
-            data_files=domain.data_files,
-            revision=domain.revision,
-        )
+def _builder(domain: Domain) -> datasets.DatasetBuilder:
+    _, folder = folder_of(domain)
+    words: dict[str, Any] = {"data_files": domain.data_files, "data_dir": domain.data_dir}
+    if domain.data_files is not None:
+        start = folder or start_of(domain) or Path()
+        words["data_files"] = {
+            split or "train": [found for name in names for found in _escaped(name, start)]
+            for split, names in patterns_of(domain).items()
+        }
+    if domain.path == "csv" or any(path.suffix in TABLE_ENDS for path in local_files(domain)[:1]):
+        words |= _table_words(domain)
+    path = domain.path if folder is None else str(folder)
+    return datasets.load_dataset_builder(path, name=domain.name, revision=domain.revision, **words)
 
-    def _open_files(self, kind: str) -> JsonLines | RowGroups | None:
-        """Read the files without `datasets`, where that goes on from any row: it reads up to it."""
-        files = self._files.get(self._split, [])
-        if kind == "json" and JsonLines.can_read(files):
-            return JsonLines(tuple(files))
-        if kind == "parquet" and RowGroups.can_read(files):
-            return RowGroups(tuple(files))
+
+def _escaped(pattern: str, start: Path) -> list[str]:
+    """The files of a local pattern, by names that `datasets` takes for nothing else."""
+    if "://" in pattern:
+        return [pattern]
+    return [escape(str(path)) for path in matches(pattern, start)] or [pattern]
+
+
+def _table_words(domain: Domain) -> dict[str, Any]:
+    """How a table of text is read: what stands between its columns, and that "NA" and "null" are text."""
+    words: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
+    files = [path for path in local_files(domain) if path.suffix in (*TABLE_ENDS, ".txt")]
+    if files:
+        words["sep"], _ = header(files[0], domain.text_column)
+        words["converters"] = {domain.text_column: str}
+    return words
+
+
+def _kind(builder: datasets.DatasetBuilder, files: list[str]) -> Kind | None:
+    """What files hold, where `datasets` adds nothing to what lies in their rows."""
+    if not files or any("::" in file for file in files):
         return None
-
-    def _with_rows(self, data: datasets.Dataset) -> datasets.Dataset:
-        self._num_rows = data.num_rows
-        return data
-
-    def _open_saved(self, folder: Path) -> datasets.Dataset:
-        data = datasets.load_from_disk(str(folder))
-        self._files = {self._split: sorted(str(file) for file in folder.rglob("*") if file.is_file())}
-        if isinstance(data, datasets.Dataset):
-            return data
-        if self._split not in data:
-            raise DataError(f"{self._place}: {str(folder)!r} has no such split; it has {', '.join(data)}.")
-        return data[self._split]
-
-    @property
-    def _all_files(self) -> list[str]:
-        return [file for files in self._files.values() for file in files]
-
-    def _local_files(self) -> list[Path]:
-        return [path for file in self._all_files if (path := Path(file)).is_file()]
-
-
-def _earliest(positions: Sequence[Any]) -> Any:
-    """The first of some places in files; `None` is before all."""
-    return None if None in positions else min(positions)
+    if isinstance(builder, Json) and builder.config.field is None:
+        return "json"
+    return "parquet" if isinstance(builder, Parquet) else None
 
 
 def _is_saved(path: Path) -> bool:
     return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
 
 
-def _addresses(domain: Domain) -> dict[str, list[str]]:
-    """The files of a domain by split, where all are named by the address of one: `{}` elsewhere.
-
-    To find out whether it is there, `datasets` asks for each of them whole, and only once.
-    """
-    if not domain.streaming or domain.path not in ("json", "parquet") or domain.data_files is None:
-        return {}
-    by_split = domain.data_files if isinstance(domain.data_files, dict) else {"train": domain.data_files}
-    files = {split: [names] if isinstance(names, str) else names for split, names in by_split.items()}
-    named = [name for names in files.values() for name in names]
-    are_addresses = all(name.startswith(("http://", "https://")) and "*" not in name for name in named)
-    return files if are_addresses else {}
-
-
-def _kind(builder: datasets.DatasetBuilder) -> str:
-    """What `datasets` reads files as, where it adds nothing to what lies in their rows."""
-    if isinstance(builder, Json) and builder.config.field is None:
-        return "json"
-    return "parquet" if isinstance(builder, Parquet) else ""
-
-
-def _stamp(file: str) -> Any:
-    """A file on the Hub has its revision in its address; a local one is known by its size and time."""
-    path = Path(file)
-    return [file, path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else [file]
+def _saved(name: str, folder: Path, split: str) -> datasets.Dataset:
+    data = datasets.load_from_disk(str(folder))
+    if isinstance(data, datasets.Dataset):
+        return data
+    if split not in data:
+        raise DataError(
+            f"domain {name!r}, split {split!r}: {str(folder)!r} has no such split; it has {', '.join(data)}."
+        )
+    return data[split]

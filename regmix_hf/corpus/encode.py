@@ -7,12 +7,13 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,12 +37,14 @@ class Piece:
         num_rows: Rows of the source they came from, those that were left out included.
         position: Where the source goes on after them; `None` if it can only go on after a later piece.
         source: Its number, where several are read together.
+        left_out: Why how many of the rows give no document.
     """
 
     texts: list[str]
     num_rows: int
     position: Any
     source: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,11 @@ class DocumentEncoder:
         # One by one: a batch would start threads in every process. `fast` leaves out character offsets.
         return self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
+    def beginning(self, text: str, num_tokens: int) -> str:
+        """The part of `text` that its first `num_tokens` tokens are made of."""
+        offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets[:num_tokens]
+        return text[: max((end for _, end in offsets), default=0)]
+
     def encode(self, texts: list[str]) -> Encoded:
         """Encode documents, each followed by EOS."""
         documents, num_bytes, hashes = [], [], []
@@ -116,15 +124,21 @@ class DocumentEncoder:
         )
 
 
-def pieces(texts: list[str], num_rows: int, position: Any, source: int = 0) -> Iterator[Piece]:
-    """Cut a batch of documents into pieces of about `PIECE_CHARS`; only the last has the position."""
+def pieces(
+    texts: list[str],
+    num_rows: int,
+    position: Any,
+    source: int = 0,
+    left_out: Mapping[str, int] = MappingProxyType({}),
+) -> Iterator[Piece]:
+    """Cut a batch of documents into pieces of about `PIECE_CHARS`; only the last has position and counts."""
     start = size = 0
     for end, text in enumerate(texts):
         if size and size + len(text) > PIECE_CHARS:
             yield Piece(texts[start:end], 0, None, source)
             start, size = end, 0
         size += len(text)
-    yield Piece(texts[start:], num_rows, position, source)
+    yield Piece(texts[start:], num_rows, position, source, left_out)
 
 
 class EncoderPool:

@@ -1,46 +1,54 @@
-"""Say what is wrong with a source, where `datasets` says it in its own words: file, line, what to do."""
+"""Say what is wrong with a source, where a library says it in its own words: file, line, what to do."""
 
 from __future__ import annotations
 
+import csv
 import gzip
-import json
-from collections.abc import Callable, Iterator
+import lzma
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from datasets.exceptions import DatasetsError
-from datasets.table import CastError
 
-from regmix_hf.errors import DataError
+from regmix_hf.corpus.file_errors import FileError, not_utf8
+from regmix_hf.errors import DataError, RegmixError
 from regmix_hf.recipe import Domain
 
-_READ_ERRORS = (OSError, ValueError, pa.ArrowException, DatasetsError, StopIteration)
-#: Libraries below `datasets` whose errors, where the network fails, share no base class.
+_READ_ERRORS = (
+    *(OSError, ValueError, EOFError, StopIteration, RecursionError, zlib.error, lzma.LZMAError, csv.Error),
+    pa.ArrowException,
+)
+#: Libraries whose errors, where the network fails, share no base class.
 _HTTP_LIBRARIES = {"httpx", "httpx2", "aiohttp"}
-#: Compressed files in which no line is looked for.
-_UNREAD_COMPRESSIONS = {".zst", ".bz2", ".xz", ".lz4", ".zip"}
+#: Libraries that read; whatever they raise is about what they were given.
+_READERS = ("datasets", "pyarrow", "pandas", "fsspec", "huggingface_hub", "webdataset", "tokenizers")
 
 
 @contextmanager
-def explained(name: str, domain: Domain, files: Callable[[], list[Path]]) -> Iterator[None]:
+def explained(name: str, domain: Domain, files: Sequence[Path] = ()) -> Iterator[None]:
     """Turn what reading a source raises, when the source or the way to it is at fault, into one message.
 
     Args:
         name: The domain's name.
         domain: Its part of the recipe.
-        files: Returns its local files; they are read again to find the line at fault.
+        files: Its local files, where a library reads them; they are read again to find the one at fault.
 
     Raises:
         DataError: Instead of the error of a library.
     """
     try:
         yield
+    except FileError as error:
+        raise DataError(f"domain {name!r}: {error.message}", error.hint) from error
+    except RegmixError:
+        raise
     except Exception as error:
-        if not isinstance(error, _READ_ERRORS) and not _is_of_network(error):
+        if not isinstance(error, _READ_ERRORS) and not _is_of_network(error) and not _is_of_reader(error):
             raise
-        raise _explain(error, name, domain, files()) from error
+        raise _explain(error, name, domain, files) from error
 
 
 def _is_of_network(error: BaseException) -> bool:
@@ -48,18 +56,28 @@ def _is_of_network(error: BaseException) -> bool:
     return isinstance(error, ConnectionError) or not libraries.isdisjoint(_HTTP_LIBRARIES)
 
 
-def _explain(error: Exception, name: str, domain: Domain, files: list[Path]) -> DataError:
+def _is_of_reader(error: BaseException) -> bool:
+    """Whether the error was raised inside a library that reads."""
+    if type(error).__module__.partition(".")[0] in _READERS:
+        return True
+    frame: TracebackType | None = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    module = "" if frame is None else str(frame.tb_frame.f_globals.get("__name__", ""))
+    return module.partition(".")[0] in _READERS
+
+
+def _explain(error: Exception, name: str, domain: Domain, files: Sequence[Path]) -> DataError:
     place = f"domain {name!r}"
     reasons = _reasons(error)
-    if any(isinstance(reason, CastError) for reason in reasons):
+    if any(type(reason).__name__ == "CastError" for reason in reasons):
         return DataError(
             f"{place}: not all of its rows have the same columns.",
-            "give every row the same columns, or convert the files to Parquet",
+            "give every row the same columns, or write the text as JSON lines or Parquet",
         )
-    if any(isinstance(reason, ValueError) for reason in reasons):  # no UTF-8, no JSON, no Parquet
-        for file in files:
-            if fault := _fault(file):
-                return DataError(f"{place}: {fault}")
+    for file in files:
+        if fault := _fault(file):
+            return DataError(f"{place}: {fault}", "mend or convert it, or leave it out of data_files")
     if any(isinstance(reason, StopIteration) for reason in reasons):
         if not files:
             return DataError(f"{place}: no file is where it should be.", _where_files_go(domain))
@@ -72,7 +90,13 @@ def _explain(error: Exception, name: str, domain: Domain, files: list[Path]) -> 
                 f"{place}: {_first_line(reason)}",
                 "check the name and the network (and HF_HUB_OFFLINE), or give local files",
             )
-    return DataError(f"{place}: {domain.path!r} cannot be read: {_first_line(reasons[-1])}")
+    # The last reason is where it began; the first may say more than a bare `KeyError`.
+    said = max((_first_line(reason) for reason in reasons[-1:] + reasons[:1]), key=len)
+    of = f" (one of {', '.join(map(str, files[:3]))})" if files else ""
+    return DataError(
+        f"{place}: {domain.path!r} cannot be read: {said}{of}",
+        "check that `path` says what the files are; JSON lines, Parquet and text are read most reliably",
+    )
 
 
 def _reasons(error: BaseException) -> list[BaseException]:
@@ -84,57 +108,31 @@ def _reasons(error: BaseException) -> list[BaseException]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    said = (str(error).strip().splitlines() or [""])[0]
+    return said if len(said) > 12 else f"{type(error).__name__} {said}".strip()
 
 
 def _where_files_go(domain: Domain) -> str:
     if "://" in str(domain.data_files):
         return "check the address and the network"
     if Path(domain.path).is_file():
-        kind = {".parquet": "parquet", ".txt": "text", ".csv": "csv"}.get(Path(domain.path).suffix, "json")
-        return f"write `path: {kind}` and `data_files: {domain.path}`"
+        kind = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
+        return f"write `path: {kind.get(Path(domain.path).suffix, 'text')}` and `data_files: {domain.path}`"
     return f"relative paths start at the working directory, {Path.cwd()}"
 
 
 def _fault(file: Path) -> str | None:
-    """What is wrong with a file: its first line that is not UTF-8 or, in a JSON file, no JSON."""
-    if file.suffix == ".parquet":
-        return _parquet_fault(file)
-    is_json = ".json" in file.name
-    if not is_json and ".txt" not in file.name and ".csv" not in file.name:
+    """What is wrong with a file of text that a library read: cut off, or not UTF-8 in a line."""
+    if ".csv" not in file.name and ".tsv" not in file.name and ".txt" not in file.name:
         return None
-    if file.suffix in _UNREAD_COMPRESSIONS:
-        return None
-    with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as lines:
-        is_array = is_json and lines.read(1) == b"["
-        lines.seek(0)
-        for number, line in enumerate(lines, start=1):
-            try:
-                text = line.decode("utf-8").rstrip()
-            except UnicodeDecodeError as error:
-                byte = line[error.start]
-                return f"{file}, line {number} is not UTF-8: byte {error.start + 1} is {byte:#04x}."
-            if is_json and not is_array and text and (fault := _json_fault(file, text, number)):
-                return fault
-        if is_array:
-            lines.seek(0)
-            return _json_fault(file, lines.read().decode(), 1)
-    return None
-
-
-def _parquet_fault(file: Path) -> str | None:
+    number = 0
     try:
-        for batch in pq.ParquetFile(file).iter_batches():
-            batch.validate(full=True)
-    except pa.ArrowInvalid as error:
-        return f"{file}: {_first_line(error)}"
-    return None
-
-
-def _json_fault(file: Path, text: str, first_line: int) -> str | None:
-    try:
-        json.loads(text)
-    except json.JSONDecodeError as error:
-        line = first_line + error.lineno - 1
-        return f"{file}, line {line} is no JSON: {error.msg} at column {error.colno}."
+        with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as lines:
+            for line in lines:
+                number += 1
+                line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return f"{file}, line {number} {not_utf8(error.start + 1, error.object[error.start])}"
+    except (EOFError, OSError, zlib.error) as error:
+        return f"{file} is cut off or damaged after line {number}: {_first_line(error)}"
     return None

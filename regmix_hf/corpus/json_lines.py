@@ -1,176 +1,100 @@
-"""Read JSON lines from any line on: what `datasets` can only by reading the file from its start again."""
+"""Read JSON lines from any line on, and other JSON, which has no places to go on from, as a whole."""
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from itertools import accumulate
-from pathlib import PurePosixPath
 from typing import Any
 
-import pyarrow as pa
-
-from regmix_hf.corpus.patient_file import BRIEF, PATIENT, Persistence, open_bytes
-from regmix_hf.corpus.read_ahead import one_ahead
-
-#: Bytes asked for at once: few at first, because little may be wanted, then twice as many every time.
-FIRST_CHUNK_BYTES, MAX_CHUNK_BYTES = 1 << 18, 1 << 23
-#: Rows after which reading can go on.
-_ROWS = 256
-#: Ends of file names: what lies in them, uncompressed or as Arrow calls the compression.
-_LINES = {".jsonl", ".json", ".ndjson"}
-_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+from regmix_hf.corpus.file_errors import LineError, not_utf8
+from regmix_hf.corpus.lines import lines
+from regmix_hf.corpus.patient_file import PATIENT
+from regmix_hf.corpus.rows import Rows
 
 
-@dataclass(frozen=True)
-class JsonRows:
-    """Some rows of one file.
-
-    Attributes:
-        file: Its number.
-        start: The byte from which they were read.
-        rows: What JSON says.
-        ends: The byte after each row.
-        end: The byte after all that was read; empty lines may lie before it.
-    """
-
-    file: int
-    start: int
-    rows: list[Any]
-    ends: list[int]
-    end: int
-
-    @property
-    def position(self) -> list[int]:
-        """Where reading goes on after them."""
-        return [self.file, self.end]
-
-    @property
-    def num_rows(self) -> int:
-        """How many there are."""
-        return len(self.rows)
-
-    def after(self, position: Any) -> JsonRows:
-        """Those of the rows that come after a position."""
-        if position is None or position <= [self.file, self.start]:
-            return self
-        past = self.end if position[0] > self.file else position[1]
-        left = [number for number, end in enumerate(self.ends) if end > past]
-        rows, ends = ([values[number] for number in left] for values in (self.rows, self.ends))
-        return JsonRows(self.file, past, rows, ends, self.end)
-
-
-@dataclass(frozen=True)
-class JsonLines:
-    """Files that hold one JSON object a line. A position is `[file, byte]`.
-
-    The byte is one of the uncompressed text. A compressed file cannot be entered in its middle: reading goes
-    on by reading it from its start, and only the one that was being read.
+def json_rows(file: str, number: int, start: int) -> Generator[Rows]:
+    """The rows of a file of JSON: an object a line, or an array of objects, or objects over several lines.
 
     Args:
-        files: Paths, `hf://` addresses or URLs, in order.
+        file: Path, `hf://` address or URL.
+        number: The file's number.
+        start: The byte after the last row that was read.
+
+    Raises:
+        OSError: The file cannot be read, or not any more.
+        LineError: A line is no JSON.
+        FileError: The file is cut off or damaged.
     """
-
-    files: tuple[str, ...]
-
-    @staticmethod
-    def can_read(files: Sequence[str]) -> bool:
-        """Tell from their names, and from the beginning of the first, whether files hold JSON lines.
-
-        Raises:
-            OSError: The first file cannot be read.
-        """
-        if not files or not all(_kind(file)[0] in _LINES and "::" not in file for file in files):
-            return False
-        with closing(_lines(files[0], 0, BRIEF)) as batches:
-            for lines, _ in batches:
-                if first := next((line.strip() for line in lines if line.strip()), b""):
-                    return first.startswith(b"{") and first != b"{"
-        return True
-
-    def batches(self, position: Any) -> Generator[JsonRows]:
-        """The rows after `position`, or all.
-
-        Raises:
-            OSError: A file cannot be read, or not any more.
-            ValueError: A line is no JSON.
-        """
-        first, start = (0, 0) if position is None else position
-        for number in range(first, len(self.files)):
-            yield from self._of_file(number, start if number == first else 0)
-
-    def _of_file(self, number: int, start: int) -> Iterator[JsonRows]:
-        with closing(_lines(self.files[number], start, PATIENT)) as batches:
-            for lines, line_ends in batches:
-                end = line_ends[-1]
-                rows, ends = [], []
-                for line, line_end in zip(lines, line_ends, strict=True):
-                    if (row := self._row(number, line, end)) is not None:
-                        rows.append(row)
-                        ends.append(line_end)
-                yield JsonRows(number, start, rows, ends, end)
-                start = end
-
-    def _row(self, number: int, line: bytes, end: int) -> Any:
-        text = line.decode("utf-8").strip()
-        if not text:
-            return None
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            fault = f"{error.msg} at column {error.colno}"
-        raise ValueError(f"{self.files[number]}: a line before byte {end} is no JSON: {fault}")
-
-
-def _kind(file: str) -> tuple[str, str | None]:
-    """The end of a file's name without that of a compression, and the compression."""
-    name = PurePosixPath(file.split("?")[0])
-    compression = _COMPRESSIONS.get(name.suffix)
-    return (name.with_suffix("").suffix if compression else name.suffix), compression
-
-
-def _lines(file: str, start: int, persistence: Persistence) -> Generator[tuple[list[bytes], list[int]]]:
-    """Some whole lines at a time, and the byte after each."""
-    raw = open_bytes(file, persistence)
-    with closing(one_ahead(_chunks(raw, _kind(file)[1], start), stop=raw.close)) as chunks:
-        unfinished, end = [b""], start
-        for chunk in chunks:
-            head, newline, tail = chunk.rpartition(b"\n")
-            if not newline:
-                unfinished.append(chunk)
+    with closing(lines(file, start, PATIENT)) as batches:
+        for some, ends in batches:
+            if start == 0 and not any(line.strip() for line in some):
                 continue
-            lines = b"".join([*unfinished, head]).split(b"\n")
-            unfinished = [tail]
-            if end == 0:
-                lines[0], end = _without_bom(lines[0])
-            for first in range(0, len(lines), _ROWS):
-                some = lines[first : first + _ROWS]
-                ends = list(accumulate((len(line) + 1 for line in some), initial=end))[1:]
-                end = ends[-1]
-                yield some, ends
-        if last := b"".join(unfinished):
-            yield [_without_bom(last)[0] if end == 0 else last], [end + len(last)]
+            if start == 0 and not _are_objects(some):
+                rest = [line for more, _ in batches for line in more]
+                yield _whole(number, b"\n".join([*some, *rest]))
+                return
+            rows, row_ends = [], []
+            for line, end in zip(some, ends, strict=True):
+                if (row := _row(line, end)) is not None:
+                    rows.append(row)
+                    row_ends.append(end)
+            yield Rows(number, start, rows, row_ends, [number, ends[-1]])
+            start = ends[-1]
 
 
-def _without_bom(line: bytes) -> tuple[bytes, int]:
-    bom = b"\xef\xbb\xbf"
-    return (line.removeprefix(bom), len(bom)) if line.startswith(bom) else (line, 0)
+def _are_objects(some: list[bytes]) -> bool:
+    """Whether lines hold an object each, by the first that is not empty; if not, one goes on over lines."""
+    first = next((line.strip() for line in some if line.strip()), b"{}").decode("utf-8", "replace")
+    if first.startswith("["):
+        return False
+    try:
+        json.loads(first)
+    except json.JSONDecodeError as error:
+        return not (first.startswith("{") and error.pos >= len(first))
+    except RecursionError:
+        return True
+    return True
 
 
-def _chunks(raw: io.RawIOBase, compression: str | None, start: int) -> Iterator[bytes]:
-    if compression is None:
-        raw.seek(start)
-        text: Any = raw
-    else:
-        # Arrow asks for little at a time, and each time would be a request.
-        buffered = io.BufferedReader(raw, 4 * FIRST_CHUNK_BYTES)
-        text = pa.CompressedInputStream(pa.PythonFile(buffered, "r"), compression)
-        while start and (skipped := len(text.read(min(start, MAX_CHUNK_BYTES)))):
-            start -= skipped
-    size = FIRST_CHUNK_BYTES
-    while chunk := text.read(size):
-        yield chunk
-        size = min(2 * size, MAX_CHUNK_BYTES)
+def _row(line: bytes, end: int) -> Any:
+    text = _decoded(line, end).strip()
+    if not text:
+        return None
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        fault = f"{error.msg} at column {error.colno}"
+    except RecursionError:
+        fault = "it is nested too deep"
+    raise LineError(end, f"is no JSON: {fault}.")
+
+
+def _decoded(line: bytes, end: int) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise LineError(end, not_utf8(error.start + 1, line[error.start])) from None
+
+
+def _whole(number: int, content: bytes) -> Rows:
+    """All rows of a file that is no JSON lines; there is no place between them to go on from."""
+    text = content.decode("utf-8")
+    rows = list(_values(text))
+    return Rows(number, 0, rows, [len(content)] * len(rows), [number + 1, 0])
+
+
+def _values(text: str) -> Iterator[Any]:
+    decoder, place = json.JSONDecoder(), 0
+    while place < len(text):
+        if text[place].isspace():
+            place += 1
+            continue
+        try:
+            value, place = decoder.raw_decode(text, place)
+        except json.JSONDecodeError as error:
+            fault = f"is no JSON: {error.msg} at column {error.colno}."
+            raise LineError(None, fault, line=error.lineno) from None
+        except RecursionError:
+            raise LineError(None, "is no JSON: it is nested too deep.", line=1) from None
+        yield from value if isinstance(value, list) else [value]

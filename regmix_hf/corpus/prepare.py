@@ -12,14 +12,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from regmix_hf.corpus.blocks import shuffle_generator, write_blocks
+from regmix_hf.corpus.blocks import check_blocks, shuffle_generator, write_blocks
 from regmix_hf.corpus.encode import DocumentEncoder, EncoderPool, encoder_pool
 from regmix_hf.corpus.holdout import HoldoutRule, LowestHashes, document_hash, hash_below, hold_out_all
+from regmix_hf.corpus.read_facts import read_facts
 from regmix_hf.corpus.reading import Budget, Reading, read_together
 from regmix_hf.corpus.rules import DIVISION, Division, excluded_hashes
 from regmix_hf.corpus.source import SharingSource, Source, open_source
 from regmix_hf.corpus.tokenizer import CorpusTokenizer, prepare_tokenizer
-from regmix_hf.errors import DataError, RecipeError
+from regmix_hf.errors import DataError, RecipeError, StudyError
 from regmix_hf.files import atomic_path, hash_value, read_json, write_json
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.recipe import Recipe
@@ -28,7 +29,7 @@ from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
 #: Part of every identity: raised when the same text would now become other blocks.
 _FORMAT = 1
 #: The same for readings that were interrupted: raised when sources say in another way where they stand.
-_POSITIONS = 2
+_POSITIONS = 3
 
 
 def prepare_corpus(
@@ -142,9 +143,7 @@ class _Preparation:
             texts[name] = self._training_text(name, source, rule)
         self._read_what_shares_files(texts.values())
         domains = {
-            name: self._train(texts[name], validation.get(name))
-            if name in texts
-            else DomainFacts(train=None, validation=validation[name])
+            name: self._train(texts[name], validation.get(name)) if name in texts else validation[name]
             for name in self.recipe.domains
         }
         facts = CorpusFacts(
@@ -178,10 +177,10 @@ class _Preparation:
         sharing: dict[Hashable, list[tuple[SharingSource, Reading]]] = {}
         for text in texts:
             source = text.source
-            if not isinstance(source, SharingSource) or (files := source.shared_files) is None:
+            if not isinstance(source, SharingSource):
                 continue
             if _done(self._marker(text), self._identity(text)) is None:
-                sharing.setdefault(files, []).append((source, self._reading(text)))
+                sharing.setdefault(source.shared_files, []).append((source, self._reading(text)))
         for together in sharing.values():
             pairs = [(source, reading) for source, reading in together if not reading.done]
             if len(pairs) > 1:
@@ -193,32 +192,54 @@ class _Preparation:
         with self.progress.bar(f"text of {len(sources)} domains", total=math.inf, unit="rows") as bar:
             read_together(readings, pieces, self.pool, bar)
 
-    def _own_validation(self, text: _Text) -> SplitFacts:
+    def _own_validation(self, text: _Text) -> DomainFacts:
         """Prepare the validation text of a domain that need not be carved out of its training text."""
         marker, identity = self._marker(text), self._identity(text)
         if (done := _done(marker, identity)) is not None:
-            self._discard(text)
-            return SplitFacts(**done["validation"])
+            facts = DomainFacts(train=None, validation=done["validation"], read=done.get("read", {}))
+            if self._is_whole(text.name, facts):
+                self._discard(text)
+                return facts
         self._begin(text.name)
-        validation = self._write_validation(text.name, self._read(text))
-        write_json(marker, {"identity": identity, "validation": validation.model_dump()})
+        reading = self._read(text)
+        validation, cut = self._write_validation(text.name, reading)
+        facts = DomainFacts(
+            train=None, validation=validation, read={"validation": read_facts(text.source, reading.counts)}
+        )
+        done = facts.model_dump(exclude_defaults=True, exclude={"train"})
+        write_json(marker, {"identity": identity, "cut": cut, **done})
         self._discard(text)
-        return validation
+        return facts
 
-    def _train(self, text: _Text, validation: SplitFacts | None) -> DomainFacts:
+    def _train(self, text: _Text, own: DomainFacts | None) -> DomainFacts:
         """Prepare the training text of a domain, and the validation text that is carved out of it."""
         marker, identity = self._marker(text), self._identity(text)
-        if (done := _done(marker, identity)) is None:
-            self._begin(text.name, keep_validation=validation is not None)
+        done = _done(marker, identity)
+        if done is None or not self._is_whole(text.name, DomainFacts(**done["facts"])):
+            self._begin(text.name, keep_validation=own is not None)
             reading = self._read(text)
             train = self._write_train(text.name, reading)
-            validation = validation or self._write_validation(text.name, reading)
-            facts = DomainFacts(train=train, validation=validation).model_dump(exclude_defaults=True)
-            done = {"facts": facts, "to_the_end": reading.to_the_end}
+            validation = own.validation if own else self._write_validation(text.name, reading)[0]
+            read = {"train": read_facts(text.source, reading.counts), **(own.read if own else {})}
+            facts = DomainFacts(train=train, validation=validation, read=read)
+            done = {"facts": facts.model_dump(exclude_defaults=True), "to_the_end": reading.to_the_end}
             write_json(marker, {"identity": identity, **done})
         self._discard(text)
         part_of = None if done.get("to_the_end", True) else self.recipe.domains[text.name].num_tokens
         return DomainFacts(**done["facts"], part_of=part_of)
+
+    def _is_whole(self, name: str, facts: DomainFacts) -> bool:
+        """Whether the files of a domain still hold the blocks that were written."""
+        written = {"train": facts.train, "validation": facts.validation}
+        try:
+            for split, blocks in written.items():
+                if blocks is not None:
+                    file = self.folder / name / f"{split}.arrow"
+                    check_blocks(file, blocks, self.recipe.context_length)
+        except StudyError as error:
+            self.progress.note(f"{error.message} It is written anew.")
+            return False
+        return (self.folder / name / "validation.jsonl").is_file()
 
     def _begin(self, name: str, *, keep_validation: bool = False) -> None:
         """Before a domain's files change: what vouches for them goes, and what a killed process left."""
@@ -264,17 +285,24 @@ class _Preparation:
             **vars(written),
         )
 
-    def _write_validation(self, name: str, reading: Reading) -> SplitFacts:
-        length = self.recipe.context_length
-        ids, sizes = [], []
+    def _write_validation(self, name: str, reading: Reading) -> tuple[SplitFacts, list[int]]:
+        """Write what is held out, up to the budget; return the hash of a document that was cut there, too."""
+        length, left = self.recipe.context_length, self.recipe.corpus.max_validation_tokens
+        ids: list[np.ndarray] = []
+        sizes, cut = [], []
         with (
             atomic_path(self.folder / name / "validation.jsonl") as temporary,
             temporary.open("w", encoding="utf-8") as file,
         ):
             for text, num_bytes, tokens in reading.held_out():
+                if len(tokens) > left:
+                    cut.append(document_hash(text.encode()))
+                    text = self.pool.encoder.beginning(text, left)
+                    num_bytes = len(text.encode())
                 file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
-                ids.append(tokens)
+                ids.append(tokens[:left])
                 sizes.append(num_bytes)
+                left -= len(tokens)
         num_tokens = sum(map(len, ids))
         if num_tokens < length:
             raise DataError(
@@ -283,11 +311,12 @@ class _Preparation:
                 "give it more text to validate on, or make context_length smaller",
             )
         generator = shuffle_generator(self.recipe.seed, name, "validation")
-        used = np.concatenate(ids)[: self.recipe.corpus.max_validation_tokens]
+        used = np.concatenate(ids)
         written = write_blocks(self.folder / name / "validation.arrow", lambda: used, length, generator)
-        return SplitFacts(
+        facts = SplitFacts(
             num_documents=len(sizes), num_bytes=sum(sizes), num_tokens=num_tokens, **vars(written)
         )
+        return facts, cut
 
     def _plan(self, name: str, source: Source) -> Division:
         """Decide which documents of a domain are held out; for most domains its first documents tell."""

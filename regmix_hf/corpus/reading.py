@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,9 +40,18 @@ class Budget:
 
 @dataclass
 class Counts:
-    """Running counts of one reading; the documents, bytes and tokens are those to train on."""
+    """Running counts of one reading; the documents, bytes and tokens are those to train on.
+
+    Attributes:
+        num_texts: Documents of all kinds.
+        num_characters: Of all documents.
+        left_out: Why how many rows gave no document.
+    """
 
     num_rows: int = 0
+    num_texts: int = 0
+    num_characters: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
     num_documents: int = 0
     num_bytes: int = 0
     num_tokens: int = 0
@@ -159,14 +168,16 @@ class Reading:
             self._add(Piece([text], 0, None), document)
             if self._is_enough():
                 return
-        self.counts.num_rows += piece.num_rows
+        self._add_rows(piece)
 
     def _add(self, piece: Piece, encoded: Encoded) -> None:
         files = self._files
         candidates = encoded.hashes < np.uint64(self._rule.below)
         to_train = self._rule.trains_on(encoded.hashes)
         files[0].write(encoded.ids[np.repeat(to_train, encoded.num_tokens)].tobytes())
-        self.counts.num_rows += piece.num_rows
+        self._add_rows(piece)
+        self.counts.num_texts += len(piece.texts)
+        self.counts.num_characters += sum(map(len, piece.texts))
         self.counts.num_documents += int(to_train.sum())
         self.counts.num_bytes += int(encoded.num_bytes[to_train].sum())
         self.counts.num_tokens += int(encoded.num_tokens[to_train].sum())
@@ -180,6 +191,11 @@ class Reading:
                 files[2].write(line)
                 files[3].write(entry.tobytes())
                 self.counts.num_candidates += 1
+
+    def _add_rows(self, piece: Piece) -> None:
+        self.counts.num_rows += piece.num_rows
+        for reason, number in piece.left_out.items():
+            self.counts.left_out[reason] = self.counts.left_out.get(reason, 0) + number
 
     def _restore(self) -> bool:
         """Take up the state on disk; tell whether it belongs to this reading and is whole."""

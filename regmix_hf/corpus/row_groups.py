@@ -25,11 +25,18 @@ class TableRows:
         start: `[file, row group, row]` of the first.
         table: The rows.
         position: Where reading goes on after them.
+        first_row: The number of the first among the rows of the file, from 0.
     """
 
     start: list[int]
     table: pa.Table
     position: list[int]
+    first_row: int
+
+    @property
+    def file(self) -> int:
+        """The number of their file."""
+        return self.start[0]
 
     @property
     def num_rows(self) -> int:
@@ -41,55 +48,52 @@ class TableRows:
         if position is None or position <= self.start:
             return self
         if position >= self.position:
-            return TableRows(self.position, self.table.slice(0, 0), self.position)
-        return TableRows(position, self.table.slice(position[2] - self.start[2]), self.position)
+            return TableRows(self.position, self.table.slice(0, 0), self.position, self.first_row)
+        past = position[2] - self.start[2]
+        return TableRows(position, self.table.slice(past), self.position, self.first_row + past)
 
 
-@dataclass(frozen=True)
-class RowGroups:
-    """Parquet files. A position is `[file, row group, row in it]`.
+def table_rows(file: str, number: int, place: Sequence[int], columns: Sequence[str]) -> Generator[TableRows]:
+    """The rows of a Parquet file after a place.
 
     Args:
-        files: Paths, `hf://` addresses or URLs, in order.
+        file: Path, `hf://` address or URL.
+        number: The file's number.
+        place: `[row group, row in it]` of the first.
+        columns: The columns that are read, where they are there; a dot reaches into a nested one.
+
+    Raises:
+        OSError: The file cannot be read, or not any more.
+        pa.ArrowException: It is no Parquet file, or damaged.
     """
-
-    files: tuple[str, ...]
-
-    @staticmethod
-    def can_read(files: Sequence[str]) -> bool:
-        """Tell from their names whether files can be read."""
-        return bool(files) and not any("::" in file for file in files)
-
-    def batches(self, position: Any, columns: Sequence[str]) -> Generator[TableRows]:
-        """The rows after `position`, or all.
-
-        Args:
-            position: Of an earlier batch, or `None`.
-            columns: The columns that are read, where they are there; a dot reaches into a nested one.
-
-        Raises:
-            OSError: A file cannot be read, or not any more.
-        """
-        first, group, row = (0, 0, 0) if position is None else position
-        for number in range(first, len(self.files)):
-            yield from self._of_file(number, group, row, columns)
-            group = row = 0
-
-    def _of_file(self, number: int, group: int, row: int, columns: Sequence[str]) -> Iterator[TableRows]:
-        raw = open_bytes(self.files[number])
-        with closing(one_ahead(_groups(raw, group, columns), stop=raw.close)) as groups:
-            for group, table in groups:
-                for start in range(row, table.num_rows, _ROWS):
-                    part = table.slice(start, _ROWS)
-                    end = start + part.num_rows
-                    place = [number, group, end] if end < table.num_rows else [number, group + 1, 0]
-                    yield TableRows([number, group, start], part, place)
-                row = 0
+    group, row = place
+    raw = open_bytes(file)
+    with closing(one_ahead(_groups(raw, group, columns), stop=raw.close)) as groups:
+        for group, first, table in groups:
+            for start in range(row, table.num_rows, _ROWS):
+                part = table.slice(start, _ROWS)
+                end = start + part.num_rows
+                after = [number, group, end] if end < table.num_rows else [number, group + 1, 0]
+                yield TableRows([number, group, start], part, after, first + start)
+            row = 0
 
 
-def _groups(raw: Any, first: int, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+def empty_table(file: str) -> pa.Table:
+    """A Parquet file's columns, without rows.
+
+    Raises:
+        OSError: The file cannot be read.
+        pa.ArrowException: It is no Parquet file.
+    """
+    with open_bytes(file) as raw:
+        return pq.ParquetFile(raw).schema_arrow.empty_table()
+
+
+def _groups(raw: Any, first: int, columns: Sequence[str]) -> Iterator[tuple[int, int, pa.Table]]:
     # Each column of a group is asked for at once: `pre_buffer` joins the small reads inside it.
     file = pq.ParquetFile(raw, pre_buffer=True)
     needed = root_columns(columns, file.schema_arrow.names)
+    num_rows = sum(file.metadata.row_group(group).num_rows for group in range(first))
     for group in range(first, file.num_row_groups):
-        yield group, file.read_row_group(group, columns=needed or None, use_threads=False)
+        yield group, num_rows, file.read_row_group(group, columns=needed or None, use_threads=False)
+        num_rows += file.metadata.row_group(group).num_rows

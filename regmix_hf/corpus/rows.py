@@ -1,15 +1,53 @@
-"""Take the text out of rows of JSON, one by one: the same of a row wherever a reading began."""
+"""Take the text out of rows, one by one: the same of a row wherever a reading began."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from regmix_hf.corpus.columns import known_columns
+from regmix_hf.corpus.columns import EMPTY, FILTERED, NO_COLUMN, NULL, known_columns
 from regmix_hf.errors import DataError
 
 #: What a row has where it lacks a column. JSON's null means the same.
 _MISSING = None
+#: Different columns that are named instead of the one that is not there.
+_NAMED_COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of one file.
+
+    Attributes:
+        file: Its number.
+        start: The byte from which they were read.
+        rows: What JSON says, or objects made of text.
+        ends: The byte after each row.
+        position: Where reading goes on after them: `[file, byte]`.
+    """
+
+    file: int
+    start: int
+    rows: list[Any]
+    ends: list[int]
+    position: list[int]
+
+    @property
+    def num_rows(self) -> int:
+        """How many there are."""
+        return len(self.rows)
+
+    def after(self, position: Any) -> Rows:
+        """Those of the rows that come after a position."""
+        if position is None or position <= [self.file, self.start]:
+            return self
+        if position >= self.position:
+            return Rows(self.file, self.ends[-1] if self.ends else self.start, [], [], self.position)
+        left = [number for number, end in enumerate(self.ends) if end > position[1]]
+        rows, ends = ([values[number] for number in left] for values in (self.rows, self.ends))
+        return Rows(self.file, position[1], rows, ends, self.position)
 
 
 class RowTexts:
@@ -24,6 +62,7 @@ class RowTexts:
     def __init__(self, column: str, filter: Mapping[str, Any], place: str):
         self._column, self._place = column, place
         self._filter = {name: value if isinstance(value, list) else [value] for name, value in filter.items()}
+        self._instead: set[str] = set()
 
     def check_columns(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Check the first rows of a file: each column must be in one of them, if only as null.
@@ -42,19 +81,49 @@ class RowTexts:
         Raises:
             DataError: It is no row, its text is no text, or a filter is for values of another type.
         """
+        return self._judge(row)[0]
+
+    def of_all(self, rows: Iterable[Any]) -> tuple[list[str], Counter[str]]:
+        """The texts of rows, and why how many have none.
+
+        Raises:
+            DataError: As `of`; its message says which of the rows it was.
+        """
+        found, left_out = [], Counter[str]()
+        for number, row in enumerate(rows):
+            try:
+                text, reason = self._judge(row)
+            except DataError as error:
+                raise RowError(error.message, number, error.hint) from error
+            if text is None:
+                left_out[reason] += 1
+            else:
+                found.append(text)
+        return found, left_out
+
+    def _judge(self, row: Any) -> tuple[str | None, str]:
         if not isinstance(row, dict):
             raise DataError(f"{self._place}: a row is {type(row).__name__}, not an object with columns.")
         for name, wanted in self._filter.items():
             if not self._passes(name, _reach(row, name), wanted):
-                return None
+                return None, FILTERED
         text = _reach(row, self._column)
         if text is None:
-            return None
+            return None, NULL if _has(row, self._column) else self._what_instead(row)
         if not isinstance(text, str):
             raise DataError(
                 f"{self._place}: the text column {self._column!r} holds {type(text).__name__}, not text."
             )
-        return _well_formed(text) or None
+        return _well_formed(text) or None, EMPTY
+
+    def _what_instead(self, row: Mapping[str, Any]) -> str:
+        """Say which column a row without the right one keeps its text in, most likely."""
+        others = [name for name, value in row.items() if isinstance(value, str)]
+        other = max(others, key=lambda name: len(row[name]), default=None)
+        if other is None or (other not in self._instead and len(self._instead) >= _NAMED_COLUMNS):
+            return NO_COLUMN
+        self._instead.add(other)
+        return f"{NO_COLUMN} but {other[:60]!r}"
 
     def _passes(self, name: str, value: Any, wanted: list[Any]) -> bool:
         if value is _MISSING:
@@ -79,6 +148,18 @@ class RowTexts:
                     known_columns(part, fields),
                 )
         return DataError(f"{self._place}: there is no column {name!r}.", known_columns(name, there))
+
+
+class RowError(DataError):
+    """A row that cannot be used.
+
+    Attributes:
+        number: Which of those it came with, from 0.
+    """
+
+    def __init__(self, message: str, number: int, hint: str | None):
+        super().__init__(message, hint)
+        self.number = number
 
 
 def _has(row: Mapping[str, Any], name: str) -> bool:

@@ -41,6 +41,9 @@ def excluded_hashes(folder: Path, validated: Iterable[str], divisions: Iterable[
     for name in validated:
         with (folder / name / "validation.jsonl").open(encoding="utf-8") as file:
             hashes.update(document_hash(json.loads(line)["text"].encode()) for line in file)
+        # The last document may be cut: what must not be trained on is all of it.
+        if (marker := folder / name / "validation.json").exists():
+            hashes.update(read_json(marker).get("cut", []))
     return np.array(sorted(hashes), dtype=np.uint64)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Sequence
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
 from regmix_hf.corpus.encode import Piece
 from regmix_hf.errors import DataError
 from regmix_hf.recipe import Domain
+
+if TYPE_CHECKING:
+    from regmix_hf.corpus.local_files import Found
 
 #: `path` of the built-in source.
 PYTHON_ENVIRONMENT = "python_environment"
@@ -34,11 +37,15 @@ class Source(Protocol):
 
 @runtime_checkable
 class SharingSource(Source, Protocol):
-    """A source that picks its documents from rows from which others may pick theirs."""
+    """A source that picks its documents from rows of files from which others may pick theirs."""
+
+    @property
+    def read_files(self) -> tuple[Found, int]:
+        """What the domain's patterns match, and how many files the split has."""
 
     @property
     def shared_files(self) -> Hashable:
-        """The files of the rows, equal where others pick from the same; `None`: it reads alone after all."""
+        """The files of the rows, equal where others pick from the same."""
 
     def pieces_of_all(
         self, sources: Sequence[Self], positions: Sequence[Any], is_open: Callable[[int], bool]
@@ -55,6 +62,12 @@ class SharingSource(Source, Protocol):
         """
 
 
+def identity_of(domain: Domain, split: str) -> dict[str, Any]:
+    """The words of a recipe that decide what the documents of a split are, beside its files."""
+    keys = ("path", "name", "data_dir", "revision", "streaming", "text_column", "filter", "sample_by")
+    return {**domain.model_dump(mode="json", include=set(keys)), "split": split}
+
+
 def open_source(name: str, domain: Domain, purpose: Literal["train", "validation"]) -> Source:
     """Open the split of a domain that is trained on, or the one that is only validated on.
 
@@ -68,6 +81,15 @@ def open_source(name: str, domain: Domain, purpose: Literal["train", "validation
         if split != "train":
             raise DataError(f"domain {name!r}: {PYTHON_ENVIRONMENT!r} has no split {split!r}, only 'train'.")
         return EnvironmentSource(name, domain)
-    from regmix_hf.corpus.dataset_source import DatasetSource
+    from regmix_hf.corpus.file_source import FileSource
+    from regmix_hf.corpus.local_files import find_files
 
-    return DatasetSource(name, domain, split)
+    try:
+        found = find_files(domain)
+    except DataError as error:
+        raise DataError(f"domain {name!r}, split {split!r}: {error.message}", error.hint) from None
+    if found is not None:
+        return FileSource(name, domain, split, found)
+    from regmix_hf.corpus.dataset_source import open_data_set
+
+    return open_data_set(name, domain, split)

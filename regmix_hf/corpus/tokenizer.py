@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokenizers.pre_tokenizers import PreTokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from regmix_hf.corpus.encode import DocumentEncoder
@@ -21,6 +23,11 @@ from regmix_hf.recipe import Recipe, TrainedTokenizer
 
 #: Text a tokenizer is trained on, in bytes of UTF-8 over all domains.
 SAMPLE_BYTES = 1 << 24
+#: Words longer than this, in characters, are cut before a tokenizer is trained: the time that takes grows
+#: with the square of a word's length, and rules, base64 and runs of NUL are words of a million.
+LONG_WORD = 512
+#: What may hold such a word: a run without white space, or of nothing else.
+_LONG_RUN = re.compile(rf"\S{{{LONG_WORD + 1}}}|\s{{{LONG_WORD + 1}}}")
 #: The end of a document, in a tokenizer trained here.
 EOS_TOKEN = "<|endoftext|>"
 
@@ -150,7 +157,8 @@ def _train(recipe: Recipe, sources: Mapping[str, Source], progress: Progress) ->
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(_equal(samples), trainer)
+        texts = _without_long_words(_equal(samples), tokenizer.pre_tokenizer)
+        tokenizer.train_from_iterator(texts, trainer)
     filled = tokenizer.get_vocab_size()
     if filled < asked:
         progress.note(f"tokenizer: the text fills {filled:,} of the {asked:,} tokens of train.vocab_size")
@@ -181,3 +189,17 @@ def _equal(samples: list[list[bytes]]) -> Iterator[str]:
                 break
             yield utf8[:left].decode("utf-8", errors="ignore")  # a cut may fall inside a character
             left -= len(utf8)
+
+
+def _without_long_words(texts: Iterator[str], words: PreTokenizer) -> Iterator[str]:
+    """The texts, cut inside words longer than `LONG_WORD` and nowhere else."""
+    for text in texts:
+        if _LONG_RUN.search(text) is None:
+            yield text
+            continue
+        start = 0
+        for _, (first, end) in words.pre_tokenize_str(text):
+            for cut in range(first + LONG_WORD, end, LONG_WORD):
+                yield text[start:cut]
+                start = cut
+        yield text[start:]

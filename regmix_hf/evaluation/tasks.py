@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +95,34 @@ def check_names(names: Sequence[str], manager: TaskManager) -> None:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else "`lm_eval ls tasks` lists what there is"
             raise RecipeError(f"evaluation.tasks: lm-eval has no task {name!r}.", hint)
+
+
+def check_task_names(names: Sequence[str]) -> None:
+    """Refuse names that lm-eval does not know, without its index where each is found in a file of its tasks.
+
+    Raises:
+        RecipeError: At the first such name.
+    """
+    wanted = {name for name in names if name != HELD_OUT_TEXT}
+    if wanted and wanted - _named_in_files(wanted):
+        from lm_eval.tasks import TaskManager
+
+        check_names(sorted(wanted), TaskManager())
+
+
+def _named_in_files(names: set[str]) -> set[str]:
+    """Those of the names that a file of lm-eval gives to a task, group or tag: the index takes 12 seconds."""
+    spec = importlib.util.find_spec("lm_eval")
+    folders = [Path(place, "tasks") for place in (spec and spec.submodule_search_locations) or ()]
+    words = b"|".join(re.escape(name.encode()) for name in names)
+    pattern = re.compile(rb"(?m)^(?:task|group|tag):[ \t]*[\"']?(" + words + rb")[\"']?[ \t]*$")
+    found: set[str] = set()
+    for folder in folders:
+        for file in folder.rglob("*.yaml"):
+            found |= {name.decode() for name in pattern.findall(file.read_bytes())}
+            if found == names:
+                return found
+    return found
 
 
 def _load(names: Sequence[str], manager: TaskManager) -> TaskSet:

@@ -48,6 +48,8 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     except ValidationError as error:
         raise RecipeError(f"{file}: " + "\n  ".join(_complaints(error, tree, Recipe))) from None
     check_recipe(recipe)
+    for domain in recipe.domains.values():
+        domain.from_folder(file.parent)
     return recipe
 
 
@@ -112,6 +114,7 @@ def _parse_yaml(file: Path) -> dict[str, Any]:
 
 def _set(tree: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
     node: Any = tree
+    keys = _with_dots(tree, keys)
     for depth, key in enumerate(keys[:-1]):
         if not isinstance(node, dict):
             raise RecipeError(f"override {override!r}: {'.'.join(keys[:depth])!r} holds {node!r}, not keys.")
@@ -119,6 +122,19 @@ def _set(tree: dict[str, Any], keys: list[str], value: Any, override: str) -> No
     if not isinstance(node, dict):
         raise RecipeError(f"override {override!r}: {'.'.join(keys[:-1])!r} holds {node!r}, not keys.")
     node[keys[-1]] = value
+
+
+def _with_dots(tree: dict[str, Any], keys: list[str]) -> list[str]:
+    """Join the parts of names that hold dots: at every depth, the longest name that is there."""
+    node: Any = tree
+    joined: list[str] = []
+    while keys:
+        names = [".".join(keys[:end]) for end in range(len(keys), 0, -1)]
+        name = next((name for name in names if isinstance(node, dict) and name in node), keys[0])
+        joined.append(name)
+        keys = keys[name.count(".") + 1 :]
+        node = node.get(name) if isinstance(node, dict) else None
+    return joined
 
 
 def _complaints(error: ValidationError, tree: dict[str, Any], schema: type[BaseModel]) -> Iterable[str]:

@@ -12,8 +12,11 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     Tag,
+    model_serializer,
     model_validator,
 )
 
@@ -38,15 +41,18 @@ class Section(BaseModel):
 class Domain(Section):
     """One named source of text; all but the last block of keys go to `datasets.load_dataset` as they are."""
 
-    #: Hub id, folder, `json`/`parquet`/`text`/..., or `python_environment` (the built-in source). Relative
-    #: paths, here and in `data_files`, start at the working directory.
+    #: Hub id, folder of text, tables or both (`.txt .md .rst .jsonl .json .parquet`, compressed or not),
+    #: `json`/`parquet`/`text`/..., or `python_environment` (the built-in source). Relative paths, here and in
+    #: `data_files`, start at the working directory, or else at the recipe's folder.
     path: str
     name: str | None = None
     data_dir: str | None = None
     data_files: str | list[str] | dict[str, str | list[str]] | None = None
     revision: str | None = None
-    #: Read documents one by one instead of downloading and preparing the whole data set first.
+    #: Read what lies on the Hub or behind addresses as it comes, instead of downloading it first.
     streaming: bool = False
+    #: What one document of a text file is: all of it, what stands between blank lines, or a line.
+    sample_by: Literal["document", "paragraph", "line"] = "document"
     #: The split to train on.
     split: str = "train"
     #: A split to validate on; without one, documents are held out of `split` by a hash of their text.
@@ -59,6 +65,26 @@ class Domain(Section):
     num_tokens: Tokens | None = None
     #: Only validate on this domain: its weight is 0 everywhere, its loss is a target all the same.
     validation_only: bool = False
+
+    _folder: Path | None = PrivateAttr(default=None)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the recipe that the domain was read from, no part of what it says."""
+        return self._folder
+
+    def from_folder(self, folder: Path | None) -> Self:
+        """Remember the folder of the recipe; return the domain."""
+        self._folder = folder
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_default_of_new_key(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Written by version 0.1 without the key: run ids and the state of stages follow from what is written.
+        words: dict[str, Any] = handler(self)
+        if words.get("sample_by") == "document":
+            del words["sample_by"]
+        return words
 
 
 class TrainTokenizer(Section):
@@ -94,7 +120,7 @@ class Corpus(Section):
 
     #: Share of the documents held out for validation where a domain has no `validation_split`.
     validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
-    #: Most validation tokens kept, per domain.
+    #: Most validation tokens kept, per domain; the last document is cut there.
     max_validation_tokens: Tokens = 1_000_000
     #: Processes that tokenize; `None` takes one per core.
     num_proc: Annotated[int, Field(ge=1)] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from regmix_hf.corpus.local_files import stamp_local_files
@@ -10,6 +11,8 @@ from regmix_hf.progress import Progress
 from regmix_hf.readable import at_most
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import Stage, Study
+from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.training.arguments import merged_arguments
 
 
 def _stamp(recipe: Recipe) -> dict[str, str]:
@@ -35,6 +38,8 @@ def run(study: Study, progress: Progress) -> None:
         MixtureError: The bounds of mixtures, from which follows how much is read, leave none.
     """
     from regmix_hf.corpus.prepare import prepare_corpus
+    from regmix_hf.corpus.read_facts import warnings
+    from regmix_hf.corpus.survey import local_text
 
     recipe = study.recipe
     budgets = token_budgets(recipe)
@@ -44,7 +49,11 @@ def run(study: Study, progress: Progress) -> None:
             f"{len(streaming)} domains are streamed to their ends, because not every training domain says "
             "what it has; give all of them `num_tokens` to read only what the study needs"
         )
+    for line in local_text(recipe):
+        progress.note(line)
     facts = prepare_corpus(recipe, study.corpus, progress, budgets)
+    for line in warnings(recipe, facts):
+        progress.note(line)
     trained = [domain.train for domain in facts.domains.values() if domain.train]
     progress.note(
         f"{sum(split.num_tokens for split in trained):,} training tokens in {len(trained)} domains, "
@@ -54,6 +63,13 @@ def run(study: Study, progress: Progress) -> None:
         progress.note(f"of {', '.join(parts)} as much was read as the runs of this recipe can need")
     if samples := facts.samples(recipe):
         progress.note(_sample_warning(recipe, samples))
+    if understated := facts.understated(recipe):
+        progress.note(_understatement_warning(recipe, understated))
+    if little := _less_than_a_step(recipe, facts):
+        progress.note(
+            f"warning: {', '.join(little)} {'has' if len(little) == 1 else 'have'} less text than one step "
+            "of a proxy trains on; give more of it, or make it `validation_only`"
+        )
     study.finish(STAGE)
 
 
@@ -65,3 +81,25 @@ def _sample_warning(recipe: Recipe, samples: Mapping[str, int]) -> str:
         f"{name!r} after {at_most(samples[name])} of {said}: they are samples. Mixtures are drawn around "
         "the shares that the recipe says; leave num_tokens out to have them counted"
     )
+
+
+def _understatement_warning(recipe: Recipe, counted: Mapping[str, int]) -> str:
+    name = max(counted, key=lambda name: counted[name] / (recipe.domains[name].num_tokens or 1))
+    said = short_count(recipe.domains[name].num_tokens or 0)
+    return (
+        f"warning: {len(counted)} of {len(recipe.training_domains)} sources have more than their num_tokens, "
+        f"{name!r} {short_count(counted[name])} where the recipe says {said}. Mixtures are drawn around the "
+        "shares that the recipe says; leave num_tokens out to have them counted"
+    )
+
+
+def _less_than_a_step(recipe: Recipe, facts: CorpusFacts) -> list[str]:
+    """Training domains with less text than one optimiser step of a proxy."""
+    proxy, arguments = recipe.proxy, merged_arguments(recipe.proxy.training_args)
+    blocks = [arguments[key] for key in ("per_device_train_batch_size", "gradient_accumulation_steps")]
+    step = proxy.num_batch_tokens or math.prod(map(int, blocks)) * recipe.context_length
+    return [
+        name
+        for name in recipe.training_domains
+        if (train := facts.domains[name].train) is not None and train.num_tokens < step
+    ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from regmix_hf.errors import StudyError
 from regmix_hf.files import hash_value, read_json, write_json
@@ -29,11 +30,35 @@ class SplitFacts(_Facts):
     num_blocks: int
     #: Of the blocks' token ids, in order, as little-endian int64: the same whatever type is on disk.
     sha256: str
+    #: The same of some blocks, spread evenly, which tell at once whether a large file is still the same.
+    sample_sha256: str | None = None
 
     @property
     def tokens_per_byte(self) -> float:
         """Tokens the tokenizer spends on one byte of UTF-8 text; turns nats per token into bits per byte."""
         return self.num_tokens / self.num_bytes
+
+
+class ReadFacts(_Facts):
+    """What one split of a domain was read from. No names of files: they are nobody else's business.
+
+    The documents are all that rows gave, those included that are held out or validated on elsewhere.
+    """
+
+    #: `None`: a library read them.
+    num_files: int | None = None
+    #: Files that symbolic links led to.
+    num_links: int = 0
+    #: Files that two patterns matched; each was read once.
+    num_twice: int = 0
+    #: Patterns that matched nothing, and files in folders that are of no kind that is read.
+    num_unmatched: int = 0
+    num_other_files: int = 0
+    num_rows: int = 0
+    #: Why how many rows gave no document.
+    left_out: dict[str, int] = Field(default_factory=dict)
+    num_documents: int = 0
+    num_characters: int = 0
 
 
 class DomainFacts(_Facts):
@@ -44,6 +69,8 @@ class DomainFacts(_Facts):
     #: Tokens that the source has by the recipe, where `train` is only its beginning, as much as the study
     #: needs; `None`: the source was read to its end.
     part_of: int | None = None
+    #: What the text of each split was read from; nothing of what version 0.1 prepared.
+    read: dict[Literal["train", "validation"], ReadFacts] = Field(default_factory=dict)
 
     @property
     def available_tokens(self) -> int:
@@ -87,7 +114,9 @@ class CorpusFacts(_Facts):
     @property
     def fingerprint(self) -> str:
         """Hash of the content of all blocks: equal for equal corpora, wherever they lie."""
-        return hash_value(self.model_dump(exclude={"domains": {"__all__": {"part_of"}}}))
+        split = {"sample_sha256"}
+        domain: Any = {"part_of": True, "read": True, "train": split, "validation": split}
+        return hash_value(self.model_dump(exclude={"domains": {"__all__": domain}}))
 
     def available_tokens(self, recipe: Recipe) -> dict[str, int]:
         """Tokens of every training domain: the recipe's `num_tokens` where given, else what was counted."""
@@ -101,15 +130,30 @@ class CorpusFacts(_Facts):
 
         Such a source is a sample of what the recipe speaks of: good for proxies, not for a final run.
         """
-        counted = {
+        return {
+            name: count
+            for name, count in self._counted.items()
+            if count < _SAMPLE * (recipe.domains[name].num_tokens or 0)
+        }
+
+    def understated(self, recipe: Recipe) -> dict[str, int]:
+        """Tokens counted in every training domain that has well more than the `num_tokens` of the recipe.
+
+        The prior then follows a number of another unit or tokenizer, not the text.
+        """
+        return {
+            name: count
+            for name, count in self._counted.items()
+            if _SAMPLE * count > (recipe.domains[name].num_tokens or math.inf)
+        }
+
+    @property
+    def _counted(self) -> dict[str, int]:
+        """Tokens of every training domain that was read to its end."""
+        return {
             name: facts.train.num_tokens
             for name, facts in self.domains.items()
             if facts.train is not None and facts.part_of is None
-        }
-        return {
-            name: count
-            for name, count in counted.items()
-            if count < _SAMPLE * (recipe.domains[name].num_tokens or 0)
         }
 
     def prior(self, recipe: Recipe) -> dict[str, float]:

@@ -202,8 +202,9 @@ def test_validation_is_capped_and_the_rest_of_it_is_not_trained_on(
     assert facts[320].train == facts[1_000_000].train
     assert facts[320].validation.num_blocks == 10
     assert facts[320].validation.num_documents == 30  # 330 tokens are the fewest that reach 320
+    assert facts[320].validation.num_tokens == 320
     lowest = list(Corpus(tmp_path / "1000000").validation_texts("a"))[:30]
-    assert list(Corpus(tmp_path / "320").validation_texts("a")) == lowest
+    assert list(Corpus(tmp_path / "320").validation_texts("a")) == [*lowest[:-1], "n"]
 
 
 def test_long_validation_document_is_cut_at_the_cap(
@@ -214,6 +215,28 @@ def test_long_validation_document_is_cut_at_the_cap(
     recipe = make_recipe({"a": jsonl_domain("a", texts)}, corpus=corpus)
     validation = prepare_corpus(recipe, tmp_path).domains["a"].validation
     assert (validation.num_documents, validation.num_blocks) == (1, 2)
+    assert (validation.num_tokens, validation.num_bytes) == (64, 64)
+    assert [len(text) for text in Corpus(tmp_path).validation_texts("a")] == [64]
+
+
+def test_document_that_is_cut_in_validation_is_not_trained_on_elsewhere(
+    tmp_path: Path,
+    make_recipe: Callable[..., Recipe],
+    jsonl_domain: Callable[..., dict[str, Any]],
+    sentences: Callable[..., list[str]],
+) -> None:
+    long = ["ä" + " word" * 400]
+    domains = {
+        "a": jsonl_domain("a", sentences(50) + long),
+        "b": jsonl_domain("b", long, validation_only=True),
+    }
+    recipe = make_recipe(domains, corpus={"num_proc": 1, "max_validation_tokens": 65})
+    for _ in range(2):  # once read, once from what was written down
+        facts = prepare_corpus(recipe, tmp_path / "corpus").domains
+        assert facts["b"].validation.num_tokens == 65
+        assert facts["a"].train is not None
+        assert facts["a"].train.num_documents + facts["a"].validation.num_documents == 50
+        (tmp_path / "corpus" / "a" / "train.json").unlink()
 
 
 def test_validation_of_one_domain_is_not_trained_on_in_another(

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import json
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,24 +11,28 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from regmix_hf.corpus import json_lines
-from regmix_hf.corpus.json_lines import JsonLines
+from regmix_hf.corpus import compressed, lines
+from regmix_hf.corpus.files import Files
+from regmix_hf.corpus.local_files import SourceFile
 from regmix_hf.corpus.rows import RowTexts
-from regmix_hf.corpus.source import open_source
 from regmix_hf.errors import DataError
-from regmix_hf.recipe import Domain
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
     ".gz": gzip.compress,
     ".bz2": bz2.compress,
+    ".xz": lzma.compress,
     ".zst": lambda data: pa.Codec("zstd").compress(data, asbytes=True),
 }
 
 
+def files_of(files: list[Path]) -> Files:
+    return Files(tuple(SourceFile(str(file), "json") for file in files))
+
+
 def read(files: list[Path], position: Any = None, texts: RowTexts | None = None) -> list[str]:
-    texts, lines = texts or RowTexts("text", {}, "here"), JsonLines(tuple(map(str, files)))
-    rows = [row for batch in lines.batches(position) for row in batch.rows]
+    texts = texts or RowTexts("text", {}, "here")
+    rows = [row for batch in files_of(files).batches(position, ()) for row in batch.rows]
     return [text for row in rows if (text := texts.of(row)) is not None]
 
 
@@ -35,17 +40,17 @@ def read(files: list[Path], position: Any = None, texts: RowTexts | None = None)
 def test_every_position_goes_on_with_the_next_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    monkeypatch.setattr(json_lines, "_ROWS", 3)
-    monkeypatch.setattr(json_lines, "FIRST_CHUNK_BYTES", 64)
-    monkeypatch.setattr(json_lines, "MAX_CHUNK_BYTES", 128)
+    monkeypatch.setattr(lines, "ROWS", 3)
+    monkeypatch.setattr(compressed, "FIRST_CHUNK_BYTES", 64)
+    monkeypatch.setattr(compressed, "MAX_CHUNK_BYTES", 128)
     texts = [f"{k} " + "ä" * (k % 90) for k in range(60)]
     files = []
     for number in range(3):
-        lines = [json.dumps({"text": text}, ensure_ascii=False) for text in texts[20 * number :][:20]]
+        part = [json.dumps({"text": text}, ensure_ascii=False) for text in texts[20 * number :][:20]]
         files.append(tmp_path / f"{number}.jsonl{ending}")
-        files[-1].write_bytes(PACK[ending]("\n".join(lines).encode()))  # the last line without its end
+        files[-1].write_bytes(PACK[ending]("\n".join(part).encode()))  # the last line without its end
     done: list[str] = []
-    batches = list(JsonLines(tuple(map(str, files))).batches(None))
+    batches = list(files_of(files).batches(None, ()))
     for batch in batches:
         done += [row["text"] for row in batch.rows]
         assert done + read(files, batch.position) == texts
@@ -60,7 +65,6 @@ def test_empty_lines_windows_lines_and_a_byte_order_mark(tmp_path: Path) -> None
     file = tmp_path / "a.jsonl"
     file.write_bytes(b'\xef\xbb\xbf{"text": "a"}\r\n\r\n  \n{"text": "b"}\n\n')
     assert read([file]) == ["a", "b"]
-    assert JsonLines.can_read([str(file)])
 
 
 def test_half_a_surrogate_pair_becomes_a_replacement(tmp_path: Path) -> None:
@@ -70,22 +74,23 @@ def test_half_a_surrogate_pair_becomes_a_replacement(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "lines"),
+    ("content", "texts"),
     [
-        ('{"text": "a"}\n', True),
-        ('\n\n{"text": "a"}', True),
-        ('[{"text": "a"},\n{"text": "b"}]', False),
-        ('{\n"text": "a"\n}', False),
-        ("", True),
+        ('\n\n{"text": "a"}', ["a"]),
+        ('[{"text": "a"},\n{"text": "b"}]', ["a", "b"]),
+        ('[{"text": "a"}, {"text": "b"}]\n', ["a", "b"]),
+        ('{\n"text": "a"\n}', ["a"]),
+        ('{\n"text": "a"\n}\n{"text":\n "b"}', ["a", "b"]),
+        ("", []),
     ],
 )
-def test_other_json_is_left_to_datasets(tmp_path: Path, content: str, lines: bool) -> None:
+def test_json_that_is_no_lines_is_read_too(tmp_path: Path, content: str, texts: list[str]) -> None:
     (tmp_path / "a.json").write_text(content)
-    assert JsonLines.can_read([str(tmp_path / "a.json")]) is lines
-    if "text" in content:
-        domain = Domain(path="json", data_files=str(tmp_path / "a.json"), streaming=True)
-        texts = [text for piece in open_source("a", domain, "train").pieces(None) for text in piece.texts]
-        assert texts[0] == "a"
+    (tmp_path / "b.json").write_text('{"text": "last"}')
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    assert read(files) == [*texts, "last"]
+    first = next(iter(files_of(files).batches(None, ())))
+    assert read(files, first.position) == (["last"] if texts else [])
 
 
 def test_column_missing_in_some_rows_is_null_there() -> None:

@@ -38,9 +38,8 @@ def test_local_files(tmp_path: Path, kind: str, streaming: bool) -> None:
         file.write_text("\n".join(TEXTS))
     else:
         pq.write_table(pa.table({"text": TEXTS}), file)
-    source = open_train(path=kind, data_files=str(file), streaming=streaming)
+    source = open_train(path=kind, data_files=str(file), streaming=streaming, sample_by="line")
     assert read(source) == TEXTS
-    assert source.num_rows == (None if streaming else 1000)
 
 
 def test_relative_paths_start_at_the_working_directory(
@@ -49,8 +48,8 @@ def test_relative_paths_start_at_the_working_directory(
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
     Path("data/a.txt").write_text("one\ntwo")
-    assert read(open_train(path="text", data_files="data/*.txt")) == ["one", "two"]
-    assert read(open_train(path="data")) == ["one", "two"]
+    assert read(open_train(path="text", data_files="data/*.txt")) == ["one\ntwo"]
+    assert read(open_train(path="data")) == ["one\ntwo"]
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

@@ -41,7 +41,7 @@ def recipe(tmp_path: Path) -> Recipe:
             "output_dir": str(tmp_path / "study"),
             "context_length": 16,
             "tokenizer": {"train": {"vocab_size": 257}},
-            "domains": {"a": {"path": "text", "data_files": str(tmp_path / "a.txt"), "streaming": True}},
+            "domains": {"a": {"path": "text", "data_files": str(tmp_path / "a.txt"), "sample_by": "line"}},
             "corpus": {"num_proc": 1, "validation_fraction": 0.2},
             "proxy": run,
             "train": run,
@@ -57,8 +57,9 @@ def test_stage_is_done_and_says_what_there_is(recipe: Recipe) -> None:
     facts = Corpus(study.corpus).facts.domains["a"]
     assert facts.train is not None
     assert progress.notes == [
-        "1 domains are streamed to their ends, because not every training domain says what it has; give all "
-        "of them `num_tokens` to read only what the study needs",
+        "a: 1 file, 949 bytes",
+        "warning: documents are short: on average a 23 characters; up to 4.2% of the tokens only end one. "
+        "Where they are parts of documents, as lines of a file are, give whole ones",
         f"{facts.train.num_tokens} training tokens in 1 domains, 0.0 MB of text, 257 token ids",
     ]
 
@@ -86,8 +87,26 @@ def test_a_source_with_less_than_the_recipe_says_is_called_a_sample(recipe: Reci
     study.open()
     prepare.run(study, notes)
     count = Corpus(study.corpus).facts.domains["a"].train.num_tokens
-    (warning,) = [note for note in notes.notes if note.startswith("warning")]
+    (warning,) = [note for note in notes.notes if "num_tokens" in note]
     assert f"1 of 1 sources ended before their num_tokens, 'a' after {count} of 1M" in warning
+
+
+def test_a_source_with_much_more_than_the_recipe_says_is_warned_of(recipe: Recipe) -> None:
+    domains = {"a": recipe.domains["a"].model_copy(update={"num_tokens": 300})}
+    study, notes = Study(recipe.model_copy(update={"domains": domains})), Notes()
+    study.open()
+    prepare.run(study, notes)
+    (warning,) = [note for note in notes.notes if "num_tokens" in note]
+    count = Corpus(study.corpus).facts.domains["a"].train.num_tokens
+    assert f"1 of 1 sources have more than their num_tokens, 'a' {count} where the recipe says 300" in warning
+
+
+def test_a_domain_shorter_than_a_step_of_a_proxy_is_named(recipe: Recipe) -> None:
+    proxy = recipe.proxy.model_copy(update={"num_batch_tokens": 16 * 100})
+    study, notes = Study(recipe.model_copy(update={"proxy": proxy})), Notes()
+    study.open()
+    prepare.run(study, notes)
+    assert any("a has less text than one step of a proxy trains on" in note for note in notes.notes)
 
 
 @pytest.mark.parametrize("num_tokens", [None, 1.05])
