@@ -26,6 +26,7 @@ class MixtureCard:
         choice: The part about the mixture.
         tables: File of each table in the repository, by config.
         pictures: File name of each picture that is there.
+        explorer: File name of the page to explore the mixture with, where it is there.
     """
 
     address: Address
@@ -33,6 +34,7 @@ class MixtureCard:
     choice: ChoiceFacts
     tables: dict[str, str]
     pictures: dict[str, str]
+    explorer: str | None = None
 
     @property
     def metadata(self) -> DatasetCardData:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from regmix_hf.cards.explorer_page import EXPLORER
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.pictures import PICTURES, measured_change, target_words
 from regmix_hf.cards.rendering import recipe_yaml, render_template, share
@@ -20,12 +21,13 @@ TEMPLATE = "report.md.jinja"
 _MOST_NAMED = 4
 
 
-def write_report(facts: StudyFacts, folder: Path) -> Path:
+def write_report(facts: StudyFacts, folder: Path, explorer: str | None = None) -> Path:
     """Draw the pictures and write `README.md` last; parts that the study does not have yet are left out.
 
     Args:
         facts: What the study found.
         folder: Where the report goes; made when missing.
+        explorer: The page to explore the mixture with, where there is one.
 
     Returns:
         The path of `README.md`.
@@ -39,16 +41,21 @@ def write_report(facts: StudyFacts, folder: Path) -> Path:
             with atomic_path(path) as temporary:
                 temporary.write_bytes(png(figure))
             drawn[name] = path.name
-    write_text(folder / "README.md", render(facts, drawn))
+    if explorer is None:
+        (folder / EXPLORER).unlink(missing_ok=True)
+    else:
+        write_text(folder / EXPLORER, explorer)
+    write_text(folder / "README.md", render(facts, drawn, has_explorer=explorer is not None))
     return folder / "README.md"
 
 
-def render(facts: StudyFacts, pictures: Mapping[str, str]) -> str:
+def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool = False) -> str:
     """Write the report's Markdown.
 
     Args:
         facts: What the study found.
         pictures: File name of each picture that there is.
+        has_explorer: Whether a page to explore the mixture with lies beside it.
     """
     summary = summarise(facts)
     scores = score_rows(facts.scores, facts.recipe.evaluation.tasks) if facts.scores is not None else []
@@ -58,6 +65,7 @@ def render(facts: StudyFacts, pictures: Mapping[str, str]) -> str:
         recipe=facts.recipe,
         record=facts.choice.record if facts.choice else None,
         promises=facts.promises,
+        explorer=EXPLORER if has_explorer else None,
         summary=summary,
         target_words=target_words(facts),
         validation_only=[name for name, domain in facts.recipe.domains.items() if domain.validation_only],

@@ -29,7 +29,7 @@ _EVENNESS = 10.0
 #: What floating point may add to a quotient that is a whole number.
 _ROUNDING = 1e-9
 #: Standard deviations from the mean of the fitted runs beyond which sizes are not extrapolated.
-_FARTHEST = 3.0
+FARTHEST = 3.0
 #: Least share of the evidence at a run's place that is taken to be left when the run is left out.
 _LEAST_LEFT = 0.3
 
@@ -69,17 +69,28 @@ class OutOfFold:
         Raises:
             RegressionError: The coverage is not between 0 and 1, or the runs are too few for it.
         """
+        here = entropy(weights)
+        columns = [
+            quantile * size(_places(column, here))
+            for (size, quantile), column in zip(self.sizes(coverage), predicted.T, strict=True)
+        ]
+        return np.stack(columns, axis=1)
+
+    def sizes(self, coverage: float) -> list[tuple[ResidualSize, float]]:
+        """For each target the size of residuals by place, and how many of it half an interval is wide.
+
+        Raises:
+            RegressionError: As `half_widths`.
+        """
         if not 0 < coverage < 1:
             raise RegressionError(f"coverage is {coverage}; write a number between 0 and 1, e.g. 0.9.")
-        widths = np.empty_like(predicted)
-        here = entropy(weights)
-        for target, (seen, residual) in enumerate(zip(self.predicted.T, self.residuals.T, strict=True)):
+        sizes = []
+        for seen, residual in zip(self.predicted.T, self.residuals.T, strict=True):
             known = ~np.isnan(residual)
             missed, places = np.abs(residual[known]), _places(seen[known], self.entropy[known])
             size = ResidualSize.fit(places, missed)
-            quantile = _quantile(missed / size.without_own(places, missed), coverage)
-            widths[:, target] = quantile * size(_places(predicted[:, target], here))
-        return widths
+            sizes.append((size, _quantile(missed / size.without_own(places, missed), coverage)))
+        return sizes
 
 
 @dataclass(frozen=True)
@@ -133,7 +144,7 @@ class ResidualSize:
         return np.asarray(self(places) * np.exp(step))
 
     def _away(self, places: Array) -> Array:
-        return np.clip((places - self.mean) / self.spread, -_FARTHEST, _FARTHEST)
+        return np.clip((places - self.mean) / self.spread, -FARTHEST, FARTHEST)
 
 
 def _gamma_regression(away: Array, missed: Array) -> Array:

@@ -15,7 +15,7 @@ from regmix_hf.files import read_json, write_json
 from regmix_hf.regression.absurd import find_absurd
 from regmix_hf.regression.base import UnfittedError, check_runs
 from regmix_hf.regression.frames import Table, losses_table, weights_table
-from regmix_hf.regression.intervals import OutOfFold, entropy
+from regmix_hf.regression.intervals import OutOfFold, ResidualSize, entropy
 from regmix_hf.regression.pretrained import CARD, SharedRegressor
 from regmix_hf.regression.registry import build_estimator
 from regmix_hf.regression.storage import read_arrays, write_arrays
@@ -158,6 +158,18 @@ class MixtureRegressor(
         centre = np.asarray(loss, dtype=np.float64)[:, None]
         half = missed.half_widths(coverage, centre, mixtures.to_numpy())[:, 0]
         return pd.DataFrame({"loss": loss, "lower": loss - half, "upper": loss + half})
+
+    def interval_sizes(
+        self, coverage: float, target: Target | None = None
+    ) -> list[tuple[ResidualSize, float]]:
+        """What intervals are made of: for each target, or for `target` alone, sizes by place and a factor.
+
+        Raises:
+            RegressionError: As `predict_interval`.
+        """
+        self._check_fitted()
+        missed = self._out_of_fold if target is None else self._out_of_fold.combined(target)
+        return missed.sizes(coverage)
 
     def gradient(self, weights: Table) -> NDArray[np.float64]:
         """Derivatives of the predictions with respect to the weights, runs x targets x domains.

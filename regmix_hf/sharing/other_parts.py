@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from regmix_hf.cards.explorer_page import EXPLORER, explorer_page
 from regmix_hf.cards.facts import ChoiceFacts, RegressionFacts, StudyFacts
 from regmix_hf.cards.mixture_card import MixtureCard
 from regmix_hf.cards.model_card import ModelCard
@@ -88,7 +89,10 @@ def mixture_publication(
         # Without what `evaluate.save` knows of the machine.
         files[PROMISES] = facts.promises.model_dump_json(indent=2).encode()
     pictures = _pictures(facts, ("weights", "trade_off", "loss_curves"))
-    card = MixtureCard(address, facts, choice, tables, {name: f"{name}.png" for name in pictures})
+    page = explorer_page(study, facts).page
+    files |= {EXPLORER: page.encode()} if page else {}
+    drawn = {name: f"{name}.png" for name in pictures}
+    card = MixtureCard(address, facts, choice, tables, drawn, EXPLORER if page else None)
     files |= {f"{name}.png": content for name, content in pictures.items()}
     files["README.md"] = written(card.render)
     return _publication(
@@ -96,7 +100,7 @@ def mixture_publication(
         files,
         "Publish the chosen mixture",
         facts,
-        ("*.parquet", "*.png", "*.yaml", PROMISES),
+        ("*.parquet", "*.png", "*.yaml", PROMISES, EXPLORER),
     )
 
 

@@ -43,9 +43,14 @@ STAGE = Stage(
 
 
 def run(study: Study, progress: Progress) -> None:
-    """Write `report/README.md` and its pictures; what the study does not have yet is left out."""
+    """Write `report/README.md`, its pictures and a page to explore; what there is not yet is left out."""
+    from regmix_hf.cards.explorer_page import explorer_page
     from regmix_hf.cards.facts import StudyFacts
     from regmix_hf.cards.report import write_report
 
-    write_report(StudyFacts.read(study), study.report)
+    facts = StudyFacts.read(study)
+    explorer = explorer_page(study, facts)
+    if explorer.page is None:
+        progress.note(f"no page to explore mixtures: {explorer.missing}")
+    write_report(facts, study.report, explorer.page)
     study.finish(STAGE)

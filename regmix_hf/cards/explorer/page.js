@@ -1,0 +1,206 @@
+// What a person sees and moves. Everything is drawn from `state`, which the address holds too.
+
+const state = { weights: [], locked: facts.domains.map(() => false), budget: facts.budget,
+  epochs: facts.epochs ?? 4, capped: facts.tokens !== null && facts.epochs !== null };
+const given = Object.entries(facts.mixtures);
+const givenLosses = new Map(given.map(([name, weights]) => [name, predict(weights)]));
+const get = (id) => document.getElementById(id);
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const number = (value) => (Number.isFinite(value) ? value.toFixed(4) : "-");
+
+function make(tag, text, attributes = {}) {
+  const element = document.createElement(tag);
+  if (text !== undefined) element.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
+
+function textEpochs(i) {
+  return facts.tokens === null ? null : (state.weights[i] * state.budget) / facts.tokens[i];
+}
+
+function caps() {
+  if (!state.capped || facts.tokens === null) return facts.domains.map(() => 1);
+  return facts.tokens.map((count) => Math.min(1, (state.epochs * count) / state.budget));
+}
+
+function setWeights(weights) {
+  const met = meet(weights, facts.domains.map(() => false), caps(), facts.mixtures.prior);
+  get("cap-warning").textContent = met === null
+    ? "All the text together does not last: lower the training tokens or allow more epochs." : "";
+  state.weights = met ?? weights;
+  show();
+}
+
+function move(i, share) {
+  state.weights = giveWay(state.weights, i, share, state.locked, caps(), facts.mixtures.prior);
+  show();
+}
+
+function buildDomains() {
+  facts.domains.forEach((name, i) => {
+    const set = make("fieldset", undefined, { class: "domain", "aria-label": name });
+    const label = make("label", name, { class: "name", for: `share-${i}` });
+    const exact = make("input", undefined, { type: "number", id: `exact-${i}`, min: 0, max: 100, step: 0.1,
+      "aria-label": `${name}, percent` });
+    const lock = make("input", undefined, { type: "checkbox", id: `lock-${i}`, "aria-label": `lock ${name}` });
+    const slider = make("input", undefined, { type: "range", id: `share-${i}`, min: 0, max: 100, step: 0.1 });
+    const lockLabel = make("label", " lock");
+    lockLabel.prepend(lock);
+    slider.addEventListener("input", () => move(i, slider.value / 100));
+    exact.addEventListener("change", () => move(i, (Number(exact.value) || 0) / 100));
+    lock.addEventListener("change", () => {
+      state.locked[i] = lock.checked;
+      show();
+    });
+    set.append(label, exact, lockLabel, slider, make("div", "", { class: "note", id: `note-${i}` }));
+    get("domains").append(set);
+  });
+  for (const [name, weights] of given) {
+    const button = make("button", `Start from ${name}`, { type: "button" });
+    button.addEventListener("click", () => setWeights([...weights]));
+    get("starts").append(button);
+  }
+}
+
+function showDomains() {
+  const limits = caps();
+  facts.domains.forEach((name, i) => {
+    const [slider, exact] = [get(`share-${i}`), get(`exact-${i}`)];
+    const seen = textEpochs(i);
+    const words = [percent(state.weights[i])];
+    if (seen !== null) words.push(`${seen.toFixed(2)} epochs`);
+    if (limits[i] < 1) words.push(`at most ${percent(limits[i])}`);
+    slider.value = 100 * state.weights[i];
+    slider.setAttribute("aria-valuetext", words.join(", "));
+    slider.disabled = exact.disabled = state.locked[i];
+    if (document.activeElement !== exact) exact.value = (100 * state.weights[i]).toFixed(2);
+    get(`lock-${i}`).checked = state.locked[i];
+    get(`note-${i}`).textContent = words.slice(1).join(", ");
+  });
+}
+
+function showLosses() {
+  const losses = predict(state.weights);
+  const half = halfWidths(losses, state.weights);
+  const near = nearestRun(state.weights);
+  const head = make("tr");
+  for (const word of ["loss on", "here", `${Math.round(100 * facts.coverage)} % interval`,
+    ...given.map(([name]) => name), "nearest run (measured)"]) head.append(make("th", word, { scope: "col" }));
+  const lines = names.map((name, k) => {
+    const line = make("tr");
+    line.append(make("th", name, { scope: "row" }),
+      make("td", number(losses[k]), { "data-value": losses[k], "data-half": half[k] }),
+      make("td", `${number(losses[k] - half[k])} to ${number(losses[k] + half[k])}`),
+      ...given.map(([other]) => make("td", number(givenLosses.get(other)[k]))),
+      make("td", number(near.losses[k])));
+    return line;
+  });
+  const [top, body] = [make("thead"), make("tbody")];
+  top.append(head);
+  body.append(...lines);
+  get("losses").replaceChildren(make("caption", "Nats per token; the first row is what was to be made small"), top, body);
+  const distance = percent(near.distance);
+  get("nearest").textContent = `The nearest real run is ${runs.ids[near.number]}: ${distance} of its tokens are elsewhere.`;
+  get("far").textContent = facts.widest_gap !== null && near.distance > facts.widest_gap
+    ? `This has left the swarm: the nearest run differs in ${distance} of the tokens, runs among themselves in at most `
+      + `${percent(facts.widest_gap)}. The law knows nothing out here.` : "";
+  get("spoken").textContent = `${names[0]}: ${number(losses[0])} plus or minus ${number(half[0])}; `
+    + given.map(([name]) => `${name} ${number(givenLosses.get(name)[0])}`).join(", ");
+}
+
+function showEffects() {
+  const table = effects(state.weights, 0.02);
+  const most = Math.max(...table.flat().filter(Number.isFinite).map(Math.abs), 1e-12);
+  const head = make("tr");
+  head.append(make("th", "two points more of", { scope: "col" }), ...names.map((name) => make("th", name, { scope: "col" })));
+  const lines = facts.domains.map((name, i) => {
+    const line = make("tr");
+    line.append(make("th", name, { scope: "row" }), ...table[i].map((change) => {
+      const cell = make("td", Number.isFinite(change) ? (1000 * change).toFixed(1) : "-");
+      const colour = change <= 0 ? "var(--blue)" : "var(--orange)";
+      cell.style.background = `color-mix(in srgb, ${colour} ${Math.round((45 * Math.abs(change || 0)) / most)}%, transparent)`;
+      return cell;
+    }));
+    return line;
+  });
+  const [top, body] = [make("thead"), make("tbody")];
+  top.append(head);
+  body.append(...lines);
+  get("effects").replaceChildren(top, body);
+}
+
+function yaml() {
+  const word = (name) => (/^[A-Za-z_][\w-]*$/.test(name) && !/^(true|false|null|yes|no|on|off)$/i.test(name)
+    ? name : JSON.stringify(name));
+  const lines = facts.domains.map((name, i) => `  ${word(name)}: ${Number(state.weights[i].toFixed(6))}`);
+  return ["explored:", ...lines, ""].join("\n");
+}
+
+function fragment() {
+  const locked = facts.domains.filter((_, i) => state.locked[i]);
+  return new URLSearchParams([
+    ...facts.domains.map((name, i) => [`w.${name}`, String(Number(state.weights[i].toPrecision(12)))]),
+    ...locked.map((name) => ["lock", name]), ["budget", state.budget], ["epochs", state.epochs],
+    ["capped", state.capped ? 1 : 0]]).toString();
+}
+
+// Take what an address says, as far as it is a mixture of these domains; returns whether it was.
+function readAddress() {
+  const said = new URLSearchParams(location.hash.slice(1));
+  const weights = facts.domains.map((name) => Number(said.get(`w.${name}`) ?? NaN));
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  if (!weights.every((weight) => weight >= 0) || !(Math.abs(total - 1) < 0.01)) return false;
+  if (Number(said.get("budget")) > 0) state.budget = Number(said.get("budget"));
+  if (Number(said.get("epochs")) > 0) state.epochs = Number(said.get("epochs"));
+  if (said.has("capped")) state.capped = said.get("capped") === "1" && facts.tokens !== null;
+  state.locked = facts.domains.map((name) => said.getAll("lock").includes(name));
+  setWeights(weights.map((weight) => weight / total));
+  return true;
+}
+
+async function copy(text, what) {
+  try {
+    await navigator.clipboard.writeText(text);
+    get("copied").textContent = `${what} copied`;
+  } catch {
+    get("yaml").value = text;
+    get("yaml").select();
+    get("copied").textContent = "Not allowed to copy: it is selected below";
+  }
+}
+
+function show() {
+  showDomains();
+  showLosses();
+  showEffects();
+  drawTrade();
+  get("budget").value = state.budget;
+  get("epochs").value = state.epochs;
+  get("capped").checked = state.capped;
+  get("yaml").value = yaml();
+  history.replaceState(null, "", `#${fragment()}`);
+}
+
+// Begins the page. What is returned is there for whoever drives the page from the console.
+function start() {
+  buildDomains();
+  buildTrade();
+  for (const [id, key] of [["budget", "budget"], ["epochs", "epochs"]]) {
+    get(id).disabled = facts.tokens === null;
+    get(id).addEventListener("change", () => {
+      if (Number(get(id).value) > 0) state[key] = Number(get(id).value);
+      setWeights(state.weights);
+    });
+  }
+  get("capped").disabled = facts.tokens === null;
+  get("capped").addEventListener("change", () => {
+    state.capped = get("capped").checked;
+    setWeights(state.weights);
+  });
+  get("copy-link").addEventListener("click", () => copy(location.href, "Link"));
+  get("copy-yaml").addEventListener("click", () => copy(yaml(), "YAML"));
+  addEventListener("hashchange", readAddress);
+  if (!readAddress()) setWeights([...facts.mixtures.chosen]);
+  return { facts, state, predict, halfWidths, nearestRun, effects, setWeights, caps };
+}

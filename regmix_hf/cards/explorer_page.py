@@ -1,0 +1,143 @@
+"""The page to explore a mixture with: one file that computes with the fitted law, without a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from regmix_hf.cards.facts import StudyFacts
+from regmix_hf.cards.laws import FAMILIES, law_state, packed
+from regmix_hf.mixtures import check_mixture
+from regmix_hf.mixtures.final import given_mixture
+from regmix_hf.regression import MixtureRegressor
+from regmix_hf.regression.intervals import FARTHEST, ResidualSize
+from regmix_hf.regression.target import Target
+from regmix_hf.runs.runs import Runs, load_runs
+from regmix_hf.study import Study
+
+#: The file, in the report and in the repository of the chosen mixture.
+EXPLORER = "explorer.html"
+MOST_MEGABYTES = 2
+_PARTS = Path(__file__).parent / "explorer"
+#: Read in this order: each uses what stands before it; `start` is called when all are there.
+_SCRIPTS = ("laws.js", "mixture.js", "predictions.js", "trade_off.js", "page.js")
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """The page, or why there is none.
+
+    Attributes:
+        page: HTML; `None` where there is none.
+        missing: What it would need.
+    """
+
+    page: str | None
+    missing: str = ""
+
+
+def explorer_page(study: Study, facts: StudyFacts) -> Explorer:
+    """Write the page of a study whose mixture is chosen.
+
+    Raises:
+        RegressionError: The fit cannot be read.
+    """
+    if facts.choice is None or facts.corpus is None:
+        return Explorer(None, "no mixture is chosen yet")
+    folder = study.regression / str(facts.choice.record["estimator"])
+    if not (folder / "config.json").exists() or not (study.regression / "runs.parquet").exists():
+        return Explorer(None, f"{folder} holds no fit")
+    regressor, runs = MixtureRegressor.from_pretrained(folder), load_runs(study.regression).part("fit")
+    if unknown := sorted({regressor.estimator, *getattr(regressor.model, "members_", ())} - set(FAMILIES)):
+        return Explorer(None, f"it has no formula for {unknown[0]}")
+    known = _known(study, facts, regressor, runs)
+    script = "\n".join(_read(name) for name in _SCRIPTS) + "\nglobalThis.explorer = start();\n"
+    environment = Environment(loader=FileSystemLoader(_PARTS), undefined=StrictUndefined, autoescape=True)
+    page = environment.get_template("explorer.html.jinja").render(
+        name=facts.recipe.name,
+        coverage=f"{100 * facts.choice.coverage:.0f}",
+        estimator=regressor.estimator,
+        num_runs=regressor.num_runs_,
+        proxy_tokens=f"{facts.recipe.proxy.num_train_tokens:,}",
+        css=Markup(_read("explorer.css")),
+        script=Markup(script),
+        facts=Markup(_json(known)),  # nothing in it can end the element
+    )
+    megabytes = len(page.encode()) / 1e6
+    if megabytes > MOST_MEGABYTES:
+        return Explorer(
+            None, f"with {regressor.estimator} it would take {megabytes:.1f} MB, too many to share"
+        )
+    return Explorer(page)
+
+
+def _known(study: Study, facts: StudyFacts, regressor: MixtureRegressor, runs: Runs) -> Mapping[str, Any]:
+    """What the page computes with; shares of training tokens in the order of the regressor's domains."""
+    assert facts.choice is not None
+    assert facts.corpus is not None
+    recipe, domains = facts.recipe, list(regressor.domains_)
+    coverage = facts.choice.coverage
+    target = Target.parse(recipe.regression.target, regressor.targets_)
+    sizes = [*regressor.interval_sizes(coverage, target), *regressor.interval_sizes(coverage)]
+    tokens = facts.corpus.available_tokens(recipe)
+    return {
+        "domains": domains,
+        "targets": list(regressor.targets_),
+        "law": law_state(regressor),
+        "coverage": coverage,
+        "target": {
+            "name": str(target),
+            "coefficients": target.coefficients.tolist() if target.is_linear else None,
+        },
+        "intervals": [_interval(size, quantile) for size, quantile in sizes],
+        "runs": {
+            "ids": [str(name) for name in runs.weights.index],
+            "weights": packed(runs.weights[domains].to_numpy()),
+            "losses": packed(runs.losses[list(regressor.targets_)].to_numpy()),
+        },
+        "widest_gap": facts.choice.record.get("widest_gap_between_runs"),
+        "mixtures": {
+            name: [mixture.get(domain, 0.0) for domain in domains]
+            for name, mixture in _mixtures(study, facts, tokens).items()
+        },
+        "tokens": [tokens[domain] for domain in domains],
+        "budget": recipe.train.num_train_tokens,
+        "epochs": recipe.choice.max_epochs,
+    }
+
+
+def _mixtures(study: Study, facts: StudyFacts, tokens: Mapping[str, int]) -> dict[str, Mapping[str, float]]:
+    """The chosen one, the prior, the uniform one and the recipe's baselines, by name."""
+    assert facts.choice is not None
+    chosen = check_mixture(facts.choice.record["weights"], tuple(tokens), name=str(study.mixture))
+    others = {name: given_mixture(facts.recipe, name, tokens) for name in ("prior", "uniform")}
+    baselines = {name: given_mixture(facts.recipe, name, tokens) for name in facts.recipe.baselines}
+    return {"chosen": chosen, **others, **baselines}
+
+
+def _interval(size: ResidualSize, quantile: float) -> dict[str, Any]:
+    varies = np.isfinite(size.spread)  # what is alike in all runs says nothing of the size
+    return {
+        "mean": size.mean.tolist(),
+        "spread": np.where(varies, size.spread, 1.0).tolist(),
+        "growth": np.where(varies, size.growth, 0.0).tolist(),
+        "level": size.level,
+        "quantile": quantile,
+        "farthest": FARTHEST,
+    }
+
+
+def _read(name: str) -> str:
+    return (_PARTS / name).read_text(encoding="utf-8")
+
+
+def _json(value: Any) -> str:
+    """JSON that may stand in an element of HTML: no `<` can end it."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

@@ -1,0 +1,89 @@
+"""Small studies to explore: real fits on runs of a made-up law, with a corpus and a chosen mixture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from regmix_hf.files import write_json, write_parquet, write_text
+from regmix_hf.recipe import Recipe
+from regmix_hf.regression import MixtureRegressor
+from regmix_hf.runs.runs import Runs
+from regmix_hf.study import Study
+from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
+
+
+def make_study(folder: Path, domains: list[str], *, target: object = "mean", num_runs: int = 40) -> Study:
+    """A study of some domains, and `letters` to validate on, without a fit."""
+    model = {"model_type": "llama", "hidden_size": 64}
+    sources: dict[str, dict[str, object]] = {name: {"path": f"my-org/d{k}"} for k, name in enumerate(domains)}
+    recipe = {
+        "name": "small",
+        "output_dir": str(folder / "run"),
+        "context_length": 128,
+        "tokenizer": {"train": {"vocab_size": 2048}},
+        "domains": {**sources, "letters": {"path": "my-org/letters", "validation_only": True}},
+        "proxy": {"model": model, "num_train_tokens": 200_000},
+        "regression": {"target": target},
+        "train": {"model": model, "num_train_tokens": 800_000},
+        "baselines": {"first": {domains[0]: 3, domains[1]: 1}},
+    }
+    study = Study(Recipe.model_validate(recipe))
+    _write_corpus(study, domains)
+    weights = np.random.default_rng(0).dirichlet(np.full(len(domains), 0.5), num_runs)
+    mixtures = pd.DataFrame(weights, columns=domains, index=[f"run{k:02d}" for k in range(num_runs)])
+    runs = Runs(mixtures, losses_of(mixtures), pd.Series("fit", index=mixtures.index, name="split"))
+    write_parquet(study.regression / "runs.parquet", runs.to_results())
+    return study
+
+
+def losses_of(mixtures: pd.DataFrame) -> pd.DataFrame:
+    """The more of a domain the lower its loss, with a little noise; letters are half like the first."""
+    noise = np.random.default_rng(1).normal(0, 0.01, mixtures.shape)
+    losses = 2.0 + 0.5 * (mixtures + 0.05) ** -0.3 + noise
+    return losses.assign(letters=1.0 + 0.5 * losses.iloc[:, 0] + 0.3 * losses.iloc[:, 1])
+
+
+def choose(study: Study, estimator: str, **params: Any) -> MixtureRegressor:
+    """Fit one family, and say that it chose a mixture."""
+    results = pd.read_parquet(study.regression / "runs.parquet")
+    runs = Runs.from_results(results, "runs")
+    regressor = MixtureRegressor(estimator, **params).fit(runs.weights, runs.losses)
+    regressor.save_pretrained(study.regression / estimator)
+    domains = list(study.recipe.training_domains)
+    chosen = {name: 2 * (k + 1) / len(domains) / (len(domains) + 1) for k, name in enumerate(domains)}
+    lines = [f"  {name}: {share!r}" for name, share in chosen.items()]
+    text = "\n".join(["weights:", *lines, f"estimator: {estimator}", "reason: by hand", "warnings: []"])
+    write_text(
+        study.mixture,
+        f"{text}\nwidest_gap_between_runs: 0.3\npredicted:\n  coverage: 0.9\n"
+        "  chosen: {loss: 2.5, lower: 2.4, upper: 2.6}\n  prior: {loss: 2.6, lower: 2.5, upper: 2.7}\n"
+        "  is_better_than_prior: true\n"
+        f"prior: {{{', '.join(f'{name}: {1 / len(domains)!r}' for name in domains)}}}\n",
+    )
+    table = pd.DataFrame({"domain": domains, "weight": chosen.values(), "prior": 1 / len(domains)})
+    write_parquet(study.mixture.with_suffix(".parquet"), table.assign(epochs=1.0, loss=np.nan))
+    write_json(study.root / "study.json", {"name": study.recipe.name})
+    return regressor
+
+
+def _write_corpus(study: Study, domains: list[str]) -> None:
+    def split(tokens: int) -> SplitFacts:
+        counts = {"num_documents": 10, "num_bytes": 4 * tokens, "num_tokens": tokens}
+        return SplitFacts(**counts, num_blocks=tokens // 128, sha256="0" * 64)
+
+    # The first is scarce: four epochs of it are a tenth of the final run.
+    tokens = {name: 20_000 if k == 0 else 400_000 for k, name in enumerate(domains)}
+    facts = {
+        name: DomainFacts(train=split(count), validation=split(12_800)) for name, count in tokens.items()
+    }
+    CorpusFacts(
+        context_length=128,
+        vocab_size=2048,
+        eos_token_id=0,
+        tokenizer_sha256="0" * 64,
+        domains={**facts, "letters": DomainFacts(train=None, validation=split(12_800))},
+    ).save(study.corpus)

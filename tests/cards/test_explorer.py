@@ -1,0 +1,323 @@
+"""The page to explore a mixture computes what `predict` does; mouse, keyboard and links move it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from regmix_hf.cards import explorer_page as pages
+from regmix_hf.cards.explorer_page import explorer_page
+from regmix_hf.cards.facts import StudyFacts
+from regmix_hf.cards.laws import FAMILIES
+from regmix_hf.mixtures import check_mixture
+from regmix_hf.regression import ESTIMATORS, MixtureRegressor
+from regmix_hf.regression.target import Target
+from regmix_hf.study import Study
+
+from .browser import Browser, program
+from .explored import choose, make_study
+
+DOMAINS = ["prose", "code", "maths", "a.b", "web-text", "readme", "yaml", "7b"]
+#: Fits that take long take few steps here: a page computes with what was learned, whatever that is.
+PARAMS = {"lightgbm": {"num_iterations": 60}, "gaussian_process": {"max_steps": 3}}
+
+needs_chromium = pytest.mark.skipif(
+    program() is None, reason="there is no Chromium here; `apt-get install chromium` brings one"
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+        assert browser.errors == []
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    study = make_study(tmp_path_factory.mktemp("explored"), DOMAINS)
+    choose(study, "power_law")
+    return study
+
+
+@pytest.fixture(scope="module")
+def page(study: Study) -> Path:
+    return write_page(study)
+
+
+@pytest.fixture
+def opened(browser: Browser, page: Path) -> Browser:
+    browser.open(page)
+    return browser
+
+
+def write_page(study: Study) -> Path:
+    explorer = explorer_page(study, StudyFacts.read(study))
+    assert explorer.page is not None, explorer.missing
+    file = study.root / "explorer.html"
+    file.write_text(explorer.page)
+    return file
+
+
+def weights_of(browser: Browser) -> np.ndarray:
+    return np.array(browser.run("explorer.state.weights"))
+
+
+def set_to(browser: Browser, name: str, value: object, event: str = "input") -> None:
+    browser.run(
+        f"(() => {{ const it = document.getElementById('{name}'); it.value = {json.dumps(value)};"
+        f" it.dispatchEvent(new Event('{event}')); }})()"
+    )
+
+
+def check_predictions(browser: Browser, file: Path, regressor: MixtureRegressor, target: object) -> None:
+    domains = list(regressor.domains_)
+    mixtures = np.random.default_rng(3).dirichlet(np.full(len(domains), 0.6), 12)
+    mixtures = np.vstack([mixtures, np.eye(len(domains))[:2]])
+    browser.open(file)
+    both = "w => [explorer.predict(w), explorer.halfWidths(explorer.predict(w), w)]"
+    found = np.array(browser.run(f"{json.dumps(mixtures.tolist())}.map({both})"))
+    table = pd.DataFrame(mixtures, columns=domains)
+    combined = regressor.predict_target(table, Target.parse(target, regressor.targets_))
+    lower, upper = regressor.predict_interval(table)
+    losses = np.column_stack([combined["loss"], regressor.predict(table)])
+    half = np.column_stack([combined["upper"] - combined["loss"], (upper - lower) / 2])
+    assert np.abs(found[:, 0] - losses).max() < 1e-6
+    assert np.abs(found[:, 1] - half).max() < 1e-6
+
+
+@needs_chromium
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_computes_what_every_family_predicts(family: str, browser: Browser, tmp_path: Path) -> None:
+    study = make_study(tmp_path, DOMAINS[:4] if family == "auto" else DOMAINS, num_runs=24)
+    regressor = choose(study, family, **PARAMS.get(family, {}))
+    check_predictions(browser, write_page(study), regressor, "mean")
+
+
+@needs_chromium
+@pytest.mark.parametrize("target", ["worst", {"d03": 2, "letters": 1}])
+def test_17_domains_and_other_targets(target: object, browser: Browser, tmp_path: Path) -> None:
+    study = make_study(tmp_path, [f"d{k:02d}" for k in range(17)], target=target, num_runs=60)
+    regressor = choose(study, "power_law")
+    file = write_page(study)
+    assert file.stat().st_size < 200_000
+    check_predictions(browser, file, regressor, target)
+
+
+@needs_chromium
+def test_it_starts_at_the_chosen_mixture_beside_all_others(opened: Browser, study: Study) -> None:
+    chosen = [2 * (k + 1) / 8 / 9 for k in range(8)]
+    assert weights_of(opened) == pytest.approx(chosen)
+    heads = opened.run("[...document.querySelectorAll('#losses thead th')].map(it => it.textContent)")
+    assert heads == [
+        *("loss on", "here", "90 % interval", "chosen", "prior", "uniform", "first"),
+        "nearest run (measured)",
+    ]
+    firsts = opened.run("[...document.querySelectorAll('#losses tbody th')].map(it => it.textContent)")
+    assert firsts == ["mean of 9 targets", *DOMAINS, "letters"]
+
+
+@needs_chromium
+def test_others_give_way_in_proportion(opened: Browser) -> None:
+    before = weights_of(opened)
+    set_to(opened, "share-7", 50)
+    after = weights_of(opened)
+    assert after[7] == pytest.approx(0.5)
+    assert after.sum() == pytest.approx(1)
+    assert after[:7] == pytest.approx(before[:7] * 0.5 / before[:7].sum())
+    shown = opened.run("Number(document.querySelector('#losses td[data-value]').dataset.value)")
+    assert shown == opened.run("explorer.predict(explorer.state.weights)[0]")
+
+
+@needs_chromium
+def test_a_locked_domain_keeps_its_share_and_caps_hold(opened: Browser) -> None:
+    locked = weights_of(opened)[6]
+    opened.run("document.getElementById('lock-6').click()")
+    set_to(opened, "share-7", 100)
+    after = weights_of(opened)
+    assert after[6] == pytest.approx(locked)
+    assert after[7] == pytest.approx(1 - locked)
+    set_to(opened, "share-7", 0)
+    after = weights_of(opened)
+    assert after[6:] == pytest.approx([locked, 0.0])
+    assert after[1] / after[0] == pytest.approx(20)  # all were 0, so they share as the prior does
+    set_to(opened, "exact-0", 90, "change")
+    # Four epochs of 20,000 tokens are a tenth of 800,000.
+    assert weights_of(opened)[0] == pytest.approx(0.1)
+    assert weights_of(opened).sum() == pytest.approx(1)
+
+
+@needs_chromium
+def test_a_domain_stays_where_the_others_have_no_text_left(opened: Browser) -> None:
+    for k in range(1, 7):
+        opened.run(f"document.getElementById('lock-{k}').click()")
+    rest = weights_of(opened)[[0, 7]].sum()
+    set_to(opened, "share-7", 0)
+    assert weights_of(opened)[[0, 7]] == pytest.approx([0.1, rest - 0.1])
+
+
+@needs_chromium
+def test_another_budget_moves_caps_and_too_large_a_one_is_said(opened: Browser) -> None:
+    set_to(opened, "budget", 1_600_000, "change")
+    assert opened.run("explorer.caps()[0]") == pytest.approx(0.05)
+    set_to(opened, "share-0", 90)
+    assert weights_of(opened)[0] == pytest.approx(0.05)
+    set_to(opened, "budget", 100_000_000, "change")
+    assert "does not last" in opened.run("document.getElementById('cap-warning').textContent")
+    opened.run("document.getElementById('capped').click()")
+    assert opened.run("document.getElementById('cap-warning').textContent") == ""
+    set_to(opened, "share-0", 90)
+    assert weights_of(opened)[0] == pytest.approx(0.9)
+
+
+@needs_chromium
+def test_a_link_brings_back_what_was_seen(opened: Browser, page: Path) -> None:
+    opened.run("document.getElementById('lock-2').click()")
+    set_to(opened, "epochs", 7, "change")
+    set_to(opened, "share-3", 44)
+    before = weights_of(opened)
+    fragment = opened.run("location.hash.slice(1)")
+    opened.open(page, fragment)
+    assert weights_of(opened) == pytest.approx(before, abs=1e-10)
+    assert opened.run("explorer.state.locked.indexOf(true)") == 2
+    assert opened.run("explorer.state.epochs") == 7
+
+
+@needs_chromium
+@pytest.mark.parametrize(
+    "fragment", ["w.prose=1", "w.prose=x", "nothing", "&".join(f"w.{d}=-1" for d in DOMAINS)]
+)
+def test_a_link_that_is_no_mixture_is_left_alone(fragment: str, browser: Browser, page: Path) -> None:
+    browser.open(page, fragment)
+    assert weights_of(browser)[7] == pytest.approx(16 / 72)
+
+
+@needs_chromium
+def test_the_keyboard_moves_a_slider(opened: Browser) -> None:
+    before = weights_of(opened)[3]
+    opened.run("document.getElementById('share-2').focus()")
+    for _ in range(3):  # number, lock and slider of the next domain
+        opened.press("Tab", 9)
+    assert opened.run("document.activeElement.id") == "share-3"
+    opened.press("ArrowRight", 39)
+    assert weights_of(opened)[3] == pytest.approx(before + 0.001, abs=6e-4)
+    words = opened.run("document.getElementById('share-3').getAttribute('aria-valuetext')")
+    assert re.fullmatch(r"\d+\.\d %, \d+\.\d\d epochs", words)
+
+
+@needs_chromium
+def test_everything_to_move_has_a_name(opened: Browser) -> None:
+    nameless = opened.run(
+        "[...document.querySelectorAll('input, select, textarea, button')].filter(it =>"
+        " !(it.labels?.length || it.getAttribute('aria-label') || it.textContent)).map(it => it.id)"
+    )
+    assert nameless == []
+
+
+@needs_chromium
+def test_leaving_the_swarm_is_said(opened: Browser, study: Study) -> None:
+    opened.run("document.getElementById('capped').click()")
+    runs = pd.read_parquet(study.regression / "runs.parquet").filter(like="weight/").to_numpy()
+    warning = "document.getElementById('far').textContent"
+    opened.run(f"explorer.setWeights({json.dumps(runs[5].tolist())})")
+    assert opened.run("explorer.nearestRun(explorer.state.weights).number") == 5
+    assert opened.run(warning) == ""
+    away = [0, 0, 0, 0.5, 0, 0, 0, 0.5]
+    opened.run(f"explorer.setWeights({away})")
+    distance = np.abs(runs - away).sum(axis=1).min() / 2
+    assert opened.run("explorer.nearestRun(explorer.state.weights).distance") == pytest.approx(distance)
+    assert distance > 0.3  # what `mixture.yaml` says of the runs' widest gap
+    assert f"differs in {100 * distance:.1f} % of the tokens" in opened.run(warning)
+
+
+@needs_chromium
+def test_no_run_beats_the_front_in_both_targets(opened: Browser, study: Study) -> None:
+    set_to(opened, "along", 0)
+    opened.run("document.getElementById('take').click()")
+    taken = weights_of(opened)
+    assert taken.sum() == pytest.approx(1)
+    assert taken[0] <= 0.1 + 1e-9
+    runs = pd.read_parquet(study.regression / "runs.parquet").filter(like="weight/").to_numpy()
+    allowed = runs[(runs <= opened.run("explorer.caps()")).all(axis=1)]
+    losses = np.array(opened.run(f"{json.dumps(allowed.tolist())}.map(explorer.predict)"))[:, 1:3]
+    here = np.array(opened.run("explorer.predict(explorer.state.weights)"))[1:3]
+    assert not (losses < here - 1e-12).all(axis=1).any()
+    assert here[0] <= losses[:, 0].min() + 1e-12  # the left end of the front
+
+
+@needs_chromium
+def test_two_points_more_of_a_domain_change_what_the_law_says(opened: Browser) -> None:
+    weights = weights_of(opened)
+    more = weights * (1 - 0.02 / (1 - weights[4]))
+    more[4] = weights[4] + 0.02
+    change = opened.run("explorer.effects(explorer.state.weights, 0.02)[4]")
+    after, before = (
+        np.array(opened.run(f"explorer.predict({json.dumps(list(w))})")) for w in (more, weights)
+    )
+    assert change == pytest.approx(list(after - before))
+
+
+@needs_chromium
+def test_the_yaml_is_a_baseline(opened: Browser) -> None:
+    set_to(opened, "share-1", 30)
+    text = opened.run("document.getElementById('yaml').value")
+    (mixture,) = YAML(typ="safe", pure=True).load(text).values()
+    found = check_mixture(mixture, DOMAINS)
+    assert list(found.values()) == pytest.approx(list(weights_of(opened)), abs=1e-5)
+
+
+@needs_chromium
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (800, True), (390, False)])
+def test_it_fits_every_width_in_light_and_dark(width: int, dark: bool, browser: Browser, page: Path) -> None:
+    browser.look(width, 800, dark=dark)
+    browser.open(page)
+    assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+    back = browser.run("getComputedStyle(document.body).backgroundColor")
+    assert (back == "rgb(255, 255, 255)") != dark
+
+
+@needs_chromium
+def test_it_asks_for_nothing_but_itself(browser: Browser, page: Path) -> None:
+    browser.requests.clear()
+    browser.open(page)
+    assert {address.partition("#")[0] for address in browser.requests} == {page.resolve().as_uri()}
+
+
+def test_the_script_knows_the_same_families_as_the_writer() -> None:
+    text = (Path(pages.__file__).parent / "explorer" / "laws.js").read_text()
+    block = text[text.index("const FAMILIES = {") : text.index("};", text.index("const FAMILIES = {"))]
+    names = re.findall(r"\b(\w+)(?:: \w+)?,", block)
+    assert set(names) == set(FAMILIES) <= set(ESTIMATORS)
+
+
+def test_what_it_holds_cannot_end_its_element(page: Path) -> None:
+    text = page.read_text()
+    assert text.count("</script>") == 2
+    facts = text[text.index('id="facts">') :].partition("</script>")[0]
+    assert "<" not in facts
+
+
+def test_equal_studies_have_equal_pages(study: Study, page: Path) -> None:
+    assert explorer_page(study, StudyFacts.read(study)).page == page.read_text()
+
+
+def test_without_a_choice_or_a_fit_it_says_what_is_missing(tmp_path: Path) -> None:
+    study = make_study(tmp_path, DOMAINS[:3])
+    assert explorer_page(study, StudyFacts.read(study)).missing == "no mixture is chosen yet"
+    choose(study, "ridge")
+    (study.regression / "ridge" / "config.json").unlink()
+    assert explorer_page(study, StudyFacts.read(study)).missing.endswith("ridge holds no fit")
+
+
+def test_a_page_that_is_too_large_is_not_written(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "MOST_MEGABYTES", 0.01)
+    explorer = explorer_page(study, StudyFacts.read(study))
+    assert explorer.page is None
+    assert explorer.missing == "with power_law it would take 0.0 MB, too many to share"
