@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from regmix_hf.corpus.local_files import stamp_local_files
 from regmix_hf.mixtures.budgets import stamp_budgets, token_budgets
 from regmix_hf.progress import Progress
-from regmix_hf.readable import at_most
+from regmix_hf.readable import at_most, short
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
@@ -85,10 +85,10 @@ def _sample_warning(recipe: Recipe, samples: Mapping[str, int]) -> str:
 
 def _understatement_warning(recipe: Recipe, counted: Mapping[str, int]) -> str:
     name = max(counted, key=lambda name: counted[name] / (recipe.domains[name].num_tokens or 1))
-    said = short_count(recipe.domains[name].num_tokens or 0)
+    said = short(recipe.domains[name].num_tokens or 0)
     return (
         f"warning: {len(counted)} of {len(recipe.training_domains)} sources have more than their num_tokens, "
-        f"{name!r} {short_count(counted[name])} where the recipe says {said}. Mixtures are drawn around the "
+        f"{name!r} {short(counted[name])} where the recipe says {said}. Mixtures are drawn around the "
         "shares that the recipe says; leave num_tokens out to have them counted"
     )
 
