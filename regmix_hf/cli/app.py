@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from regmix_hf.cli import choose, env, export, fit, pull, push, stages, status, validate
+from regmix_hf.cli import choose, env, export, fit, keys, pull, push, stages, status, validate
 from regmix_hf.cli import run as run_verb
 from regmix_hf.errors import RegmixError
 
@@ -28,6 +28,7 @@ stages.register(app, "train", "evaluate", "report")
 export.register(app)
 status.register(app)
 validate.register(app)
+keys.register(app)
 push.register(app)
 pull.register(app)
 env.register(app)

@@ -63,6 +63,12 @@ def test_kind_of_the_real_environment_is_bounded_and_repeats(
     assert sum(sizes[:-1]) < 200_000 <= sum(sizes)
 
 
+def test_the_language_reference_is_in_no_other_kind() -> None:
+    topics = documents("language_reference")
+    assert any("augmented assignment" in topic.lower() for topic in topics)
+    assert not any("pydoc_data" in path.parts for path in files.paths(files.everything()))
+
+
 def test_standard_library_is_source_without_packages_and_tests(environment: Path) -> None:
     write(environment / "stdlib" / "json" / "decoder.py", "decoder = 1")
     write(environment / "stdlib" / "test" / "test_json.py", "test = 1")

@@ -9,8 +9,12 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-#: Folders that are never entered: caches, tests (data more than text), packages inside the standard library.
-_SKIPPED_FOLDERS = {"__pycache__", "test", "tests", "site-packages", "dist-packages", "node_modules", ".git"}
+#: Folders that are never entered: caches, tests (data more than text), packages inside the standard library,
+#: and the text of `language_reference`, which would else be trained on where it is validated on.
+_SKIPPED_FOLDERS = {
+    *("__pycache__", "test", "tests", "site-packages", "dist-packages", "node_modules", ".git"),
+    "pydoc_data",
+}
 #: This package itself, and its metadata: a corpus must not change with the code that reads it.
 _OWN = "regmix_hf"
 

@@ -24,14 +24,6 @@ def _yaml() -> Iterator[str]:
     return files.texts(files.installed_packages(), ".yaml", ".yml")
 
 
-def _cython() -> Iterator[str]:
-    return files.texts(files.installed_packages(), ".pyx", ".pxd", ".pxi")
-
-
-def _number_tables() -> Iterator[str]:
-    return files.texts(files.installed_packages(), ".csv", ".dat", ".tab", ".afm")
-
-
 #: `name` in the recipe to a function that generates the documents of that kind, without bound.
 KINDS: dict[str, Callable[[], Iterator[str]]] = {
     "standard_library": _standard_library,
@@ -42,6 +34,5 @@ KINDS: dict[str, Callable[[], Iterator[str]]] = {
     "c_headers": _c_headers,
     "yaml": _yaml,
     "arithmetic": arithmetic,
-    "cython": _cython,
-    "number_tables": _number_tables,
+    "language_reference": prose.language_reference,
 }

@@ -1,4 +1,4 @@
-"""English in a Python environment: docstrings, descriptions of packages, licences."""
+"""English in a Python environment: docstrings, descriptions of packages, licences, the language reference."""
 
 from __future__ import annotations
 
@@ -45,6 +45,13 @@ def licenses() -> Iterator[str]:
         if path.suffix.lower() in {"", ".txt", ".md", ".rst", ".apache", ".bsd", ".mit", ".apache2"}
         and (_LICENSE.match(path.name) or path.parent.name in {"licenses", "license_files", "LICENSES"})
     )
+
+
+def language_reference() -> Iterator[str]:
+    """Python's language reference, topic by topic, as `help("assignment")` shows it."""
+    from pydoc_data.topics import topics
+
+    yield from topics.values()
 
 
 def _docstrings_of(source: str) -> Iterator[str]:
