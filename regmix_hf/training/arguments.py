@@ -158,15 +158,22 @@ def check_arguments(given: Mapping[str, Any], *, section: str) -> None:
             raise TrainingError(f"{where} {value!r} does not exist; {did_you_mean(value, names)}")
     check_trackers(given.get("report_to"), key=f"{section}.training_args.report_to")
     if given.get("use_liger_kernel") and not uses_cpu(given):
-        _check_liger(key=f"{section}.training_args.use_liger_kernel")
+        _check_liger(given, key=f"{section}.training_args.use_liger_kernel")
 
 
-def _check_liger(*, key: str) -> None:
-    """Complain where Liger's kernels are to run and are not installed: on a machine with a GPU only."""
+def _check_liger(given: Mapping[str, Any], *, key: str) -> None:
+    """Complain where Liger's kernels are to run and cannot: on a machine with a GPU only."""
     from torch import cuda
     from transformers.utils import is_liger_kernel_available
 
-    if cuda.is_available() and not is_liger_kernel_available():
+    if not cuda.is_available():
+        return
+    if given.get("torch_compile"):
+        raise TrainingError(
+            f"{key} is given beside torch_compile, which fails on Liger's loss (0.8.5 with torch 2.11).",
+            "leave use_liger_kernel out: compiled, the loss in parts is faster",
+        )
+    if not is_liger_kernel_available():
         raise TrainingError(
             f"{key}: the package liger-kernel is not installed.",
             "pip install 'regmix_hf[gpu]', or leave the key out",
@@ -190,7 +197,7 @@ def build_arguments(given: Mapping[str, Any], own: Mapping[str, Any]) -> Trainin
     pinned = torch.cuda.is_available() and not use_cpu
     check_trackers(given.get("report_to"), key="training_args.report_to")
     if given.get("use_liger_kernel") and not use_cpu:
-        _check_liger(key="training_args.use_liger_kernel")
+        _check_liger(given, key="training_args.use_liger_kernel")
     tracked = given.get("report_to") not in (None, "none", [], ["none"])
     defaults = {
         "report_to": "none",

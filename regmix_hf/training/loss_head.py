@@ -6,6 +6,8 @@ again for their gradient: more than the model itself by far. The loss needs them
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from types import MethodType
 from typing import Any
 
@@ -20,6 +22,9 @@ from regmix_hf.training.blocks import IGNORED
 
 #: Logits that may exist at once (1 GiB in float32). A micro-batch with more of them is scored in parts.
 LOGITS_AT_ONCE = 1 << 28
+#: As many times more of them in a part that is compiled, where they exist in bf16 only. One part more takes
+#: a third of a second to compile, and the compiler holds several at once.
+_COMPILED_FACTOR = 4
 #: Parts are a multiple of this many tokens, which matrix units like.
 _TOKENS_MULTIPLE = 128
 #: Powers of two, so that they leave every weight as it was: see `_splits`.
@@ -31,13 +36,18 @@ class LossHead(nn.Linear):
 
     As a module of its own it is called for every loss, so that what shards, gathers or casts weights around
     calls of modules does it here as well.
+
+    Attributes:
+        backend: Of `torch.compile`, for losses without a gradient, which nobody else compiles; `None`: none.
     """
 
+    backend: str | None = None
+
     @classmethod
-    def around(cls, head: nn.Linear) -> LossHead:
+    def around(cls, head: nn.Linear, backend: str | None = None) -> LossHead:
         """Make one with the very weights of `head`."""
         made = cls(head.in_features, head.out_features, head.bias is not None, device="meta")
-        made.weight, made.bias = head.weight, head.bias
+        made.weight, made.bias, made.backend = head.weight, head.bias, backend
         return made
 
     def forward(
@@ -56,18 +66,35 @@ class LossHead(nn.Linear):
         if reduction == "sum":
             loss: torch.Tensor = _SummedLoss.apply(rows, self.weight, self.bias, targets)
             return loss
-        losses = []
+        losses_of = _compiled_losses(self.backend) if self.backend else _losses
         with torch.no_grad():
-            step = tokens_at_once(len(rows), self.out_features)
-            for part, target in zip(rows.split(step), targets.split(step), strict=True):
-                logits = super().forward(part).float()
-                losses.append(functional.cross_entropy(logits, target, reduction="none"))
+            step = tokens_at_once(len(rows), self.out_features, compiled=self.backend is not None)
+            parts = zip(rows.detach().split(step), targets.split(step), strict=True)
+            losses = [losses_of(part, self.weight, self.bias, target) for part, target in parts]
         return torch.cat(losses).view_as(labels)
 
 
-def tokens_at_once(num_tokens: int, vocab_size: int) -> int:
-    """Cut `num_tokens` into equal parts of at most `LOGITS_AT_ONCE` logits; return the tokens of a part."""
-    parts = -(-num_tokens * vocab_size // LOGITS_AT_ONCE)
+def _losses(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+) -> torch.Tensor:
+    logits = functional.linear(hidden, weight, bias).float()
+    return functional.cross_entropy(logits, targets, reduction="none")
+
+
+@cache
+def _compiled_losses(backend: str) -> Callable[..., torch.Tensor]:
+    """`_losses`, which has most of its time in passing over logits, in one pass."""
+    compiled: Callable[..., torch.Tensor] = torch.compile(_losses, backend=backend)
+    return compiled
+
+
+def tokens_at_once(num_tokens: int, vocab_size: int, *, compiled: bool = False) -> int:
+    """Cut `num_tokens` into equal parts of at most `LOGITS_AT_ONCE` logits; return the tokens of a part.
+
+    Where parts are compiled they have `_COMPILED_FACTOR` times as many.
+    """
+    limit = LOGITS_AT_ONCE * (_COMPILED_FACTOR if compiled else 1)
+    parts = -(-num_tokens * vocab_size // limit)
     if parts <= 1:
         return num_tokens
     step = -(-num_tokens // parts)
@@ -93,7 +120,7 @@ class _SummedLoss(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
         grad_bias = torch.zeros_like(bias, dtype=torch.float32) if needs_bias and bias is not None else None
         grad_hidden = []
-        step = tokens_at_once(len(hidden), len(weight))
+        step = tokens_at_once(len(hidden), len(weight), compiled=torch.compiler.is_compiling())
         for rows, labels in zip(hidden.split(step), targets.split(step), strict=True):
             rows = rows.to(dtype)
             logits = functional.linear(rows, factor, None if bias is None else bias.to(dtype)).float()
@@ -125,17 +152,24 @@ def _dtype_of_products(hidden: torch.Tensor) -> torch.dtype:
 
 
 def _loss_and_gradient(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the summed loss of float32 `logits` (tokens, words) and its gradient to them, in their place."""
+    """Return the summed loss of float32 `logits` (tokens, words) and its gradient to them.
+
+    The gradient takes the place of `logits`. Compiled, words are compared and nothing is scattered, so that
+    all of it is one kernel and no float32 logit is ever written.
+    """
     counts = (labels != IGNORED).unsqueeze(1)
     places = labels.clamp_min(0).unsqueeze(1)
     normalisers = logits.logsumexp(1, keepdim=True)
     loss = ((normalisers - logits.gather(1, places)) * counts).sum()
+    if torch.compiler.is_compiling():
+        words = torch.arange(logits.shape[1], device=logits.device)
+        return loss, ((logits - normalisers).exp() - (words == places).float()) * counts
     gradient = logits.sub_(normalisers).exp_()
     gradient.scatter_add_(1, places, gradient.new_full((1, 1), -1.0).expand_as(places))
     return loss, gradient.mul_(counts)
 
 
-def score_in_parts(model: PreTrainedModel, *, train: bool = True) -> None:
+def score_in_parts(model: PreTrainedModel, *, train: bool = True, backend: str | None = None) -> None:
     """Let a causal language model answer with its loss alone, in parts where its logits would be too many.
 
     Afterwards `model(input_ids=..., labels=...)` gives a loss and no logits where the batch has more than
@@ -147,12 +181,14 @@ def score_in_parts(model: PreTrainedModel, *, train: bool = True) -> None:
         model: On its device, not yet wrapped, sharded or compiled.
         train: Whether a loss with a gradient is computed in parts too; `False` leaves it to the model, for
             kernels that do it themselves.
+        backend: Of `torch.compile`, for losses without a gradient; `None`: they are not compiled. Those with
+            one are compiled by whoever compiles the model.
     """
     plain = model.forward
     head = model.get_output_embeddings()
     splits = _splits(model)
     if splits:
-        model.set_output_embeddings(LossHead.around(head))
+        model.set_output_embeddings(LossHead.around(head, backend))
 
     def forward(
         self: PreTrainedModel,

@@ -125,6 +125,10 @@ class _Run:
         arguments = _arguments(spec, checkpoints or folder, saves=checkpoints is not None)
         if arguments.device.type == "cpu":
             settle_process()
+        if arguments.torch_compile and arguments.mixed_precision != "no":
+            # Autocast ties what is compiled to one model, and torch compiles one function eight times only:
+            # the ninth run of a process would not be compiled.
+            torch.compiler.reset()
         self._live = _live_stream(spec, corpus, arguments) if spec.sources is not None else None
         self._stream = self._live or MixtureStream(corpus, spec.weights, spec.num_blocks, spec.seed)
         shared = self._live is not None and arguments.world_size > 1

@@ -61,7 +61,8 @@ class MixtureTrainer(Trainer):
             raise TrainingError(
                 f"model.model_type {model.config.model_type!r} cannot average its loss over a whole step."
             )
-        score_in_parts(self.model, train=not args.use_liger_kernel)
+        backend = (args.torch_compile_backend or "inductor") if args.torch_compile else None
+        score_in_parts(self.model, train=not args.use_liger_kernel, backend=backend)
         self.remove_callback(PrinterCallback)  # it prints to stdout
         self.add_callback(_EveryStep(self, spec, on_tokens))
         self.diverged = False

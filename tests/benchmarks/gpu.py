@@ -1,8 +1,9 @@
 """How fast runs of real size train on a GPU: `python -m tests.benchmarks.gpu [--small] [--json FILE]`.
 
 Trains the presets on steps of 512 x 2,048 tokens over 50,432 words, in bf16 with fused AdamW, with the very
-trainer that proxies and final runs have: with all logits at once, with the loss in parts, compiled, and with
-Liger's kernels. Every cell of the table is a process of its own, so one that fails costs the others nothing.
+trainer that proxies and final runs have: with all logits at once, with the loss in parts, both also compiled,
+and with Liger's kernels. Every cell of the table is a process of its own, so one that fails costs the others
+nothing.
 
 Tokens per second are over whole steps, after steps to warm up. FLOPs are the model's own (`model_facts`:
 attention not halved for causality, nothing counted that is computed twice). Waiting is the time the training
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "all logits, compiled": {"torch_compile": True},
     "parts, compiled": {"torch_compile": True},
     "liger": {"use_liger_kernel": True},
-    "liger, compiled": {"use_liger_kernel": True, "torch_compile": True},
 }
 #: Packages that training needs.
 NEEDED = ("torch", "transformers", "accelerate", "datasets", "pydantic", "ruamel.yaml", "pandas", "pyarrow")
@@ -91,7 +91,7 @@ def measure(preset: str, way: str, size: Size, micro_batch: int) -> dict[str, An
     has_gpu = torch.cuda.is_available()
     if way.startswith("all logits"):
         loss_head.LOGITS_AT_ONCE = sys.maxsize
-    elif size is SMALL:
+    elif size.presets == SMALL.presets:
         loss_head.LOGITS_AT_ONCE = 1 << 12
     marks: dict[str, float] = {"waited": 0.0}
 
@@ -162,7 +162,7 @@ def spec_of(preset: str, way: str, size: Size, micro_batch: int, fingerprint: st
     from regmix_hf.training.spec import RunSpec
 
     arguments = {"learning_rate": 1e-4, "per_device_train_batch_size": micro_batch, "bf16": True, **WAYS[way]}
-    if size is SMALL and "torch_compile" in arguments:
+    if size.presets == SMALL.presets and "torch_compile" in arguments:
         arguments["torch_compile_backend"] = "aot_eager"
     shape = {"vocab_size": size.vocab_size, "max_position_embeddings": size.context_length}
     return RunSpec(
@@ -198,6 +198,7 @@ def in_a_process(preset: str, way: str, arguments: argparse.Namespace) -> dict[s
     command = [sys.executable, "-m", "tests.benchmarks.gpu", "--cell", preset, way]
     command += ["--small"] if arguments.small else []
     command += ["--micro-batch", str(arguments.micro_batch)] if arguments.micro_batch else []
+    command += ["--seconds", str(arguments.seconds)] if arguments.seconds is not None else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         row: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
@@ -250,10 +251,13 @@ def main() -> None:
     parser.add_argument("--preset", action="append", help="only these presets")
     parser.add_argument("--way", action="append", choices=list(WAYS), help="only these ways")
     parser.add_argument("--micro-batch", type=int, help="blocks at once, in place of what was chosen")
+    parser.add_argument("--seconds", type=float, help="measured at least in every cell, in place of 10")
     parser.add_argument("--json", type=Path, help="write the JSON into this file as well")
     parser.add_argument("--cell", nargs=2, metavar=("PRESET", "WAY"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     size = SMALL if arguments.small else REAL
+    if arguments.seconds is not None:
+        size = replace(size, seconds=arguments.seconds)
     if missing := set(NEEDED) - installed(*NEEDED).keys():
         raise SystemExit(f"training needs packages that are not installed\n  pip install {' '.join(missing)}")
     if arguments.cell:

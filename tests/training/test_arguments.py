@@ -142,6 +142,14 @@ def test_kernels_that_are_not_installed_are_missed_where_they_would_run(monkeypa
         check_arguments({"use_liger_kernel": True}, section="proxy")
 
 
+def test_kernels_that_cannot_be_compiled_are_refused_where_they_would_run(monkeypatch):
+    both = {"use_liger_kernel": True, "torch_compile": True}
+    check_arguments(both, section="proxy")  # no GPU here
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    with pytest.raises(TrainingError, match=r"proxy.training_args.use_liger_kernel(.|\n)*leave use_liger"):
+        check_arguments(both, section="proxy")
+
+
 def test_a_precision_that_only_the_launcher_knows_is_refused(build, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     with pytest.raises(TrainingError, match=r"asks for mixed precision 'bf16', the recipe for 'no'"):

@@ -22,8 +22,9 @@ SHAPE = {
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    """Parts of 5 tokens: neither whole blocks, nor a divisor of anything."""
+    """Parts of 5 tokens, compiled or not: neither whole blocks, nor a divisor of anything."""
     monkeypatch.setattr(loss_head, "LOGITS_AT_ONCE", 5 * VOCAB)
+    monkeypatch.setattr(loss_head, "_COMPILED_FACTOR", 1)
     monkeypatch.setattr(loss_head, "_TOKENS_MULTIPLE", 1)
 
 
@@ -38,11 +39,11 @@ def batch():
     return {"input_ids": input_ids, "labels": labels}
 
 
-def pair(**keys):
+def pair(*, backend=None, **keys):
     """The same model twice: as it is, and scored in parts."""
     config = build_config({**SHAPE, **keys}, CONTEXT)
     plain, parted = build_model(config, 0), build_model(config, 0)
-    score_in_parts(parted)
+    score_in_parts(parted, backend=backend)
     return plain, parted
 
 
@@ -97,8 +98,10 @@ def test_gradients_are_right_to_the_last_digits_of_float64():
         torch.testing.assert_close(grad, want, rtol=1e-5, atol=1e-6)
 
 
-def test_the_loss_of_every_token(small_parts, batch):
-    plain, parted = pair()
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's own doing
+@pytest.mark.parametrize("backend", [None, "aot_eager"], ids=["plain", "compiled"])
+def test_the_loss_of_every_token(small_parts, batch, backend):
+    plain, parted = pair(backend=backend)
     losses = parted(**batch, reduction="none").loss
     logits = plain(batch["input_ids"]).logits
     targets = functional.pad(batch["labels"], (0, 1), value=-100)[:, 1:]
@@ -137,6 +140,9 @@ def test_never_more_logits_than_the_limit_are_alive(small_parts, batch, monkeypa
 def test_the_size_of_a_part(tokens, vocab, expected):
     assert tokens_at_once(tokens, vocab) == expected
     assert expected == 128 or expected * vocab <= loss_head.LOGITS_AT_ONCE
+    if tokens > expected > 128:
+        compiled = tokens_at_once(tokens, vocab, compiled=True)
+        assert expected < compiled <= 4 * loss_head.LOGITS_AT_ONCE // vocab
 
 
 TINY = {"vocab_size": VOCAB, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
