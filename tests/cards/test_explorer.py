@@ -278,7 +278,7 @@ def test_the_yaml_is_a_baseline(opened: Browser) -> None:
 def test_it_fits_every_width_in_light_and_dark(width: int, dark: bool, browser: Browser, page: Path) -> None:
     browser.look(width, 800, dark=dark)
     browser.open(page)
-    assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+    assert browser.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     back = browser.run("getComputedStyle(document.body).backgroundColor")
     assert (back == "rgb(255, 255, 255)") != dark
 

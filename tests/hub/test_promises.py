@@ -30,3 +30,10 @@ def test_the_mixture_can_be_explored_where_it_is_published(hub, standin, new_stu
     assert mixture.file("main", "explorer.html").decode().startswith("<!DOCTYPE html>")
     assert str(study.root) not in mixture.file("main", "explorer.html").decode()
     assert "(explorer.html)" in mixture.file("main", "README.md").decode()
+
+
+def test_promises_that_are_stale_stay_at_home(hub, standin, new_study, stages):
+    push_study(new_study("evaluation.limit=5"), stages)
+    mixture = standin.repo("me/small-mixture")
+    assert PROMISES not in mixture.head.files
+    assert "Promised and measured" not in mixture.file("main", "README.md").decode()
