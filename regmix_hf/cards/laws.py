@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -62,54 +62,35 @@ def _kriged(model: KrigedPowerLaw) -> dict[str, Any]:
 
 
 def _lightgbm(model: LightGBM) -> dict[str, Any]:
-    return {"targets": [_trees(booster.dump_model()["tree_info"]) for booster in model.boosters_]}
+    return {"targets": [_trees(booster.model_to_string()) for booster in model.boosters_]}
 
 
-def _trees(trees: list[dict[str, Any]]) -> dict[str, Any]:
-    """Splits, children and leaves of all trees of one target, tree after tree.
+def _trees(model: str) -> dict[str, Any]:
+    """Splits, children and leaves of all trees of one target, tree after tree, from LightGBM's own text.
 
     A child is the number of a split in its tree, or ~leaf. Different splits are few and listed once.
     """
-    known: dict[tuple[int, float], int] = {}
+    known: dict[tuple[str, str], int] = {}
     splits: list[int] = []
-    left: list[int] = []
-    right: list[int] = []
-    leaves: list[float] = []
-    for tree in trees:
-        root = tree["tree_structure"]
-        nodes = sorted(
-            (node for node in _nodes(root) if not _is_leaf(node)), key=lambda one: one["split_index"]
-        )
-        for node in nodes:
-            splits.append(known.setdefault((node["split_feature"], node["threshold"]), len(known)))
-            left.append(_child(node["left_child"]))
-            right.append(_child(node["right_child"]))
-        ends = {node.get("leaf_index", 0): node["leaf_value"] for node in _nodes(root) if _is_leaf(node)}
-        leaves += [ends[number] for number in range(len(ends))]
+    columns: dict[str, list[str]] = {"left_child": [], "right_child": [], "leaf_value": []}
+    counts = []
+    for tree in model.partition("end of trees")[0].split("\nTree=")[1:]:
+        lines = dict(line.split("=", 1) for line in tree.splitlines() if "=" in line)
+        features, thresholds = (lines.get(key, "").split() for key in ("split_feature", "threshold"))
+        splits += [known.setdefault(split, len(known)) for split in zip(features, thresholds, strict=True)]
+        for key, values in columns.items():
+            values += lines.get(key, "").split()
+        counts.append(int(lines["num_leaves"]))
+    left, right, leaf = (np.array(values, dtype=np.float64) for values in columns.values())
     return {
         "split": _base64(np.array(splits), "<u2"),
-        "left": _base64(np.array(left), "i1"),
-        "right": _base64(np.array(right), "i1"),
-        "leaf": _base64(np.array(leaves), "<f4"),
-        "leaves": [tree["num_leaves"] for tree in trees],
-        "feature": [feature for feature, _ in known],
-        "threshold": _base64(np.array([threshold for _, threshold in known]), "<f8"),
+        "left": _base64(left, "i1"),
+        "right": _base64(right, "i1"),
+        "leaf": _base64(leaf, "<f4"),
+        "leaves": counts,
+        "feature": [int(feature) for feature, _ in known],
+        "threshold": _base64(np.array([float(threshold) for _, threshold in known]), "<f8"),
     }
-
-
-def _is_leaf(node: dict[str, Any]) -> bool:
-    return "leaf_value" in node
-
-
-def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield node
-    if not _is_leaf(node):
-        yield from _nodes(node["left_child"])
-        yield from _nodes(node["right_child"])
-
-
-def _child(node: dict[str, Any]) -> int:
-    return ~int(node["leaf_index"]) if _is_leaf(node) else int(node["split_index"])
 
 
 def _base64(array: np.ndarray, kind: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,9 @@ def mixture_publication(
         if (study.root / place).exists() and ("evaluate" if name == "scores" else "train") in stages:
             tables[name] = f"{name}.parquet"
             files[tables[name]] = study.root / place
-    if facts.promises is not None and "evaluate" in stages:
+    if "evaluate" not in stages:
+        facts = replace(facts, promises=None)
+    if facts.promises is not None:
         # Without what `evaluate.save` knows of the machine.
         files[PROMISES] = facts.promises.model_dump_json(indent=2).encode()
     pictures = _pictures(facts, ("weights", "trade_off", "loss_curves"))

@@ -54,7 +54,8 @@ class Browser:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
+        self._session = ""
+        self.send("Browser.close")  # a killed one leaves its temporary folders
         self._process.wait()
         os.close(self._write)
         os.close(self._read)

@@ -102,6 +102,13 @@ def test_it_computes_what_every_family_predicts(family: str, browser: Browser, t
 
 
 @needs_chromium
+def test_trees_that_never_split_are_their_mean(browser: Browser, tmp_path: Path) -> None:
+    study = make_study(tmp_path, DOMAINS[:3], num_runs=24)
+    regressor = choose(study, "lightgbm", num_iterations=3, min_leaf_runs=20)
+    check_predictions(browser, write_page(study), regressor, "mean")
+
+
+@needs_chromium
 @pytest.mark.parametrize("target", ["worst", {"d03": 2, "letters": 1}])
 def test_17_domains_and_other_targets(target: object, browser: Browser, tmp_path: Path) -> None:
     study = make_study(tmp_path, [f"d{k:02d}" for k in range(17)], target=target, num_runs=60)
@@ -278,7 +285,7 @@ def test_the_yaml_is_a_baseline(opened: Browser) -> None:
 def test_it_fits_every_width_in_light_and_dark(width: int, dark: bool, browser: Browser, page: Path) -> None:
     browser.look(width, 800, dark=dark)
     browser.open(page)
-    assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+    assert browser.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     back = browser.run("getComputedStyle(document.body).backgroundColor")
     assert (back == "rgb(255, 255, 255)") != dark
 

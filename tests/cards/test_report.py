@@ -1,5 +1,6 @@
 """The report says what the files say, whatever part of them there is."""
 
+import json
 import os
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from regmix_hf.cards.facts import StudyFacts, SwarmFacts
 from regmix_hf.cards.report import write_report
 from regmix_hf.cards.summary import summarise
 from regmix_hf.cards.tables import Spread, score_rows
+from regmix_hf.cli.console import Console, Format
+from regmix_hf.cli.views import stage_tables
 from regmix_hf.files import read_parquet, write_parquet
 from regmix_hf.study import Study
 
@@ -205,3 +208,18 @@ def test_a_model_that_lacks_a_task_has_no_average() -> None:
 def test_one_task_needs_no_average() -> None:
     rows = score_rows(pd.DataFrame([_answers("piqa", "acc", 0.9)]), ["piqa"])
     assert [row.task for row in rows] == ["piqa"]
+
+
+def test_the_verb_evaluate_prints_promises_and_scores(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Console(Format.HUMAN).tables(stage_tables(study, "evaluate", Format.HUMAN))
+    text = capsys.readouterr().out
+    assert "promised, measured, promised minus measured (nats per token, 90 % interval)" in text
+    assert all(part in text for part in ("2.7537", "+0.3100", "0.2M", "chosen_regret"))
+    assert "1.8150 \N{PLUS-MINUS SIGN} 0.0071" in text
+    Console(Format.JSON).tables(stage_tables(study, "evaluate", Format.JSON))
+    tables = list(json.loads(capsys.readouterr().out).values())
+    assert tables[0][0]["difference"] == pytest.approx(0.31)
+    assert tables[-1][0]["value"] == pytest.approx(1.81)
+    assert len(tables[-1]) == len(read_parquet(study.evaluation / "results.parquet"))

@@ -117,7 +117,7 @@ function showEffects() {
   const lines = facts.domains.map((name, i) => {
     const line = make("tr");
     line.append(make("th", name, { scope: "row" }), ...table[i].map((change) => {
-      const cell = make("td", Number.isFinite(change) ? (1000 * change).toFixed(1) : "-");
+      const cell = make("td", Number.isFinite(change) ? (1000 * change).toFixed(1).replace(/^-0\.0$/, "0.0") : "-");
       const colour = change <= 0 ? "var(--blue)" : "var(--orange)";
       cell.style.background = `color-mix(in srgb, ${colour} ${Math.round((45 * Math.abs(change || 0)) / most)}%, transparent)`;
       return cell;
