@@ -11,7 +11,6 @@ import pytest
 
 from tests.preloaded import Mode, family, starting
 
-pytestmark = pytest.mark.processes
 TELL = """
 import huggingface_hub.constants, json, os, sys
 me = {
@@ -28,6 +27,7 @@ def python(*words, **options):
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, **options)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("mode", [Mode.PRELOADED, Mode.COLD])
 def test_it_has_the_place_files_and_words_it_was_given(mode, tmp_path):
     (tmp_path / "tell.py").write_text(TELL)
@@ -53,6 +53,7 @@ def test_it_has_the_place_files_and_words_it_was_given(mode, tmp_path):
         assert told["endpoint"] == "http://127.0.0.1:9"
 
 
+@pytest.mark.processes
 def test_it_has_the_heavy_imports_and_none_of_this_package():
     code = "import sys; print('torch' in sys.modules, any(m.startswith('regmix_hf') for m in sys.modules))"
     assert python("-c", code).stdout == "True False\n"
@@ -60,6 +61,7 @@ def test_it_has_the_heavy_imports_and_none_of_this_package():
         assert python("-c", code).stdout == "False False\n"
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("code", "ended", "said"),
     [
@@ -76,6 +78,7 @@ def test_it_ends_as_a_new_interpreter_does(code, ended, said):
     assert (done.returncode, done.stderr.strip().split("\n")[-1]) == (ended, said)
 
 
+@pytest.mark.processes
 def test_what_it_starts_is_its_child_and_what_it_was_given_is_closed_when_it_dies(within, gone):
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(7, flush=True); input()'])"
     reader, writer = os.pipe()
@@ -96,19 +99,14 @@ def test_what_it_starts_is_its_child_and_what_it_was_given_is_closed_when_it_die
     os.close(writer)
 
 
+@pytest.mark.processes
 def test_random_numbers_differ_from_process_to_process():
     code = "import random, numpy; print(random.random(), numpy.random.random())"
     one, other = (python("-c", code).stdout.split() for _ in range(2))
     assert not set(one) & set(other)
 
 
-def test_a_test_that_does_not_say_so_starts_no_process():
-    with starting(Mode.NOT), pytest.raises(AssertionError, match=r"pytest\.mark\.processes"):
+def test_one_that_says_nothing_of_processes_is_quick_and_can_start_none(request):
+    assert request.node.get_closest_marker("quick")
+    with pytest.raises(AssertionError, match=r"pytest\.mark\.processes"):
         python("-c", "pass")
-
-
-def test_quick_are_those_that_start_no_process(request):
-    assert request.node.get_closest_marker("quick") is None
-    quick = [item for item in request.session.items if item.get_closest_marker("quick")]
-    starting_some = {"processes", "cold_processes"}
-    assert all(not starting_some & {mark.name for mark in item.iter_markers()} for item in quick)
