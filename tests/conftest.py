@@ -39,9 +39,9 @@ def _mode(item: pytest.Item) -> Mode:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Call quick what starts no process: `pytest -m quick`."""
+    """Call quick what starts no process and asks no stand-in Hub: `pytest -m quick`."""
     for item in items:
-        if _mode(item) is Mode.NOT:
+        if _mode(item) is Mode.NOT and "standin" not in item.fixturenames:
             item.add_marker("quick")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from huggingface_hub import constants
 from regmix_hf import pipeline
 from regmix_hf.hub import Hub, Repository
 from regmix_hf.recipe import load_recipe
+from regmix_hf.sharing import push_study
 from regmix_hf.study import Stage, Study
 
 from .finished import finish_study, recipe_tree
@@ -164,6 +166,25 @@ def new_study(finished: Path, tmp_path: Path) -> Callable[..., Study]:
         return Study(load_recipe(finished, [f"output_dir={tmp_path / folder}", *overrides]))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def as_pushed() -> list[object]:
+    """What the stand-in holds after the first push of the finished study, once there was one."""
+    return []
+
+
+@pytest.fixture
+def pushed(
+    hub: Hub, standin: StandIn, new_study: Callable[..., Study], stages: list[Stage], as_pushed: list[object]
+) -> Study:
+    """A copy of the finished study, which the stand-in holds as its owner pushed it."""
+    study, store = new_study(), standin.store
+    if not as_pushed:
+        push_study(study, stages)
+        as_pushed[:] = copy.deepcopy([store.repos, store.collections])
+    store.repos, store.collections = copy.deepcopy(as_pushed)
+    return study
 
 
 @pytest.fixture(scope="session")

@@ -14,14 +14,13 @@ from safetensors.numpy import load, save
 from regmix_hf.errors import HubError, RegmixError
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.runs.published import load_published
-from regmix_hf.sharing import pull_study, push_study
+from regmix_hf.sharing import pull_study
 from regmix_hf.sharing.tables import read_table_json, table_json
 
 
 @pytest.fixture
-def tampered(hub, standin, new_study, stages) -> Callable[[str, str, Callable[[bytes], bytes]], None]:
-    """Publish a study, then put something else in the place of one file of its version."""
-    push_study(new_study(), stages)
+def tampered(pushed, standin) -> Callable[[str, str, Callable[[bytes], bytes]], None]:
+    """Put something else in the place of one file of a version that was published."""
 
     def change(repository: str, path: str, edit: Callable[[bytes], bytes]) -> None:
         repo = standin.repo(f"me/small-{repository}")

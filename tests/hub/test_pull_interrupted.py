@@ -15,7 +15,7 @@ import pytest
 
 from regmix_hf.errors import HubError, StudyError, UnreachableError
 from regmix_hf.jobs.claims import claim
-from regmix_hf.sharing import pull_study, push_study
+from regmix_hf.sharing import pull_study
 
 pytestmark = pytest.mark.processes
 
@@ -43,11 +43,6 @@ def contents(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-
-
-@pytest.fixture
-def pushed(hub, new_study, stages):
-    push_study(new_study(), stages)
 
 
 @pytest.mark.usefixtures("pushed")

@@ -14,19 +14,12 @@ from regmix_hf.errors import RecipeError, RegmixError, StudyError
 from regmix_hf.files import read_json
 from regmix_hf.pipeline import status
 from regmix_hf.progress import Silent
-from regmix_hf.sharing import pull_study, push_study
+from regmix_hf.sharing import pull_study
 from regmix_hf.stages import evaluate
 from regmix_hf.stages.evaluate import final_tasks
 
 ALL = ("mixture", "model")
 WEIGHTS = "model.safetensors"
-
-
-@pytest.fixture
-def pushed(hub, new_study, stages):
-    study = new_study()
-    push_study(study, stages)
-    return study
 
 
 @pytest.fixture
