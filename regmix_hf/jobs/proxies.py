@@ -9,7 +9,7 @@ from pathlib import Path
 from regmix_hf.jobs.results import result_of, write_failed
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.jobs.tokens import TokenCount
-from regmix_hf.training.spec import RunSpec
+from regmix_hf.training.spec import RunSpec, with_former_names
 
 
 @dataclass(frozen=True)
@@ -46,5 +46,6 @@ class ProxyWork:
 
 def proxy_tasks(specs: Sequence[RunSpec], folder: Path) -> list[Task]:
     """Return one task per run, in order; mixtures that are the same run are one task."""
+    specs = with_former_names(specs, (folder / spec.former_id for spec in specs))
     unique = {spec.run_id: spec for spec in reversed(specs)}  # the first of equal runs stays
     return [Task(name, folder / name, spec.num_tokens, spec) for name, spec in reversed(list(unique.items()))]

@@ -12,6 +12,7 @@ from regmix_hf.files import read_json, read_parquet, write_json, write_parquet
 from regmix_hf.jobs.claims import claim
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.tables import prefixed
+from regmix_hf.training.measured import row_of_now, trajectory_of_now, without_unmeasured
 from regmix_hf.training.spec import RunSpec
 
 #: Key of a failed run's `result.json` that is in no table.
@@ -73,8 +74,8 @@ def is_failed(task: Task) -> bool:
 def collect(tasks: Sequence[Task], folder: Path) -> pd.DataFrame:
     """Write `results.parquet` and `trajectories.parquet` from the results of these runs, in their order.
 
-    What other runs left in `folder` stays out. A mixture's name, split and scale are those of now: they are
-    no part of a run, and an earlier recipe may have called them otherwise.
+    What other runs left in `folder` stays out. A mixture's name, split and scale are those of now, and so is
+    what losses are measured on: they are no part of a run, and an earlier recipe may have said otherwise.
 
     Args:
         tasks: Runs that all have a result.
@@ -87,13 +88,14 @@ def collect(tasks: Sequence[Task], folder: Path) -> pd.DataFrame:
     for task in tasks:
         row = result_of(task)
         assert row is not None, f"{task.name} has no result"
-        names = {"mixture_id": task.spec.mixture_id, "split": task.spec.split}
-        scale = {"scale": task.spec.scale} if task.spec.scale else {}
-        rows.append({**row, **names, **scale})
+        rows.append(row_of_now(row, task.spec))
         if row["status"] != "failed":
-            trajectories.append(read_parquet(task.folder / "trajectory.parquet"))
+            points = read_parquet(task.folder / "trajectory.parquet")
+            trajectories.append(trajectory_of_now(points, row, task.spec))
     results = _table(rows)
-    write_parquet(folder / "trajectories.parquet", pd.concat(trajectories, ignore_index=True))
+    points = pd.concat(trajectories, ignore_index=True)
+    unmeasured = [name for name in points if name.startswith("loss/") and name not in results]
+    write_parquet(folder / "trajectories.parquet", points.drop(columns=unmeasured))
     write_parquet(folder / "results.parquet", results)
     return results
 
@@ -103,4 +105,4 @@ def _table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     trained = next(row for row in rows if row["status"] != "failed")
     table = pd.DataFrame(rows, columns=[column for column in trained if column != _REASON])
     measured = [column for column in table.columns if "/" in column]
-    return table.astype(dict.fromkeys(measured, "float64"))
+    return without_unmeasured(table.astype(dict.fromkeys(measured, "float64")))

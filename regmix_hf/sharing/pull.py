@@ -288,7 +288,7 @@ class Incoming:
         for stage in stages:
             if stage.verb in self.stages:
                 study.marker(stage).unlink(missing_ok=True)
-        write_json(root / "study.json", {"name": self.recipe.name})
+        study.sign()
         write_text(root / "recipe.yaml", _with_output_dir(study.recipe))
         self._place_runs(study)
         if self.regressors:

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regmix_hf.errors import TrainingError
-from regmix_hf.files import read_parquet
 from regmix_hf.jobs.devices import Slot, worker_slots
 from regmix_hf.jobs.pool import run_tasks
 from regmix_hf.jobs.proxies import ProxyWork, proxy_tasks
 from regmix_hf.jobs.results import collect, forget_failed, is_failed, reason_of
 from regmix_hf.jobs.tasks import Task
+from regmix_hf.mixtures.table import read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.training.measured import missing_losses
 from regmix_hf.training.spec import proxy_specs
 
 STAGE = Stage(
@@ -52,7 +53,9 @@ def run_in(study: Study, slots: Sequence[Slot], progress: Progress) -> None:
     failed = [task for task in tasks if is_failed(task)]
     if len(failed) == len(tasks):
         raise TrainingError(f"all {len(tasks)} runs failed, the first because {reason_of(failed[0])}")
-    collect(tasks, study.proxies)
+    results = collect(tasks, study.proxies)
+    for missing in missing_losses(results, tasks[0].spec.validation):
+        progress.note(missing)
     if counts["diverged"]:
         progress.note(f"{counts['diverged']} of {len(tasks)} runs diverged; nothing is fitted on them")
     if failed:
@@ -69,7 +72,7 @@ def tasks_of(study: Study) -> list[Task]:
         TrainingError: The preset does not exist or the batch does not come out in whole blocks.
     """
     facts = CorpusFacts.load(study.corpus)
-    mixtures = read_parquet(study.require(study.mixtures, "sample"))
+    mixtures = read_mixtures(study.require(study.mixtures, "sample"))
     return proxy_tasks(proxy_specs(study.recipe, facts, mixtures), study.proxies)
 
 

@@ -17,7 +17,8 @@ from regmix_hf.recipe.schema import BUILT_IN_MIXTURES
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.tables import by_domain
-from regmix_hf.training.spec import final_specs
+from regmix_hf.training.measured import missing_losses
+from regmix_hf.training.spec import final_specs, with_former_names
 
 STAGE = Stage(
     verb="train",
@@ -75,6 +76,8 @@ def _warn_of_samples(study: Study, tasks: Sequence[Task], progress: Progress) ->
 def conclude(study: Study, tasks: list[Task], progress: Progress) -> None:
     """Collect the tables of the stage and finish it, once all of its runs have a result."""
     results = collect(tasks, study.models)
+    for missing in missing_losses(results, tasks[0].spec.validation):
+        progress.note(missing)
     for name in results.loc[results["status"] == "diverged", "mixture_id"]:
         progress.note(f"the final run on {name} diverged: its loss is not finite")
     if study.recipe.train.streaming:
@@ -95,9 +98,11 @@ def tasks_of(study: Study) -> list[Task]:
     facts = CorpusFacts.load(study.corpus)
     mixtures = {name: mixture_named(study, name, facts) for name in study.final_mixtures}
     check_text(study.recipe, mixtures, facts.available_tokens(study.recipe))
+    names, specs = zip(*final_specs(study.recipe, facts, mixtures), strict=True)
+    specs = with_former_names(specs, [study.models / name for name in names])
     return [
         Task(name, study.models / name, spec.num_tokens, spec)
-        for name, spec in final_specs(study.recipe, facts, mixtures)
+        for name, spec in zip(names, specs, strict=True)
     ]
 
 

@@ -89,6 +89,16 @@ class CorpusFacts(_Facts):
         """Hash of the content of all blocks: equal for equal corpora, wherever they lie."""
         return hash_value(self.model_dump(exclude={"domains": {"__all__": {"part_of"}}}))
 
+    @property
+    def training(self) -> dict[str, SplitFacts]:
+        """What there is to train on, by domain."""
+        return {name: facts.train for name, facts in self.domains.items() if facts.train is not None}
+
+    @property
+    def validation(self) -> dict[str, str]:
+        """Hash of the blocks that the loss of each domain is measured on."""
+        return {name: facts.validation.sha256 for name, facts in self.domains.items()}
+
     def available_tokens(self, recipe: Recipe) -> dict[str, int]:
         """Tokens of every training domain: the recipe's `num_tokens` where given, else what was counted."""
         return {

@@ -27,6 +27,7 @@ from regmix_hf.training.checkpoints import WholeCheckpoints, is_sharded, last_ch
 from regmix_hf.training.first_rank import ReadByFirstRank
 from regmix_hf.training.layout import step_layout
 from regmix_hf.training.losses import Loss, ValidationSet
+from regmix_hf.training.measured import MEASURED_ON, measured_on
 from regmix_hf.training.models import build_config, build_model, model_facts
 from regmix_hf.training.process import settle_process
 from regmix_hf.training.spec import RunSpec
@@ -240,6 +241,7 @@ class _Run:
                 f"loss_stderr/{n}": loss.stderr if loss and math.isfinite(loss.stderr) else None
                 for n, loss in losses.items()
             },
+            MEASURED_ON: measured_on(spec.validation),
             "wall_seconds": time.monotonic() - self._started,
             "device": _device_name(trainer.args),
             "versions": ", ".join([f"regmix_hf {VERSION}", *installed]),
