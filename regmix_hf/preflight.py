@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from regmix_hf.errors import RecipeError, TrainingError
 from regmix_hf.jobs.accelerate_config import check_config
 from regmix_hf.mixtures import Constraints
-from regmix_hf.mixtures.final import check_text, given_mixture
+from regmix_hf.mixtures.final import check_text, known_mixtures
 from regmix_hf.recipe import Choice
-from regmix_hf.recipe.schema import HOLDOUT, Training
+from regmix_hf.recipe.schema import Training
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.training.arguments import check_arguments
@@ -51,9 +51,9 @@ def _checks(study: Study) -> Iterator[str]:
     if recipe.train.accelerate_config is not None:
         yield f"train.accelerate_config: {check_config(recipe.train.accelerate_config)}"
     if tokens := _available_tokens(study):
-        names = [name for name in recipe.train.mixtures if name not in ("chosen", HOLDOUT)]
-        check_text(recipe, {name: given_mixture(recipe, name, tokens) for name in names}, tokens)
-        yield f"train: there is text enough for {', '.join(names) or 'what can be known before `choose`'}"
+        known = known_mixtures(recipe, tokens)
+        check_text(recipe, known, tokens)
+        yield f"train: there is text enough for {', '.join(known) or 'what can be known before `choose`'}"
     facts = known_facts(study)
     if facts is None:
         yield f"not the models: the vocabulary of {recipe.tokenizer!r} is known after `prepare`"

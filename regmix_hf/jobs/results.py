@@ -94,7 +94,7 @@ def collect(tasks: Sequence[Task], folder: Path) -> pd.DataFrame:
             trajectories.append(trajectory_of_now(points, row, task.spec))
     results = _table(rows)
     points = pd.concat(trajectories, ignore_index=True)
-    unmeasured = [name for name in points if name.startswith("loss/") and name not in results]
+    unmeasured = [name for name in points if str(name).startswith("loss/") and name not in results]
     write_parquet(folder / "trajectories.parquet", points.drop(columns=unmeasured))
     write_parquet(folder / "results.parquet", results)
     return results

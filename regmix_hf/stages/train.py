@@ -6,17 +6,14 @@ import json
 from collections.abc import Sequence
 
 from regmix_hf.choice import read_chosen
-from regmix_hf.files import read_parquet, write_text
+from regmix_hf.files import write_text
 from regmix_hf.jobs.launch import AccelerateLaunch, Launch, Launcher, log_path, places, watch
 from regmix_hf.jobs.results import collect, result_of
 from regmix_hf.jobs.tasks import Task
-from regmix_hf.mixtures.final import check_text, given_mixture
-from regmix_hf.mixtures.mixture import normalise
+from regmix_hf.mixtures.final import final_mixtures
 from regmix_hf.progress import Progress
-from regmix_hf.recipe.schema import BUILT_IN_MIXTURES
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.tables import by_domain
 from regmix_hf.training.measured import missing_losses
 from regmix_hf.training.spec import final_specs, with_former_names
 
@@ -96,28 +93,16 @@ def tasks_of(study: Study) -> list[Task]:
         MixtureError: A mixture is none over the domains of the study, or reads one too often.
     """
     facts = CorpusFacts.load(study.corpus)
-    mixtures = {name: mixture_named(study, name, facts) for name in study.final_mixtures}
-    check_text(study.recipe, mixtures, facts.available_tokens(study.recipe))
-    names, specs = zip(*final_specs(study.recipe, facts, mixtures), strict=True)
-    specs = with_former_names(specs, [study.models / name for name in names])
-    return [
-        Task(name, study.models / name, spec.num_tokens, spec)
-        for name, spec in zip(names, specs, strict=True)
-    ]
-
-
-def mixture_named(study: Study, name: str, facts: CorpusFacts) -> dict[str, float]:
-    """Return the final mixture `name`: domain -> share of training tokens, over all training domains.
-
-    Raises:
-        StudyError: It is the chosen one, and none is chosen yet.
-        MixtureError: It is no mixture over the domains of the study.
-    """
     recipe = study.recipe
-    if name == "chosen":
-        return read_chosen(study.mixture, recipe.training_domains)
-    if name in (*BUILT_IN_MIXTURES, *recipe.baselines):
-        return given_mixture(recipe, name, facts.available_tokens(recipe))
-    sampled = read_parquet(study.require(study.mixtures, "sample")).set_index("mixture_id")
-    weights = by_domain(sampled, "weight").loc[name].to_dict()
-    return normalise({str(key): float(value) for key, value in weights.items()}, recipe.training_domains)
+    mixtures = final_mixtures(
+        recipe,
+        facts.available_tokens(recipe),
+        study.mixtures,
+        lambda: read_chosen(study.mixture, recipe.training_domains),
+    )
+    named = final_specs(recipe, facts, mixtures)
+    folders = [study.models / name for name, _ in named]
+    specs = with_former_names((spec for _, spec in named), folders)
+    return [
+        Task(folder.name, folder, spec.num_tokens, spec) for folder, spec in zip(folders, specs, strict=True)
+    ]

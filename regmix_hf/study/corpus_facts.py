@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from regmix_hf.errors import StudyError
 from regmix_hf.files import hash_value, read_json, write_json
 from regmix_hf.recipe import Recipe
+from regmix_hf.study.names import CORPUS_FACTS
 
 #: A source with less than this share of the tokens that a recipe says it has is a sample of it.
 _SAMPLE = 0.9
@@ -70,14 +71,14 @@ class CorpusFacts(_Facts):
         Raises:
             StudyError: There is none yet.
         """
-        file = corpus / "corpus.json"
+        file = corpus / CORPUS_FACTS
         if not file.exists():
             raise StudyError(f"{file} is not there yet.", "run `regmix prepare` first")
         return cls.model_validate(read_json(file))
 
     def save(self, corpus: Path) -> None:
         """Write `corpus.json`; from then on the corpus is complete."""
-        write_json(corpus / "corpus.json", self.tree)
+        write_json(corpus / CORPUS_FACTS, self.tree)
 
     @property
     def tree(self) -> dict[str, Any]:

@@ -10,12 +10,11 @@ from typing import Any
 
 from regmix_hf.errors import StudyError
 from regmix_hf.files import hash_file, hash_value, read_json, write_json
+from regmix_hf.mixtures.final import final_names
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.outcome import decisive, decisive_but_name, decisive_in_0_1
-from regmix_hf.study.final_mixtures import final_mixtures
+from regmix_hf.study import names
 
-#: Says of a folder which published study it was pulled from.
-ORIGIN = ".pulled.json"
 #: How markers of today say what decides; those of version 0.1 have no such number.
 _RULES = 2
 
@@ -66,42 +65,42 @@ class Study:
     @property
     def corpus(self) -> Path:
         """Blocks of every domain, and `corpus.json`, which counts and names them."""
-        return self.root / "1-corpus"
+        return self.root / names.CORPUS
 
     @property
     def mixtures(self) -> Path:
         """Table of the sampled mixtures."""
-        return self.root / "2-mixtures" / "mixtures.parquet"
+        return self.root / names.MIXTURES / names.MIXTURES_TABLE
 
     @property
     def proxies(self) -> Path:
         """One folder per proxy run, `results.parquet` and `trajectories.parquet`."""
-        return self.root / "3-proxies"
+        return self.root / names.PROXIES
 
     @property
     def regression(self) -> Path:
         """Fitted regressors and their held-out quality."""
-        return self.root / "4-regression"
+        return self.root / names.REGRESSION
 
     @property
     def mixture(self) -> Path:
         """The chosen mixture."""
-        return self.root / "5-mixture" / "mixture.yaml"
+        return self.root / names.MIXTURE / names.CHOSEN_MIXTURE
 
     @property
     def models(self) -> Path:
         """One folder per final model."""
-        return self.root / "6-models"
+        return self.root / names.MODELS
 
     @property
     def evaluation(self) -> Path:
         """Losses and scores of the final models."""
-        return self.root / "7-evaluation"
+        return self.root / names.EVALUATION
 
     @property
     def report(self) -> Path:
         """What was found, in pictures and words."""
-        return self.root / "report"
+        return self.root / names.REPORT
 
     @property
     def final_mixtures(self) -> list[str]:
@@ -110,12 +109,12 @@ class Study:
         Raises:
             StudyError: Held-out mixtures are among them, and none are sampled yet.
         """
-        return final_mixtures(self.recipe, self.mixtures)
+        return final_names(self.recipe, self.mixtures)
 
     @property
     def is_pulled(self) -> bool:
         """Whether it was fetched from the Hub: then it may lack what is too large, or not for others."""
-        return (self.root / ORIGIN).exists()
+        return (self.root / names.PULLED).exists()
 
     def open(self) -> None:
         """Create the folder, or check that it belongs to this recipe.
@@ -132,7 +131,7 @@ class Study:
 
     @property
     def _owner(self) -> Path:
-        return self.root / "study.json"
+        return self.root / names.OWNER
 
     @property
     def _identity(self) -> str:

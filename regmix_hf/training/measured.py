@@ -44,7 +44,7 @@ def row_of_now(row: Mapping[str, Any], spec: RunSpec) -> dict[str, Any]:
     if row["status"] == "failed":
         return {**now, **prefixed("weight", spec.weights)}
     kept = _still_measured(row, spec)
-    values = prefixed("weight", spec.weights)
+    values: dict[str, Any] = prefixed("weight", spec.weights)
     values |= {f"{name}/{d}": row.get(f"{name}/{d}", 0.0) for name in _SHARES for d in spec.weights}
     values |= {
         f"{name}/{d}": row.get(f"{name}/{d}") if d in kept else None

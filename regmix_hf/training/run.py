@@ -20,6 +20,7 @@ from regmix_hf.corpus.stream import MixtureStream
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import read_json, write_json, write_parquet
 from regmix_hf.recipe import Domain
+from regmix_hf.study.names import RESULT, TRAJECTORY
 from regmix_hf.tables import prefixed
 from regmix_hf.training.arguments import build_arguments
 from regmix_hf.training.blocks import TrainingBlocks
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
 
     from regmix_hf.corpus.corpus import Corpus
 
-#: Written last: a folder that has it holds a finished run.
-RESULT = "result.json"
-TRAJECTORY = "trajectory.parquet"
 #: Whose versions a result names.
 _DECISIVE_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy")
 

@@ -16,6 +16,7 @@ from regmix_hf.recipe.outcome import decisive_arguments, decisive_model, decisiv
 from regmix_hf.recipe.schema import Train, Training
 from regmix_hf.seeds import RUNS, seed_of
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.study.names import RESULT
 from regmix_hf.tables import by_domain
 from regmix_hf.training.arguments import merged_arguments
 from regmix_hf.training.layout import step_layout
@@ -202,7 +203,7 @@ def with_former_names(specs: Iterable[RunSpec], folders: Iterable[Path]) -> list
 
 
 def _holds(folder: Path, run_id: str) -> bool:
-    result = folder / "result.json"
+    result = folder / RESULT
     return result.exists() and read_json(result)["run_id"] == run_id
 
 
