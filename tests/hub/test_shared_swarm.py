@@ -33,6 +33,7 @@ def somebody(new_study):
 
     def make(*overrides: str, folder: str) -> Study:
         study = new_study("seed=8", *overrides, folder=folder)
+        study.mixtures.unlink()  # else they would stay
         sample.run(study, Silent())
         train_proxies(study, diverged=0)
         return study
