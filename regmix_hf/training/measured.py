@@ -7,6 +7,7 @@ gone by then: losses on text that it was not measured on are missing, never gues
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from typing import Any
 
 import pandas as pd
@@ -51,23 +52,18 @@ def row_of_now(row: Mapping[str, Any], spec: RunSpec) -> dict[str, Any]:
         for name in _LOSSES
         for d in spec.validation
     }
-    plain = [name for name in now if "/" not in name and name != MEASURED_ON]
-    first = plain.index("num_train_tokens") + 1
-    return {
-        **{name: now[name] for name in plain[:first]},
-        **values,
-        MEASURED_ON: measured_on(kept),
-        **{name: now[name] for name in plain[first:]},
-    }
+    head = dict(takewhile(lambda item: "/" not in item[0], now.items()))
+    tail = {name: value for name, value in now.items() if "/" not in name and name not in head}
+    return {**head, **values, **tail, MEASURED_ON: measured_on(kept)}
 
 
 def trajectory_of_now(points: pd.DataFrame, row: Mapping[str, Any], spec: RunSpec) -> pd.DataFrame:
     """Return a run's losses over time on what its study measures now; NaN where it was not measured."""
-    kept = [
-        column for column in (f"loss/{domain}" for domain in _still_measured(row, spec)) if column in points
-    ]
-    columns = ["run_id", "step", "num_tokens", *(f"loss/{domain}" for domain in spec.validation)]
-    return points[[*columns[:3], *kept]].reindex(columns=columns)
+    columns = {f"loss/{domain}": domain for domain in spec.validation}
+    kept = _still_measured(row, spec)
+    first = [name for name in map(str, points.columns) if not name.startswith("loss/")]
+    measured = [column for column, domain in columns.items() if domain in kept and column in points]
+    return points[[*first, *measured]].reindex(columns=[*first, *columns])
 
 
 def without_unmeasured(results: pd.DataFrame) -> pd.DataFrame:

@@ -239,10 +239,10 @@ class _Run:
                 f"loss_stderr/{n}": loss.stderr if loss and math.isfinite(loss.stderr) else None
                 for n, loss in losses.items()
             },
-            MEASURED_ON: measured_on(spec.validation),
             "wall_seconds": time.monotonic() - self._started,
             "device": _device_name(trainer.args),
             "versions": ", ".join([f"regmix_hf {VERSION}", *installed]),
+            MEASURED_ON: measured_on(spec.validation),
         }
 
 
