@@ -12,7 +12,7 @@ from regmix_hf.files import read_json, read_parquet, write_json, write_parquet
 from regmix_hf.jobs.claims import claim
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.tables import prefixed
-from regmix_hf.training.measured import row_of_now, trajectory_of_now, without_unmeasured
+from regmix_hf.training.measured import row_of_now, trajectories_of_now, without_unmeasured
 from regmix_hf.training.spec import RunSpec
 
 #: Key of a failed run's `result.json` that is in no table.
@@ -90,12 +90,10 @@ def collect(tasks: Sequence[Task], folder: Path) -> pd.DataFrame:
         assert row is not None, f"{task.name} has no result"
         rows.append(row_of_now(row, task.spec))
         if row["status"] != "failed":
-            points = read_parquet(task.folder / "trajectory.parquet")
-            trajectories.append(trajectory_of_now(points, row, task.spec))
+            trajectories.append(read_parquet(task.folder / "trajectory.parquet"))
     results = _table(rows)
-    points = pd.concat(trajectories, ignore_index=True)
-    unmeasured = [name for name in points if str(name).startswith("loss/") and name not in results]
-    write_parquet(folder / "trajectories.parquet", points.drop(columns=unmeasured))
+    points = trajectories_of_now(pd.concat(trajectories, ignore_index=True), results)
+    write_parquet(folder / "trajectories.parquet", points)
     write_parquet(folder / "results.parquet", results)
     return results
 

@@ -258,10 +258,10 @@ def _check_results(results: pd.DataFrame, origin: str) -> None:
                 f"for the run {_first(results, wrong)}.",
                 f"it may be {', '.join(allowed[column])}",
             )
-    wrong = is_no_mixture(weights)
-    if wrong.any():
+    off = is_no_mixture(weights)
+    if off.any():
         raise DataError(
-            f"{origin}: of the run {_first(results, wrong)} {what_is_wrong(weights[wrong].iloc[0])}."
+            f"{origin}: of the run {_first(results, off)} {what_is_wrong(weights[off].iloc[0])}."
         )
 
 

@@ -57,18 +57,28 @@ def row_of_now(row: Mapping[str, Any], spec: RunSpec) -> dict[str, Any]:
     return {**head, **values, **tail, MEASURED_ON: measured_on(kept)}
 
 
-def trajectory_of_now(points: pd.DataFrame, row: Mapping[str, Any], spec: RunSpec) -> pd.DataFrame:
-    """Return a run's losses over time on what its study measures now; NaN where it was not measured."""
-    columns = {f"loss/{domain}": domain for domain in spec.validation}
-    kept = _still_measured(row, spec)
+def trajectories_of_now(points: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """Return losses over time on what a study measures now; NaN where a run was not measured on it.
+
+    Args:
+        points: Of all runs, as they left them.
+        results: Their table, of rows of now.
+    """
+    names = [str(name) for name in results.columns if str(name).startswith("loss/")]
     first = [name for name in map(str, points.columns) if not name.startswith("loss/")]
-    measured = [column for column, domain in columns.items() if domain in kept and column in points]
-    return points[[*first, *measured]].reindex(columns=[*first, *columns])
+    now = points.reindex(columns=[*first, *names])
+    runs = results.drop_duplicates("run_id").set_index("run_id")  # two mixtures may be one run
+    words = runs[MEASURED_ON].fillna("").map(_domains)
+    of_points = now["run_id"].map(words)
+    for name in names:
+        domain = name.removeprefix("loss/")
+        now[name] = now[name].where(of_points.map(lambda known, domain=domain: domain in known))
+    return now
 
 
 def without_unmeasured(results: pd.DataFrame) -> pd.DataFrame:
     """Leave out the columns of domains that no run was measured on."""
-    known = {word.partition("=")[0] for words in results[MEASURED_ON].dropna() for word in words.split()}
+    known = set().union(*results[MEASURED_ON].dropna().map(_domains))
     unknown = [
         column
         for column in results.columns
@@ -89,7 +99,12 @@ def missing_losses(results: pd.DataFrame, validation: Mapping[str, str]) -> Iter
 
 
 def _still_measured(row: Mapping[str, Any], spec: RunSpec) -> dict[str, str]:
-    if MEASURED_ON not in row:
+    words = row.get(MEASURED_ON)
+    if words is None:  # a run of version 0.1, in a table with later ones or not
         return spec.validation
-    before = dict(word.split("=") for word in row[MEASURED_ON].split())
+    before = dict(word.split("=") for word in words.split())
     return {d: sha256 for d, sha256 in spec.validation.items() if before.get(d) == sha256[:_DIGITS]}
+
+
+def _domains(words: str) -> set[str]:
+    return {word.partition("=")[0] for word in words.split()}

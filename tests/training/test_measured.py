@@ -62,14 +62,25 @@ def test_a_run_beside_one_with_more_losses_has_none_where_it_was_not_measured(
     result = folder / narrow.run_id / "result.json"
     judge = spec.validation["judge"][:12]
     result.write_text(result.read_text().replace(f"judge={judge}", f"judge={'1' * 12}"))
-    results, _ = collected([spec, narrow], folder)
+    results, points = collected([spec, narrow], folder)
     assert results["loss/judge"].isna().tolist() == [False, True]
+    assert points["loss/judge"].isna().tolist() == [False] * 3 + [True] * 3
+    assert points["loss/ones"].notna().all()
     assert list(missing_losses(results, spec.validation)) == [
         "1 of 2 runs were trained before domain 'judge' was validated on this text, and have no loss on it; "
         "remove their folders to train them again"
     ]
     results, _ = collected([replace(run, validation=other) for run in (spec, narrow)], folder)
     assert results["loss/judge"].isna().tolist() == [True, False]
+
+
+def test_a_run_that_two_mixtures_share_stands_twice_with_its_losses(spec, trained):
+    both = [replace(spec, mixture_id=name) for name in ("chosen", "uniform")]
+    [task] = proxy_tasks(both, trained)
+    results = collect([task, replace(task, spec=both[1])], trained)
+    assert results["mixture_id"].tolist() == ["chosen", "uniform"]
+    assert results["loss/judge"].notna().all()
+    assert pd.read_parquet(trained / "trajectories.parquet")["loss/judge"].notna().all()
 
 
 def test_how_often_losses_are_measured_changes_no_weight(spec, corpus, tmp_path):
