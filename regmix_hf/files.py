@@ -63,8 +63,13 @@ def read_parquet(path: Path) -> pd.DataFrame:
 
 
 def hash_value(value: Any) -> str:
-    """SHA-256 of a JSON-like value, the same for equal values whatever the order of their keys."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
+    """SHA-256 of a JSON-like value, the same for equal values whatever the order of their keys.
+
+    Raises:
+        TypeError: A part of it is no text, number, list or map, so nothing says when two of it are equal.
+        ValueError: A number is infinite or NaN.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from regmix_hf import pipeline
 from regmix_hf.jobs.devices import cuda_devices, num_cores
 from regmix_hf.mixtures.budgets import token_budgets
+from regmix_hf.mixtures.final import num_final_mixtures
 from regmix_hf.recipe import Recipe
-from regmix_hf.recipe.schema import HOLDOUT, Training
+from regmix_hf.recipe.schema import Training
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.training.arguments import merged_arguments
@@ -75,7 +76,9 @@ def make_plan(study: Study, *, first: str = pipeline.VERBS[0], last: str = pipel
     planned = {
         "prepare": _plan_corpus(study, states["prepare"]),
         "proxies": _plan_runs("proxies", states["proxies"], recipe.proxy, _num_proxies(recipe), speed),
-        "train": _plan_runs("train", states["train"], recipe.train, _num_final(recipe), speed),
+        "train": _plan_runs(
+            "train", states["train"], recipe.train, num_final_mixtures(recipe) * recipe.train.num_seeds, speed
+        ),
     }
     wanted = pipeline.stages_between(study, first, last)
     stages = tuple(planned.get(verb, StagePlan(verb, states[verb])) for verb in wanted)
@@ -84,11 +87,6 @@ def make_plan(study: Study, *, first: str = pipeline.VERBS[0], last: str = pipel
 
 def _num_proxies(recipe: Recipe) -> int:
     return (recipe.sampling.num_mixtures + recipe.sampling.num_holdout) * recipe.proxy.num_seeds
-
-
-def _num_final(recipe: Recipe) -> int:
-    held_out = recipe.sampling.num_holdout - 1 if HOLDOUT in recipe.train.mixtures else 0
-    return (len(recipe.train.mixtures) + held_out) * recipe.train.num_seeds
 
 
 def _plan_corpus(study: Study, state: State) -> StagePlan:

@@ -13,9 +13,9 @@ from regmix_hf.errors import RecipeError, TrainingError
 from regmix_hf.evaluation.tasks import check_task_names
 from regmix_hf.files import hash_file, hash_value, read_json, write_json
 from regmix_hf.mixtures import Constraints
-from regmix_hf.mixtures.final import check_text, given_mixture
+from regmix_hf.mixtures.final import check_text, known_mixtures
 from regmix_hf.recipe import Choice
-from regmix_hf.recipe.schema import HOLDOUT, Training
+from regmix_hf.recipe.schema import Training
 from regmix_hf.stages.prepare import STAGE as PREPARE
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
@@ -126,9 +126,9 @@ def _check_train(study: Study) -> Iterator[str]:
 
         yield f"train.accelerate_config: {check_config(recipe.train.accelerate_config)}"
     if tokens := _available_tokens(study):
-        names = [name for name in recipe.train.mixtures if name not in ("chosen", HOLDOUT)]
-        check_text(recipe, {name: given_mixture(recipe, name, tokens) for name in names}, tokens)
-        yield f"train: there is text enough for {', '.join(names) or 'what can be known before `choose`'}"
+        known = known_mixtures(recipe, tokens)
+        check_text(recipe, known, tokens)
+        yield f"train: there is text enough for {', '.join(known) or 'what can be known before `choose`'}"
     yield from _check_runs(study, "train")
 
 

@@ -1,7 +1,8 @@
 """The tables of a study, the same on disk and on the Hub: names of columns, and ways to take them apart.
 
-`mixtures`: `mixture_id`, `split` (`fit` or `holdout`), one column `weight/<domain>` per domain.
-`results`: one row per run; `weight/`, `realized/`, `epochs/`, `loss/`, `bpb/`, `loss_stderr/` per domain.
+`mixtures`: `mixture_id`, `split` (`fit` or `holdout`), `round`, `origin`, and `weight/<domain>` per domain.
+`results`: one row per run; `weight/`, `realized/`, `epochs/`, `loss/`, `bpb/`, `loss_stderr/` per domain, and
+`measured_on`, which text its losses were measured on.
 `trajectories`: `run_id`, `step`, `num_tokens`, `loss/<domain>`.
 """
 

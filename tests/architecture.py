@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "regmix_hf"
 
 #: From the ground up. A part may import those of lower floors only: not its neighbours, not what lies above.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "progress", "readable", "seeds", "tables", "version"),
+    ("errors", "progress", "readable", "reference", "seeds", "tables", "version"),
     ("files",),
     ("recipe", "hub"),
     ("mixtures", "exports"),

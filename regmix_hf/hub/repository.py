@@ -10,6 +10,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from regmix_hf.errors import HubError
+from regmix_hf.reference import split_reference
 
 Kind = Literal["model", "dataset"]
 
@@ -65,10 +66,12 @@ class Reference:
         Raises:
             HubError: It is none.
         """
-        name, at, revision = text.partition("@")
-        if at and not revision:
+        repository = Repository(kind, text.partition("@")[0])
+        reference = split_reference(text)
+        if reference is None:
+            name = repository.id
             raise HubError(f"{text!r} names no revision.", f"write {name}@v1, or {name} for the newest")
-        return cls(Repository(kind, name), revision or None)
+        return cls(repository, reference[1])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from regmix_hf.jobs.claims import claim
 from regmix_hf.jobs.results import reason_of, status_of
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.jobs.tokens import Doer, doer_of, tokens_so_far
-from regmix_hf.training.run_folder import TOKENS
+from regmix_hf.study.names import TOKENS
 
 
 @dataclass(frozen=True)

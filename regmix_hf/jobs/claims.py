@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from regmix_hf.training.run_folder import LOCK
+from regmix_hf.study.names import LOCK
 
 
 @contextmanager

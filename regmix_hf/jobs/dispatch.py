@@ -15,7 +15,7 @@ from regmix_hf.jobs.claims import claim
 from regmix_hf.jobs.results import record_failed, status_of
 from regmix_hf.jobs.tasks import Task, Work
 from regmix_hf.jobs.tokens import tokens_so_far
-from regmix_hf.training.run_folder import LOG
+from regmix_hf.study.names import LOG
 
 #: Times a task is begun before it counts as failed.
 MAX_ATTEMPTS = 3

@@ -11,7 +11,7 @@ from regmix_hf.files import hash_value, write_json
 from regmix_hf.jobs.tasks import Do, Task
 from regmix_hf.recipe import Evaluation
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.training.run_folder import RESULT
+from regmix_hf.study.names import RESULT
 
 #: What makes a score another one, hashed: the run, the corpus, and how it is evaluated.
 _IDENTITY = "fingerprint"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from regmix_hf.jobs.proxies import run_head
 from regmix_hf.jobs.tasks import Do, Task
-from regmix_hf.training.run_folder import LOCK, RESULT
-from regmix_hf.training.spec import RunSpec
+from regmix_hf.study.names import LOCK, RESULT
+from regmix_hf.training.spec import RunSpec, with_former_names
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,13 @@ class FinalWork:
 
 def final_tasks(specs: Iterable[tuple[str, RunSpec]], folder: Path) -> list[Task[RunSpec]]:
     """Return one task per final run, in order, each in the folder of its name."""
-    return [Task(name, folder / name, spec.num_tokens, spec, run_head(spec)) for name, spec in specs]
+    named = list(specs)
+    folders = [folder / name for name, _ in named]
+    of_now = with_former_names((spec for _, spec in named), folders)
+    return [
+        Task(place.name, place, spec.num_tokens, spec, run_head(spec))
+        for place, spec in zip(folders, of_now, strict=True)
+    ]
 
 
 def make_ready(task: Task[RunSpec]) -> None:

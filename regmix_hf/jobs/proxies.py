@@ -9,7 +9,7 @@ from pathlib import Path
 from regmix_hf.jobs.tasks import Do, OutOfMemoryError, Task
 from regmix_hf.tables import prefixed
 from regmix_hf.training.layout import smaller_micro_batch
-from regmix_hf.training.spec import RunSpec
+from regmix_hf.training.spec import RunSpec, with_former_names
 
 _BATCH = "per_device_train_batch_size"
 
@@ -64,6 +64,7 @@ def run_head(spec: RunSpec) -> dict[str, object]:
 
 def proxy_tasks(specs: Sequence[RunSpec], folder: Path) -> list[Task[RunSpec]]:
     """Return one task per run, in order; mixtures that are the same run are one task."""
+    specs = with_former_names(specs, (folder / spec.former_id for spec in specs))
     unique: dict[str, Task[RunSpec]] = {}
     for spec in specs:  # the first of equal runs stays
         head = run_head(spec)

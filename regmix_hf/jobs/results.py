@@ -11,7 +11,8 @@ import pandas as pd
 from regmix_hf.files import read_json, read_parquet, write_json, write_parquet
 from regmix_hf.jobs.claims import claim
 from regmix_hf.jobs.tasks import Task
-from regmix_hf.training.run_folder import RESULT, TRAJECTORY
+from regmix_hf.study.names import RESULT, TRAJECTORY
+from regmix_hf.training.measured import row_of_now, trajectories_of_now, without_unmeasured
 
 if TYPE_CHECKING:
     from regmix_hf.training.spec import RunSpec
@@ -67,9 +68,9 @@ def forget_failed(tasks: Sequence[Task[Any]]) -> int:
 def collect(tasks: Sequence[Task[RunSpec]], folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Write `results.parquet` and `trajectories.parquet` from the results of these runs, in their order.
 
-    What other runs left in `folder` stays out. A mixture's name, split and scale are those of now: they are
-    no part of a run, and an earlier recipe may have called them otherwise. Trajectories that the tables there
-    hold already are not read from their own files again.
+    What other runs left in `folder` stays out. A mixture's name, split and scale are those of now, and so is
+    what losses are measured on: they are no part of a run, and an earlier recipe may have said otherwise.
+    Trajectories that the tables there hold already are not read from their own files again.
 
     Args:
         tasks: Runs that all have a result, one at least that did not fail.
@@ -82,14 +83,12 @@ def collect(tasks: Sequence[Task[RunSpec]], folder: Path) -> tuple[pd.DataFrame,
     for task in tasks:
         row = result_of(task)
         assert row is not None, f"{task.name} has no result"
-        names = {"mixture_id": task.spec.mixture_id, "split": task.spec.split}
-        scale = {"scale": task.spec.scale} if task.spec.scale else {}
-        rows.append({**row, **names, **scale})
+        rows.append(row_of_now(row, task.spec))
         if row["status"] != "failed" and not known.holds(task):
             new.append(read_parquet(task.folder / TRAJECTORY))
     ids = [row["run_id"] for row in rows if row["status"] != "failed"]
-    trajectories = _in_order([known.trajectories, *new], ids)
     results = _table(rows)
+    trajectories = trajectories_of_now(_in_order([known.trajectories, *new], ids), results)
     write_parquet(folder / _TRAJECTORIES, trajectories)
     write_parquet(folder / _RESULTS, results)
     return results, trajectories
@@ -130,4 +129,4 @@ def _table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     trained = next(row for row in rows if row["status"] != "failed")
     table = pd.DataFrame(rows, columns=[column for column in trained if column not in _NOT_IN_TABLES])
     measured = [column for column in table.columns if "/" in column]
-    return table.astype(dict.fromkeys(measured, "float64"))
+    return without_unmeasured(table.astype(dict.fromkeys(measured, "float64")))

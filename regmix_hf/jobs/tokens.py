@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from regmix_hf.training.run_folder import TOKENS
+from regmix_hf.study.names import TOKENS
 
 #: Tokens so far; process id, start in seconds since 1970, and the host's name.
 _COUNT, _DOER = struct.Struct("<q"), struct.Struct("<qd64s")

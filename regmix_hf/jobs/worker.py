@@ -25,7 +25,7 @@ from regmix_hf.jobs.messages import Elsewhere, Message, Raised, Ready, Refused, 
 from regmix_hf.jobs.results import status_of
 from regmix_hf.jobs.tasks import Do, OutOfMemoryError, Task, Work
 from regmix_hf.jobs.tokens import TokenCount
-from regmix_hf.training.run_folder import LOG
+from regmix_hf.study.names import LOG
 
 
 def main(file_descriptor: int) -> None:

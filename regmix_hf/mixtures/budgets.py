@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 
 from regmix_hf.errors import MixtureError
 from regmix_hf.files import hash_value
-from regmix_hf.mixtures.final import final_constraints, given_mixture
+from regmix_hf.mixtures.final import largest_weights
 from regmix_hf.mixtures.sampling import sampling_constraints
 from regmix_hf.recipe import Recipe
-from regmix_hf.recipe.schema import HOLDOUT
 
 #: Beyond what a domain is expected to be drawn: standard deviations of the draw, and blocks.
 _DEVIATIONS, _SPARE_BLOCKS = 8.0, 16
@@ -66,15 +65,7 @@ def _demands(recipe: Recipe, tokens: Mapping[str, int]) -> Iterator[tuple[dict[s
     yield largest, recipe.proxy.num_train_tokens
     if recipe.train.streaming:
         return
-    for name in recipe.train.mixtures:
-        if name == HOLDOUT:
-            weights = largest
-        elif name == "chosen":
-            allowed = final_constraints(recipe, tokens)
-            upper = zip(allowed.domains, allowed.upper.tolist(), strict=True)
-            weights = {domain: min(weight, largest[domain]) for domain, weight in upper}
-        else:
-            weights = given_mixture(recipe, name, tokens)
+    for weights in largest_weights(recipe, tokens, largest):
         yield weights, recipe.train.num_train_tokens
 
 

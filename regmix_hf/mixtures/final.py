@@ -1,13 +1,104 @@
-"""The final run's mixtures that are known before anything is chosen, and what every one of them must meet."""
+"""The final runs' mixtures, by name: the chosen one, those known before it, the swarm's held-out ones."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
+from regmix_hf.errors import StudyError
 from regmix_hf.mixtures.constraints import Constraints, EpochCap
 from regmix_hf.mixtures.mixture import normalise, uniform
 from regmix_hf.mixtures.repetition import check_repetition
+from regmix_hf.mixtures.table import read_mixtures
 from regmix_hf.recipe import Recipe
+from regmix_hf.recipe.schema import CHOSEN, HOLDOUT
+from regmix_hf.tables import by_domain
+
+
+def final_names(recipe: Recipe, sampled: Path) -> list[str]:
+    """Return the names in `train.mixtures`, with those of the held-out mixtures in the place of `holdout`.
+
+    Args:
+        recipe: The recipe.
+        sampled: The table of sampled mixtures; read only when held-out ones are asked for.
+
+    Raises:
+        StudyError: They are asked for and none are sampled yet, or one is called as a baseline is.
+    """
+    names: list[str] = []
+    for name in recipe.train.mixtures:
+        names += _held_out(sampled) if name == HOLDOUT else [name]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise StudyError(
+            f"a mixture of the swarm and a baseline are both called {repeated[0]!r}.",
+            f"give baselines.{repeated[0]} another name",
+        )
+    return names
+
+
+def final_mixtures(
+    recipe: Recipe, tokens: Mapping[str, int], sampled: Path, chosen: Callable[[], dict[str, float]]
+) -> dict[str, dict[str, float]]:
+    """Return all final mixtures: name -> domain -> share of training tokens, over all training domains.
+
+    Args:
+        recipe: The recipe.
+        tokens: Available tokens of every training domain.
+        sampled: The table of sampled mixtures.
+        chosen: Reads the chosen mixture; called when it is asked for.
+
+    Raises:
+        StudyError: One is asked for that is not sampled or chosen yet.
+        MixtureError: One is no mixture over the domains of the study, or reads a domain more often than the
+            recipe allows.
+    """
+    names, known = final_names(recipe, sampled), known_mixtures(recipe, tokens)
+    held_out = _held_out(sampled) if HOLDOUT in recipe.train.mixtures else {}
+    mixtures = {
+        name: known.get(name) or (chosen() if name == CHOSEN else normalise(held_out[name], tokens))
+        for name in names
+    }
+    check_text(recipe, mixtures, tokens)
+    return mixtures
+
+
+def known_mixtures(recipe: Recipe, tokens: Mapping[str, int]) -> dict[str, dict[str, float]]:
+    """Return the final mixtures that are known before anything is sampled or chosen.
+
+    Raises:
+        MixtureError: One is no mixture over the domains of the study.
+    """
+    names = [name for name in recipe.train.mixtures if name not in (CHOSEN, HOLDOUT)]
+    return {name: given_mixture(recipe, name, tokens) for name in names}
+
+
+def num_final_mixtures(recipe: Recipe) -> int:
+    """Count the final mixtures that a recipe asks for."""
+    held_out = recipe.sampling.num_holdout - 1 if HOLDOUT in recipe.train.mixtures else 0
+    return len(recipe.train.mixtures) + held_out
+
+
+def largest_weights(
+    recipe: Recipe, tokens: Mapping[str, int], drawn: Mapping[str, float]
+) -> list[dict[str, float]]:
+    """Return for every final mixture the largest weights that it can have, before it is known.
+
+    Args:
+        recipe: The recipe.
+        tokens: Available tokens of every training domain.
+        drawn: Largest weights of the swarm's mixtures, beyond which none is chosen.
+
+    Raises:
+        MixtureError: The bounds of `choice` leave no mixture.
+    """
+    largest = list(known_mixtures(recipe, tokens).values())
+    if HOLDOUT in recipe.train.mixtures:
+        largest.append(dict(drawn))
+    if CHOSEN in recipe.train.mixtures:
+        allowed = final_constraints(recipe, tokens)
+        upper = zip(allowed.domains, allowed.upper.tolist(), strict=True)
+        largest.append({domain: min(weight, drawn[domain]) for domain, weight in upper})
+    return largest
 
 
 def final_constraints(recipe: Recipe, tokens: Mapping[str, int]) -> Constraints:
@@ -62,3 +153,16 @@ def check_text(
     """
     if recipe.choice.max_epochs is not None and not recipe.train.allow_repetition:
         check_repetition(mixtures, EpochCap(recipe.choice.max_epochs, tokens, recipe.train.num_train_tokens))
+
+
+def _held_out(sampled: Path) -> dict[str, dict[str, float]]:
+    """The weights of the swarm's held-out mixtures, by name."""
+    if not sampled.exists():
+        raise StudyError(f"{sampled} is not there yet.", "run `regmix sample` first")
+    table = read_mixtures(sampled)
+    table = table[table["split"] == HOLDOUT]
+    rows = by_domain(table, "weight").to_dict("records")
+    return {
+        str(name): {str(domain): float(weight) for domain, weight in row.items()}
+        for name, row in zip(table["mixture_id"], rows, strict=True)
+    }

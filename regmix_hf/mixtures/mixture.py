@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
 from regmix_hf.errors import MixtureError
 
 #: Weights that come from outside may be rounded: their sum may miss 1 by this much.
 SUM_TOLERANCE = 0.01
+#: Room for the rounding of a sum that misses 1 by exactly the tolerance.
+_SUM_SLACK = 1e-9
 
 
 def normalise(
@@ -41,7 +47,7 @@ def check_mixture(
     """
     mixture = normalise(weights, domains, name=name)
     total = math.fsum(weights.values())
-    if abs(total - 1.0) > SUM_TOLERANCE:
+    if abs(total - 1.0) > SUM_TOLERANCE + _SUM_SLACK:
         raise MixtureError(f"{name}: the weights sum to {total:.4g}, not to 1.")
     return mixture
 
@@ -49,3 +55,31 @@ def check_mixture(
 def uniform(domains: Iterable[str]) -> dict[str, float]:
     """The mixture that gives every domain the same share."""
     return normalise(dict.fromkeys(names := list(domains), 1.0), names)
+
+
+def is_no_mixture(weights: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tell for every row whether a weight is negative or no finite number, or their sum is not near 1.
+
+    Args:
+        weights: Rows x domains.
+
+    Returns:
+        `(rows,)`.
+    """
+    values = weights.to_numpy(dtype=np.float64, na_value=np.nan)
+    misses = np.abs(values.sum(axis=1) - 1.0)
+    return np.asarray(~(misses <= SUM_TOLERANCE + _SUM_SLACK) | ~(values >= 0).all(axis=1))
+
+
+def what_is_wrong(weights: pd.Series[float]) -> str:
+    """Say why a row is no mixture.
+
+    >>> what_is_wrong(pd.Series({"web": 1.5, "code": -0.5}))
+    "the weight of 'code' is -0.5"
+    >>> what_is_wrong(pd.Series({"web": 0.5, "code": 0.1}))
+    'the weights sum to 0.6, not to 1'
+    """
+    for domain, weight in weights.items():
+        if not (math.isfinite(weight) and weight >= 0):
+            return f"the weight of {domain!r} is {weight}"
+    return f"the weights sum to {weights.sum():.4g}, not to 1"

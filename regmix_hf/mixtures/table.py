@@ -30,12 +30,9 @@ def read_mixtures(path: Path) -> pd.DataFrame:
 
 def completed(mixtures: pd.DataFrame) -> pd.DataFrame:
     """Return the table with the columns `round` and `origin`, those of version 0.1 where it has none."""
-    table = mixtures
-    for column, first in _FIRST.items():
-        if column not in table:
-            table = table.copy()
-            table.insert(table.columns.get_loc("split") + 1, column, first)
-    return table[["mixture_id", "split", *_FIRST, *(c for c in table if c.startswith("weight/"))]]
+    table = mixtures.assign(**{name: value for name, value in _FIRST.items() if name not in mixtures})
+    weights = [name for name in map(str, table.columns) if name.startswith("weight/")]
+    return table[["mixture_id", "split", *_FIRST, *weights]]
 
 
 def over(mixtures: pd.DataFrame, domains: Sequence[str]) -> pd.DataFrame:

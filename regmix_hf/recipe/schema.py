@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from regmix_hf.reference import split_reference
+
 DomainName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=96)]
 Weight = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -27,7 +28,8 @@ Tokens = Annotated[int, Field(gt=0)]
 Examples = Annotated[int, Field(ge=0)]
 
 #: Mixtures that exist in every study without being spelt out under `baselines`.
-BUILT_IN_MIXTURES = ("chosen", "prior", "uniform")
+CHOSEN = "chosen"
+BUILT_IN_MIXTURES = (CHOSEN, "prior", "uniform")
 #: In `train.mixtures`, all mixtures of the swarm that nothing is fitted on, each by its `mixture_id`.
 HOLDOUT = "holdout"
 
@@ -267,7 +269,8 @@ class Hub(Section):
 
 
 def _check_revision(text: str) -> str:
-    if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*@[A-Za-z0-9][\w.-]*", text) is None:
+    reference = split_reference(text)
+    if reference is None or reference[1] is None:
         raise ValueError("names no revision of a repository; write NAMESPACE/NAME-runs@v1")
     return text
 

@@ -16,13 +16,11 @@ import numpy as np
 import pandas as pd
 
 from regmix_hf.errors import DataError
-from regmix_hf.mixtures.mixture import SUM_TOLERANCE
+from regmix_hf.mixtures.mixture import SUM_TOLERANCE, is_no_mixture
 
 #: Columns that name a run, the most trusted first; `""` is the column without a header that pandas writes.
 _KEYS = ("run", "index", "name", "")
 _TRAIN, _VALID, _METRIC, _VAL_LOSS = "train_", "valid_", "metric/", "_val_loss"
-#: Room for the rounding of a sum that misses 1 by exactly the tolerance.
-_SUM_SLACK = 1e-9
 
 
 def read_csv_pair(mixtures: Path, losses: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -54,12 +52,6 @@ def read_csv_pair(mixtures: Path, losses: Path) -> tuple[pd.DataFrame, pd.DataFr
     values = _numbers(losses_table, losses, may_be_missing=True)
     weights, values = (frame.droplevel("line").rename_axis("run_id") for frame in (weights, values))
     return _bare_names(weights, values.reindex(weights.index))
-
-
-def is_no_mixture(weights: pd.DataFrame) -> pd.Series[bool]:
-    """Tell for every row whether its weights are negative or miss a sum of 1 by more than the tolerance."""
-    misses = (weights.sum(axis=1, skipna=False) - 1.0).abs()
-    return ~(misses <= SUM_TOLERANCE + _SUM_SLACK) | (weights < 0).any(axis=1)
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,35 +12,22 @@ from pydantic import ValidationError
 
 from regmix_hf.errors import HubError
 from regmix_hf.hub import Expected, Hub, Reference, fetch, parse_json, read_table
-from regmix_hf.mixtures.mixture import SUM_TOLERANCE
+from regmix_hf.mixtures.mixture import is_no_mixture, what_is_wrong
+from regmix_hf.runs.comparable import Swarm
+from regmix_hf.study import names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.tables import by_domain
 
 #: Files of a repository of runs.
-MIXTURES, RESULTS, TRAJECTORIES = "mixtures.parquet", "results.parquet", "trajectories.parquet"
-CORPUS, RECIPE = "corpus.json", "recipe.yaml"
+MIXTURES, RESULTS, TRAJECTORIES = names.MIXTURES_TABLE, names.RESULTS, names.TRAJECTORIES
+CORPUS, RECIPE = names.CORPUS_FACTS, "recipe.yaml"
 
 _NUMBERS = ("weight", "realized", "epochs", "loss", "bpb", "loss_stderr")
 _DOMAIN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,95}")
 _MEGABYTE = 1_000_000
 
 
-@dataclass(frozen=True, eq=False)
-class PublishedRuns:
-    """A table of results with what is known of the text behind it.
-
-    Attributes:
-        origin: What to call it in messages.
-        results: The table `results`.
-        corpus: What the runs were trained on; `None` where nobody says.
-    """
-
-    origin: str
-    results: pd.DataFrame
-    corpus: CorpusFacts | None
-
-
-def load_published(text: str, *, cache: Path | None = None, hub: Hub | None = None) -> PublishedRuns:
+def load_published(text: str, *, cache: Path | None = None, hub: Hub | None = None) -> Swarm:
     """Read the runs that a repository holds at a revision.
 
     Args:
@@ -100,18 +86,10 @@ def check_weights(table: pd.DataFrame, name: str) -> None:
     weights = by_domain(table, "weight")
     if weights.empty:
         raise HubError(f"{name} has no row, or no column weight/<domain>.")
-    values = weights.to_numpy(dtype=np.float64, na_value=np.nan)
-    wrong = ~(np.isfinite(values) & (values >= 0))
+    wrong = is_no_mixture(weights)
     if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise HubError(
-            f"{name}, row {row}: the weight of {weights.columns[column]!r} is {values[row, column]}."
-        )
-    totals = values.sum(axis=1)
-    off = np.abs(totals - 1.0) > SUM_TOLERANCE
-    if off.any():
-        row = int(np.argmax(off))
-        raise HubError(f"{name}, row {row}: the weights sum to {totals[row]:.4g}, not to 1.")
+        row = int(np.argmax(wrong))
+        raise HubError(f"{name}, row {row}: {what_is_wrong(weights.iloc[row])}.")
 
 
 def read_corpus_facts(content: bytes, name: str) -> CorpusFacts:
@@ -134,9 +112,9 @@ def read_corpus_facts(content: bytes, name: str) -> CorpusFacts:
     return facts
 
 
-def _read(folder: Path, origin: str) -> PublishedRuns:
+def _read(folder: Path, origin: str) -> Swarm:
     results = read_table(folder / RESULTS, name=f"{origin}: {RESULTS}")
     check_results(results, f"{origin}: {RESULTS}")
     corpus = folder / CORPUS
     facts = read_corpus_facts(corpus.read_bytes(), f"{origin}: {CORPUS}") if corpus.exists() else None
-    return PublishedRuns(origin, results, facts)
+    return Swarm(origin, facts, results)

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self, get_args
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from regmix_hf.errors import DataError
-from regmix_hf.runs.csv_pair import is_no_mixture, read_csv_pair
 from regmix_hf.files import read_parquet
+from regmix_hf.mixtures.mixture import is_no_mixture, what_is_wrong
+from regmix_hf.reference import split_reference
+from regmix_hf.runs.csv_pair import read_csv_pair
+from regmix_hf.study.names import FITTED_RUNS, PROXIES, RESULTS
 from regmix_hf.tables import by_domain
 
 Split = Literal["fit", "holdout"]
 
 #: Where a folder may hold runs: a study's results, or the runs that a fit was made on.
-_TABLES = ("3-proxies/results.parquet", "runs.parquet")
-#: What a repository on the Hub is called; a folder of two parts may be called so, too.
-_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w.-]+)?")
+_TABLES = (f"{PROXIES}/{RESULTS}", FITTED_RUNS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +218,8 @@ def load_runs(
     if source is not None:
         if mixtures is not None or losses is not None:
             raise DataError("runs come from one source: a folder, or mixtures with losses, not both.")
-        if isinstance(source, str) and not Path(source).exists() and _REPOSITORY.fullmatch(source):
+        # A folder of two parts may be called as a repository is.
+        if isinstance(source, str) and not Path(source).exists() and split_reference(source):
             from regmix_hf.runs.published import load_published
 
             return Runs.from_results(load_published(source).results, source)
@@ -256,13 +258,10 @@ def _check_results(results: pd.DataFrame, origin: str) -> None:
                 f"for the run {_first(results, wrong)}.",
                 f"it may be {', '.join(allowed[column])}",
             )
-    wrong = is_no_mixture(weights)
-    if wrong.any():
-        raise DataError(
-            f"{origin}: the weights of the run {_first(results, wrong)} are negative or do not sum to 1: "
-            f"{weights[wrong].iloc[0].to_dict()}."
-        )
+    off = is_no_mixture(weights)
+    if off.any():
+        raise DataError(f"{origin}: of the run {_first(results, off)} {what_is_wrong(weights[off].iloc[0])}.")
 
 
-def _first(results: pd.DataFrame, where: pd.Series[bool]) -> str:
+def _first(results: pd.DataFrame, where: pd.Series[bool] | NDArray[np.bool_]) -> str:
     return repr(results.loc[where, "run_id"].iloc[0])

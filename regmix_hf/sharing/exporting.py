@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from regmix_hf.choice import read_chosen
+from regmix_hf.errors import MixtureError, did_you_mean
 from regmix_hf.exports import MixtureToTrain
 from regmix_hf.hub import Expected, Hub, Reference, Repository, fetch
+from regmix_hf.mixtures.final import given_mixture
 from regmix_hf.recipe import Recipe, load_recipe
+from regmix_hf.recipe.schema import BUILT_IN_MIXTURES, CHOSEN
 from regmix_hf.runs.published import CORPUS, RECIPE, read_corpus_facts
-from regmix_hf.stages.train import mixture_named
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 
@@ -23,13 +25,21 @@ def mixture_of_study(study: Study, name: str) -> MixtureToTrain:
 
     Args:
         study: The study.
-        name: `chosen`, `prior`, `uniform`, a key of `baselines` or the id of a sampled mixture.
+        name: `chosen`, `prior`, `uniform` or a key of `baselines`.
 
     Raises:
         StudyError: There is no corpus, or no mixture is chosen yet.
+        MixtureError: There is no mixture of this name.
     """
     facts = CorpusFacts.load(study.corpus)
-    mixture = _described(MixtureToTrain(name, mixture_named(study, name, facts)), study.recipe, facts)
+    recipe = study.recipe
+    if name not in (known := (*BUILT_IN_MIXTURES, *recipe.baselines)):
+        raise MixtureError(f"--mixture {name!r} is none of this study; {did_you_mean(name, known)}")
+    if name == CHOSEN:
+        weights = read_chosen(study.mixture, recipe.training_domains)
+    else:
+        weights = given_mixture(recipe, name, facts.available_tokens(recipe))
+    mixture = _described(MixtureToTrain(name, weights), recipe, facts)
     files = {domain: study.corpus / domain / "train.arrow" for domain in mixture.shares}
     if any(facts.domains[domain].part_of for domain in files) or not all(f.exists() for f in files.values()):
         return mixture  # a final run needs more text than what is prepared for proxies

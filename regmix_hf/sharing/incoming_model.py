@@ -12,7 +12,7 @@ from regmix_hf.errors import HubError
 from regmix_hf.hub import Expected, parse_json
 from regmix_hf.recipe import Recipe
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.training.run_folder import RESULT
+from regmix_hf.study.names import RESULT
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -24,8 +24,8 @@ from regmix_hf.sharing.runs_part import STAGES, written
 from regmix_hf.sharing.tables import table_json
 from regmix_hf.study import Study
 from regmix_hf.study.address import Address
+from regmix_hf.study.names import RESULT
 from regmix_hf.study.promises import PROMISES
-from regmix_hf.training.run_folder import RESULT
 
 #: Tables of the fit, published as JSON.
 FIT_TABLES = ("quality", "predictions", "learning_curve", "runs")

@@ -19,6 +19,7 @@ from regmix_hf.errors import HubError, RecipeError, RegmixError, StudyError, Unr
 from regmix_hf.files import hash_value, read_json, read_parquet, write_json, write_parquet, write_text
 from regmix_hf.hub import Expected, Hub, Reference, Repository, Snapshot, fetch
 from regmix_hf.jobs.claims import claim
+from regmix_hf.mixtures.final import final_names
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.recipe import Recipe
 from regmix_hf.runs.published import CORPUS, MIXTURES, RESULTS, TRAJECTORIES
@@ -36,10 +37,8 @@ from regmix_hf.sharing.incoming_model import DeclaredModel
 from regmix_hf.sharing.other_parts import FINAL_TABLES, FIT_TABLES
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.address import Address
-from regmix_hf.study.final_mixtures import final_mixtures
-from regmix_hf.study.folder import ORIGIN
+from regmix_hf.study.names import PULLED, RESULT, TRAJECTORY
 from regmix_hf.study.promises import PROMISES
-from regmix_hf.training.run_folder import RESULT, TRAJECTORY
 from regmix_hf.training.spec import run_seed
 
 #: What can be pulled beside the runs, which always come: whoever needs no weights spares their gigabytes.
@@ -114,7 +113,7 @@ def pull_study(
             found |= incoming.fetch_models(hub, _at(hub, models, version))
         commits = {repository: snapshot.commit for repository, snapshot in found.items()}
         write_json(
-            folder / ORIGIN,
+            folder / PULLED,
             {
                 "source": f"{address.namespace}/{address.name}",
                 "version": version,
@@ -155,7 +154,7 @@ def _check_folder(folder: Path, address: Address) -> None:
         raise StudyError(f"{folder} is a file.", "name another folder")
     if not folder.exists() or not any(path.name != _STAGING for path in folder.iterdir()):
         return
-    origin = folder / ORIGIN
+    origin = folder / PULLED
     source = read_json(origin).get("source") if origin.exists() else None
     if source != f"{address.namespace}/{address.name}":
         raise StudyError(
@@ -166,9 +165,9 @@ def _check_folder(folder: Path, address: Address) -> None:
 
 def _check_unmoved(folder: Path, version: str | None, found: Mapping[Repository, Snapshot]) -> None:
     """Refuse a version that is not what it was when it was pulled into this folder before."""
-    if version is None or not (folder / ORIGIN).exists():
+    if version is None or not (folder / PULLED).exists():
         return
-    before = read_json(folder / ORIGIN)
+    before = read_json(folder / PULLED)
     for repository, snapshot in found.items():
         commit = before["commits"].get(repository.id, snapshot.commit)
         if before["version"] == version and commit != snapshot.commit:
@@ -244,7 +243,7 @@ class Incoming:
     @property
     def final_mixtures(self) -> list[str]:
         """Names of the mixtures that there may be final models of."""
-        return final_mixtures(self.recipe, self._place_of(self.address.runs) / MIXTURES)
+        return final_names(self.recipe, self._place_of(self.address.runs) / MIXTURES)
 
     def fetch_models(self, hub: Hub, found: Mapping[Repository, Snapshot]) -> dict[Repository, Snapshot]:
         """Fetch and check final models, as far as the table of final results names them.
@@ -290,7 +289,7 @@ class Incoming:
         for stage in stages:
             if stage.verb in self.stages:
                 study.marker(stage).unlink(missing_ok=True)
-        write_json(root / "study.json", {"name": self.recipe.name})
+        study.sign()
         write_text(root / "recipe.yaml", _with_output_dir(study.recipe))
         self._place_runs(study)
         if self.regressors:

@@ -13,13 +13,14 @@ from regmix_hf.cards.facts import SwarmFacts
 from regmix_hf.cards.rendering import recipe_yaml
 from regmix_hf.cards.runs_card import RunsCard
 from regmix_hf.cards.style import png
-from regmix_hf.errors import HubError
 from regmix_hf.files import hash_value, read_parquet
 from regmix_hf.hub import Hub, Snapshot, merge_rows, parquet_bytes, remote_table
 from regmix_hf.hub.publish import Files, Versioned
 from regmix_hf.jobs.proxies import proxy_tasks
 from regmix_hf.jobs.results import collect, is_failed, result_of
+from regmix_hf.mixtures.table import completed, read_mixtures
 from regmix_hf.recipe import Recipe
+from regmix_hf.runs.comparable import Swarm, check_comparable, weighed
 from regmix_hf.runs.published import (
     CORPUS,
     MIXTURES,
@@ -32,8 +33,8 @@ from regmix_hf.runs.published import (
 from regmix_hf.study import Study
 from regmix_hf.study.address import Address
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.study.names import PUBLISHER
 from regmix_hf.tables import by_domain
-from regmix_hf.training.run_folder import PUBLISHER
 from regmix_hf.training.spec import proxy_specs
 
 STAGES = "stages.json"
@@ -66,7 +67,7 @@ class OwnRuns:
         """Read the runs that have ended, of the proxies the recipe asks for now; `None` if there are none."""
         if not study.mixtures.exists() or not (study.corpus / "corpus.json").exists():
             return None
-        corpus, mixtures = CorpusFacts.load(study.corpus), read_parquet(study.mixtures)
+        corpus, mixtures = CorpusFacts.load(study.corpus), read_mixtures(study.mixtures)
         if "proxies" in stages:
             tables = {name: read_parquet(study.proxies / name) for name in (RESULTS, TRAJECTORIES)}
         else:
@@ -89,6 +90,8 @@ class OwnRuns:
             HubError: What is there are no runs, or runs of another corpus, tokenizer or scale.
         """
         there = {name: remote_table(hub, snapshot, name) for name in _KEYS}
+        if (mixtures := there[MIXTURES]) is not None:
+            there[MIXTURES] = completed(mixtures)
         self._check_comparable(hub, snapshot, there[RESULTS])
         ours = _with_own_names(self.tables, there[MIXTURES])
         mended = _mended(there[RESULTS], ours[RESULTS])
@@ -116,23 +119,12 @@ class OwnRuns:
         name = str(snapshot.repository)
         check_results(results, f"{name}: {RESULTS}")
         content = hub.read(snapshot, CORPUS, max_bytes=5 * _MEGABYTE)
-        corpus = read_corpus_facts(content, f"{name}: {CORPUS}")
-        ours, theirs = self.tables[RESULTS], results
-        scales = [
-            {(str(scale), int(tokens)) for scale, tokens in table[["scale", "num_train_tokens"]].to_numpy()}
-            for table in (ours, theirs)
-        ]
-        differs = {
-            "tokenizer": corpus.tokenizer_sha256 != self.corpus.tokenizer_sha256,
-            "corpus": corpus.fingerprint != self.corpus.fingerprint,
-            "scale": scales[0] != scales[1],
-        }
-        if kind := next((kind for kind, yes in differs.items() if yes), None):
-            raise HubError(
-                f"{name} holds runs of another {kind} than this study's; "
-                "losses of both in one table could not be compared.",
-                "give this study another name, e.g. name=NAME-2",
-            )
+        check_comparable(
+            Swarm("this study", self.corpus, self.tables[RESULTS]),
+            Swarm(name, read_corpus_facts(content, f"{name}: {CORPUS}"), results),
+            allow=(),
+            hint="give this study another name, e.g. name=NAME-2",
+        )
 
     def _card(self, merged: Mapping[str, pd.DataFrame]) -> Files:
         swarm = SwarmFacts(merged[RESULTS], len(merged[RESULTS]))
@@ -160,7 +152,7 @@ def written(render: Callable[[str], str]) -> Versioned:
 
 def _merge(there: pd.DataFrame | None, ours: pd.DataFrame, key: str, mended: tuple[str, ...]) -> pd.DataFrame:
     """Merge as `merge_rows`; where nothing there is foreign, keep the order of our own files."""
-    merged = merge_rows(there, ours, key=key, replace=mended)
+    merged = weighed(merge_rows(there, ours, key=key, replace=mended))
     if there is None:
         return ours
     if merged is there or len(merged) != len(ours):

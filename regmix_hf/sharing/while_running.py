@@ -13,7 +13,7 @@ from regmix_hf.progress import Progress
 from regmix_hf.sharing.push import Push, push_study
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.address import Address
-from regmix_hf.training.run_folder import PUBLISHER, RESULT
+from regmix_hf.study.names import PUBLISHER, RESULT
 
 #: What each stage changes of what is published.
 _PARTS = {

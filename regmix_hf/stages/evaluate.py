@@ -20,8 +20,8 @@ from regmix_hf.progress import Progress
 from regmix_hf.stages.train import STAGE as TRAIN
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.study.names import LOG, RESULT
 from regmix_hf.training.device import uses_cpu
-from regmix_hf.training.run_folder import LOG, RESULT
 
 STAGE = Stage(
     verb="evaluate",

@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from regmix_hf.errors import UnfinishedError
-from regmix_hf.files import read_parquet
 from regmix_hf.jobs.devices import worker_slots
 from regmix_hf.jobs.place import Place
 from regmix_hf.jobs.pool import Pool
 from regmix_hf.jobs.proxies import ProxyWork, proxy_tasks
 from regmix_hf.jobs.results import collect, forget_failed, is_failed, reason_of, result_of, status_of
 from regmix_hf.jobs.tasks import Task
+from regmix_hf.mixtures.table import read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.study.names import LOG
 from regmix_hf.training.device import uses_cpu
-from regmix_hf.training.run_folder import LOG
+from regmix_hf.training.measured import missing_losses
 from regmix_hf.training.spec import RunSpec, proxy_specs
 
 STAGE = Stage(
@@ -57,7 +58,9 @@ def run_in(study: Study, place: Place[ProxyWork], progress: Progress) -> None:
     counts = place.run(tasks, ProxyWork(study.corpus), progress)
     failed = [task for task in tasks if is_failed(task)]
     if len(failed) < len(tasks):
-        collect(tasks, study.proxies)
+        results, _ = collect(tasks, study.proxies)
+        for missing in missing_losses(results, tasks[0].spec.validation):
+            progress.note(missing)
     if counts["diverged"]:
         progress.note(f"{counts['diverged']} of {len(tasks)} runs diverged; nothing is fitted on them")
     if failed:
@@ -75,7 +78,7 @@ def tasks_of(study: Study) -> list[Task[RunSpec]]:
         TrainingError: The preset does not exist or the batch does not come out in whole blocks.
     """
     facts = CorpusFacts.load(study.corpus)
-    mixtures = read_parquet(study.require(study.mixtures, "sample"))
+    mixtures = read_mixtures(study.require(study.mixtures, "sample"))
     return proxy_tasks(proxy_specs(study.recipe, facts, mixtures), study.proxies)
 
 

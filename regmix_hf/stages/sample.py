@@ -11,13 +11,14 @@ from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.study.names import CORPUS, CORPUS_FACTS, MIXTURES, MIXTURES_TABLE
 
 STAGE = Stage(
     verb="sample",
-    folder="2-mixtures",
+    folder=MIXTURES,
     keys=("seed", "domains", "sampling", "proxy.num_train_tokens"),
-    inputs=("1-corpus/corpus.json",),
-    outputs=("mixtures.parquet",),
+    inputs=(f"{CORPUS}/{CORPUS_FACTS}",),
+    outputs=(MIXTURES_TABLE,),
 )
 
 

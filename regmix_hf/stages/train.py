@@ -6,18 +6,16 @@ import json
 from collections.abc import Sequence
 
 from regmix_hf.choice import read_chosen
-from regmix_hf.files import read_parquet, write_text
+from regmix_hf.files import write_text
 from regmix_hf.jobs.finals import FinalWork, final_tasks
 from regmix_hf.jobs.launch import AccelerateLaunch, Launcher, Launches
 from regmix_hf.jobs.results import collect, result_of
 from regmix_hf.jobs.tasks import Task
-from regmix_hf.mixtures.final import check_text, given_mixture
-from regmix_hf.mixtures.mixture import normalise
+from regmix_hf.mixtures.final import final_mixtures
 from regmix_hf.progress import Progress
-from regmix_hf.recipe.schema import BUILT_IN_MIXTURES
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.tables import by_domain
+from regmix_hf.training.measured import missing_losses
 from regmix_hf.training.spec import RunSpec, final_specs
 
 STAGE = Stage(
@@ -73,6 +71,8 @@ def _warn_of_samples(study: Study, tasks: Sequence[Task[RunSpec]], progress: Pro
 def conclude(study: Study, tasks: list[Task[RunSpec]], progress: Progress) -> None:
     """Collect the tables of the stage and finish it, once all of its runs have a result."""
     results, _ = collect(tasks, study.models)
+    for missing in missing_losses(results, tasks[0].spec.validation):
+        progress.note(missing)
     for name in results.loc[results["status"] == "diverged", "mixture_id"]:
         progress.note(f"the final run on {name} diverged: its loss is not finite")
     if study.recipe.train.streaming:
@@ -91,23 +91,11 @@ def tasks_of(study: Study) -> list[Task[RunSpec]]:
         MixtureError: A mixture is none over the domains of the study, or reads one too often.
     """
     facts = CorpusFacts.load(study.corpus)
-    mixtures = {name: mixture_named(study, name, facts) for name in study.final_mixtures}
-    check_text(study.recipe, mixtures, facts.available_tokens(study.recipe))
-    return final_tasks(final_specs(study.recipe, facts, mixtures), study.models)
-
-
-def mixture_named(study: Study, name: str, facts: CorpusFacts) -> dict[str, float]:
-    """Return the final mixture `name`: domain -> share of training tokens, over all training domains.
-
-    Raises:
-        StudyError: It is the chosen one, and none is chosen yet.
-        MixtureError: It is no mixture over the domains of the study.
-    """
     recipe = study.recipe
-    if name == "chosen":
-        return read_chosen(study.mixture, recipe.training_domains)
-    if name in (*BUILT_IN_MIXTURES, *recipe.baselines):
-        return given_mixture(recipe, name, facts.available_tokens(recipe))
-    sampled = read_parquet(study.require(study.mixtures, "sample")).set_index("mixture_id")
-    weights = by_domain(sampled, "weight").loc[name].to_dict()
-    return normalise({str(key): float(value) for key, value in weights.items()}, recipe.training_domains)
+    mixtures = final_mixtures(
+        recipe,
+        facts.available_tokens(recipe),
+        study.mixtures,
+        lambda: read_chosen(study.mixture, recipe.training_domains),
+    )
+    return final_tasks(final_specs(recipe, facts, mixtures), study.models)

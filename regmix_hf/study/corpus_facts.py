@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from regmix_hf.errors import StudyError
 from regmix_hf.files import hash_value, read_json, write_json
 from regmix_hf.recipe import Recipe
+from regmix_hf.study.names import CORPUS_FACTS
 
 #: A source with less than this share of the tokens that a recipe says it has is a sample of it.
 _SAMPLE = 0.9
@@ -97,14 +98,14 @@ class CorpusFacts(_Facts):
         Raises:
             StudyError: There is none yet.
         """
-        file = corpus / "corpus.json"
+        file = corpus / CORPUS_FACTS
         if not file.exists():
             raise StudyError(f"{file} is not there yet.", "run `regmix prepare` first")
         return cls.model_validate(read_json(file))
 
     def save(self, corpus: Path) -> None:
         """Write `corpus.json`; from then on the corpus is complete."""
-        write_json(corpus / "corpus.json", self.tree)
+        write_json(corpus / CORPUS_FACTS, self.tree)
 
     @property
     def tree(self) -> dict[str, Any]:
@@ -117,6 +118,16 @@ class CorpusFacts(_Facts):
         split = {"sample_sha256"}
         domain: Any = {"part_of": True, "read": True, "train": split, "validation": split}
         return hash_value(self.model_dump(exclude={"domains": {"__all__": domain}}))
+
+    @property
+    def training(self) -> dict[str, SplitFacts]:
+        """What there is to train on, by domain."""
+        return {name: facts.train for name, facts in self.domains.items() if facts.train is not None}
+
+    @property
+    def validation(self) -> dict[str, str]:
+        """Hash of the blocks that the loss of each domain is measured on."""
+        return {name: facts.validation.sha256 for name, facts in self.domains.items()}
 
     def available_tokens(self, recipe: Recipe) -> dict[str, int]:
         """Tokens of every training domain: the recipe's `num_tokens` where given, else what was counted."""

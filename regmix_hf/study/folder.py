@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -10,13 +10,13 @@ from typing import Any
 
 from regmix_hf.errors import StudyError
 from regmix_hf.files import hash_file, hash_value, read_json, write_json
+from regmix_hf.mixtures.final import final_names
 from regmix_hf.recipe import Recipe
-from regmix_hf.study.final_mixtures import final_mixtures
+from regmix_hf.recipe.outcome import decisive, decisive_but_name, decisive_in_0_1
+from regmix_hf.study import names
 
-#: Says of a folder which published study it was pulled from.
-ORIGIN = ".pulled.json"
-#: Parts of the recipe that never change a number, so never make anything stale.
-_WITHOUT_EFFECT = {"output_dir", "num_proc", "num_workers", "accelerate_config", "allow_repetition"}
+#: How markers of today say what decides; those of version 0.1 have no such number.
+_RULES = 2
 
 
 class State(StrEnum):
@@ -65,42 +65,42 @@ class Study:
     @property
     def corpus(self) -> Path:
         """Blocks of every domain, and `corpus.json`, which counts and names them."""
-        return self.root / "1-corpus"
+        return self.root / names.CORPUS
 
     @property
     def mixtures(self) -> Path:
         """Table of the sampled mixtures."""
-        return self.root / "2-mixtures" / "mixtures.parquet"
+        return self.root / names.MIXTURES / names.MIXTURES_TABLE
 
     @property
     def proxies(self) -> Path:
         """One folder per proxy run, `results.parquet` and `trajectories.parquet`."""
-        return self.root / "3-proxies"
+        return self.root / names.PROXIES
 
     @property
     def regression(self) -> Path:
         """Fitted regressors and their held-out quality."""
-        return self.root / "4-regression"
+        return self.root / names.REGRESSION
 
     @property
     def mixture(self) -> Path:
         """The chosen mixture."""
-        return self.root / "5-mixture" / "mixture.yaml"
+        return self.root / names.MIXTURE / names.CHOSEN_MIXTURE
 
     @property
     def models(self) -> Path:
         """One folder per final model."""
-        return self.root / "6-models"
+        return self.root / names.MODELS
 
     @property
     def evaluation(self) -> Path:
         """Losses and scores of the final models."""
-        return self.root / "7-evaluation"
+        return self.root / names.EVALUATION
 
     @property
     def report(self) -> Path:
         """What was found, in pictures and words."""
-        return self.root / "report"
+        return self.root / names.REPORT
 
     @property
     def final_mixtures(self) -> list[str]:
@@ -109,12 +109,12 @@ class Study:
         Raises:
             StudyError: Held-out mixtures are among them, and none are sampled yet.
         """
-        return final_mixtures(self.recipe, self.mixtures)
+        return final_names(self.recipe, self.mixtures)
 
     @property
     def is_pulled(self) -> bool:
         """Whether it was fetched from the Hub: then it may lack what is too large, or not for others."""
-        return (self.root / ORIGIN).exists()
+        return (self.root / names.PULLED).exists()
 
     def open(self) -> None:
         """Create the folder, or check that it belongs to this recipe.
@@ -123,9 +123,20 @@ class Study:
             StudyError: Another recipe made the folder.
         """
         self.check_owner()
-        marker = self.root / "study.json"
-        if not marker.exists():
-            write_json(marker, {"name": self.recipe.name})
+        self.sign()
+
+    def sign(self) -> None:
+        """Write in the folder whose it is: the recipe's name, and what else of it decides anything."""
+        write_json(self._owner, {"name": self.recipe.name, "identity": self._identity})
+
+    @property
+    def _owner(self) -> Path:
+        return self.root / names.OWNER
+
+    @property
+    def _identity(self) -> str:
+        """Hash of all of the recipe that decides a number: equal for a study that only has another name."""
+        return hash_value(decisive_but_name(self.recipe))
 
     def check_owner(self) -> None:
         """Check that the folder belongs to this recipe, or is not there yet.
@@ -133,15 +144,15 @@ class Study:
         Raises:
             StudyError: Another recipe made the folder, it holds other things, or it is a file.
         """
-        marker = self.root / "study.json"
         if self.root.exists() and not self.root.is_dir():
             raise StudyError(f"output_dir {self.root} is a file.", "give the recipe another output_dir")
-        if marker.exists():
-            name = read_json(marker).get("name")
-            if name != self.recipe.name:
+        if self._owner.exists():
+            owner = read_json(self._owner)
+            if self.recipe.name != owner["name"] and self._identity != owner.get("identity"):
                 raise StudyError(
-                    f"{self.root} was made by the recipe {name!r}, not by {self.recipe.name!r}.",
-                    "give this recipe another output_dir, or remove the folder",
+                    f"{self.root} was made by the recipe {owner['name']!r}, not by {self.recipe.name!r}.",
+                    "give this recipe another output_dir, or remove the folder. To give the study another "
+                    "name, change nothing else in its recipe at the same time",
                 )
         elif self.root.exists() and any(self.root.iterdir()):
             raise StudyError(
@@ -163,18 +174,20 @@ class Study:
 
         A file that the marker does not name was not read by the version that wrote it, so it changed nothing.
         """
-        before, now = read_json(self.marker(stage))["fingerprint"], self.fingerprint(stage)
+        marker = read_json(self.marker(stage))
+        rule = decisive if marker.get("rules") == _RULES else decisive_in_0_1
+        before, now = marker["fingerprint"], self._fingerprint(stage, rule)
         names = (before.keys() | now.keys()) - (set(stage.inputs) - before.keys())
         return sorted(name for name in names if before.get(name) != now.get(name))
 
     def finish(self, stage: Stage, facts: Mapping[str, Any] | None = None) -> None:
         """Write the marker of `stage`: from now on it is done with the inputs of this moment."""
-        write_json(self.marker(stage), {"fingerprint": self.fingerprint(stage), **(facts or {})})
+        fingerprint = self._fingerprint(stage, decisive)
+        write_json(self.marker(stage), {"rules": _RULES, "fingerprint": fingerprint, **(facts or {})})
 
-    def fingerprint(self, stage: Stage) -> dict[str, str | None]:
+    def _fingerprint(self, stage: Stage, rule: Callable[[Recipe, str], Any]) -> dict[str, str | None]:
         """Hash every recipe key and input file that `stage` reads, by name; a missing file is `None`."""
-        tree = self.recipe.model_dump(mode="json")
-        keys = {key: hash_value(_without(_reach(tree, key))) for key in stage.keys}
+        keys = {key: hash_value(rule(self.recipe, key)) for key in stage.keys}
         files = {
             name: hash_file(path) if (path := self.root / name).exists() else None for name in stage.inputs
         }
@@ -193,15 +206,3 @@ class Study:
     def marker(self, stage: Stage) -> Path:
         """The file that says with which inputs `stage` finished."""
         return self.root / stage.folder / f".{stage.verb}.json"
-
-
-def _reach(tree: Any, key: str) -> Any:
-    for part in key.split("."):
-        tree = tree[part]
-    return tree
-
-
-def _without(value: Any, names: Iterable[str] = frozenset(_WITHOUT_EFFECT)) -> Any:
-    if isinstance(value, dict):
-        return {key: _without(item, names) for key, item in value.items() if key not in names}
-    return value

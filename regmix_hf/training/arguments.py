@@ -91,38 +91,10 @@ _NARROWER: dict[str, Any] = {
     "gradient_accumulation_steps": _Count,
 }
 
-#: Arguments that change speed, memory or what is said, and no result beyond floating-point noise.
-_WITHOUT_EFFECT = {
-    "activation_checkpointing",
-    "activation_checkpointing_kwargs",
-    "disable_tqdm",
-    "gradient_accumulation_steps",
-    "gradient_checkpointing",
-    "gradient_checkpointing_kwargs",
-    "liger_kernel_config",
-    "log_level",
-    "log_level_replica",
-    "log_on_each_node",
-    "per_device_eval_batch_size",
-    "per_device_train_batch_size",
-    "project",
-    "report_to",
-    "skip_memory_metrics",
-    "torch_empty_cache_steps",
-    "use_cpu",
-    "use_liger_kernel",
-}
-_WITHOUT_EFFECT_PREFIXES = ("dataloader_", "ddp_", "fsdp", "logging_", "save_", "torch_compile", "trackio_")
-
 
 def merged_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     """Put the recipe's `training_args` over this package's defaults. Checks nothing."""
     return {**DEFAULTS, **given}
-
-
-def changes_outcome(name: str) -> bool:
-    """Tell whether the training argument `name` decides a run's numbers, beyond floating-point noise."""
-    return name not in _WITHOUT_EFFECT and not name.startswith(_WITHOUT_EFFECT_PREFIXES)
 
 
 def check_arguments(given: Mapping[str, Any], *, section: str) -> None:

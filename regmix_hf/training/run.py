@@ -20,6 +20,7 @@ from regmix_hf.corpus.stream import MixtureStream
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import read_json, write_json, write_parquet
 from regmix_hf.recipe import Domain
+from regmix_hf.study.names import RESULT, TRAJECTORY
 from regmix_hf.tables import prefixed
 from regmix_hf.training.arguments import build_arguments
 from regmix_hf.training.blocks import TrainingBlocks
@@ -27,9 +28,9 @@ from regmix_hf.training.checkpoints import WholeCheckpoints, is_sharded, last_ch
 from regmix_hf.training.first_rank import ReadByFirstRank
 from regmix_hf.training.layout import step_layout
 from regmix_hf.training.losses import Loss, ValidationSet
+from regmix_hf.training.measured import MEASURED_ON, measured_on
 from regmix_hf.training.models import build_config, build_model, model_facts
 from regmix_hf.training.process import settle_process
-from regmix_hf.training.run_folder import RESULT, TRAJECTORY
 from regmix_hf.training.spec import RunSpec
 from regmix_hf.training.trackers import close_trackers, log_beside, run_name
 from regmix_hf.training.trainer import LOSS, STDERR, MixtureTrainer
@@ -247,6 +248,7 @@ class _Run:
             "device": _device_name(trainer.args),
             "micro_batch": trainer.args.per_device_train_batch_size,
             "versions": ", ".join([f"regmix_hf {VERSION}", *installed]),
+            MEASURED_ON: measured_on(spec.validation),
         }
 
 

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from regmix_hf.errors import TrainingError
-from regmix_hf.files import hash_value
+from regmix_hf.files import hash_value, read_json
 from regmix_hf.recipe import Recipe
+from regmix_hf.recipe.outcome import decisive_arguments, decisive_model, decisive_source
 from regmix_hf.recipe.schema import Train, Training
 from regmix_hf.seeds import RUNS, seed_of
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.study.names import RESULT
 from regmix_hf.tables import by_domain
-from regmix_hf.training.arguments import changes_outcome, merged_arguments
+from regmix_hf.training.arguments import merged_arguments
 from regmix_hf.training.layout import step_layout
 from regmix_hf.training.presets import model_config
-
-#: The key of a model that picks a kernel and changes no number beyond floating-point noise.
-_WITHOUT_EFFECT_ON_MODEL = "attn_implementation"
-#: Keys of a domain that do not change the text it is trained on.
-_SAME_TEXT = {"streaming", "num_tokens", "validation_split", "validation_only"}
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,14 @@ class RunSpec:
         num_batch_tokens: Tokens of one optimiser step over all devices; a multiple of `context_length`.
         training_args: Keys of `transformers.TrainingArguments`, defaults of this package included.
         num_evaluations: Times all validation losses are measured; the last is at the end.
-        corpus_fingerprint: `CorpusFacts.fingerprint` of the corpus.
+        text: Domain -> hash of its training blocks, at least for the domains with weight. For a run straight
+            from the text they say which documents were held out.
+        tokenizer: Hash of the tokenizer.
+        validation: Domain -> hash of the blocks that its loss is measured on. No part of what is trained.
+        corpus: `CorpusFacts.fingerprint` of the corpus, by which version 0.1 named runs.
         sources: Domain -> the recipe's words on its text, for a run straight from the text; `None`: it reads
             the corpus's blocks.
+        name: The id that version 0.1 gave the run, where it finished it.
     """
 
     mixture_id: str
@@ -57,29 +60,57 @@ class RunSpec:
     num_batch_tokens: int
     training_args: dict[str, Any]
     num_evaluations: int
-    corpus_fingerprint: str
+    text: dict[str, str]
+    tokenizer: str
+    validation: dict[str, str]
+    corpus: str
     sources: dict[str, dict[str, Any]] | None = None
+    name: str | None = None
 
     @property
     def run_id(self) -> str:
-        """16 hex digits of a hash of all that decides the outcome: no names, paths, workers or devices."""
-        decisive: dict[str, Any] = {
+        """16 hex digits of a hash of all that decides what is trained: no names, paths, workers or devices.
+
+        Domains without weight, validation text and how often losses are measured are no part of it, so a
+        study may get more of them and trains nothing again.
+        """
+        return (
+            self.name
+            or hash_value(
+                {
+                    **self._training,
+                    "text": {domain: self.text[domain] for domain in self._read},
+                    "tokenizer": self.tokenizer,
+                }
+            )[:16]
+        )
+
+    @property
+    def former_id(self) -> str:
+        """The id of version 0.1, which also hashed what is measured and all text there was."""
+        return hash_value({**self._training, "num_evaluations": self.num_evaluations, "corpus": self.corpus})[
+            :16
+        ]
+
+    @property
+    def _training(self) -> dict[str, Any]:
+        training: dict[str, Any] = {
             "seed": self.seed,
-            "weights": {domain: weight for domain, weight in self.weights.items() if weight > 0},
-            "model": {k: v for k, v in self.model.items() if k != _WITHOUT_EFFECT_ON_MODEL},
+            "weights": self._read,
+            "model": decisive_model(self.model),
             "context_length": self.context_length,
             "num_blocks": self.num_blocks,
             "num_batch_tokens": self.num_batch_tokens,
-            "training_args": {k: v for k, v in self.training_args.items() if changes_outcome(k)},
-            "num_evaluations": self.num_evaluations,
-            "corpus": self.corpus_fingerprint,
+            "training_args": decisive_arguments(self.training_args),
         }
         if self.sources is not None:
-            decisive["sources"] = {
-                domain: {key: word for key, word in self.sources[domain].items() if key not in _SAME_TEXT}
-                for domain in decisive["weights"]
-            }
-        return hash_value(decisive)[:16]
+            training["sources"] = {domain: decisive_source(self.sources[domain]) for domain in self._read}
+        return training
+
+    @property
+    def _read(self) -> dict[str, float]:
+        """The weights of the domains that are trained on."""
+        return {domain: weight for domain, weight in self.weights.items() if weight > 0}
 
     @property
     def num_blocks(self) -> int:
@@ -148,6 +179,34 @@ def final_specs(
     ]
 
 
+def identity_of(facts: CorpusFacts) -> dict[str, Any]:
+    """Return what a `RunSpec` says of the corpus that it is trained and measured on."""
+    return {
+        "text": {name: split.sha256 for name, split in facts.training.items()},
+        "tokenizer": facts.tokenizer_sha256,
+        "validation": facts.validation,
+        "corpus": facts.fingerprint,
+    }
+
+
+def with_former_names(specs: Iterable[RunSpec], folders: Iterable[Path]) -> list[RunSpec]:
+    """Give the runs that version 0.1 finished the names it gave them; all others are named anew.
+
+    Args:
+        specs: Runs.
+        folders: Where version 0.1 would have left each: as it named the run, or as the mixture is called.
+    """
+    return [
+        replace(spec, name=spec.former_id) if _holds(folder, spec.former_id) else spec
+        for spec, folder in zip(specs, folders, strict=True)
+    ]
+
+
+def _holds(folder: Path, run_id: str) -> bool:
+    result = folder / RESULT
+    return result.exists() and read_json(result)["run_id"] == run_id
+
+
 def run_seed(recipe_seed: int, index: int) -> int:
     """Derive the seed of the `index`-th run on every mixture.
 
@@ -181,7 +240,7 @@ def _spec(
         num_batch_tokens=_batch_tokens(training, arguments, facts.context_length),
         training_args=arguments,
         num_evaluations=training.num_evaluations,
-        corpus_fingerprint=facts.fingerprint,
+        **identity_of(facts),
         sources=sources,
     )
 

@@ -122,7 +122,7 @@ def measure(preset: str, way: str, size: Size, micro_batch: int) -> dict[str, An
 
     with tempfile.TemporaryDirectory() as name:
         corpus = build_corpus(Path(name) / "corpus", size.vocab_size, size.context_length, 17, num_blocks=64)
-        spec = spec_of(preset, way, size, micro_batch, corpus.facts.fingerprint)
+        spec = spec_of(preset, way, size, micro_batch, corpus.facts)
         run.MixtureTrainer = Timed  # type: ignore[misc]
         trained = run._Run(spec, corpus, Path(name) / "run", None)
         trained._trainer.add_callback(Clock())
@@ -155,11 +155,11 @@ def figures(trained: Any, num_batch_tokens: int, marks: dict[str, float]) -> dic
     }
 
 
-def spec_of(preset: str, way: str, size: Size, micro_batch: int, fingerprint: str) -> Any:
+def spec_of(preset: str, way: str, size: Size, micro_batch: int, facts: Any) -> Any:
     """The run that is measured."""
     from regmix_hf.training.arguments import merged_arguments
     from regmix_hf.training.presets import PRESETS
-    from regmix_hf.training.spec import RunSpec
+    from regmix_hf.training.spec import RunSpec, identity_of
 
     arguments = {"learning_rate": 1e-4, "per_device_train_batch_size": micro_batch, "bf16": True, **WAYS[way]}
     if size.presets == SMALL.presets and "torch_compile" in arguments:
@@ -177,7 +177,7 @@ def spec_of(preset: str, way: str, size: Size, micro_batch: int, fingerprint: st
         num_batch_tokens=size.batch_blocks * size.context_length,
         training_args=merged_arguments(arguments),
         num_evaluations=1,
-        corpus_fingerprint=fingerprint,
+        **identity_of(facts),
     )
 
 

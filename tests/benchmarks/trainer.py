@@ -23,7 +23,7 @@ from regmix_hf.training.losses import ValidationSet
 from regmix_hf.training.models import build_config, build_model
 from regmix_hf.training.presets import PRESETS
 from regmix_hf.training.process import settle_process
-from regmix_hf.training.spec import RunSpec
+from regmix_hf.training.spec import RunSpec, identity_of
 from regmix_hf.training.trainer import MixtureTrainer
 from tests.benchmarks.random_corpus import build_corpus
 
@@ -47,7 +47,7 @@ def build_spec(corpus: Corpus, preset: str) -> RunSpec:
         num_batch_tokens=BATCH * CONTEXT_LENGTH,
         training_args=merged_arguments(arguments),
         num_evaluations=1,
-        corpus_fingerprint=corpus.facts.fingerprint,
+        **identity_of(corpus.facts),
     )
 
 

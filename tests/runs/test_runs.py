@@ -8,6 +8,8 @@ from regmix_hf.errors import DataError
 from regmix_hf.files import write_parquet
 from regmix_hf.runs.runs import Runs, load_runs
 
+#: 60 runs over 5 domains in RegMix's layout, of a law that `law` knows; made for these tests.
+SWARM = Path(__file__).parent / "swarm"
 PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data" / "regmix-published-runs"
 
 MIXTURES = "index,train_the_pile_a,train_the_pile_b\n1,0.25,0.75\n2,0.5,0.5\n3,1.0,0.0\n"
@@ -207,7 +209,8 @@ def test_runs_written_as_results_are_read_back_the_same(tmp_path):
     [
         ({"status": ["ok", "fine", "ok", "ok"]}, "here: status is 'fine' for the run 'r1'"),
         ({"split": ["fit", "fit", "test", "fit"]}, "here: split is 'test' for the run 'r2'"),
-        ({"weight/a": [0.25, 0.9, 1.0, 0.0]}, "here: the weights of the run 'r1'"),
+        ({"weight/a": [0.25, 0.9, 1.0, 0.0]}, "here: of the run 'r1' the weights sum to 1.4, not to 1"),
+        ({"weight/a": [0.25, -0.5, 1.0, 0.0]}, "here: of the run 'r1' the weight of 'a' is -0.5"),
         ({"status": ["failed"] * 4}, "holds no run"),
     ],
 )
@@ -238,7 +241,26 @@ def test_a_column_in_one_set_of_runs_only_is_named(read):
         read("index,a,b\n1,0.25,0.75\n", "index,d\n1,3.0\n").aligned_to(fitted)
 
 
-@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs RegMix's published runs beside the repository")
+def law(own: pd.Series, share: float) -> pd.Series:
+    """The loss of a domain with weight `own`, which the text of others helps by `share`."""
+    return 2 + 3 * (own + 0.3 * share * (1 - own) + 0.02) ** -0.25
+
+
+def test_a_whole_swarm_is_read_with_every_loss_beside_its_own_mixture():
+    runs = load_runs(mixtures=SWARM / "mixtures.csv", losses=SWARM / "losses.csv")  # in different orders
+    assert list(runs.weights.index) == [str(number) for number in range(1, 61)]
+    assert runs.domains == ("web", "code", "books", "maths", "talk")
+    assert runs.targets == ("web", "code", "books", "maths")
+    assert runs.left_out() == ""
+    np.testing.assert_allclose(runs.weights.sum(axis=1), 1.0, atol=1e-12)
+    for target, share in {"web": 0.6, "code": 0.3, "books": 0.5, "maths": 0.1}.items():
+        np.testing.assert_allclose(runs.losses[target], law(runs.weights[target], share), atol=1e-5)
+
+
+@pytest.mark.skipif(
+    not PUBLISHED.is_dir(),
+    reason=f"no {PUBLISHED.name} beside the repository; recipes/published-runs/README.md says how to get it",
+)
 def test_the_published_runs_are_read_whole():
     train, test = (
         load_runs(

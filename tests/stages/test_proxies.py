@@ -41,7 +41,7 @@ def test_the_tables_hold_one_row_per_mixture_in_the_documented_columns(undisturb
     assert list(results.columns) == [
         *["run_id", "mixture_id", "split", "scale", "seed", "status", "num_train_tokens"],
         *[f"{prefix}/{domain}" for prefix in prefixes for domain in domains],
-        *["wall_seconds", "device", "versions"],
+        *["wall_seconds", "device", "versions", "measured_on"],
     ]
     assert (results["status"] == "ok").all()
     for domain in domains:

@@ -8,7 +8,7 @@ from regmix_hf.errors import MixtureError, StudyError
 from regmix_hf.mixtures.table import append
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import Recipe
-from regmix_hf.stages import sample
+from regmix_hf.stages import proxies, sample
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
 from regmix_hf.tables import by_domain
@@ -45,8 +45,8 @@ def make_study(folder, **sampling) -> Study:
                 "mine": {"path": "text", "validation_only": True},
             },
             "sampling": {"num_mixtures": 12, "num_holdout": 4, **sampling},
-            "proxy": {"model": {"preset": "x"}, "num_train_tokens": 100_000},
-            "train": {"model": {"preset": "x"}, "num_train_tokens": 1_000_000},
+            "proxy": {"model": {"preset": "tiny"}, "num_train_tokens": 100_000},
+            "train": {"model": {"preset": "tiny"}, "num_train_tokens": 1_000_000},
         }
     )
     return Study(recipe)
@@ -62,6 +62,7 @@ def prepare(study: Study) -> None:
             **{
                 name: DomainFacts(train=split(tokens), validation=split(640))
                 for name, tokens in TOKENS.items()
+                if name in study.recipe.domains
             },
             "mine": DomainFacts(train=None, validation=split(640)),
         },
@@ -213,6 +214,19 @@ def test_a_new_domain_has_no_weight_in_the_mixtures_that_are_there(tmp_path):
     assert list(larger.columns[-3:]) == ["weight/web", "weight/code", "weight/rare"]
     assert (larger["weight/rare"] == 0).all()
     pd.testing.assert_frame_equal(larger[small.columns], small)
+
+
+def test_a_new_domain_leaves_the_runs_their_names_and_new_mixtures_give_it_weight(tmp_path):
+    study = make_study(tmp_path)
+    without = with_domains(study, {n: d for n, d in study.recipe.domains.items() if n != "rare"})
+    prepare(without)
+    sampled(without)
+    before = [task.name for task in proxies.tasks_of(without)]
+    larger = make_study(tmp_path, num_mixtures=16, min={"rare": 1e-3})
+    prepare(larger)
+    table, _ = sampled(larger)
+    assert [task.name for task in proxies.tasks_of(larger)][: len(before)] == before
+    assert (table["weight/rare"] > 0).tolist() == [False] * 16 + [True] * 4
 
 
 def test_a_domain_that_mixtures_give_weight_to_cannot_go(tmp_path):

@@ -17,7 +17,7 @@ from regmix_hf.corpus.corpus import Corpus
 from regmix_hf.training.arguments import merged_arguments
 from regmix_hf.training.loss_head import LOGITS_AT_ONCE
 from regmix_hf.training.presets import PRESETS
-from regmix_hf.training.spec import RunSpec
+from regmix_hf.training.spec import RunSpec, identity_of
 
 FINAL = Path(__file__).parent / "work" / "final.py"
 TWO_RANKS = ("--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no")
@@ -74,7 +74,7 @@ def spec(corpus) -> RunSpec:
         num_batch_tokens=4 * CONTEXT_LENGTH,
         training_args=merged_arguments(arguments),
         num_evaluations=3,
-        corpus_fingerprint=corpus.facts.fingerprint,
+        **identity_of(corpus.facts),
     )
 
 

@@ -8,11 +8,11 @@ import torch
 from transformers import TrainingArguments
 
 from regmix_hf.errors import TrainingError
+from regmix_hf.recipe.outcome import changes_outcome
 from regmix_hf.training.arguments import (
     DEFAULTS,
     REFUSED,
     build_arguments,
-    changes_outcome,
     check_arguments,
     merged_arguments,
 )

@@ -3,13 +3,15 @@
 import subprocess
 import sys
 from dataclasses import replace
+from unittest import mock
 
 import pandas as pd
 import pytest
 
 from regmix_hf.errors import TrainingError
+from regmix_hf.files import write_json
 from regmix_hf.recipe import Recipe
-from regmix_hf.training.spec import final_specs, proxy_specs, run_seed
+from regmix_hf.training.spec import final_specs, proxy_specs, run_seed, with_former_names
 
 RECIPE = {
     "name": "study",
@@ -74,7 +76,8 @@ def test_a_spec_holds_preset_overrides_corpus_and_defaults(corpus):
         "adam_beta2": 0.95,
         "weight_decay": 0.1,
     }.items() <= spec.training_args.items()
-    assert spec.corpus_fingerprint == corpus.facts.fingerprint
+    assert spec.text == {"ones": corpus.facts.domains["ones"].train.sha256, "threes": mock.ANY}
+    assert spec.validation.keys() == {"ones", "threes", "judge"}
 
 
 def test_final_runs_and_their_folders(corpus):
@@ -111,6 +114,9 @@ def test_seeds_differ_by_recipe_and_index():
         {"scale": "2M"},
         {"num_train_tokens": 43 * 16},  # the same whole blocks
         {"weights": {"threes": 0.3, "ones": 0.7, "judge": 0.0}},
+        {"num_evaluations": 4},
+        {"validation": {"judge": "other"}},
+        {"corpus": "other"},
     ],
 )
 def test_what_leaves_the_outcome_alone_leaves_the_name_alone(spec, change):
@@ -124,8 +130,8 @@ def test_what_leaves_the_outcome_alone_leaves_the_name_alone(spec, change):
         {"weights": {"ones": 0.71, "threes": 0.29}},
         {"num_train_tokens": 44 * 16},
         {"num_batch_tokens": 128},
-        {"num_evaluations": 4},
-        {"corpus_fingerprint": "other"},
+        {"text": {"ones": "other", "threes": "same"}},
+        {"tokenizer": "other"},
     ],
 )
 def test_what_decides_the_outcome_decides_the_name(spec, change):
@@ -197,3 +203,20 @@ def test_specs_need_no_torch():
     code = f"import regmix_hf.training.spec, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_text_that_a_run_gives_no_weight_leaves_its_name_alone(spec):
+    ones = replace(spec, weights={"ones": 1.0, "threes": 0.0})
+    more = {**spec.text, "threes": "other", "fives": "new"}
+    assert replace(ones, text=more, weights={**ones.weights, "fives": 0.0}).run_id == ones.run_id
+    assert replace(ones, text={**spec.text, "ones": "other"}).run_id != ones.run_id
+
+
+def test_a_run_that_version_0_1_finished_keeps_its_name(spec, tmp_path):
+    runs = [spec, replace(spec, seed=12), replace(spec, seed=13)]
+    for run in runs[:2]:
+        write_json(tmp_path / run.former_id / "result.json", {"run_id": run.former_id})
+    named = with_former_names(runs, [tmp_path / run.former_id for run in runs])
+    assert [run.run_id for run in named] == [runs[0].former_id, runs[1].former_id, runs[2].run_id]
+    grown = replace(spec, corpus="with a sixth domain")
+    assert with_former_names([grown], [tmp_path / grown.former_id]) == [grown]

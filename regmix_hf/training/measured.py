@@ -1,0 +1,110 @@
+"""What a run's losses were measured on, and which of them speak of the text that its study measures now.
+
+A run is named by what it trains on, so it stays when a study validates on more or other text. Its model is
+gone by then: losses on text that it was not measured on are missing, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import takewhile
+from typing import Any
+
+import pandas as pd
+
+from regmix_hf.tables import prefixed
+from regmix_hf.training.spec import RunSpec
+
+#: The column of a run's row that says it: `<domain>=<start of the hash of its blocks>`, one after the other.
+MEASURED_ON = "measured_on"
+_DIGITS = 12
+_LOSSES = ("loss", "bpb", "loss_stderr")
+_SHARES = ("realized", "epochs")
+
+
+def measured_on(validation: Mapping[str, str]) -> str:
+    """Write down what losses are measured on.
+
+    >>> measured_on({"web": "0123456789abcdef", "code": "fedcba9876543210"})
+    'web=0123456789ab code=fedcba987654'
+    """
+    return " ".join(f"{domain}={sha256[:_DIGITS]}" for domain, sha256 in validation.items())
+
+
+def row_of_now(row: Mapping[str, Any], spec: RunSpec) -> dict[str, Any]:
+    """Return a run's row over the domains of its study now: names of now, no loss on text that is none of it.
+
+    Args:
+        row: As the run left it; one of version 0.1 was measured on all that `spec` says, or it would have
+            another name.
+        spec: The run, as its study would train it now.
+    """
+    names = {"mixture_id": spec.mixture_id, "split": spec.split}
+    scale = {"scale": spec.scale} if spec.scale else {}
+    now = {**row, **names, **scale}
+    if row["status"] == "failed":
+        return {**now, **prefixed("weight", spec.weights)}
+    kept = _still_measured(row, spec)
+    values: dict[str, Any] = prefixed("weight", spec.weights)
+    values |= {f"{name}/{d}": row.get(f"{name}/{d}", 0.0) for name in _SHARES for d in spec.weights}
+    values |= {
+        f"{name}/{d}": row.get(f"{name}/{d}") if d in kept else None
+        for name in _LOSSES
+        for d in spec.validation
+    }
+    head = dict(takewhile(lambda item: "/" not in item[0], now.items()))
+    tail = {name: value for name, value in now.items() if "/" not in name and name not in head}
+    return {**head, **values, **tail, MEASURED_ON: measured_on(kept)}
+
+
+def trajectories_of_now(points: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """Return losses over time on what a study measures now; NaN where a run was not measured on it.
+
+    Args:
+        points: Of all runs, as they left them.
+        results: Their table, of rows of now.
+    """
+    names = [str(name) for name in results.columns if str(name).startswith("loss/")]
+    first = [name for name in map(str, points.columns) if not name.startswith("loss/")]
+    now = points.reindex(columns=[*first, *names])
+    runs = results.drop_duplicates("run_id").set_index("run_id")  # two mixtures may be one run
+    words = runs[MEASURED_ON].fillna("").map(_domains)
+    of_points = now["run_id"].map(words)
+    for name in names:
+        domain = name.removeprefix("loss/")
+        now[name] = now[name].where(of_points.map(lambda known, domain=domain: domain in known))
+    return now
+
+
+def without_unmeasured(results: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the columns of domains that no run was measured on."""
+    known = set().union(*results[MEASURED_ON].dropna().map(_domains))
+    unknown = [
+        column
+        for column in results.columns
+        if column.partition("/")[0] in _LOSSES and column.partition("/")[2] not in known
+    ]
+    return results.drop(columns=unknown)
+
+
+def missing_losses(results: pd.DataFrame, validation: Mapping[str, str]) -> Iterator[str]:
+    """Say for every domain how many runs have no loss on the text that it is measured by now."""
+    ended = results.loc[results["status"] != "failed", MEASURED_ON].str.split()
+    for word in measured_on(validation).split():
+        if count := int((~ended.map(lambda words, word=word: word in words)).sum()):
+            yield (
+                f"{count} of {len(results)} runs were trained before domain {word.partition('=')[0]!r} was "
+                "validated on this text, and have no loss on it; remove their folders to train them again"
+            )
+
+
+def _still_measured(row: Mapping[str, Any], spec: RunSpec) -> dict[str, str]:
+    words = row.get(MEASURED_ON)
+    if words is None:  # a run of version 0.1, in a table with later ones or not
+        return spec.validation
+    before = dict(word.split("=") for word in words.split())
+    return {d: sha256 for d, sha256 in spec.validation.items() if before.get(d) == sha256[:_DIGITS]}
+
+
+def _domains(words: str) -> set[str]:
+    return {word.partition("=")[0] for word in words.split()}
