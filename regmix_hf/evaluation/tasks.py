@@ -111,7 +111,10 @@ def check_task_names(names: Sequence[str]) -> None:
 
 
 def _named_in_files(names: set[str]) -> set[str]:
-    """Those of the names that a file of lm-eval gives to a task, group or tag: the index takes 12 seconds."""
+    """Those of the names that a file of lm-eval gives to a task, group or tag, where it is called like that.
+
+    The index, which reads all 14,000 files, takes 12 seconds.
+    """
     spec = importlib.util.find_spec("lm_eval")
     folders = [Path(place, "tasks") for place in (spec and spec.submodule_search_locations) or ()]
     words = b"|".join(re.escape(name.encode()) for name in names)
@@ -119,6 +122,8 @@ def _named_in_files(names: set[str]) -> set[str]:
     found: set[str] = set()
     for folder in folders:
         for file in folder.rglob("*.yaml"):
+            if not any(name.split("_")[0] in str(file.relative_to(folder)) for name in names - found):
+                continue
             found |= {name.decode() for name in pattern.findall(file.read_bytes())}
             if found == names:
                 return found

@@ -40,7 +40,7 @@ def test_altered_token_is_found_and_mended(recipe: Recipe, tmp_path: Path) -> No
     with pytest.raises(StudyError, match="its token ids are not those that were written"):
         Corpus(folder).blocks("a", "train")
     Corpus(folder).blocks("a", "validation")
-    with pytest.raises(StudyError, match="train.arrow is not what was prepared"):
+    with pytest.raises(StudyError, match=r"train\.arrow is not what was prepared"):
         list(Corpus(folder).check())
     assert prepare_corpus(recipe, folder) == facts
     assert file.read_bytes() == good
@@ -57,7 +57,7 @@ def test_files_that_are_cut_off_or_gone(recipe: Recipe, tmp_path: Path, content:
         file.unlink()
     else:
         file.write_bytes(content or good[: len(good) // 2])
-    with pytest.raises(StudyError, match="validation.arrow is not what was prepared"):
+    with pytest.raises(StudyError, match=r"validation\.arrow is not what was prepared"):
         Corpus(folder).blocks("b", "validation")
     prepare_corpus(recipe, folder)
     assert file.read_bytes() == good
@@ -75,10 +75,8 @@ def test_of_a_large_file_a_sample_is_looked_at_when_it_is_opened_and_all_when_as
     ids = np.array(Corpus(tmp_path).blocks("a", "train")["input_ids"], dtype=np.uint16)
     start = good.index(ids.tobytes())
     sampled = set(np.linspace(0, len(ids) - 1, 8).astype(int).tolist())
-    for block, is_seen in (
-        (next(iter(sampled)), True),
-        (next(b for b in range(99) if b not in sampled), False),
-    ):
+    other = next(block for block in range(len(ids)) if block not in sampled)
+    for block, is_seen in ((min(sampled), True), (other, False)):
         file.write_bytes(good)
         alter(file, start + 64 * block)
         if is_seen:
