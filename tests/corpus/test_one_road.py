@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from regmix_hf.corpus.local_files import stamp_local_files
+from regmix_hf.corpus.local_files import located, stamp_local_files
 from regmix_hf.corpus.source import open_source
 from regmix_hf.errors import DataError
 from regmix_hf.recipe import Domain, Recipe
@@ -243,6 +243,21 @@ def test_paths_start_at_the_recipe_where_nothing_is_at_the_working_directory(
     assert source.read_files[0].start is None
     assert [piece.texts for piece in source.pieces(None)] == [["of the working directory"]]
     assert source.identity != before
+
+
+def test_worker_that_does_not_know_the_recipes_folder_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "recipe/docs").mkdir(parents=True)
+    (tmp_path / "recipe/docs/a.md").write_text("text")
+    monkeypatch.chdir(tmp_path)
+    domains = [Domain(path="text", data_files="docs/*.md"), Domain(path="docs"), Domain(path="someone/text")]
+    told = [located(domain.from_folder(Path("recipe"))).model_dump() for domain in domains]
+    assert told[0]["data_files"] == {"train": ["recipe/docs/*.md"]}
+    assert told[1]["path"] == "recipe/docs"
+    assert told[2] == domains[2].model_dump()
+    for words in told[:2]:
+        assert read(**words) == ["text"]
 
 
 def test_replaced_file_of_the_same_size_and_time_is_seen(

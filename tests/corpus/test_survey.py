@@ -46,16 +46,21 @@ def complaint(look: Callable[..., list[str]]) -> Callable[..., DataError]:
     return complain
 
 
-def test_files_are_counted_and_sized(look: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_files_are_counted_and_sized(
+    look: Callable[..., list[str]], complaint: Callable[..., DataError], tmp_path: Path
+) -> None:
     (tmp_path / "docs").mkdir()
     for name in ("a.md", "b.rst", "c.txt.gz"):
         content = b"x" * 1500
         (tmp_path / "docs" / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
     (tmp_path / "docs/picture.png").write_bytes(b"")
+    error = complaint(path="text", data_files="docs/a.md")
+    assert "is one document" in error.message
+    assert "sample_by: paragraph" in str(error.hint)
     assert look(path="docs") == ["a: 3 files, 3.0 kB; left out as no text or table: 1 .png"]
     files = ["docs/a.md", "docs/*.md", "docs/*.tex"]
-    assert look(path="text", data_files=files) == [
-        "a: 1 file, 1.5 kB; 1 file matched twice and read once; nothing matches 'docs/*.tex'"
+    assert look(path="text", data_files=files, sample_by="line") == [
+        "a: 1 file, 1.5 kB; 1 name more of the same files, each read once; nothing matches 'docs/*.tex'"
     ]
 
 
@@ -107,9 +112,8 @@ def test_same_rows_in_two_domains_are_said(look: Callable[..., list[str]], tmp_p
 def test_recipes_folder_is_named(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     (tmp_path / "text").mkdir()
     (tmp_path / "text/a.txt").write_text("a")
-    recipe = make_recipe({"a": {"path": "text", "data_files": "text/*"}, "b": {"path": "text/"}})
+    recipe = make_recipe({"a": {"path": "text", "data_files": "text/*", "sample_by": "line"}})
     recipe.domains["a"].from_folder(tmp_path)
-    del recipe.domains["b"]
     (line,) = survey(recipe)
     assert line == f"a: 1 file, 1 bytes; paths start at the recipe's folder {str(tmp_path)!r}"
 

@@ -120,9 +120,15 @@ def test_address_with_a_wrong_line_is_named(files: FileServer, hurried: None) ->
         list(source.pieces(None))
 
 
+@pytest.mark.parametrize("ranges", [False, True])
 def test_compressed_file_that_the_server_says_is_encoded(
-    files: FileServer, as_lines: Callable[..., bytes], sentences: Callable[..., list[str]], hurried: None
+    files: FileServer,
+    as_lines: Callable[..., bytes],
+    sentences: Callable[..., list[str]],
+    hurried: None,
+    ranges: bool,
 ) -> None:
+    files.ranges = ranges
     texts = sentences(3000)
     address = files.add("a.jsonl.gz", compressed("jsonl.gz", as_lines(texts)))
     files.headers["Content-Encoding"] = "gzip"
