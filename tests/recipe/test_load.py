@@ -50,11 +50,8 @@ def test_the_keys_of_a_model_config_are_kept(recipe_file):
 def test_overrides_reach_names_that_hold_dots(recipe_file):
     line = "  en.wiki-2.0: {path: json, data_files: a.jsonl, filter: {meta.set: x}}\n"
     recipe_file.write_text(RECIPE.replace("proxy:", line + "proxy:"))
-    overrides = [
-        "domains.en.wiki-2.0.split=web",
-        "domains.en.wiki-2.0.filter.meta.set=y",
-        "domains.a.split=web",
-    ]
+    overrides = ["split=web", "filter.meta.set=y"]
+    overrides = ["domains.a.split=web", *(f"domains.en.wiki-2.0.{override}" for override in overrides)]
     domains = load_recipe(recipe_file, overrides).domains
     assert (domains["en.wiki-2.0"].split, domains["en.wiki-2.0"].filter) == ("web", {"meta.set": "y"})
     assert domains["a"].split == "web"
