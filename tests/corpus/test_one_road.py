@@ -5,6 +5,7 @@ import gzip
 import json
 import lzma
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -152,6 +153,54 @@ def test_window_that_is_too_long(tmp_path: Path) -> None:
     error = complaint(path="json", data_files=str(file))
     assert f"{file} was compressed over a longer window" in error.message
     assert "zstd -d --long=31 a.jsonl.zst" in str(error.hint)
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (b'{"text": ' + b"[" * 100_000, "line 2 is no JSON: it is nested too deep."),
+        (b'{"text": "b", "n": ' + b"9" * 5000 + b"}", "line 2 is no JSON: Exceeds the limit"),
+        (b"\0\0", "line 2 is no JSON: Expecting value at column 1."),
+        (b'{"text": "\xe4"}', "line 2 is not UTF-8: byte 11 is 0xe4."),
+        (b"[1]", "a row is list, not an object with columns"),
+    ],
+    ids=["deep", "long number", "NUL", "latin-1", "list"],
+)
+def test_lines_that_are_none(tmp_path: Path, line: bytes, fault: str) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b'{"text": "a"}\n' + line + b"\n")
+    message = complaint(path="json", data_files=str(file)).message
+    assert fault in message
+    assert str(file) in message
+
+
+def test_damaged_files_give_a_message_that_names_them(tmp_path: Path) -> None:
+    draw = random.Random(1)
+    lines = "".join(
+        json.dumps({"text": f"hällo {k}"}, ensure_ascii=False) + "\n" for k in range(200)
+    ).encode()
+    pq.write_table(pa.table({"text": [f"{k}" for k in range(200)]}), tmp_path / "good", row_group_size=50)
+    files = {
+        "a.jsonl": lines,
+        "a.jsonl.gz": gzip.compress(lines),
+        "a.jsonl.bz2": bz2.compress(lines),
+        "a.jsonl.xz": lzma.compress(lines),
+        "a.jsonl.zst": pa.Codec("zstd").compress(lines, asbytes=True),
+        "a.parquet": (tmp_path / "good").read_bytes(),
+    }
+    messages = []
+    for name, good in files.items():
+        for _ in range(8):
+            start, end = sorted(draw.sample(range(len(good)), 2))
+            cut, longer = good[:start], good[:start] + draw.randbytes(9) + good[start:]
+            for content in (cut, longer, good[:start] + good[end:]):
+                (tmp_path / name).write_bytes(content)
+                try:
+                    read(path="parquet" if name == "a.parquet" else "json", data_files=str(tmp_path / name))
+                except DataError as error:
+                    messages.append((str(tmp_path / name), error.message))
+    assert len(messages) > 100
+    assert all(file in message for file, message in messages)
 
 
 def test_file_that_was_decompressed_on_the_way(tmp_path: Path) -> None:
