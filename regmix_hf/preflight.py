@@ -81,7 +81,7 @@ def _content(accelerate_config: str | None) -> str | None:
 def _check_prepare(study: Study) -> Iterator[str]:
     recipe = study.recipe
     yield f"{len(recipe.domains)} domains, {len(recipe.training_domains)} of them trained on"
-    yield from survey(recipe)
+    yield from survey(recipe) if not study.is_pulled else ["not the text: the study was pulled without it"]
 
 
 def _check_sample(study: Study) -> Iterator[str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from regmix_hf.cli.arguments import OutputFormat, Overrides, RecipePath, command, open_study
 from regmix_hf.cli.console import Console, Format
+
+Deep = Annotated[bool, typer.Option("--deep", help="Also compare all blocks with what was prepared.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -15,11 +19,17 @@ def register(app: typer.Typer) -> None:
     )(_validate)
 
 
-def _validate(recipe: RecipePath, overrides: Overrides = None, format: OutputFormat = Format.HUMAN) -> None:
+def _validate(
+    recipe: RecipePath, overrides: Overrides = None, format: OutputFormat = Format.HUMAN, deep: Deep = False
+) -> None:
     study, console = open_study(recipe, overrides), Console(format)
     from regmix_hf.preflight import check_study
 
     checked = check_study(study)
+    if deep:
+        from regmix_hf.corpus.corpus import Corpus
+
+        checked += Corpus(study.corpus).check()
     if format is Format.JSON:
         console.json({"recipe": str(recipe), "checked": checked})
     for item in checked:

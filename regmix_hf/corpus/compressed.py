@@ -68,7 +68,7 @@ def _chunks(text: Any) -> Iterator[bytes]:
         size = min(2 * size, MAX_CHUNK_BYTES)
 
 
-def _opened(buffered: io.BufferedReader) -> Any:
+def _opened(buffered: io.BufferedReader[Any]) -> Any:
     """Go by how the file begins: a server may have decompressed it on the way (`Content-Encoding`)."""
     begin = buffered.peek(8)
     if not begin:

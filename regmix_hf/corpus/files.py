@@ -83,7 +83,8 @@ def _line(file: SourceFile, error: LineError) -> str:
 def _advice(fault: str, file: SourceFile) -> str:
     name = PurePosixPath(file.address).name
     if "UTF-8" in fault:
-        return f"convert it, `iconv -f latin1 -t utf-8 {name}` say, or leave it out of data_files"
+        encoding = "utf-16" if fault.endswith(("byte 1 is 0xff.", "byte 1 is 0xfe.")) else "latin1"
+        return f"convert it, `iconv -f {encoding} -t utf-8 {name}` say, or leave it out of data_files"
     if file.kind == "parquet":
         return "fetch or write it again, or say by `path` what it is"
     return "mend the line or leave the file out of data_files; a file that is no JSON may be `path: text`"

@@ -52,7 +52,7 @@ def _are_objects(some: list[bytes]) -> bool:
         json.loads(first)
     except json.JSONDecodeError as error:
         return not (first.startswith("{") and error.pos >= len(first))
-    except RecursionError:
+    except (RecursionError, ValueError):
         return True
     return True
 
@@ -67,6 +67,8 @@ def _row(line: bytes, end: int) -> Any:
         fault = f"{error.msg} at column {error.colno}"
     except RecursionError:
         fault = "it is nested too deep"
+    except ValueError as error:  # a number of thousands of digits
+        fault = str(error).partition(";")[0]
     raise LineError(end, f"is no JSON: {fault}.")
 
 
@@ -97,4 +99,6 @@ def _values(text: str) -> Iterator[Any]:
             raise LineError(None, fault, line=error.lineno) from None
         except RecursionError:
             raise LineError(None, "is no JSON: it is nested too deep.", line=1) from None
+        except ValueError as error:
+            raise LineError(None, f"is no JSON: {str(error).partition(';')[0]}.", line=1) from None
         yield from value if isinstance(value, list) else [value]

@@ -262,7 +262,7 @@ def _collected(
             own = KINDS.get(plain_name(path.name).suffix.lower())
             by_name = kind is None or (place / name).is_dir()
             if by_name and (own is None or kind not in (None, own) or not _is_readable(path, own)):
-                left_out[path.suffix.lower() or path.name] += 1
+                left_out[_end(path)] += 1
             elif (real := os.path.realpath(path)) in known:
                 num_twice += 1
             else:
@@ -276,6 +276,12 @@ def _collected(
     if not splits and not any(end in _TABLES for end in left_out):
         raise _nothing_found(domain, by_split, found)
     return found
+
+
+def _end(path: Path) -> str:
+    """The end of a name, that of a compression included; a name without one is its own."""
+    ends = path.suffixes[-2:] if is_compressed(path.name) else path.suffixes[-1:]
+    return "".join(ends).lower() or path.name
 
 
 def _is_readable(path: Path, kind: Kind) -> bool:
@@ -307,16 +313,16 @@ def _named(file: SourceFile, splits: dict[str, tuple[str, ...]], place: Path) ->
 
 
 def _nothing_found(domain: Domain, by_split: dict[str, list[str]], found: Found) -> DataError:
+    named = ", ".join(repr(name) for names in by_split.values() for name in names)
+    if domain.path not in WORDS and domain.data_files is None:
+        named = repr(domain.path)
     if found.left_out:
         ends = ", ".join(f"{count} {end}" for end, count in found.left_out[:5])
         return DataError(
-            f"{domain.path!r} holds no file of a kind that is read ({ends}).",
+            f"{named} holds no file of a kind that is read ({ends}).",
             f"these are: {' '.join(KINDS)}, as they are or compressed; "
             "`path: text` and `data_files: FOLDER/**/*` read any file as text",
         )
-    named = ", ".join(repr(name) for names in by_split.values() for name in names)
-    if domain.path not in WORDS and domain.data_files is None:
-        named = domain.path
     hint = _where_paths_start(domain)
     if meant := [close for names in by_split.values() for name in names if (close := _closest(name, found))]:
         hint = f"did you mean {meant[0]!r}? {hint[0].upper()}{hint[1:]}"

@@ -274,7 +274,8 @@ class _Preparation:
             raise DataError(
                 f"domain {name!r} is shorter than one block: {counts.num_tokens} tokens in "
                 f"{counts.num_documents} documents are left to train on, context_length is {length}.",
-                "give it more text, make context_length smaller, or make the domain `validation_only`",
+                "give it more text or documents (a text file is one; `sample_by: paragraph` makes it many), "
+                "make context_length smaller, or make the domain `validation_only`",
             )
         generator = shuffle_generator(self.recipe.seed, name, "train")
         written = write_blocks(self.folder / name / "train.arrow", reading.train_tokens, length, generator)

@@ -87,7 +87,7 @@ def _what_is_there(domain: Domain, found: Found) -> str:
     if found.num_links:
         parts.append(f"{found.num_links:,} through links")
     if found.num_twice:
-        parts.append(f"{count_of(found.num_twice, 'file')} matched twice and read once")
+        parts.append(f"{count_of(found.num_twice, 'name')} more of the same files, each read once")
     if found.unmatched:
         parts.append(f"nothing matches {', '.join(map(repr, found.unmatched))}")
     if found.left_out:
@@ -128,7 +128,19 @@ def _look_at_rows(name: str, domain: Domain, found: Found) -> None:
         if first is None or (first.kind == "text" and _size(first) > _LOOKED_AT_BYTES):
             continue
         alone = Found({split: (first,)})
+        if _is_one_document(domain, found):
+            raise DataError(
+                f"domain {name!r} is one document, {first.address}: held out, it leaves nothing to train on.",
+                "write `sample_by: paragraph`, give it more files, or make it `validation_only`",
+            )
         FileSource(name, domain, split, alone).check_first_rows()
+
+
+def _is_one_document(domain: Domain, found: Found) -> bool:
+    """Whether a domain that is trained on and gives its own validation text has one document."""
+    files = found.splits[domain.split]
+    is_carved = not domain.validation_only and domain.validation_split is None
+    return is_carved and len(files) == 1 and files[0].kind == "text" and domain.sample_by == "document"
 
 
 def _size(file: SourceFile) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,17 +112,30 @@ def check_task_names(names: Sequence[str]) -> None:
 
 
 def _named_in_files(names: set[str]) -> set[str]:
-    """Those of the names that a file of lm-eval gives to a task, group or tag: the index takes 12 seconds."""
+    """Those of the names that a file of lm-eval gives to a task, group or tag, the likeliest files first.
+
+    The index, which reads all 14,000 files, takes 12 seconds.
+    """
     spec = importlib.util.find_spec("lm_eval")
     folders = [Path(place, "tasks") for place in (spec and spec.submodule_search_locations) or ()]
-    words = b"|".join(re.escape(name.encode()) for name in names)
-    pattern = re.compile(rb"(?m)^(?:task|group|tag):[ \t]*[\"']?(" + words + rb")[\"']?[ \t]*$")
+    files = [file for folder in folders for file in folder.rglob("*.yaml")]
+    beside = Counter(file.parent for file in files)
+    words = {name.split("_")[0] for name in names}
+
+    def order(file: Path) -> tuple[bool, int]:
+        return not any(word in f"{file.parent.name}/{file.name}" for word in words), beside[file.parent]
+
+    files.sort(key=order)
+    pattern = re.compile(
+        rb"(?m)^(?:task|group|tag):[ \t]*[\"']?("
+        + b"|".join(re.escape(name.encode()) for name in names)
+        + rb")[\"']?[ \t]*$"
+    )
     found: set[str] = set()
-    for folder in folders:
-        for file in folder.rglob("*.yaml"):
-            found |= {name.decode() for name in pattern.findall(file.read_bytes())}
-            if found == names:
-                return found
+    for file in files:
+        found |= {name.decode() for name in pattern.findall(file.read_bytes())}
+        if found == names:
+            break
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from regmix_hf.corpus.local_files import located
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import hash_value, read_json
 from regmix_hf.recipe import Recipe
@@ -226,7 +227,7 @@ def _spec(
     mixture_id, split, scale = naming
     sources = None
     if isinstance(training, Train) and training.streaming:
-        sources = {name: domain.model_dump(mode="json") for name, domain in recipe.domains.items()}
+        sources = {name: located(domain).model_dump(mode="json") for name, domain in recipe.domains.items()}
     arguments = merged_arguments(training.training_args)
     return RunSpec(
         mixture_id=mixture_id,

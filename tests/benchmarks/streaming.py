@@ -19,7 +19,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 
-from regmix_hf.corpus import json_lines
+from regmix_hf.corpus import lines
 from regmix_hf.corpus.encode import DocumentEncoder
 from regmix_hf.corpus.holdout import HoldoutRule
 from regmix_hf.corpus.live_blocks import WINDOW_BLOCKS, LiveBlocks
@@ -91,19 +91,19 @@ def reading_ahead(address: str, encoder: DocumentEncoder) -> None:
         yield from items
 
     source = open_source("a", Domain(path="json", data_files=address, streaming=True), "train")
-    ahead, seconds = json_lines.one_ahead, {}
+    ahead, seconds = lines.one_ahead, {}
     for name, way, encodes in (
         ("download", at_once, False),
         ("in turn", at_once, True),
         ("ahead", ahead, True),
     ):
-        json_lines.one_ahead = way  # type: ignore[assignment]
+        lines.one_ahead = way  # type: ignore[assignment]
         start = time.perf_counter()
         for piece in source.pieces(None):
             if encodes:
                 encoder.encode(piece.texts)
         seconds[name] = time.perf_counter() - start
-    json_lines.one_ahead = ahead
+    lines.one_ahead = ahead
     shorter = min(seconds["download"], seconds["in turn"] - seconds["download"])
     hidden = (seconds["in turn"] - seconds["ahead"]) / shorter
     print(

@@ -21,12 +21,12 @@ pytestmark = pytest.mark.processes
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from regmix_hf.corpus import dataset_source, json_lines, reading
+from regmix_hf.corpus import dataset_source, lines, reading
 from regmix_hf.corpus.prepare import prepare_corpus
 from regmix_hf.recipe import Recipe
 
-FILES = ("reading.py", "prepare.py", "blocks.py", "files.py", "tokenizer.py")
-READING_ONLY = ("_sample", "_equal", "_divide")
+FILES = ("reading.py", "prepare.py", "blocks.py", "regmix_hf/files.py", "tokenizer.py")
+READING_ONLY = ("_sample", "_equal", "_divide", "_without_long_words")
 steps = 0
 
 def count(frame, event, argument):
@@ -38,7 +38,7 @@ def count(frame, event, argument):
             os.kill(os.getpid(), signal.SIGKILL)
 
 reading.COMMIT_BYTES = 3_000
-dataset_source._ROWS = json_lines._ROWS = 64
+dataset_source._ROWS = lines.ROWS = 64
 recipe = Recipe.model_validate_json(Path(recipe).read_text())
 sys.setprofile(count)
 prepare_corpus(recipe, Path(folder))
@@ -51,7 +51,7 @@ Path(folder + ".steps").write_text(str(steps))
 def processes() -> ForkServerContext:
     """Processes that start with everything imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["regmix_hf.corpus.prepare", "regmix_hf.corpus.dataset_source"])
+    context.set_forkserver_preload(["regmix_hf.corpus.prepare", "regmix_hf.corpus.file_source"])
     return context
 
 

@@ -5,6 +5,7 @@ import gzip
 import json
 import lzma
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from regmix_hf.corpus.local_files import stamp_local_files
+from regmix_hf.corpus.local_files import located, stamp_local_files
 from regmix_hf.corpus.source import open_source
 from regmix_hf.errors import DataError
 from regmix_hf.recipe import Domain, Recipe
@@ -154,6 +155,54 @@ def test_window_that_is_too_long(tmp_path: Path) -> None:
     assert "zstd -d --long=31 a.jsonl.zst" in str(error.hint)
 
 
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (b'{"text": ' + b"[" * 100_000, "line 2 is no JSON: it is nested too deep."),
+        (b'{"text": "b", "n": ' + b"9" * 5000 + b"}", "line 2 is no JSON: Exceeds the limit"),
+        (b"\0\0", "line 2 is no JSON: Expecting value at column 1."),
+        (b'{"text": "\xe4"}', "line 2 is not UTF-8: byte 11 is 0xe4."),
+        (b"[1]", "a row is list, not an object with columns"),
+    ],
+    ids=["deep", "long number", "NUL", "latin-1", "list"],
+)
+def test_lines_that_are_none(tmp_path: Path, line: bytes, fault: str) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b'{"text": "a"}\n' + line + b"\n")
+    message = complaint(path="json", data_files=str(file)).message
+    assert fault in message
+    assert str(file) in message
+
+
+def test_damaged_files_give_a_message_that_names_them(tmp_path: Path) -> None:
+    draw = random.Random(1)
+    lines = "".join(
+        json.dumps({"text": f"hällo {k}"}, ensure_ascii=False) + "\n" for k in range(200)
+    ).encode()
+    pq.write_table(pa.table({"text": [f"{k}" for k in range(200)]}), tmp_path / "good", row_group_size=50)
+    files = {
+        "a.jsonl": lines,
+        "a.jsonl.gz": gzip.compress(lines),
+        "a.jsonl.bz2": bz2.compress(lines),
+        "a.jsonl.xz": lzma.compress(lines),
+        "a.jsonl.zst": pa.Codec("zstd").compress(lines, asbytes=True),
+        "a.parquet": (tmp_path / "good").read_bytes(),
+    }
+    messages = []
+    for name, good in files.items():
+        for _ in range(8):
+            start, end = sorted(draw.sample(range(len(good)), 2))
+            cut, longer = good[:start], good[:start] + draw.randbytes(9) + good[start:]
+            for content in (cut, longer, good[:start] + good[end:]):
+                (tmp_path / name).write_bytes(content)
+                try:
+                    read(path="parquet" if name == "a.parquet" else "json", data_files=str(tmp_path / name))
+                except DataError as error:
+                    messages.append((str(tmp_path / name), error.message))
+    assert len(messages) > 100
+    assert all(file in message for file, message in messages)
+
+
 def test_file_that_was_decompressed_on_the_way(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_text('{"text": "a"}\n')
     assert read(path="json", data_files=str(tmp_path / "a.jsonl.gz")) == ["a"]
@@ -243,6 +292,21 @@ def test_paths_start_at_the_recipe_where_nothing_is_at_the_working_directory(
     assert source.read_files[0].start is None
     assert [piece.texts for piece in source.pieces(None)] == [["of the working directory"]]
     assert source.identity != before
+
+
+def test_worker_that_does_not_know_the_recipes_folder_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "recipe/docs").mkdir(parents=True)
+    (tmp_path / "recipe/docs/a.md").write_text("text")
+    monkeypatch.chdir(tmp_path)
+    domains = [Domain(path="text", data_files="docs/*.md"), Domain(path="docs"), Domain(path="someone/text")]
+    told = [located(domain.from_folder(Path("recipe"))).model_dump() for domain in domains]
+    assert told[0]["data_files"] == {"train": ["recipe/docs/*.md"]}
+    assert told[1]["path"] == "recipe/docs"
+    assert told[2] == domains[2].model_dump()
+    for words in told[:2]:
+        assert read(**words) == ["text"]
 
 
 def test_replaced_file_of_the_same_size_and_time_is_seen(

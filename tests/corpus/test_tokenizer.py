@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from regmix_hf.corpus.corpus import Corpus
 from regmix_hf.corpus.encode import DocumentEncoder
 from regmix_hf.corpus.prepare import prepare_corpus
-from regmix_hf.corpus.tokenizer import _equal
+from regmix_hf.corpus.tokenizer import LONG_WORD, _equal, _without_long_words
 from regmix_hf.errors import DataError
 from regmix_hf.progress import Bar, Silent
 from regmix_hf.recipe import Recipe
@@ -93,6 +93,18 @@ def test_short_domain_weighs_as_much_as_a_long_one(
     assert "Ġzyxwvut" in Corpus(tmp_path).tokenizer().get_vocab()
 
 
+def test_long_words_are_cut_and_nothing_else() -> None:
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    plain = ["short words only", "é" * LONG_WORD, "https://example.org/" + "path/" * 200]
+    assert list(_without_long_words(iter(plain), words)) == plain
+    text = "before " + "=" * 100_000 + " after\n" + " " * 5000 + "end" + "\0" * 3000
+    parts = list(_without_long_words(iter([text]), words))
+    assert "".join(parts) == text
+    found = [word for part in parts for word, _ in words.pre_tokenize_str(part)]
+    assert max(map(len, found)) <= LONG_WORD
+    assert {"before", "Ġafter"} <= set(found)
+
+
 def test_vocabulary_that_the_text_cannot_fill_is_said(
     tmp_path: Path, make_recipe: MakeRecipe, jsonl_domain: MakeDomain, sentences: Callable[..., list[str]]
 ) -> None:
@@ -110,12 +122,12 @@ def test_progress_counts_documents(
 ) -> None:
     progress = Notes()
     domains = {
-        "known": jsonl_domain("known", sentences(600), streaming=False),
+        "a": jsonl_domain("a", sentences(600), streaming=False),
         "stream": jsonl_domain("stream", sentences(600)),
     }
     prepare_corpus(make_recipe(domains), tmp_path, progress)
     counts = {description: (total, unit, done) for description, total, unit, done in progress.bars}
-    assert counts["train text of known"] == (600, "documents", [256, 512, 600])
+    assert counts["train text of a"] == (float("inf"), "documents", [256, 512, 600])
     assert counts["train text of stream"] == (float("inf"), "documents", [256, 512, 600])
 
 

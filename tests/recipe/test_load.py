@@ -47,6 +47,17 @@ def test_the_keys_of_a_model_config_are_kept(recipe_file):
     assert load_recipe(recipe_file).train.model.config == {"hidden_size": 16}
 
 
+def test_overrides_reach_names_that_hold_dots(recipe_file):
+    line = "  en.wiki-2.0: {path: json, data_files: a.jsonl, filter: {meta.set: x}}\n"
+    recipe_file.write_text(RECIPE.replace("proxy:", line + "proxy:"))
+    overrides = ["split=web", "filter.meta.set=y"]
+    overrides = ["domains.a.split=web", *(f"domains.en.wiki-2.0.{override}" for override in overrides)]
+    domains = load_recipe(recipe_file, overrides).domains
+    assert (domains["en.wiki-2.0"].split, domains["en.wiki-2.0"].filter) == ("web", {"meta.set": "y"})
+    assert domains["a"].split == "web"
+    assert domains["a"].folder == recipe_file.parent
+
+
 def test_overrides_apply_in_order_and_create_sections(recipe_file):
     recipe = load_recipe(recipe_file, ["seed=8", "seed=9", "sampling.num_mixtures=4", "hub.namespace=me"])
     assert (recipe.seed, recipe.sampling.num_mixtures, recipe.hub.namespace) == (9, 4, "me")

@@ -24,7 +24,7 @@ PREPARE = Path(__file__).parent / "work" / "prepare.py"
 def begin(recipe: Recipe, folder: Path, budgets: Mapping[str, int] | None = None) -> Any:
     """Begin to prepare in a process of its own, forked with all imports done."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["regmix_hf.corpus.prepare", "regmix_hf.corpus.dataset_source"])
+    context.set_forkserver_preload(["regmix_hf.corpus.prepare", "regmix_hf.corpus.file_source"])
     values = {"RECIPE": recipe.model_dump_json(), "FOLDER": str(folder), "BUDGETS": budgets}
     process = context.Process(target=runpy.run_path, args=(str(PREPARE), values))
     process.start()

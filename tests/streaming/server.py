@@ -38,6 +38,8 @@ class FileServer:
     url: str
     files: dict[str, bytes] = field(default_factory=dict)
     ranges: bool = True
+    #: Sent with every file.
+    headers: dict[str, str] = field(default_factory=dict)
     sent: list[Sent] = field(default_factory=list)
     _rng: np.random.Generator | None = None
     _rate: float = 0.0
@@ -89,7 +91,7 @@ class _Handler(LoopbackHandler):
         if content is None:
             return self._answer(404, b"", {})
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if state.ranges else None
-        headers = {"Accept-Ranges": "bytes"} if state.ranges else {}
+        headers = {**state.headers, **({"Accept-Ranges": "bytes"} if state.ranges else {})}
         if asked is None:
             return self._answer(200, content, headers, broken=fault == "drop")
         start, end = int(asked[1]), min(int(asked[2] or len(content)) + 1, len(content))

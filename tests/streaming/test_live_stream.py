@@ -23,7 +23,7 @@ WEIGHTS = {"long": 0.6, "short": 0.3, "tiny": 0.1}
 @pytest.fixture(autouse=True)
 def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("regmix_hf.corpus.live_blocks.WINDOW_BLOCKS", 8)
-    monkeypatch.setattr("regmix_hf.corpus.json_lines._ROWS", 16)
+    monkeypatch.setattr("regmix_hf.corpus.lines.ROWS", 16)
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def study(server: FileServer, tmp_path_factory: pytest.TempPathFactory) -> tuple
 def _failing(server: FileServer, hurried: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small windows, short waits, and one request in five that goes wrong."""
     monkeypatch.setattr("regmix_hf.corpus.live_blocks.WINDOW_BLOCKS", 8)
-    monkeypatch.setattr("regmix_hf.corpus.json_lines._ROWS", 16)
+    monkeypatch.setattr("regmix_hf.corpus.lines.ROWS", 16)
     server.fail(0, 0.2, (500, "drop", "hang up"))
 
 

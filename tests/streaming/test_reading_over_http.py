@@ -118,5 +118,21 @@ def test_a_budget_gives_the_same_blocks_wherever_it_was_killed(
 def test_address_with_a_wrong_line_is_named(files: FileServer, hurried: None) -> None:
     address = files.add("a.jsonl", b'{"text": "a"}\n' * 5 + b'{"text": "b"\n')
     source = open_source("a", Domain(path="json", data_files=address, streaming=True), "train")
-    with pytest.raises(Exception, match=r"a\.jsonl: a line before byte 83 is no JSON: Expecting"):
+    with pytest.raises(Exception, match=r"a\.jsonl, a line before byte 83 is no JSON: Expecting"):
         list(source.pieces(None))
+
+
+@pytest.mark.parametrize("ranges", [False, True])
+def test_compressed_file_that_the_server_says_is_encoded(
+    files: FileServer,
+    as_lines: Callable[..., bytes],
+    sentences: Callable[..., list[str]],
+    hurried: None,
+    ranges: bool,
+) -> None:
+    files.ranges = ranges
+    texts = sentences(3000)
+    address = files.add("a.jsonl.gz", compressed("jsonl.gz", as_lines(texts)))
+    files.headers["Content-Encoding"] = "gzip"
+    source = open_source("a", Domain(path="json", data_files=address, streaming=True), "train")
+    assert [text for piece in source.pieces(None) for text in piece.texts] == texts

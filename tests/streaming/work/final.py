@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from regmix_hf.corpus import json_lines, live_blocks, patient_file
+from regmix_hf.corpus import lines, live_blocks, patient_file
 from regmix_hf.corpus.corpus import Corpus
 from regmix_hf.training.run import train_final
 from regmix_hf.training.spec import RunSpec
@@ -19,7 +19,7 @@ if __name__ == "__main__":
     CORPUS, RUNS = sys.argv[1:]
 
 live_blocks.WINDOW_BLOCKS = 8
-json_lines._ROWS = 16
+lines.ROWS = 16
 patient_file.WAIT_UNIT_S = 0.001
 for spec, folder in json.loads(RUNS):
     train_final(RunSpec(**spec), Corpus(Path(CORPUS)), Path(folder))

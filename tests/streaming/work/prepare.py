@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from regmix_hf.corpus import json_lines, patient_file, reading, row_groups
+from regmix_hf.corpus import compressed, lines, patient_file, reading, row_groups
 from regmix_hf.corpus.prepare import prepare_corpus
 from regmix_hf.recipe import Recipe
 
 reading.COMMIT_BYTES = 20_000
-json_lines._ROWS = row_groups._ROWS = 32
-json_lines.FIRST_CHUNK_BYTES = json_lines.MAX_CHUNK_BYTES = 16_384
+lines.ROWS = row_groups._ROWS = 32
+compressed.FIRST_CHUNK_BYTES = compressed.MAX_CHUNK_BYTES = 16_384
 patient_file.WAIT_UNIT_S, patient_file._SILENCE_S = 0.001, 0.9
 prepare_corpus(Recipe.model_validate_json(RECIPE), Path(FOLDER), budgets=BUDGETS)  # noqa: F821

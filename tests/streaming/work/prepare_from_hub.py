@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from regmix_hf.corpus import json_lines, patient_file, reading
+from regmix_hf.corpus import compressed, lines, patient_file, reading
 from regmix_hf.corpus.prepare import prepare_corpus
 from regmix_hf.recipe import Recipe
 
@@ -13,8 +13,8 @@ if __name__ == "__main__":
     sleep = time.sleep
     time.sleep = lambda seconds: sleep(seconds / 100)  # between the tries of the client
     reading.COMMIT_BYTES = 20_000
-    json_lines._ROWS = 32
-    json_lines.FIRST_CHUNK_BYTES = json_lines.MAX_CHUNK_BYTES = 16_384
+    lines.ROWS = 32
+    compressed.FIRST_CHUNK_BYTES = compressed.MAX_CHUNK_BYTES = 16_384
     patient_file.WAIT_UNIT_S = 0.001
     recipe, folder, budgets = sys.argv[1:]
     prepare_corpus(
