@@ -25,6 +25,7 @@ from regmix_hf.mixtures import (
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
+from regmix_hf.regression.assessment import of_scale
 from regmix_hf.regression.target import Target, TargetValue
 from regmix_hf.regression.verdict import CANNOT, TELLS, Verdict
 
@@ -106,6 +107,7 @@ class ChoiceProblem:
         choice: Number of candidates, of those averaged, and the price of leaving the prior.
         verdict: Whether the regressor knows enough to choose by; where it cannot tell mixtures apart, the
             prior is chosen, unless `choice.force`. `None`: it is trusted.
+        scale: What the swarm trained for how long, where that is known: what predictions speak of.
         random_state: Seed of the candidates.
     """
 
@@ -116,6 +118,7 @@ class ChoiceProblem:
     swarm: pd.DataFrame | None
     choice: Choice
     verdict: Verdict | None = None
+    scale: str | None = None
     random_state: int = 0
 
     def __post_init__(self) -> None:
@@ -172,7 +175,7 @@ class ChoiceProblem:
         return np.array([self.sampled.prior[domain] for domain in self.regressor.domains_])
 
     def _never_varied(self) -> dict[str, float]:
-        """Domains of one share in all runs, with that share: a regression cannot know what another would do."""
+        """Domains of one share in all runs, with that share; nobody knows what another would do."""
         if self.swarm is None or len(self.swarm) < 2:
             return {}
         shares = self.swarm[list(self.regressor.domains_)]
@@ -182,8 +185,9 @@ class ChoiceProblem:
     def _reach(self) -> Constraints:
         """The constraints and, on top, that no domain gets more than it could have in the swarm.
 
-        A domain whose share never varied keeps it. What is asked comes first: a least weight above the swarm's
-        bound stays, and where the two leave nothing to choose the constraints are returned as they are.
+        A domain whose share never varied keeps it. What is asked comes first: a least weight above the
+        swarm's bound stays, and where the two leave nothing to choose the constraints are returned as they
+        are.
         """
         asked = self.constraints
         upper = np.maximum(asked.lower, np.minimum(asked.upper, self.sampled.constraints.upper))
@@ -255,6 +259,7 @@ class ChoiceProblem:
             losses=self._trade_off(weights, prior),
             warnings=tuple(warnings),
             verdict=self.verdict,
+            speaks_of=of_scale(self.scale),
         )
 
     def _unknown(self) -> Iterator[str]:

@@ -113,6 +113,11 @@ def seed_noise(runs: Runs) -> dict[str, float]:
     return {name: math.sqrt(squares[name] / repeats[name]) for name in runs.targets if repeats[name]}
 
 
+def of_scale(scale: str | None) -> str:
+    """Say which runs a predicted loss and its interval speak of: no other size, and no other length."""
+    return f"of {scale}, not of a larger model" if scale else "of the size and length of those fitted on"
+
+
 def number_mixtures(runs: Runs) -> NDArray[np.intp]:
     """Number the mixtures of the runs, from 0; runs of equal weights share a number."""
     return np.unique(runs.weights.to_numpy(), axis=0, return_inverse=True)[1].reshape(-1)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pandas as pd
 
 from regmix_hf.errors import RegressionError
@@ -20,6 +21,7 @@ from regmix_hf.regression.assessment import (
     CROSS_VALIDATION,
     HOLDOUT,
     cross_validation,
+    of_scale,
     predict,
     predictions_table,
     quality_table,
@@ -123,10 +125,11 @@ def fit_runs(
     question = Question.of(runs, estimators, target, test_sets or {}, use, progress)
     regressors = _fit_all(question, random_state, progress)
     fit = _judge(question, regressors, folder, random_state, progress)
-    _save(fit, runs, regressors)
+    _save(fit, question.runs, regressors)
     progress.note(fit.selection.reason)
     progress.note(f"{fit.selection.estimator}: {fit.summary['outlook']}")
     progress.note(str(fit.verdict))
+    progress.note(f"losses and intervals are those of a new run {of_scale(fit.summary['scale'])}")
     return fit
 
 
@@ -135,7 +138,7 @@ class Question:
     """What is asked of a set of runs, checked before anything is fitted.
 
     Attributes:
-        runs: All of them.
+        runs: All of them, of one size and length.
         fitted: Those to fit on, without their absurd losses.
         holdout: Those that are only predicted, without their absurd losses.
         tests: Further runs to predict, by name, with the columns of the fit.
@@ -165,6 +168,7 @@ class Question:
         progress: Progress,
     ) -> Self:
         """Check what is asked; raises as `fit_runs` does."""
+        runs = _of_one_scale(runs, progress)
         usable = replace(runs, losses=runs.losses.mask(find_absurd(runs.losses.to_numpy())))
         goal, fitted = Target.parse(target, runs.targets), usable.part("fit")
         named = () if target in TARGET_WORDS else tuple(goal.weights)
@@ -263,6 +267,21 @@ def _test_set(name: str, test: Runs, fitted: Runs, named: Sequence[str], progres
     return aligned
 
 
+def _of_one_scale(runs: Runs, progress: Progress) -> Runs:
+    """Leave out runs of other models or lengths than the first one's, a study's own: their losses lie elsewhere."""
+    if runs.scale is None:
+        return runs
+    own = runs.scale.iloc[0]
+    for scale, count in runs.scale[runs.scale != own].value_counts().items():
+        progress.note(f"{count} runs of {scale} are no part of the fit: it is of {own}, and losses differ")
+    return replace(
+        runs.take(np.flatnonzero(runs.scale == own)),
+        num_diverged=runs.num_diverged,
+        num_failed=runs.num_failed,
+        num_duplicates=runs.num_duplicates,
+    )
+
+
 def _check_enough(estimator: str, fitted: Runs) -> None:
     needed = estimator_class(estimator).min_runs(len(fitted.domains))
     if len(fitted) < needed:
@@ -295,6 +314,7 @@ def _summary(
             "duplicates": runs.num_duplicates,
         },
         "absurd_losses": question.absurd,
+        "scale": None if runs.scale is None else str(runs.scale.iloc[0]),
         "domains": list(runs.domains),
         "targets": list(runs.targets),
         "outlook": curve.outlook(selection.estimator),

@@ -31,6 +31,8 @@ class Runs:
         weights: Runs x domains, share of training tokens; every row sums to 1.
         losses: Runs x targets, in the unit they came in (nats per token in a study). NaN: not measured.
         split: `fit` or `holdout` for every run.
+        scale: For every run what was trained for how long, e.g. `1M on 1,000,000,000 tokens`; `None` where that
+            is not known.
         num_diverged: Runs left out because a loss is infinite or none is a number.
         num_failed: Runs left out because they did not end.
         num_duplicates: Runs left out because another has the same id, or the same weights and losses.
@@ -41,6 +43,7 @@ class Runs:
     weights: pd.DataFrame
     losses: pd.DataFrame
     split: pd.Series[str]
+    scale: pd.Series[str] | None = None
     num_diverged: int = 0
     num_failed: int = 0
     num_duplicates: int = 0
@@ -79,6 +82,7 @@ class Runs:
             weights=by_domain(usable, "weight").astype(np.float64),
             losses=by_domain(usable, "loss").astype(np.float64),
             split=usable["split"],
+            scale=_scale(usable),
             num_diverged=int((status == "diverged").sum()),
             num_failed=int((status == "failed").sum()),
             num_duplicates=len(results) - len(unique),
@@ -126,6 +130,7 @@ class Runs:
             weights=self.weights.iloc[rows],
             losses=self.losses.iloc[rows],
             split=self.split.iloc[rows],
+            scale=None if self.scale is None else self.scale.iloc[rows],
             num_diverged=0,
             num_failed=0,
             num_duplicates=0,
@@ -262,6 +267,12 @@ def _check_results(results: pd.DataFrame, origin: str) -> None:
             f"{origin}: the weights of the run {_first(results, wrong)} are negative or do not sum to 1: "
             f"{weights[wrong].iloc[0].to_dict()}."
         )
+
+
+def _scale(results: pd.DataFrame) -> pd.Series[str] | None:
+    if not {"scale", "num_train_tokens"} <= set(results.columns):
+        return None
+    return results["scale"] + results["num_train_tokens"].map(" on {:,} tokens".format)
 
 
 def _first(results: pd.DataFrame, where: pd.Series[bool]) -> str:
