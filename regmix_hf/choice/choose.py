@@ -136,6 +136,10 @@ class ChoiceProblem:
         RegMix draws its candidates as it drew the swarm: no domain gets more than it could have there, in
         the optimum neither, for a regression knows nothing beyond.
 
+        Where the regressor has no derivatives but a part of it has, the best simulated mixtures are polished
+        on that part, and what is found is dropped unless the whole predicts it to be no worse than their
+        mean.
+
         Of the two, the optimum is chosen where there is one, unless it lies farther from every run than the
         swarm's widest gap and the simulated mixture does not, or the target is the worst of several losses.
         Measured on RegMix's published 1M runs, with power laws fitted to 64, 128 or 512 of them and a
@@ -158,9 +162,11 @@ class ChoiceProblem:
             progress=progress,
         )
         found = [self._candidate("simulated", simulation.weights, swarm)]
-        if self.regressor.is_smooth:
-            optimum = optimise(objective, bounds, self._starts(simulation))
-            found.append(self._candidate("optimised", optimum, swarm))
+        if (stand_in := objective.model.smooth()) is not None:
+            optimum = optimise(replace(objective, model=stand_in), bounds, self._starts(simulation))
+            # A stand-in's optimum counts only where the regressor itself confirms it.
+            if stand_in is objective.model or objective(optimum[None]) <= objective(simulation.weights[None]):
+                found.append(self._candidate("optimised", optimum, swarm))
         if self.keeps_prior:
             found.append(self._candidate("prior", self.constraints.project(self._prior[None])[0], swarm))
         return self._describe(tuple(found), bounds, swarm.widest_gap if swarm else np.nan)
@@ -227,7 +233,10 @@ class ChoiceProblem:
         taken = min(settings.top_k, settings.num_candidates)
         mean = f"the mean of the {taken:,} best of {settings.num_candidates:,} simulated mixtures"
         if not others:
-            return simulated, f"{mean}: {self.regressor.estimator} has no derivatives to find an optimum with"
+            return (
+                simulated,
+                f"{mean}: {self.regressor.estimator} has no derivatives that lead to a better one",
+            )
         optimum = others[0]
         if optimum.distance > gap >= simulated.distance:
             return simulated, f"{mean}: the optimum of the predictions lies where no run was near"

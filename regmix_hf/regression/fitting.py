@@ -268,7 +268,7 @@ def _test_set(name: str, test: Runs, fitted: Runs, named: Sequence[str], progres
 
 
 def _of_one_scale(runs: Runs, progress: Progress) -> Runs:
-    """Leave out runs of other models or lengths than the first one's, a study's own: their losses lie elsewhere."""
+    """Leave out runs of other models or lengths than those of the first, a study's own."""
     if runs.scale is None:
         return runs
     own = runs.scale.iloc[0]
