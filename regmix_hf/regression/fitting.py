@@ -20,6 +20,7 @@ from regmix_hf.regression.assessment import (
     BASELINE,
     CROSS_VALIDATION,
     HOLDOUT,
+    Promise,
     cross_validation,
     of_scale,
     predict,
@@ -48,6 +49,7 @@ class Fit:
         folder: One saved regressor per estimator, and the tables.
         target: What a mixture will be judged on.
         selection: The estimator to choose mixtures with, and why.
+        promises: What each family promises of the run it predicts best out of fold, and what that measured.
         verdict: Whether it knows enough to choose by.
         quality: `quality.parquet`, see `assessment.quality_table`.
         predictions: `predictions.parquet`, see `assessment.predictions_table`.
@@ -58,6 +60,7 @@ class Fit:
     folder: Path
     target: Target
     selection: Selection
+    promises: Mapping[str, Promise | None]
     verdict: Verdict
     quality: pd.DataFrame
     predictions: pd.DataFrame
@@ -129,6 +132,9 @@ def fit_runs(
     progress.note(fit.selection.reason)
     progress.note(f"{fit.selection.estimator}: {fit.summary['outlook']}")
     progress.note(str(fit.verdict))
+    for name, promise in fit.promises.items():
+        if promise is not None:
+            progress.note(f"{name}: {promise}")
     progress.note(f"losses and intervals are those of a new run {of_scale(fit.summary['scale'])}")
     return fit
 
@@ -222,8 +228,9 @@ def _judge(
     """Predict runs that no fit saw, and judge families by the last of them that is no test."""
     goal, holdout = question.goal, question.holdout
     parts = [predict(HOLDOUT, holdout, regressors)] if len(holdout) else []
+    folds = cross_validation(question.fitted, regressors)
     if len(holdout) < LEAST_HOLDOUT:
-        parts.append(cross_validation(question.fitted, regressors))
+        parts.append(folds)
     judged = parts[-1]
     parts += [predict(name, test, regressors) for name, test in question.tests.items()]
     selection = select(judged, question.asked, goal, random_state, use=question.use)
@@ -237,16 +244,19 @@ def _judge(
         random_state=random_state,
         progress=progress,
     )
+    promises = {name: Promise.of(folds, name, goal) for name in regressors if name != BASELINE}
     return Fit(
         folder=folder,
         target=goal,
         selection=selection,
+        promises=promises,
         verdict=verdict,
         quality=quality_table(parts, goal, random_state),
         predictions=predictions_table(parts, goal),
         curve=curve,
         summary=_summary(question, selection, curve, regressors)
-        | {"seed_noise": noise, "verdict": verdict.plain},
+        | {"seed_noise": noise, "verdict": verdict.plain}
+        | {"promises": {name: promise and asdict(promise) for name, promise in promises.items()}},
     )
 
 

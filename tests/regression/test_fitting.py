@@ -201,3 +201,16 @@ def test_runs_of_another_size_are_no_part_of_a_fit_and_it_says_of_which_size_it_
     assert recorder.notes[-1].endswith("of 1M on 1,000,000,000 tokens, not of a larger model")
     assert found.summary["scale"] == "1M on 1,000,000,000 tokens"
     assert len(load_runs(tmp_path / "both")) == 24
+
+
+def test_every_family_says_what_it_promised_of_the_run_it_predicts_best_and_what_that_measured(fit, swarm):
+    runs = swarm(20, 5).part("fit")
+    assert fit.promises.keys() == {"ridge", "power_law"}
+    for name, promise in fit.promises.items():
+        model = MixtureRegressor.from_pretrained(fit.folder / name)
+        predicted = (runs.losses - model.out_of_fold_residuals).mean(axis=1)
+        assert promise.run == predicted.idxmin()
+        assert promise.promised == pytest.approx(predicted.min())
+        assert promise.measured == pytest.approx(runs.losses.loc[promise.run].mean())
+        assert promise.difference == pytest.approx(promise.promised - promise.measured)
+        assert fit.summary["promises"][name]["run"] == promise.run
