@@ -25,6 +25,7 @@ from regmix_hf.mixtures import (
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
+from regmix_hf.regression.assessment import of_scale
 from regmix_hf.regression.target import Target, TargetValue
 from regmix_hf.regression.verdict import CANNOT, TELLS, Verdict
 
@@ -106,6 +107,7 @@ class ChoiceProblem:
         choice: Number of candidates, of those averaged, and the price of leaving the prior.
         verdict: Whether the regressor knows enough to choose by; where it cannot tell mixtures apart, the
             prior is chosen, unless `choice.force`. `None`: it is trusted.
+        scale: What the swarm trained for how long, where that is known: what predictions speak of.
         random_state: Seed of the candidates.
     """
 
@@ -116,6 +118,7 @@ class ChoiceProblem:
     swarm: pd.DataFrame | None
     choice: Choice
     verdict: Verdict | None = None
+    scale: str | None = None
     random_state: int = 0
 
     def __post_init__(self) -> None:
@@ -132,6 +135,10 @@ class ChoiceProblem:
 
         RegMix draws its candidates as it drew the swarm: no domain gets more than it could have there, in
         the optimum neither, for a regression knows nothing beyond.
+
+        Where the regressor has no derivatives but a part of it has, the best simulated mixtures are polished
+        on that part, and what is found is dropped unless the whole predicts it to be no worse than their
+        mean.
 
         Of the two, the optimum is chosen where there is one, unless it lies farther from every run than the
         swarm's widest gap and the simulated mixture does not, or the target is the worst of several losses.
@@ -155,9 +162,11 @@ class ChoiceProblem:
             progress=progress,
         )
         found = [self._candidate("simulated", simulation.weights, swarm)]
-        if self.regressor.is_smooth:
-            optimum = optimise(objective, bounds, self._starts(simulation))
-            found.append(self._candidate("optimised", optimum, swarm))
+        if (stand_in := objective.model.smooth()) is not None:
+            optimum = optimise(replace(objective, model=stand_in), bounds, self._starts(simulation))
+            # A stand-in's optimum counts only where the regressor itself confirms it.
+            if stand_in is objective.model or objective(optimum[None]) <= objective(simulation.weights[None]):
+                found.append(self._candidate("optimised", optimum, swarm))
         if self.keeps_prior:
             found.append(self._candidate("prior", self.constraints.project(self._prior[None])[0], swarm))
         return self._describe(tuple(found), bounds, swarm.widest_gap if swarm else np.nan)
@@ -172,7 +181,7 @@ class ChoiceProblem:
         return np.array([self.sampled.prior[domain] for domain in self.regressor.domains_])
 
     def _never_varied(self) -> dict[str, float]:
-        """Domains of one share in all runs, with that share: a regression cannot know what another would do."""
+        """Domains of one share in all runs, with that share; nobody knows what another would do."""
         if self.swarm is None or len(self.swarm) < 2:
             return {}
         shares = self.swarm[list(self.regressor.domains_)]
@@ -182,8 +191,9 @@ class ChoiceProblem:
     def _reach(self) -> Constraints:
         """The constraints and, on top, that no domain gets more than it could have in the swarm.
 
-        A domain whose share never varied keeps it. What is asked comes first: a least weight above the swarm's
-        bound stays, and where the two leave nothing to choose the constraints are returned as they are.
+        A domain whose share never varied keeps it. What is asked comes first: a least weight above the
+        swarm's bound stays, and where the two leave nothing to choose the constraints are returned as they
+        are.
         """
         asked = self.constraints
         upper = np.maximum(asked.lower, np.minimum(asked.upper, self.sampled.constraints.upper))
@@ -223,7 +233,10 @@ class ChoiceProblem:
         taken = min(settings.top_k, settings.num_candidates)
         mean = f"the mean of the {taken:,} best of {settings.num_candidates:,} simulated mixtures"
         if not others:
-            return simulated, f"{mean}: {self.regressor.estimator} has no derivatives to find an optimum with"
+            return (
+                simulated,
+                f"{mean}: {self.regressor.estimator} has no derivatives that lead to a better one",
+            )
         optimum = others[0]
         if optimum.distance > gap >= simulated.distance:
             return simulated, f"{mean}: the optimum of the predictions lies where no run was near"
@@ -255,6 +268,7 @@ class ChoiceProblem:
             losses=self._trade_off(weights, prior),
             warnings=tuple(warnings),
             verdict=self.verdict,
+            speaks_of=of_scale(self.scale),
         )
 
     def _unknown(self) -> Iterator[str]:

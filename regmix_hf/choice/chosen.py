@@ -59,6 +59,7 @@ class ChosenMixture:
             the prior's loss lies outside the chosen's interval); nats per token.
         warnings: What speaks against trusting the choice.
         verdict: Whether the regressor knows enough to choose by; `None` where nobody judged it.
+        speaks_of: Of what runs the predicted losses and their intervals are, in words.
     """
 
     weights: Mapping[str, float]
@@ -74,6 +75,7 @@ class ChosenMixture:
     losses: pd.DataFrame
     warnings: tuple[str, ...]
     verdict: Verdict | None = None
+    speaks_of: str = ""
 
     @property
     def is_better_than_prior(self) -> bool:

@@ -29,14 +29,16 @@ class FittedRuns:
         regressor: The one to choose with.
         target: What it is to make small.
         runs: The runs of the fit, holdout included.
-        verdict: Whether the regressor knows enough to choose by: that of the fit, or, for another estimator or
-            target than the fit was for, and for fits of version 0.1, one by cross-validation.
+        scale: What these runs trained for how long, where that is known.
+        verdict: Whether the regressor knows enough to choose by: that of the fit, or, for another estimator
+            or target than the fit was for, and for fits of version 0.1, one by cross-validation.
     """
 
     regressor: MixtureRegressor
     target: Target
     runs: Runs
     verdict: Verdict
+    scale: str | None = None
 
     @classmethod
     def load(cls, folder: Path, *, estimator: str | None = None, target: TargetValue | None = None) -> Self:
@@ -70,10 +72,10 @@ class FittedRuns:
         if not is_judged or "verdict" not in summary:
             both = {name: regressor, BASELINE: MixtureRegressor.from_pretrained(folder / BASELINE)}
             judged = cross_validation(runs.part("fit"), both)
-            return cls(
-                regressor, goal, runs, Verdict.of(judged, name, goal, seed_noise(runs), random_state=0)
-            )
-        return cls(regressor, goal, runs, Verdict.from_plain(summary["verdict"]))
+            verdict = Verdict.of(judged, name, goal, seed_noise(runs), random_state=0)
+        else:
+            verdict = Verdict.from_plain(summary["verdict"])
+        return cls(regressor, goal, runs, verdict, summary.get("scale"))
 
     @property
     def mean_weights(self) -> dict[str, float]:
@@ -113,6 +115,7 @@ class FittedRuns:
             swarm=self.runs.part("fit").weights,
             choice=settings,
             verdict=self.verdict,
+            scale=self.scale,
             random_state=random_state,
         )
 

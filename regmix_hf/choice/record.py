@@ -75,6 +75,7 @@ def _tree(chosen: ChosenMixture, name: str) -> dict[str, Any]:
         "reason": chosen.reason,
         "predicted": {
             "coverage": COVERAGE,
+            "speaks_of": f"a new run {chosen.speaks_of}".strip(),
             "chosen": asdict(chosen.predicted),
             "prior": asdict(chosen.prior_predicted),
             "is_better_than_prior": chosen.is_better_than_prior,

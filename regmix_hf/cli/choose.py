@@ -68,6 +68,7 @@ def _choose_from_fit(folder: Path, overrides: list[str], console: Console) -> No
     chosen = fitted.problem(choice=choice).solve(console)
     write_chosen(chosen, folder)
     console.note(f"chosen: {chosen.reason}")
+    console.note(f"predicted losses and intervals are those of a new run {chosen.speaks_of}")
     for warning in chosen.warnings:
         console.note(f"warning: {warning}")
     console.note("the prior is not known here: the mean of the runs' mixtures stands in for it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -111,6 +111,48 @@ def seed_noise(runs: Runs) -> dict[str, float]:
     repeats = (groups.count() - 1).clip(lower=0).sum()
     squares = ((runs.losses - groups.transform("mean")) ** 2).sum()
     return {name: math.sqrt(squares[name] / repeats[name]) for name in runs.targets if repeats[name]}
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a regressor promises of the run it predicts best, and what that run measured; nats per token.
+
+    A choice takes the best of many predictions, which is the luckiest, too: the promise is too low by as much
+    as luck had a part in it.
+
+    Attributes:
+        run: The run, predicted by a fit that saw neither it nor its mixture.
+        promised: Its predicted target.
+        measured: Its true target.
+        difference: Promised minus measured.
+    """
+
+    run: str
+    promised: float
+    measured: float
+    difference: float
+
+    @classmethod
+    def of(cls, folds: HeldOut, estimator: str, target: Target) -> Self | None:
+        """Look at out-of-fold predictions; `None` where no run measured all that `target` needs."""
+        true, predicted = folds.pair(estimator, target)
+        known = np.flatnonzero(~np.isnan(true))
+        if not len(known):
+            return None
+        best = known[predicted[known].argmin()]
+        promised, measured = float(predicted[best]), float(true[best])
+        return cls(str(folds.runs.losses.index[best]), promised, measured, promised - measured)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.promised:.4f} promised and {self.measured:.4f} measured ({self.difference:+.4f}) "
+            f"of the run predicted best out of fold, {self.run}"
+        )
+
+
+def of_scale(scale: str | None) -> str:
+    """Say which runs a predicted loss and its interval speak of: no other size, and no other length."""
+    return f"of {scale}, not of a larger model" if scale else "of the size and length of those fitted on"
 
 
 def number_mixtures(runs: Runs) -> NDArray[np.intp]:

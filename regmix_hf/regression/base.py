@@ -142,6 +142,10 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             predicted[held_out] = part.predict(weights[held_out])
         return predicted
 
+    def smooth(self) -> MixtureEstimator | None:
+        """Return a fitted regressor with a gradient to stand in for this one; `None` where there is none."""
+        return self if self.is_smooth else None
+
     def segments(self) -> list[Segment]:
         """Return the prediction as a sum, so that a search can leave a row early; empty where it is none."""
         return []

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pandas as pd
 
 from regmix_hf.errors import RegressionError
@@ -19,7 +20,9 @@ from regmix_hf.regression.assessment import (
     BASELINE,
     CROSS_VALIDATION,
     HOLDOUT,
+    Promise,
     cross_validation,
+    of_scale,
     predict,
     predictions_table,
     quality_table,
@@ -46,6 +49,7 @@ class Fit:
         folder: One saved regressor per estimator, and the tables.
         target: What a mixture will be judged on.
         selection: The estimator to choose mixtures with, and why.
+        promises: What each family promises of the run it predicts best out of fold, and what that measured.
         verdict: Whether it knows enough to choose by.
         quality: `quality.parquet`, see `assessment.quality_table`.
         predictions: `predictions.parquet`, see `assessment.predictions_table`.
@@ -56,6 +60,7 @@ class Fit:
     folder: Path
     target: Target
     selection: Selection
+    promises: Mapping[str, Promise | None]
     verdict: Verdict
     quality: pd.DataFrame
     predictions: pd.DataFrame
@@ -123,10 +128,14 @@ def fit_runs(
     question = Question.of(runs, estimators, target, test_sets or {}, use, progress)
     regressors = _fit_all(question, random_state, progress)
     fit = _judge(question, regressors, folder, random_state, progress)
-    _save(fit, runs, regressors)
+    _save(fit, question.runs, regressors)
     progress.note(fit.selection.reason)
     progress.note(f"{fit.selection.estimator}: {fit.summary['outlook']}")
     progress.note(str(fit.verdict))
+    for name, promise in fit.promises.items():
+        if promise is not None:
+            progress.note(f"{name}: {promise}")
+    progress.note(f"losses and intervals are those of a new run {of_scale(fit.summary['scale'])}")
     return fit
 
 
@@ -135,7 +144,7 @@ class Question:
     """What is asked of a set of runs, checked before anything is fitted.
 
     Attributes:
-        runs: All of them.
+        runs: All of them, of one size and length.
         fitted: Those to fit on, without their absurd losses.
         holdout: Those that are only predicted, without their absurd losses.
         tests: Further runs to predict, by name, with the columns of the fit.
@@ -165,6 +174,7 @@ class Question:
         progress: Progress,
     ) -> Self:
         """Check what is asked; raises as `fit_runs` does."""
+        runs = _of_one_scale(runs, progress)
         usable = replace(runs, losses=runs.losses.mask(find_absurd(runs.losses.to_numpy())))
         goal, fitted = Target.parse(target, runs.targets), usable.part("fit")
         named = () if target in TARGET_WORDS else tuple(goal.weights)
@@ -218,8 +228,9 @@ def _judge(
     """Predict runs that no fit saw, and judge families by the last of them that is no test."""
     goal, holdout = question.goal, question.holdout
     parts = [predict(HOLDOUT, holdout, regressors)] if len(holdout) else []
+    folds = cross_validation(question.fitted, regressors)
     if len(holdout) < LEAST_HOLDOUT:
-        parts.append(cross_validation(question.fitted, regressors))
+        parts.append(folds)
     judged = parts[-1]
     parts += [predict(name, test, regressors) for name, test in question.tests.items()]
     selection = select(judged, question.asked, goal, random_state, use=question.use)
@@ -233,16 +244,19 @@ def _judge(
         random_state=random_state,
         progress=progress,
     )
+    promises = {name: Promise.of(folds, name, goal) for name in regressors if name != BASELINE}
     return Fit(
         folder=folder,
         target=goal,
         selection=selection,
+        promises=promises,
         verdict=verdict,
         quality=quality_table(parts, goal, random_state),
         predictions=predictions_table(parts, goal),
         curve=curve,
         summary=_summary(question, selection, curve, regressors)
-        | {"seed_noise": noise, "verdict": verdict.plain},
+        | {"seed_noise": noise, "verdict": verdict.plain}
+        | {"promises": {name: promise and asdict(promise) for name, promise in promises.items()}},
     )
 
 
@@ -261,6 +275,21 @@ def _test_set(name: str, test: Runs, fitted: Runs, named: Sequence[str], progres
     if absent:
         progress.note(f"test set {name!r} has no losses of {', '.join(absent)}: not measured there")
     return aligned
+
+
+def _of_one_scale(runs: Runs, progress: Progress) -> Runs:
+    """Leave out runs of other models or lengths than those of the first, a study's own."""
+    if runs.scale is None:
+        return runs
+    own = runs.scale.iloc[0]
+    for scale, count in runs.scale[runs.scale != own].value_counts().items():
+        progress.note(f"{count} runs of {scale} are no part of the fit: it is of {own}, and losses differ")
+    return replace(
+        runs.take(np.flatnonzero(runs.scale == own)),
+        num_diverged=runs.num_diverged,
+        num_failed=runs.num_failed,
+        num_duplicates=runs.num_duplicates,
+    )
 
 
 def _check_enough(estimator: str, fitted: Runs) -> None:
@@ -295,6 +324,7 @@ def _summary(
             "duplicates": runs.num_duplicates,
         },
         "absurd_losses": question.absurd,
+        "scale": None if runs.scale is None else str(runs.scale.iloc[0]),
         "domains": list(runs.domains),
         "targets": list(runs.targets),
         "outlook": curve.outlook(selection.estimator),

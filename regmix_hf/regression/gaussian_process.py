@@ -1,4 +1,4 @@
-"""A Gaussian process over the square roots of the weights, its length scales learned per domain."""
+"""A Gaussian process over roots and logarithms of the weights, its length scales learned per domain."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from regmix_hf.regression.threads import one_blas_thread
 
 #: Added to every weight, so that its square root has a slope at 0.
 WEIGHT_OFFSET = 1e-4
+#: The same for its logarithm, and what that is divided by: a weight from nothing to all then moves both
+#: features by about as much.
+LOG_OFFSET, LOG_SCALE = 1e-3, 4.0
 
 #: Priors of the logarithms, losses standardised: mean and precision.
 _LENGTH_PRIOR = (1.5, 0.5)
@@ -26,9 +29,10 @@ _NOISE_PRIOR = (-4.0, 0.1)
 
 
 class GaussianProcess(MaternEstimator):
-    """A constant plus a Matern 5/2 process over `sqrt(w + 1e-4)`, one length scale per domain and target.
+    """A constant plus a Matern 5/2 process over `[sqrt(w + 1e-4), log(w + 1e-3) / 4]`, a length scale each.
 
-    On the square roots the kernel sees that the first percent of a domain matters more than the tenth.
+    On the square roots the kernel sees that the first percent of a domain matters more than the tenth, on the
+    logarithms that a domain which is absent may be another matter than one present at a fifth of a percent.
     Length scales, signal and noise have the largest posterior: the marginal likelihood (Rasmussen and
     Williams 2006, eq. 5.8) with a weak prior on their logarithms. `GaussianProcessRegressor` has no
     such prior and takes 32 times as long (128 of RegMix's runs, 3 targets: Spearman 68.2 %, not 98.2 %).
@@ -39,7 +43,7 @@ class GaussianProcess(MaternEstimator):
 
     Attributes:
         mean_: The constant, one per target.
-        lengths_: Length scales, targets x domains, in units of sqrt(weight).
+        lengths_: Length scales, targets x features: the root of every domain, then the logarithms.
         weights_: The fitted runs, runs x domains.
         coefficients_: Targets x runs.
 
@@ -52,12 +56,12 @@ class GaussianProcess(MaternEstimator):
     arrays: ClassVar = {
         **MaternEstimator.arrays,
         "mean_": ("targets",),
-        "lengths_": ("targets", "domains"),
+        "lengths_": ("targets", "features"),
     }
 
     mean_: Array
     lengths_: Array
-    #: Hyperparameters to keep instead of learning them, targets x (domains + 2).
+    #: Hyperparameters to keep instead of learning them, targets x (features + 2).
     _given: Array | None = None
     _learned: Array
 
@@ -73,7 +77,7 @@ class GaussianProcess(MaternEstimator):
         return part
 
     def _fit(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
-        roots = np.sqrt(weights + WEIGHT_OFFSET)
+        features = _features_of(weights)
 
         def solve(target: int) -> tuple[Array, Array, float]:
             loss = losses[:, target]
@@ -81,11 +85,11 @@ class GaussianProcess(MaternEstimator):
             mean, spread = loss[known].mean(), loss[known].std() or 1.0
             standard = (loss[known] - mean) / spread
             if self._given is None:
-                hyper = _learn(roots[known], standard, self.max_steps)
+                hyper = _learn(features[known], standard, self.max_steps)
             else:
                 hyper = self._given[target]
             coefficients = np.zeros(len(loss))
-            coefficients[known] = spread * _coefficients(roots[known], standard, hyper)
+            coefficients[known] = spread * _coefficients(features[known], standard, hyper)
             return hyper, coefficients, mean
 
         with one_blas_thread(), ThreadPoolExecutor(joblib.cpu_count()) as pool:
@@ -95,8 +99,13 @@ class GaussianProcess(MaternEstimator):
         self.lengths_ = np.exp(self._learned[:, :-2])
 
     def _features(self, weights: Array, target: int) -> tuple[Array, Array]:
-        roots = np.sqrt(weights + WEIGHT_OFFSET)
-        return roots / self.lengths_[target], 0.5 / (roots * self.lengths_[target])
+        # A fit of version 0.1 has length scales of the roots only.
+        lengths = self.lengths_[target]
+        slopes = [0.5 / np.sqrt(weights + WEIGHT_OFFSET), 1 / (LOG_SCALE * (weights + LOG_OFFSET))]
+        return (
+            _features_of(weights)[:, : len(lengths)] / lengths,
+            np.concatenate(slopes, axis=1)[:, : len(lengths)] / lengths,
+        )
 
     def _trend(self, weights: Array) -> Array:
         return np.tile(self.mean_, (len(weights), 1))
@@ -105,15 +114,21 @@ class GaussianProcess(MaternEstimator):
         return np.zeros((len(weights), self.num_targets_, self.n_features_in_))
 
 
-def _learn(roots: Array, standard: Array, max_steps: int) -> Array:
+def _features_of(weights: Array) -> Array:
+    """Roots, then logarithms: runs x twice the domains."""
+    logs = np.log(weights + LOG_OFFSET) / LOG_SCALE
+    return np.concatenate([np.sqrt(weights + WEIGHT_OFFSET), logs], axis=1)
+
+
+def _learn(features: Array, standard: Array, max_steps: int) -> Array:
     """Hyperparameters of the largest posterior, laid out as `negative_log_posterior` says."""
-    start = np.full(roots.shape[1] + 2, _LENGTH_PRIOR[0])
+    start = np.full(features.shape[1] + 2, _LENGTH_PRIOR[0])
     start[-2:] = _SIGNAL_PRIOR[0], _NOISE_PRIOR[0]
-    bounds = [(-4.0, 6.0)] * roots.shape[1] + [(-6.0, 6.0), (-12.0, 2.0)]
+    bounds = [(-4.0, 6.0)] * features.shape[1] + [(-6.0, 6.0), (-12.0, 2.0)]
     result = minimize(
         negative_log_posterior,
         start,
-        args=(roots, standard),
+        args=(features, standard),
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
@@ -123,20 +138,20 @@ def _learn(roots: Array, standard: Array, max_steps: int) -> Array:
     return learned
 
 
-def negative_log_posterior(hyper: Array, roots: Array, standard: Array) -> tuple[float, Array]:
+def negative_log_posterior(hyper: Array, features: Array, standard: Array) -> tuple[float, Array]:
     """Minus the log posterior of the hyperparameters up to a constant, and its gradient.
 
     Args:
-        hyper: Log length scale of every domain, log signal variance, log noise variance.
-        roots: Square roots of the weights, runs x domains.
+        hyper: Log length scale of every feature, log signal variance, log noise variance.
+        features: Of the weights, runs x features.
         standard: Standardised losses.
     """
-    scaled = roots / np.exp(hyper[:-2])
+    scaled = features / np.exp(hyper[:-2])
     signal, noise = np.exp(hyper[-2:])
     apart = cdist(scaled, scaled)
     covariance = signal * matern(apart)
-    factor = cholesky(covariance + noise * np.eye(len(roots)), lower=True)
-    inverse = cho_solve((factor, True), np.eye(len(roots)))
+    factor = cholesky(covariance + noise * np.eye(len(features)), lower=True)
+    inverse = cho_solve((factor, True), np.eye(len(features)))
     solved = inverse @ standard
     # d nll / d K = (K^-1 - solved solved') / 2, K the whole covariance.
     by_covariance = 0.5 * (inverse - np.outer(solved, solved))
@@ -158,9 +173,9 @@ def negative_log_posterior(hyper: Array, roots: Array, standard: Array) -> tuple
     return float(value), slope
 
 
-def _coefficients(roots: Array, standard: Array, hyper: Array) -> Array:
-    scaled = roots / np.exp(hyper[:-2])
+def _coefficients(features: Array, standard: Array, hyper: Array) -> Array:
+    scaled = features / np.exp(hyper[:-2])
     signal, noise = np.exp(hyper[-2:])
-    covariance = signal * matern(cdist(scaled, scaled)) + noise * np.eye(len(roots))
+    covariance = signal * matern(cdist(scaled, scaled)) + noise * np.eye(len(features))
     solved: Array = signal * cho_solve((cholesky(covariance, lower=True), True), standard)
     return solved

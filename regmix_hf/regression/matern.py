@@ -65,7 +65,8 @@ def correlate_quickly(here: Array, runs: Array, coefficients: Array) -> Array:
 class MaternEstimator(MixtureEstimator):
     """`loss_t(w) = trend_t(w) + sum_j coefficient_tj * matern(|f_t(w) - f_t(w_j)|)` over the fitted runs j.
 
-    A family defines the trend and the features `f_t`, each a function of one domain's weight.
+    A family defines the trend and the features `f_t`, each a function of one domain's weight: one or several
+    per domain, first one of every domain, then the next.
 
     Attributes:
         weights_: The fitted runs, runs x domains.
@@ -97,11 +98,12 @@ class MaternEstimator(MixtureEstimator):
                 here, turning = self._features(weights, target)
                 runs = self._features(self.weights_, target)[0]
                 pull = matern_slope(cdist(here, runs)) * coefficients
-                slope[:, target] += (pull.sum(axis=1, keepdims=True) * here - pull @ runs) * turning
+                by_feature = (pull.sum(axis=1, keepdims=True) * here - pull @ runs) * turning
+                slope[:, target] += by_feature.reshape(len(here), -1, weights.shape[1]).sum(axis=1)
         return slope
 
     def _features(self, weights: Array, target: int) -> tuple[Array, Array]:
-        """Return features in length scales, runs x domains, and the derivative of each by its own weight."""
+        """Return features in length scales, runs x features, and the derivative of each by its own weight."""
         raise NotImplementedError
 
     def _trend(self, weights: Array) -> Array:

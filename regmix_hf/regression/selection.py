@@ -11,6 +11,11 @@ from regmix_hf.regression.metrics import Resamples, interval, measure
 from regmix_hf.regression.target import Target
 from regmix_hf.seeds import generator
 
+#: Families that saturate, so that their optimum is no corner as a line's is.
+LAWS = ("auto", "kriged_power_law", "power_law")
+#: With fewer held-out runs than this a law is preferred to whatever is not clearly better.
+_FEW_RUNS = 32
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -50,6 +55,12 @@ def _best_of(judged: HeldOut, candidates: Sequence[str], target: Target, random_
         candidates, key=lambda name: (-_or_worst(quality[name]["spearman"]), quality[name]["mae"])
     )
     best = ranked[0]
+    laws = [name for name in ranked if name in LAWS]
+    is_few = len(judged.runs) < _FEW_RUNS
+    if is_few and laws and best not in LAWS and not _is_better(judged, best, laws[0], target, random_state):
+        both = " and ".join(_percent(quality[name]["spearman"]) for name in (laws[0], best))
+        reason = f"{laws[0]} is preferred: {len(judged.runs)} runs ({judged.test}) cannot tell it from {best}"
+        return Selection(laws[0], judged.test, f"{reason}, Spearman {both} on {target}.")
     where = f"{len(judged.runs)} runs ({judged.test})"
     score = f"Spearman {_percent(quality[best]['spearman'])} on {target} over {where}"
     if len(ranked) == 1:

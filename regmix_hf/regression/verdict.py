@@ -1,4 +1,4 @@
-"""Whether a regression knows enough to choose a mixture by: one verdict, computed once and shown everywhere."""
+"""Whether a regression knows enough to choose a mixture by: one verdict, computed once, shown everywhere."""
 
 from __future__ import annotations
 

@@ -32,6 +32,8 @@ class Runs:
         weights: Runs x domains, share of training tokens; every row sums to 1.
         losses: Runs x targets, in the unit they came in (nats per token in a study). NaN: not measured.
         split: `fit` or `holdout` for every run.
+        scale: For every run what was trained for how long, e.g. `1M on 1,000,000,000 tokens`; `None` where that
+            is not known.
         num_diverged: Runs left out because a loss is infinite or none is a number.
         num_failed: Runs left out because they did not end.
         num_duplicates: Runs left out because another has the same id, or the same weights and losses.
@@ -42,6 +44,7 @@ class Runs:
     weights: pd.DataFrame
     losses: pd.DataFrame
     split: pd.Series[str]
+    scale: pd.Series[str] | None = None
     num_diverged: int = 0
     num_failed: int = 0
     num_duplicates: int = 0
@@ -80,6 +83,7 @@ class Runs:
             weights=by_domain(usable, "weight").astype(np.float64),
             losses=by_domain(usable, "loss").astype(np.float64),
             split=usable["split"],
+            scale=_scale(usable),
             num_diverged=int((status == "diverged").sum()),
             num_failed=int((status == "failed").sum()),
             num_duplicates=len(results) - len(unique),
@@ -127,6 +131,7 @@ class Runs:
             weights=self.weights.iloc[rows],
             losses=self.losses.iloc[rows],
             split=self.split.iloc[rows],
+            scale=None if self.scale is None else self.scale.iloc[rows],
             num_diverged=0,
             num_failed=0,
             num_duplicates=0,
@@ -261,6 +266,12 @@ def _check_results(results: pd.DataFrame, origin: str) -> None:
     off = is_no_mixture(weights)
     if off.any():
         raise DataError(f"{origin}: of the run {_first(results, off)} {what_is_wrong(weights[off].iloc[0])}.")
+
+
+def _scale(results: pd.DataFrame) -> pd.Series[str] | None:
+    if not {"scale", "num_train_tokens"} <= set(results.columns):
+        return None
+    return results["scale"] + results["num_train_tokens"].map(" on {:,} tokens".format)
 
 
 def _first(results: pd.DataFrame, where: pd.Series[bool] | NDArray[np.bool_]) -> str:

@@ -141,6 +141,21 @@ def test_the_best_ranking_is_selected_and_a_draw_is_called_one():
     assert close.reason.endswith("24 runs are too few to tell the two apart.")
 
 
+def test_a_law_is_preferred_where_few_runs_cannot_tell_it_from_a_line():
+    def choice(count, law):
+        truth = list(np.linspace(1, 2, count))
+        line = [truth[1], truth[0], *truth[2:]]
+        order = truth[::-1] if law == "bad" else [truth[2], truth[1], truth[0], *truth[3:]]
+        held_out = by_hand({"a": truth}, {"ridge": {"a": line}, "power_law": {"a": order}})
+        return select(held_out, ["ridge", "power_law"], Target.parse("a", ["a"]), 0)
+
+    few = choice(12, "good")
+    assert few.estimator == "power_law"
+    assert few.reason.startswith("power_law is preferred: 12 runs (holdout) cannot tell it from ridge")
+    assert choice(12, "bad").estimator == "ridge"
+    assert choice(40, "good").estimator == "ridge"
+
+
 def test_where_no_correlation_exists_the_smaller_error_is_selected():
     held_out = by_hand(
         {"a": [1.0, 2.0, 3.0]}, {"far": {"a": [9.0, 9.0, 9.0]}, "near": {"a": [2.0, 2.0, 2.0]}}

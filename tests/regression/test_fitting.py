@@ -9,7 +9,7 @@ from regmix_hf.errors import DataError, RegressionError
 from regmix_hf.files import read_json, read_parquet
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.fitting import fit_runs, table_for_people
-from regmix_hf.runs.runs import load_runs
+from regmix_hf.runs.runs import Runs, load_runs
 
 
 @pytest.fixture(scope="module")
@@ -181,3 +181,36 @@ def test_the_table_for_people_rounds_and_marks_what_does_not_exist():
     assert table.loc[0, "pearson (%)"] == "-"
     assert table.loc[0, "mse"] == "0.1235 [0.1235, 0.1235]"
     assert table.loc[0, "mae"] == "0.1235"
+
+
+def test_runs_of_another_size_are_no_part_of_a_fit_and_it_says_of_which_size_it_speaks(
+    swarm, tmp_path, recorder
+):
+    runs = swarm(24)
+    small = runs.to_results().assign(status="ok", scale="1M", num_train_tokens=10**9)
+    large = small.head(8).assign(scale="60M", num_train_tokens=6 * 10**9)
+    large["run_id"] += "-60M"
+    large[["loss/code", "loss/prose", "loss/sums"]] -= 0.5
+    pooled = Runs.from_results(pd.concat([small, large], ignore_index=True), "two sizes")
+    found = fit_runs(pooled, ["ridge"], "code", tmp_path / "both", progress=recorder)
+    alone = fit_runs(Runs.from_results(small, "one size"), ["ridge"], "code", tmp_path / "one")
+    assert found.quality.equals(alone.quality)
+    assert any(
+        note.startswith("8 runs of 60M on 6,000,000,000 tokens are no part") for note in recorder.notes
+    )
+    assert recorder.notes[-1].endswith("of 1M on 1,000,000,000 tokens, not of a larger model")
+    assert found.summary["scale"] == "1M on 1,000,000,000 tokens"
+    assert len(load_runs(tmp_path / "both")) == 24
+
+
+def test_every_family_says_what_it_promised_of_the_run_it_predicts_best_and_what_that_measured(fit, swarm):
+    runs = swarm(20, 5).part("fit")
+    assert fit.promises.keys() == {"ridge", "power_law"}
+    for name, promise in fit.promises.items():
+        model = MixtureRegressor.from_pretrained(fit.folder / name)
+        predicted = (runs.losses - model.out_of_fold_residuals).mean(axis=1)
+        assert promise.run == predicted.idxmin()
+        assert promise.promised == pytest.approx(predicted.min())
+        assert promise.measured == pytest.approx(runs.losses.loc[promise.run].mean())
+        assert promise.difference == pytest.approx(promise.promised - promise.measured)
+        assert fit.summary["promises"][name]["run"] == promise.run

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from regmix_hf.errors import RegressionError
+from regmix_hf.files import read_json, write_json
 from regmix_hf.regression import ESTIMATORS, MixtureRegressor
 from regmix_hf.regression.registry import estimator_class
+from regmix_hf.regression.storage import write_arrays
 
 
 @pytest.fixture(scope="module")
@@ -238,3 +240,25 @@ def test_a_single_domain_leaves_nothing_to_choose():
     weights = pd.DataFrame({"only": np.ones(20)})
     with pytest.raises(RegressionError, match="one domain, 'only'"):
         MixtureRegressor().fit(weights, pd.Series(np.arange(20.0)))
+
+
+def test_fits_of_version_0_1_predict_as_they_did(tables, tmp_path):
+    weights, losses = tables
+    model = MixtureRegressor("auto", members=["kriged_power_law", "gaussian_process"]).fit(weights, losses)
+    process = MixtureRegressor("gaussian_process").fit(weights, losses)
+    for name, regressor in (("auto", model), ("process", process)):
+        regressor.save_pretrained(tmp_path / name)
+    config = read_json(tmp_path / "auto" / "config.json")
+    write_json(tmp_path / "auto" / "config.json", config | {"params": {}})  # its members were the default
+    again = MixtureRegressor.from_pretrained(tmp_path / "auto")
+    pd.testing.assert_frame_equal(again.predict(weights), model.predict(weights), check_exact=True)
+    assert again.model.reasons_ == model.model.reasons_
+    # Its length scales were those of the roots alone.
+    file = tmp_path / "process" / "estimator.safetensors"
+    arrays = {name: getattr(process.model, name) for name in process.model.arrays}
+    write_arrays(file, arrays | {"lengths_": process.model.lengths_[:, :3]})
+    roots = MixtureRegressor.from_pretrained(tmp_path / "process")
+    at = weights.to_numpy() + 0.01
+    step = np.array([0, 1e-6, 0])
+    difference = (roots.model.predict(at + step) - roots.model.predict(at - step)) / 2e-6
+    np.testing.assert_allclose(roots.model.gradient(at)[:, :, 1], difference, rtol=1e-4, atol=1e-5)
