@@ -153,7 +153,7 @@ def run_stage(study: Study, verb: str, progress: Progress) -> bool:
         Whether there was anything to do.
 
     Raises:
-        RegmixError: Something that is known by now is wrong, of this stage or a later one; or it cannot be done.
+        RegmixError: Something is known to be wrong by now, here or later on, or the stage cannot be done.
     """
     if _is_done(study, verb, progress):
         return False

@@ -52,7 +52,7 @@ def train_models(recipe: RecipePath, overrides: Overrides = None, mixture: Mixtu
         os.environ.update(ONE_THREAD)
     ranks = Ranks(use_cpu=use_cpu, timeout_s=float(arguments.get("ddp_timeout", 1800)))
     console = Console() if ranks.is_first else Console(Format.QUIET)
-    # `regmix train`, which may have launched this, is in the study's folder already; the first rank is for all.
+    # `regmix train`, which may have launched this, is in the study's folder already. One rank is for all.
     is_in = ENDS_WITH_STDIN in os.environ or not ranks.is_first
     with nullcontext() if is_in else beside_others_in(study.root, "train", console):
         tasks = train.tasks_of(study)
