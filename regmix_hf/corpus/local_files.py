@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from glob import glob
 from pathlib import Path
 
+from regmix_hf.corpus.source import PYTHON_ENVIRONMENT
 from regmix_hf.files import hash_value
 from regmix_hf.recipe import Domain, Recipe
 
@@ -23,6 +24,15 @@ def stamp_local_files(recipe: Recipe) -> dict[str, str]:
     if isinstance(recipe.tokenizer, str) and Path(recipe.tokenizer).is_dir():
         found["files of the tokenizer"] = sorted(Path(recipe.tokenizer).iterdir())
     return {name: hash_value([_stamp(file) for file in files]) for name, files in found.items() if files}
+
+
+def local_domains(recipe: Recipe) -> set[str]:
+    """Name the domains whose text is on this machine: local files, a folder, or the Python environment."""
+    return {
+        name
+        for name, domain in recipe.domains.items()
+        if domain.path == PYTHON_ENVIRONMENT or any(True for _ in _files(domain))
+    }
 
 
 def _files(domain: Domain) -> Iterator[Path]:
