@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import typer
 
+from regmix_hf import pipeline
 from regmix_hf.cli import app
 from regmix_hf.cli.console import Console, Format, Table, duration, short
 from regmix_hf.errors import RecipeError
@@ -20,6 +22,11 @@ from regmix_hf.files import write_json, write_parquet
 from regmix_hf.jobs.claims import claim
 from regmix_hf.jobs.results import record_failed
 from regmix_hf.jobs.tokens import TokenCount
+from regmix_hf.jobs.turns import alone_in
+from regmix_hf.progress import Silent
+from regmix_hf.recipe import load_recipe
+from regmix_hf.stages import prepare
+from regmix_hf.study import Study
 
 
 def test_validate_says_what_it_checked(regmix, recipe):
@@ -182,6 +189,30 @@ def test_status_counts_runs_and_says_who_is_at_what_and_why_some_failed(regmix, 
     assert [(run["run"], run["pid"]) for run in said["running"]] == [(ended[0].parent.name, str(os.getpid()))]
     (failed,) = said["failed"]
     assert (failed["runs"], failed["why"]) == (3, "RuntimeError: CUDA error")
+
+
+def test_a_second_prepare_waits_says_for_whom_and_finds_it_done(recipe, recorder, within):
+    study = Study(load_recipe(recipe))
+    pipeline.begin(study, "prepare")
+    with alone_in(study.root, "prepare", Silent()):
+        second = threading.Thread(target=pipeline.run_stage, args=(study, "prepare", recorder))
+        second.start()
+        within(lambda: any(f"waiting for process {os.getpid()} on" in note for note in recorder.notes))
+        prepare.run(study, Silent())
+    second.join()
+    assert recorder.notes[-1].startswith("prepare: done already")
+
+
+def test_proxies_are_not_launched_over_several_machines(recipe, monkeypatch, capsys):
+    ranks = {"WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in {**ranks, "GROUP_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("regmix_hf.jobs.ranks.end_with_launcher", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["proxies", str(recipe)])
+    assert app.run(importlib.import_module("regmix_hf.proxies").launched) == 2
+    said = capsys.readouterr().err
+    assert "proxies need no launch over 2 machines" in said
+    assert f"accelerate launch --num_machines 1 --num_processes 2 -m regmix_hf.proxies {recipe}" in said
 
 
 def test_quiet_prints_nothing_but_errors(regmix, recipe):
