@@ -70,10 +70,14 @@ def _before(verb: str) -> list[str]:
 
 
 def _moves(study: Study, before: StageStatus) -> bool:
-    """Whether a stage may yet give something else than it has; not in a study that others did."""
-    if before.state is State.DONE:
-        return False
-    return before.state is State.STALE or not study.is_pulled
+    """Whether a stage may yet give something else than it has.
+
+    In a study that was pulled a file that was not brought along moves nothing; what has changed does.
+    """
+    if before.state is State.DONE or not study.is_pulled:
+        return before.state is not State.DONE
+    files = stage_of(before.verb).inputs
+    return any(name not in files or (study.root / name).exists() for name in before.changes)
 
 
 def census_of(study: Study, verb: str) -> Census | None:

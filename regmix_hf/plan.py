@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from regmix_hf import pipeline
+from regmix_hf.corpus.local_files import local_domains
 from regmix_hf.jobs.devices import cuda_devices, num_cores
 from regmix_hf.mixtures.budgets import token_budgets
 from regmix_hf.mixtures.final import num_final_mixtures
@@ -16,6 +17,7 @@ from regmix_hf.recipe.schema import Training
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.training.arguments import merged_arguments
+from regmix_hf.training.device import uses_cpu
 from regmix_hf.training.planned import known_facts, planned_model
 from regmix_hf.training.presets import model_config
 
@@ -31,28 +33,34 @@ _MEASURED_FLOPS = {"cpu": 1e11, "cuda": 1e14}
 _MEASURED_SECONDS = 1.5
 #: A checkpoint holds weights and two moments in float32; `Trainer` keeps two beside the final weights.
 _BYTES_PER_PARAMETER = 4 * (1 + 3 * 2)
+#: Of text on the Hub, for a first guess at what is downloaded; before compression.
+_BYTES_PER_TOKEN = 4
 
 
 @dataclass(frozen=True)
 class StagePlan:
-    """What one stage would take. `None`: not known before the stages ahead of it are done.
+    """What is left of one stage. `None`: not known before the stages ahead of it are done.
 
     Attributes:
-        state: How far the stage is; a stage that is done takes nothing more.
-        runs: Models to train or score.
-        tokens: Tokens to train on, over all runs.
-        flops: Of forward and backward passes, over all runs.
+        state: How far the stage is; one after a stage that is not done is not done either.
+        runs: Models to train or score, those that are done included.
+        left: Of these, those to train still.
+        tokens: Tokens to train on still, or to read, over all runs that are left.
+        flops: Of their forward and backward passes.
         seconds: Expected wall time on this machine.
         disk_bytes: Written, at the most.
+        download_bytes: Read over the network, about.
     """
 
     verb: str
     state: State
     runs: int | None = None
+    left: int | None = None
     tokens: int | None = None
     flops: float | None = None
     seconds: float | None = None
     disk_bytes: int | None = None
+    download_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,11 @@ class Plan:
 
     stages: tuple[StagePlan, ...]
     notes: tuple[str, ...]
+
+    def total(self, name: str) -> Any:
+        """What all stages take together of one attribute, as far as it is known; `None`: of none it is."""
+        known = [value for stage in self.stages if (value := getattr(stage, name)) is not None]
+        return sum(known) if known else None
 
 
 def make_plan(study: Study, *, first: str = pipeline.VERBS[0], last: str = pipeline.VERBS[-1]) -> Plan:
@@ -73,16 +86,20 @@ def make_plan(study: Study, *, first: str = pipeline.VERBS[0], last: str = pipel
     states = {stage.verb: stage.state for stage in pipeline.status(study)}
     facts = known_facts(study)
     speed = _Speed(recipe, facts) if facts else None
-    planned = {
-        "prepare": _plan_corpus(study, states["prepare"]),
-        "proxies": _plan_runs("proxies", states["proxies"], recipe.proxy, _num_proxies(recipe), speed),
-        "train": _plan_runs(
-            "train", states["train"], recipe.train, num_final_mixtures(recipe) * recipe.train.num_seeds, speed
-        ),
-    }
-    wanted = pipeline.stages_between(study, first, last)
-    stages = tuple(planned.get(verb, StagePlan(verb, states[verb])) for verb in wanted)
-    return Plan(stages, tuple(_notes(recipe, planned["proxies"], speed)))
+
+    def plan(verb: str) -> StagePlan:
+        match verb:
+            case "prepare":
+                return _plan_corpus(study, states[verb])
+            case "proxies":
+                return _plan_runs(study, verb, states, recipe.proxy, _num_proxies(recipe), speed)
+            case "train":
+                num_runs = num_final_mixtures(recipe) * recipe.train.num_seeds
+                return _plan_runs(study, verb, states, recipe.train, num_runs, speed)
+        return StagePlan(verb, states[verb])
+
+    stages = tuple(plan(verb) for verb in pipeline.stages_between(study, first, last))
+    return Plan(stages, tuple(_notes(study, speed)))
 
 
 def _num_proxies(recipe: Recipe) -> int:
@@ -91,22 +108,49 @@ def _num_proxies(recipe: Recipe) -> int:
 
 def _plan_corpus(study: Study, state: State) -> StagePlan:
     recipe = study.recipe
+    if state is State.DONE:
+        return StagePlan("prepare", state, tokens=0, disk_bytes=0, download_bytes=0)
     budgets, declared = token_budgets(recipe), recipe.declared_tokens
-    tokens = None
-    if budgets is not None and declared is not None:
-        tokens = sum(budgets.get(name, count) for name, count in declared.items())
-    return StagePlan("prepare", state, tokens=tokens, disk_bytes=2 * tokens if tokens else None)
+    local = local_domains(recipe)
+    far = [name for name in recipe.domains if name not in local]
+    if budgets is None or declared is None:
+        return StagePlan("prepare", state, download_bytes=None if far else 0)
+    read = {name: budgets.get(name, count) for name, count in declared.items()}
+    tokens = sum(read.values())
+    download = sum(count for name, count in read.items() if name in far) * _BYTES_PER_TOKEN
+    return StagePlan("prepare", state, tokens=tokens, disk_bytes=2 * tokens, download_bytes=download)
 
 
-def _plan_runs(verb: str, state: State, training: Training, runs: int, speed: _Speed | None) -> StagePlan:
-    tokens = runs * training.num_train_tokens
+def _plan_runs(
+    study: Study,
+    verb: str,
+    states: Mapping[str, State],
+    training: Training,
+    runs: int,
+    speed: _Speed | None,
+) -> StagePlan:
+    left = _num_left(study, verb, states, runs)
+    tokens = left * training.num_train_tokens
     if speed is None:
-        return StagePlan(verb, state, runs, tokens)
+        return StagePlan(verb, states[verb], runs, left, tokens)
     model = speed.model_facts(training)
     flops = tokens * model.train_flops_per_token
-    seconds = speed.seconds(flops, runs, training)
+    seconds = speed.seconds(flops, left, training) if left else 0.0
     keeps = model.num_parameters * _BYTES_PER_PARAMETER if verb == "train" else 0
-    return StagePlan(verb, state, runs, tokens, flops, seconds, runs * keeps)
+    return StagePlan(verb, states[verb], runs, left, tokens, flops, seconds, left * keeps)
+
+
+def _num_left(study: Study, verb: str, states: Mapping[str, State], runs: int) -> int:
+    """Runs of a stage to train still: all of them where the text or the mixtures may yet become others."""
+    if states[verb] is State.DONE:
+        return 0
+    before = ("prepare", "sample") if verb == "proxies" else ("prepare",)
+    if not study.is_pulled and any(states[other] is not State.DONE for other in before):
+        return runs
+    census = pipeline.census_of(study, verb)
+    if census is None:
+        return runs
+    return len(census.running) + len(census.failed) + census.num_left
 
 
 class _Speed:
@@ -117,6 +161,11 @@ class _Speed:
         self._flops_per_second: float | None = None
         self.measured = False
 
+    @property
+    def is_too_slow(self) -> bool:
+        """Whether a step alone takes too long to be measured."""
+        return self.measured and self._flops_per_second is None
+
     def model_facts(self, training: Training) -> ModelFacts:
         return planned_model(self._recipe, training, self._facts)
 
@@ -126,8 +175,7 @@ class _Speed:
             self._flops_per_second, self.measured = self._measure(), True
         if self._flops_per_second is None:
             return None
-        use_cpu = bool(training.training_args.get("use_cpu", False))
-        devices = 0 if use_cpu else len(cuda_devices())
+        devices = 0 if uses_cpu(training.training_args) else len(cuda_devices())
         workers = getattr(training, "num_workers", None) or devices or num_cores()
         return flops / (self._flops_per_second * min(workers, runs))
 
@@ -139,7 +187,7 @@ class _Speed:
 
         proxy, context = self._recipe.proxy, self._recipe.context_length
         arguments = merged_arguments(proxy.training_args)
-        device = "cpu" if arguments.get("use_cpu") or not torch.cuda.is_available() else "cuda"
+        device = "cpu" if uses_cpu(arguments) or not torch.cuda.is_available() else "cuda"
         per_block = self.model_facts(proxy).train_flops_per_token * context
         batch = min(arguments["per_device_train_batch_size"], int(_MEASURED_FLOPS[device] / per_block))
         if batch < 1:
@@ -171,7 +219,10 @@ def _seconds_per_step(model: Any, blocks: Any) -> float:
     return (time.perf_counter() - start) / steps
 
 
-def _notes(recipe: Recipe, proxies: StagePlan, speed: _Speed | None) -> Iterator[str]:
+def _notes(study: Study, speed: _Speed | None) -> Iterator[str]:
+    recipe = study.recipe
+    if len(local_domains(recipe)) < len(recipe.domains):
+        yield f"downloads: about {_BYTES_PER_TOKEN} bytes a token of text that is not on this machine"
     if budgets := token_budgets(recipe):
         there = sum(recipe.domains[name].num_tokens or 0 for name in budgets)
         yield (
@@ -180,14 +231,19 @@ def _notes(recipe: Recipe, proxies: StagePlan, speed: _Speed | None) -> Iterator
         )
     if speed is None:
         yield f"FLOPs and time follow from the vocabulary of {recipe.tokenizer!r}, known after `prepare`"
-    elif proxies.seconds is None:
+    elif not speed.measured:
+        yield "time: nothing is left to train"
+    elif speed.is_too_slow:
         yield "time: not measured, because a single block takes this machine too long"
     else:
         yield "time: from a few steps of the proxy model, measured now on one worker; start-up adds to it"
-    if speed is not None and proxies.tokens:
+    if speed is not None:
+        tokens = _num_proxies(recipe) * recipe.proxy.num_train_tokens
+        model = speed.model_facts(recipe.proxy)
         published = ", ".join(f"{name} {flops:.1e}" for name, flops in PUBLISHED_SEARCH_FLOPS.items())
-        counted = 6.0 * speed.model_facts(recipe.proxy).num_non_embedding_parameters * proxies.tokens
+        counted = 6.0 * model.num_non_embedding_parameters * tokens
+        whole = tokens * model.train_flops_per_token
         yield (
-            f"FLOPs of this search: {proxies.flops:.1e} with output head and attention; "
+            f"FLOPs of this search: {whole:.1e} with output head and attention; "
             f"{counted:.1e} counted as published searches are, without them: {published}"
         )

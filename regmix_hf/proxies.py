@@ -44,11 +44,9 @@ def train_proxies(recipe: RecipePath, overrides: Overrides = None) -> None:
         beside_others_in(study.root, "proxies", shown),
         pipeline.publishing(study, "proxies", console),
     ):
-        if rank is None:
-            proxies.run(study, console)
-        else:
-            slot = rank.slot(use_cpu=uses_cpu(study.recipe.proxy.training_args))
-            proxies.run_in(study, Pool([slot], study.proxies), shown)
+        use_cpu = uses_cpu(study.recipe.proxy.training_args)
+        place = None if rank is None else Pool([rank.slot(use_cpu=use_cpu)], study.proxies)
+        proxies.run(study, shown, place)
     shown.next(command("fit", recipe, overrides))
 
 

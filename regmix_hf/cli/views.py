@@ -260,12 +260,28 @@ def plan_tables(plan: Plan) -> list[Table]:
         {
             "stage": stage.verb,
             "state": str(stage.state),
-            "runs": stage.runs,
-            "tokens": stage.tokens,
-            "FLOPs": stage.flops,
-            "seconds": stage.seconds,
-            "disk (bytes)": stage.disk_bytes,
+            **{column: getattr(stage, name) for column, name in _PLANNED.items()},
         }
         for stage in plan.stages
     ]
-    return [Table("plan", rows, {"runs": "d", "FLOPs": ".1e", "seconds": duration}, {"seconds": "time"})]
+    total = {"stage": "total", "state": "", **{column: plan.total(name) for column, name in _PLANNED.items()}}
+    return [
+        Table(
+            "plan",
+            [*rows, total],
+            {"runs": "d", "left": "d", "FLOPs": ".1e", "seconds": duration},
+            {"seconds": "time"},
+        )
+    ]
+
+
+#: Columns of the plan, of what is left, and the attributes of `StagePlan` behind them.
+_PLANNED = {
+    "runs": "runs",
+    "left": "left",
+    "tokens": "tokens",
+    "FLOPs": "flops",
+    "seconds": "seconds",
+    "disk (bytes)": "disk_bytes",
+    "download (bytes)": "download_bytes",
+}

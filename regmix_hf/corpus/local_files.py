@@ -14,6 +14,7 @@ from typing import Literal
 
 from regmix_hf.corpus.compressed import is_compressed, plain_name
 from regmix_hf.corpus.patterns import files_below, head, matches
+from regmix_hf.corpus.source import PYTHON_ENVIRONMENT
 from regmix_hf.errors import DataError
 from regmix_hf.files import hash_file, hash_value
 from regmix_hf.recipe import Domain, Recipe
@@ -198,6 +199,15 @@ def stamp_local_files(recipe: Recipe) -> dict[str, str]:
     if isinstance(recipe.tokenizer, str) and Path(recipe.tokenizer).is_dir():
         found["files of the tokenizer"] = sorted(Path(recipe.tokenizer).iterdir())
     return {name: hash_value(stamps(files)) for name, files in found.items() if files}
+
+
+def local_domains(recipe: Recipe) -> set[str]:
+    """Name the domains whose text is on this machine: local files, a folder, or the Python environment."""
+    return {
+        name
+        for name, domain in recipe.domains.items()
+        if domain.path == PYTHON_ENVIRONMENT or local_files(domain)
+    }
 
 
 def stamps(files: Iterable[Path]) -> list[list[str | int]]:

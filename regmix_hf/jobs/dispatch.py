@@ -129,5 +129,6 @@ class Dispatch:
 
 def _write_down(task: Task[Any], line: str) -> None:
     """Add a line to what the task's attempts have printed."""
+    task.folder.mkdir(parents=True, exist_ok=True)  # a worker may die before it has claimed anything
     with (task.folder / LOG).open("a") as log:
         log.write(f"regmix_hf: {line}\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from regmix_hf.recipe import Evaluation
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.names import RESULT
 
-#: What makes a score another one, hashed: the run, the corpus, and how it is evaluated.
+#: The key of a result that says of which run on which corpus it is, evaluated how.
 _IDENTITY = "fingerprint"
 
 
@@ -23,11 +23,18 @@ class FinalModel:
 
     Attributes:
         folder: Where `train` left it.
-        head: What its result says whatever becomes of it.
+        row: `run_id`, `mixture_id` and `seed`, as in the table of results.
+        fingerprint: Hash of the run, the corpus and how it is evaluated.
     """
 
     folder: Path
-    head: dict[str, Any]
+    row: dict[str, Any]
+    fingerprint: str
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """What its result says whatever becomes of it."""
+        return {_IDENTITY: self.fingerprint, **self.row}
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ class EvaluationWork:
 
 
 def evaluation_tasks(
-    models: list[tuple[Path, dict[str, Any]]], work: EvaluationWork, facts: CorpusFacts
+    models: Sequence[tuple[Path, dict[str, Any]]], work: EvaluationWork, facts: CorpusFacts
 ) -> list[Task[FinalModel]]:
     """Return one task per final model, in order.
 
@@ -107,7 +114,6 @@ def evaluation_tasks(
     num_tokens = sum(domain.validation.num_tokens for domain in facts.domains.values())
     tasks = []
     for folder, row in models:
-        head = {_IDENTITY: hash_value({**decisive, "run_id": row["run_id"]}), **row}
-        spec = FinalModel(folder, head)
-        tasks.append(Task(folder.name, work.folder / folder.name, num_tokens, spec, head, _IDENTITY))
+        spec = FinalModel(folder, row, hash_value({**decisive, "run_id": row["run_id"]}))
+        tasks.append(Task(folder.name, work.folder / folder.name, num_tokens, spec, spec.head, _IDENTITY))
     return tasks

@@ -26,7 +26,7 @@ class ProxyWork:
 
     def open(self) -> Do[RunSpec]:
         """Import what trains and open the corpus."""
-        from accelerate.utils import should_reduce_batch_size
+        from accelerate.utils.memory import should_reduce_batch_size
 
         from regmix_hf.corpus.corpus import Corpus
         from regmix_hf.training.run import train_run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +36,17 @@ STAGE = Stage(
 )
 
 
-def run(study: Study, progress: Progress) -> None:
+def run(study: Study, progress: Progress, place: Place[EvaluationWork] | None = None) -> None:
     """Evaluate the final models that are not evaluated yet, side by side, and collect `results.parquet`.
 
     One row per model, task, domain, number of examples and metric: `model` (its folder's name), `run_id`,
     `mixture_id`, `seed`, and the fields of `regmix_hf.evaluation.model.Score`. Then what was promised for the
     mixtures is compared with what was measured (`regmix_hf.evaluation.promises`).
+
+    Args:
+        study: With final models.
+        progress: Shown how far it is.
+        place: Where they are evaluated; by default on this machine, one per GPU or core.
 
     Raises:
         StudyError: There are no final models yet, or one is gone.
@@ -50,25 +54,15 @@ def run(study: Study, progress: Progress) -> None:
         DataError: A task's documents cannot be had; no model is evaluated then.
         RegmixError: A model could not be evaluated; what the others gave is kept.
     """
-    work = EvaluationWork(study.corpus, study.evaluation, study.recipe.evaluation, study.recipe.seed)
-    tasks = evaluation_tasks(final_models(study, progress), work, CorpusFacts.load(study.corpus))
-    study.require(study.corpus / "tokenizer", "prepare")  # a pulled study brings no text
-    forget_failed(tasks)
-    slots = worker_slots(None, use_cpu=uses_cpu(study.recipe.train.training_args))
-    evaluate_in(study, tasks, work, Pool(slots, study.evaluation), progress)
-
-
-def evaluate_in(
-    study: Study,
-    tasks: Sequence[Task[FinalModel]],
-    work: EvaluationWork,
-    place: Place[EvaluationWork],
-    progress: Progress,
-) -> None:
-    """Evaluate these models in a place of choice, and write the tables."""
     from regmix_hf.evaluation.promises import write_promises
 
-    place.run(tasks, work, progress)
+    tasks = tasks_of(study, progress)
+    study.require(study.corpus / "tokenizer", "prepare")  # a pulled study brings no text
+    forget_failed(tasks)
+    if place is None:
+        slots = worker_slots(None, use_cpu=uses_cpu(study.recipe.train.training_args))
+        place = Pool(slots, study.evaluation)
+    place.run(tasks, _work_of(study), progress)
     results = [read_json(task.folder / RESULT) for task in tasks]
     for task, result in zip(tasks, results, strict=True):
         if result["status"] == "failed":
@@ -77,7 +71,7 @@ def evaluate_in(
                 f"its last words are in {task.folder / LOG}; `regmix evaluate` tries again",
             )
     rows = [
-        {"model": task.name, **{key: task.head[key] for key in ("run_id", "mixture_id", "seed")}, **score}
+        {"model": task.name, **task.spec.row, **score}
         for task, result in zip(tasks, results, strict=True)
         for score in result["scores"]
     ]
@@ -86,12 +80,22 @@ def evaluate_in(
     study.finish(STAGE, {"num_models": len(tasks)})
 
 
-def final_models(study: Study, progress: Progress) -> list[tuple[Path, dict[str, Any]]]:
-    """Folder and row of every model of `6-models/results.parquet`, in its order, without those that diverged.
+def tasks_of(study: Study, progress: Progress) -> list[Task[FinalModel]]:
+    """One task per model of `6-models/results.parquet`, in its order, without those that diverged.
 
     Raises:
         StudyError: There are no final models yet, or one is gone.
     """
+    models = _final_models(study, progress)
+    return evaluation_tasks(models, _work_of(study), CorpusFacts.load(study.corpus))
+
+
+def _work_of(study: Study) -> EvaluationWork:
+    return EvaluationWork(study.corpus, study.evaluation, study.recipe.evaluation, study.recipe.seed)
+
+
+def _final_models(study: Study, progress: Progress) -> list[tuple[Path, dict[str, Any]]]:
+    """Folder and row of every final model that is to be evaluated."""
     results = read_parquet(study.require(study.models / "results.parquet", "train"))
     markers = [(marker.parent, read_json(marker)) for marker in sorted(study.models.glob(f"*/{RESULT}"))]
     folders = {(row["mixture_id"], row["run_id"]): folder for folder, row in markers}

@@ -32,29 +32,32 @@ STAGE = Stage(
 )
 
 
-def run(study: Study, progress: Progress) -> None:
-    """Train every proxy that has no result yet, one worker per GPU or core, and collect the tables.
+def run(study: Study, progress: Progress, place: Place[ProxyWork] | None = None) -> None:
+    """Train every proxy that has no result yet, and collect the tables.
 
     Runs that failed before are tried again. When some still fail, the tables are written and the stage stays
     unfinished, so that doing it again tries them again.
+
+    Args:
+        study: With a corpus and mixtures.
+        progress: Shown the tokens of all runs, and told how they ended.
+        place: Where they are trained; by default on this machine, one per GPU or core.
 
     Raises:
         UnfinishedError: So few runs ended well that nothing can be fitted on them.
         TrainingError: A key of the recipe stops all runs.
         OSError: The disk is full.
     """
-    proxy = study.recipe.proxy
-    slots = worker_slots(proxy.num_workers, use_cpu=uses_cpu(proxy.training_args))
-    run_in(study, Pool(slots, study.proxies), progress)
-
-
-def run_in(study: Study, place: Place[ProxyWork], progress: Progress) -> None:
-    """Like `run`, in a place of choice."""
     tasks = tasks_of(study)
     if again := forget_failed(tasks):
         progress.note(f"trying {again} failed runs again")
     if num_done := sum(result_of(task) is not None for task in tasks):
         progress.note(f"{num_done} of {len(tasks)} runs are done already")
+    if place is None:
+        slots = worker_slots(
+            study.recipe.proxy.num_workers, use_cpu=uses_cpu(study.recipe.proxy.training_args)
+        )
+        place = Pool(slots, study.proxies)
     counts = place.run(tasks, ProxyWork(study.corpus), progress)
     failed = [task for task in tasks if is_failed(task)]
     if len(failed) < len(tasks):

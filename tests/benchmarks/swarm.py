@@ -22,9 +22,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from regmix_hf.jobs.devices import Slot, num_cores
-from regmix_hf.jobs.pool import run_tasks
+from regmix_hf.jobs.pool import Pool
 from regmix_hf.jobs.proxies import ProxyWork, proxy_tasks
-from regmix_hf.jobs.tasks import Task
+from regmix_hf.jobs.tasks import Do
 from regmix_hf.progress import Silent
 from regmix_hf.training.spec import RunSpec
 from tests.benchmarks.trainer import BATCH, CONTEXT_LENGTH, build_corpus, build_spec
@@ -36,14 +36,14 @@ NUM_STEPS, RUNS_PER_WORKER, TURNS = 20, 10, 3
 class TimedWork(ProxyWork):
     """Proxies, and beside each of them when it was trained, where, and for how long on the processor."""
 
-    def open(self) -> Callable[[Task], None]:
+    def open(self) -> Do[RunSpec]:
         train = super().open()
 
-        def do(task: Task) -> None:
+        def do(spec: RunSpec, folder: Path, on_tokens: Callable[[int], None]) -> None:
             begin, processor = time.time(), time.process_time()
-            train(task)
+            train(spec, folder, on_tokens)
             times = [os.getpid(), begin, time.time(), time.process_time() - processor]
-            (task.folder / "times.json").write_text(json.dumps(times))
+            (folder / "times.json").write_text(json.dumps(times))
 
         return do
 
@@ -61,8 +61,8 @@ def rate(spec: RunSpec, corpus: Path, folder: Path, num_workers: int) -> Rate:
     from tests.benchmarks.swarm import TimedWork  # by the name that workers can import
 
     tasks = proxy_tasks([replace(spec, seed=k) for k in range(num_workers * RUNS_PER_WORKER)], folder)
-    work, slots = TimedWork(corpus), [Slot()] * num_workers
-    counts = run_tasks(tasks, work, slots, logs=folder / "logs", progress=Silent())
+    pool = Pool([Slot()] * num_workers, folder / "logs")
+    counts = pool.run(tasks, TimedWork(corpus), Silent())
     assert counts == {"ok": len(tasks)}, counts
     workers: dict[int, list[tuple[float, float, float]]] = defaultdict(list)
     for task in tasks:

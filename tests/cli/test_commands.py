@@ -1,19 +1,33 @@
 """What a person types and sees: data on stdout, notes on stderr, a message and exit code 2 for a mistake."""
 
 import errno
+import importlib
 import json
 import os
 import subprocess
 import sys
+import threading
+from collections import Counter
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import typer
 
+from regmix_hf import pipeline
 from regmix_hf.cli import app
 from regmix_hf.cli.console import Console, Format, Table, duration
 from regmix_hf.errors import RecipeError
+from regmix_hf.files import write_json, write_parquet
+from regmix_hf.jobs.claims import claim
+from regmix_hf.jobs.results import record_failed
+from regmix_hf.jobs.tokens import TokenCount
+from regmix_hf.jobs.turns import alone_in
+from regmix_hf.progress import Silent
 from regmix_hf.readable import short
+from regmix_hf.recipe import load_recipe
+from regmix_hf.stages import prepare
+from regmix_hf.study import Study
 
 
 def test_validate_says_what_it_checked(regmix, recipe):
@@ -41,7 +55,10 @@ def test_dry_run_touches_nothing_and_counts(regmix, recipe, tmp_path):
     assert plan["proxies"]["runs"] == 16
     assert plan["proxies"]["tokens"] == 16 * 1024
     assert plan["proxies"]["FLOPs"] > 0
-    assert plan["train"]["runs"] == 1
+    assert plan["train"]["runs"] == plan["train"]["left"] == 1
+    assert plan["prepare"]["download (bytes)"] == 0, "all text is on this machine"
+    assert plan["total"]["tokens"] == plan["proxies"]["tokens"] + plan["train"]["tokens"]
+    assert plan["total"]["FLOPs"] == pytest.approx(plan["proxies"]["FLOPs"] + plan["train"]["FLOPs"])
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -53,12 +70,150 @@ def test_one_stage_after_another_then_status(regmix, recipe):
     stages = json.loads(regmix("status", recipe, "--format", "json").out)["stages"]
     assert [stage["state"] for stage in stages[:3]] == ["done", "done", "missing"]
     stages = json.loads(regmix("status", recipe, "seed=3", "--format", "json").out)["stages"]
-    assert (stages[1]["state"], stages[1]["changed"]) == ("stale", "seed")
+    assert (stages[1]["state"], stages[1]["changed"]) == ("stale", "seed, depends on prepare")
+
+
+def test_what_follows_a_stale_stage_is_never_done(regmix, recipe):
+    for verb in ("prepare", "sample"):
+        assert regmix(verb, recipe).code == 0
+    changed = "corpus.validation_fraction=0.1"  # read by `prepare` alone
+    for words in (["status"], ["run", "--dry-run"]):
+        verb, *options = words
+        outcome = regmix(verb, recipe, changed, *options, "--format", "json")
+        rows = next(iter(json.loads(outcome.out).values()))
+        states = {row["stage"]: row["state"] for row in rows}
+        assert (states["prepare"], states["sample"], states["proxies"]) == ("stale", "stale", "missing")
+    rows = json.loads(regmix("status", recipe, changed, "--format", "json").out)["stages"]
+    assert rows[1]["changed"] == "depends on prepare"
+
+
+#: A mistake that only the last of the training stages would meet.
+LATE = "train.training_args.learning_rat=1.0"
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["run", "run --to sample", "run --dry-run", "prepare", "sample", "proxies", "fit", "choose", "train"],
+)
+def test_nothing_starts_that_validate_would_refuse(regmix, recipe, tmp_path, words):
+    before = sorted(tmp_path.rglob("*"))
+    verb, *options = words.split()
+    outcome = regmix(verb, recipe, LATE, *options)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "train.training_args.learning_rat: no such training argument; did you mean" in outcome.err
+    assert sorted(tmp_path.rglob("*")) == before, "nothing was touched"
+
+
+@pytest.mark.parametrize("module", ["proxies", "train"])
+def test_nor_is_it_started_by_a_launcher(recipe, tmp_path, monkeypatch, capsys, module):
+    launched = importlib.import_module(f"regmix_hf.{module}").launched
+    monkeypatch.setattr(sys, "argv", [module, str(recipe), LATE])
+    assert app.run(launched) == 2
+    assert "learning_rat: no such training argument" in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
+
+
+def test_what_was_found_right_is_not_checked_twice_until_something_changes(regmix, recipe, monkeypatch):
+    regmix("prepare", recipe)
+    checked = []
+    monkeypatch.setattr("regmix_hf.preflight.check_study", lambda study, verbs: checked.append(set(verbs)))
+    regmix("sample", recipe)
+    assert len(checked) == 1, "the corpus is known now"
+    regmix("sample", recipe)
+    regmix("status", recipe)
+    assert len(checked) == 1
+    regmix("sample", recipe, "seed=4")
+    assert len(checked) == 2
+    assert "train" in checked[1]
 
 
 def test_a_done_stage_is_not_done_again(regmix, recipe):
     regmix("prepare", recipe)
     assert "done already" in regmix("prepare", recipe).err
+
+
+@pytest.fixture
+def ends(monkeypatch):
+    """Let every proxy end at once, each with the next of some statuses."""
+
+    def end(*statuses):
+        def run(pool, tasks, work, progress):
+            for task, status in zip(tasks, statuses, strict=True):
+                losses = {f"loss/{name}": 1.0 if status == "ok" else None for name in "ab"}
+                write_json(task.folder / "result.json", {**task.head, "status": status, **losses})
+                write_parquet(task.folder / "trajectory.parquet", pd.DataFrame({"run_id": [task.name]}))
+                if status == "failed":
+                    record_failed(task, "RuntimeError: CUDA error")
+            return Counter(statuses)
+
+        monkeypatch.setattr("regmix_hf.jobs.pool.Pool.run", run)
+
+    return end
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code", "says"),
+    [
+        (["ok"] * 16, 0, "Next: regmix fit"),
+        (["ok"] * 15 + ["failed"], 0, "1 of 16 runs failed"),
+        (["failed"] * 14 + ["ok"] * 2, 1, "diverged, 14 failed, the first because RuntimeError: CUDA error"),
+        (["diverged"] * 16, 1, "too few runs to fit on: 0 of 12 ended well, 10 are needed; 16 diverged"),
+        (["failed"] * 16, 1, "`regmix proxies` tries failed runs again"),
+    ],
+)
+def test_too_few_runs_to_fit_on_are_exit_code_1_and_some_that_failed_a_note(
+    regmix, recipe, ends, statuses, code, says
+):
+    regmix("run", recipe, "--to", "sample")
+    ends(*statuses)
+    outcome = regmix("proxies", recipe)
+    assert outcome.code == code
+    assert says in outcome.err
+    assert ("Next: regmix fit" in outcome.err) == (code == 0)
+
+
+def test_status_counts_runs_and_says_who_is_at_what_and_why_some_failed(regmix, recipe, ends, tmp_path):
+    regmix("run", recipe, "--to", "sample")
+    ends(*["ok"] * 13, *["failed"] * 3)
+    regmix("proxies", recipe)
+    results = sorted((tmp_path / "study/3-proxies").glob("*/result.json"))
+    ended = [file for file in results if "CUDA" not in file.read_text()]
+    for file in ended[:2]:
+        file.unlink()
+    TokenCount(ended[1].parent)  # begun by somebody who died
+    with claim(ended[0].parent):
+        TokenCount(ended[0].parent)
+        said = json.loads(regmix("status", recipe, "--format", "json").out)
+    row = next(row for row in said["stages"] if row["stage"] == "proxies")
+    counts = {name: row[name] for name in ("state", "runs done", "running", "failed", "left")}
+    assert counts == {"state": "running", "runs done": 11, "running": 1, "failed": 3, "left": 1}
+    assert [(run["run"], run["pid"]) for run in said["running"]] == [(ended[0].parent.name, str(os.getpid()))]
+    (failed,) = said["failed"]
+    assert (failed["runs"], failed["why"]) == (3, "RuntimeError: CUDA error")
+
+
+def test_a_second_prepare_waits_says_for_whom_and_finds_it_done(recipe, recorder, within):
+    study = Study(load_recipe(recipe))
+    pipeline.begin(study, "prepare")
+    with alone_in(study.root, "prepare", Silent()):
+        second = threading.Thread(target=pipeline.run_stage, args=(study, "prepare", recorder))
+        second.start()
+        within(lambda: any(f"waiting for process {os.getpid()} on" in note for note in recorder.notes))
+        prepare.run(study, Silent())
+    second.join()
+    assert recorder.notes[-1].startswith("prepare: done already")
+
+
+def test_proxies_are_not_launched_over_several_machines(recipe, monkeypatch, capsys):
+    ranks = {"WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in {**ranks, "GROUP_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("regmix_hf.jobs.ranks.end_with_launcher", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["proxies", str(recipe)])
+    assert app.run(importlib.import_module("regmix_hf.proxies").launched) == 2
+    said = capsys.readouterr().err
+    assert "proxies need no launch over 2 machines" in said
+    assert f"accelerate launch --num_machines 1 --num_processes 2 -m regmix_hf.proxies {recipe}" in said
 
 
 def test_quiet_prints_nothing_but_errors(regmix, recipe):

@@ -16,7 +16,7 @@ from regmix_hf.pipeline import status
 from regmix_hf.progress import Silent
 from regmix_hf.sharing import pull_study
 from regmix_hf.stages import evaluate
-from regmix_hf.stages.evaluate import final_tasks
+from regmix_hf.stages.evaluate import tasks_of
 
 ALL = ("mixture", "model")
 WEIGHTS = "model.safetensors"
@@ -41,7 +41,7 @@ def test_models_come_only_when_asked_for(pushed, standin, stages, tmp_path):
     without = pull_study("me/small", stages, tmp_path / "without").study
     assert not standin.requests("me/small-chosen")
     with pytest.raises(StudyError, match="holds no model") as caught:
-        final_tasks(without, Silent())
+        tasks_of(without, Silent())
     assert "--only mixture,model" in str(caught.value.hint)
 
     pulled = pull_study("me/small", stages, tmp_path / "with", only=ALL)
@@ -70,7 +70,7 @@ def test_models_can_be_fetched_after_the_rest(pushed, stages, tmp_path):
 
 def test_evaluate_takes_the_pulled_models_and_says_what_it_leaves_out(pushed, stages, recorder, tmp_path):
     study = pull_study("me/small", stages, tmp_path / "pulled", only=ALL).study
-    tasks = final_tasks(study, recorder)
+    tasks = tasks_of(study, recorder)
     assert [task.folder.name for task in tasks] == ["chosen", "prior"]
     assert [note.split(" with seed")[0] for note in recorder.notes] == [
         "leaving out chosen",

@@ -59,7 +59,10 @@ def pool_process(tmp_path):
         command = [sys.executable, str(WORK / "count.py"), str(tmp_path), str(workers), *specs]
         process = subprocess.Popen(
             command,
-            env={**os.environ, "PYTHONPATH": str(WORK)},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, [str(WORK), os.environ.get("PYTHONPATH")])),
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -7,6 +7,7 @@ import pytest
 
 from regmix_hf.jobs import devices
 from regmix_hf.jobs.devices import Rank, Slot, unlaunched, worker_slots
+from regmix_hf.training.device import uses_cpu
 
 
 @pytest.fixture
@@ -79,3 +80,11 @@ def test_a_rank_is_one_of_several(gpus):
     gpus(2, visible="6,7")
     assert rank.slot(use_cpu=False) == Slot("7")
     assert rank.slot(use_cpu=True) == Slot()
+
+
+def test_the_recipe_or_the_launcher_keeps_runs_off_gpus(monkeypatch):
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    assert uses_cpu({"use_cpu": True})
+    assert not uses_cpu({})
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert uses_cpu({})

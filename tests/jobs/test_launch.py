@@ -1,6 +1,9 @@
 """How final runs are launched: how many side by side, with which flags, and what is said when one fails."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -12,6 +15,7 @@ from regmix_hf.jobs.launch import AccelerateLaunch, Launch, layouts, watch
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import Train
+from tests.architecture import PACKAGE
 
 pytestmark = pytest.mark.cold_processes
 
@@ -114,3 +118,21 @@ def test_whatever_ends_the_watch_ends_the_launches(tasks, scripted, within, gone
         watch([scripted(code)] * 2, tasks, start=AccelerateLaunch.start, progress=recorder)
     assert len(children) == 2
     within(lambda: gone(children), seconds=5)
+
+
+LAUNCHER = "import subprocess, sys; subprocess.run([sys.executable, sys.argv[1]])"
+
+
+def test_no_rank_outlives_a_launcher_that_is_killed(within, gone):
+    rank = Path(__file__).parent / "work" / "rank.py"
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, str(rank)],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with launcher:
+        assert launcher.stdout.readline() == "watching\n"
+        ranks = psutil.Process(launcher.pid).children()
+        launcher.kill()
+        within(lambda: gone(ranks))

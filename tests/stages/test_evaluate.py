@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import pytest
 
 from regmix_hf.errors import RegmixError, StudyError
 from regmix_hf.files import read_json, write_json, write_parquet, write_text
+from regmix_hf.jobs.evaluations import EvaluationWork
+from regmix_hf.jobs.results import record_failed, status_of
 from regmix_hf.jobs.tasks import Task
-from regmix_hf.progress import Silent
+from regmix_hf.progress import Progress, Silent
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.stages import evaluate, prepare
@@ -192,44 +195,48 @@ def finished_copy(study: Study, folder: Path) -> Study:
 def test_other_settings_make_results_stale(study: Study, change: dict[str, object]) -> None:
     other = make_study(study.root.parent, **change)
     assert other.state(evaluate.STAGE) is State.STALE
-    (task, *_) = evaluate.final_tasks(other, Silent())
-    work = evaluate.EvaluationWork(other.corpus, other.evaluation, other.recipe.evaluation, other.recipe.seed)
-    assert work.status(task) is None
+    (task, *_) = evaluate.tasks_of(other, Silent())
+    assert status_of(task) is None
 
 
-def test_a_model_trained_again_is_evaluated_again(study: Study, tmp_path: Path) -> None:
-    (task, *_) = evaluate.final_tasks(study, Silent())
-    work = evaluate.EvaluationWork(study.corpus, tmp_path, study.recipe.evaluation, study.recipe.seed)
-    assert work.status(task) == "ok"
+def test_a_model_trained_again_is_evaluated_again(study: Study) -> None:
+    (task, *_) = evaluate.tasks_of(study, Silent())
+    assert status_of(task) == "ok"
     frame = pd.read_parquet(study.models / "results.parquet").assign(run_id=["new0", "run1", "run2"])
     before = read_json(study.models / "prior" / "result.json")
     try:
         write_parquet(study.models / "results.parquet", frame)
         write_json(study.models / "prior" / "result.json", {**before, "run_id": "new0"})
-        (task, *_) = evaluate.final_tasks(study, Silent())
-        assert work.status(task) is None
+        (task, *_) = evaluate.tasks_of(study, Silent())
+        assert status_of(task) is None
     finally:
         write_parquet(study.models / "results.parquet", frame.assign(run_id=["run0", "run1", "run2"]))
         write_json(study.models / "prior" / "result.json", before)
 
 
+class NoMemory:
+    """A place where nothing fits."""
+
+    def __init__(self) -> None:
+        self.waiting: list[list[str]] = []
+
+    def run(self, tasks: Sequence[Task], work: EvaluationWork, progress: Progress) -> Counter[str]:
+        self.waiting.append([task.name for task in tasks if status_of(task) is None])
+        for task in tasks:
+            record_failed(task, "RuntimeError: out of memory")
+        return Counter(failed=len(tasks))
+
+
 def test_a_model_that_cannot_be_evaluated_stops_the_stage_and_is_tried_again(
-    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: Study, tmp_path: Path
 ) -> None:
     shutil.copytree(study.root.parent, tmp_path / "copy")
     copy = make_study(tmp_path / "copy", limit=7)
-    waiting = []
-
-    def fail_all(tasks: Sequence[Task], work: evaluate.EvaluationWork, *_: object, **__: object) -> None:
-        waiting.append([task.name for task in tasks if work.status(task) is None])
-        for task in tasks:
-            work.fail(task, "RuntimeError: out of memory")
-
-    monkeypatch.setattr(evaluate, "run_tasks", fail_all)
+    place = NoMemory()
     for _ in range(2):
         with pytest.raises(RegmixError, match="the model prior could not be evaluated: RuntimeError: out of"):
-            evaluate.run(copy, Silent())
-    assert waiting == [["prior", "uniform"]] * 2
+            evaluate.run(copy, Silent(), place)
+    assert place.waiting == [["prior", "uniform"]] * 2
     assert copy.state(evaluate.STAGE) is State.STALE
 
 

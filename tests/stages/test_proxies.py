@@ -115,7 +115,10 @@ def test_a_failed_run_is_recorded_and_tried_again_and_the_others_stay(
     assert results["loss/sums"].isna().tolist() == [False, False, True, False, False, False]
     assert victim.name not in set(trajectories["run_id"])
     assert "IsADirectoryError" in json.loads((victim / "result.json").read_text())["reason"]
-    assert any("1 runs failed" in note and "IsADirectoryError" in note for note in recorder.notes)
+    (note,) = (note for note in recorder.notes if note.startswith("1 of 6 runs failed"))
+    assert "IsADirectoryError" in note
+    assert note.endswith(f"see {victim / 'log.txt'}")
+    assert "Traceback" in (victim / "log.txt").read_text()
     assert study.state(proxies.STAGE) is State.PARTIAL
 
     (victim / "trajectory.parquet").rmdir()

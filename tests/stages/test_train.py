@@ -139,7 +139,7 @@ def test_a_failed_launch_names_its_log_and_leaves_the_stage_open(new_study):
     study = new_study()
     with pytest.raises(TrainingError, match="the disk is full") as caught:
         train.run(study, Silent(), start=FakeLaunches(study, code=2))
-    assert str(study.models / ".logs") in caught.value.hint
+    assert str(study.models / "launch-") in caught.value.hint
     assert study.state(train.STAGE) is State.PARTIAL
 
 

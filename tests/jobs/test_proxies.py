@@ -1,0 +1,80 @@
+"""A proxy that does not fit is trained on fewer blocks at once, and on as many a step."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from regmix_hf.jobs.proxies import ProxyWork, proxy_tasks
+from regmix_hf.jobs.tasks import OutOfMemoryError
+from regmix_hf.training import run
+from regmix_hf.training.layout import smaller_micro_batch
+from regmix_hf.training.spec import RunSpec
+
+MODEL = {
+    "model_type": "llama",
+    "vocab_size": 48,
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "intermediate_size": 16,
+}
+
+
+@pytest.fixture
+def work(write_corpus, tmp_path):
+    draw = np.random.default_rng(0)
+    splits = (draw.integers(48, size=(40, 16)), draw.integers(48, size=(4, 16)))
+    return ProxyWork(write_corpus(tmp_path / "corpus", 48, {"a": splits}))
+
+
+@pytest.fixture
+def spec():
+    arguments = {"per_device_train_batch_size": 6, "gradient_accumulation_steps": 1, "use_cpu": True}
+    return RunSpec("m", "fit", None, 1, {"a": 1.0}, MODEL, 16, 192, 96, arguments, 1, "corpus")
+
+
+def test_half_the_blocks_or_the_next_fewer_that_come_out_even():
+    assert [smaller_micro_batch(64, size) for size in (100, 64, 2, 1)] == [32, 32, 1, None]
+    assert [smaller_micro_batch(6, size) for size in (6, 5, 3)] == [3, 2, 1]
+
+
+def test_out_of_memory_is_told_apart_and_what_fits_has_the_same_name_and_step(
+    work, spec, tmp_path, monkeypatch
+):
+    train, asked = run.train_run, []
+
+    def on_a_small_device(spec, *rest):
+        asked.append(spec.training_args["per_device_train_batch_size"])
+        if asked[-1] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 26.00 GiB.")
+        return train(spec, *rest)
+
+    monkeypatch.setattr(run, "train_run", on_a_small_device)
+    do, left = work.open(), spec
+    for _ in range(2):
+        with pytest.raises(OutOfMemoryError, match="Tried to allocate"):
+            do(left, tmp_path, lambda tokens: None)
+        left = work.smaller(left)
+    do(left, tmp_path, lambda tokens: None)
+    assert asked == [6, 3, 1]
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["run_id"] == spec.run_id
+    assert (result["micro_batch"], result["num_train_tokens"], left.batch_blocks) == (1, 192, 6)
+    assert work.smaller(left) is None
+
+
+def test_another_error_is_itself(work, spec, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(run, "train_run", fail)
+    with pytest.raises(RuntimeError, match="illegal memory"):
+        work.open()(spec, tmp_path, lambda tokens: None)
+
+
+def test_mixtures_that_are_the_same_run_are_one_task(spec, tmp_path):
+    (task,) = proxy_tasks([spec, spec], tmp_path)
+    assert (task.name, task.folder, task.num_tokens) == (spec.run_id, tmp_path / spec.run_id, 192)

@@ -1,0 +1,78 @@
+"""Tables are made of the results in runs' folders; what they hold already is not read again."""
+
+import os
+
+import pandas as pd
+import pytest
+from pandas.testing import assert_frame_equal
+
+from regmix_hf.files import read_parquet, write_json, write_parquet
+from regmix_hf.jobs import results
+from regmix_hf.jobs.results import collect, record_failed
+from regmix_hf.jobs.tasks import Task
+
+
+class Spec:
+    def __init__(self, run_id):
+        self.run_id, self.mixture_id, self.split, self.scale = run_id, "m-" + run_id, "fit", None
+
+
+@pytest.fixture
+def tasks(tmp_path):
+    heads = {name: {"run_id": name, "weight/a": 1.0} for name in ("x", "y", "z")}
+    return [Task(name, tmp_path / name, 1, Spec(name), head) for name, head in heads.items()]
+
+
+def end(task, loss):
+    steps = pd.DataFrame({"run_id": [task.name] * 2, "step": [1, 2], "loss/a": [loss + 1, loss]})
+    write_parquet(task.folder / "trajectory.parquet", steps)
+    write_json(task.folder / "result.json", {**task.head, "status": "ok", "loss/a": loss, "micro_batch": 4})
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Names of the folders whose tables are read."""
+    names = []
+
+    def noting(path):
+        names.append(path.parent.name)
+        return read_parquet(path)
+
+    monkeypatch.setattr(results, "read_parquet", noting)
+    return names
+
+
+def test_only_what_is_new_is_read(tasks, tmp_path, read):
+    for task in tasks[1:]:
+        end(task, 2.0)
+    collect(tasks[1:], tmp_path / "t")
+    end(tasks[0], 3.0)
+    read.clear()
+    _, trajectories = collect(tasks, tmp_path / "t")
+    assert read == ["t", "x"]
+    _, anew = collect(tasks, tmp_path / "anew")
+    assert_frame_equal(trajectories, anew)
+
+
+def test_a_run_that_was_trained_again_is_read_again_and_one_not_asked_for_is_left_out(tasks, tmp_path, read):
+    for task in tasks:
+        end(task, 2.0)
+    collect(tasks, tmp_path / "t")
+    end(tasks[1], 5.0)
+    later = (tmp_path / "t" / "trajectories.parquet").stat().st_mtime_ns + 1
+    os.utime(tasks[1].folder / "result.json", ns=(later, later))
+    read.clear()
+    table, trajectories = collect(tasks[1:], tmp_path / "t")
+    assert read == ["t", "y"]
+    assert list(table["loss/a"]) == [5.0, 2.0]
+    assert list(trajectories["loss/a"]) == [6.0, 5.0, 3.0, 2.0]
+
+
+def test_failed_runs_have_a_row_and_reasons_are_in_no_table(tasks, tmp_path):
+    end(tasks[0], 2.0)
+    for task in tasks[1:]:
+        record_failed(task, "because")
+    table, trajectories = collect(tasks, tmp_path / "t")
+    assert list(table["status"]) == ["ok", "failed", "failed"]
+    assert list(table.columns) == ["run_id", "weight/a", "status", "loss/a", "mixture_id", "split"]
+    assert set(trajectories["run_id"]) == {"x"}
