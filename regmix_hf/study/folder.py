@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -49,6 +49,28 @@ class Stage:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     outside: Callable[[Recipe], Mapping[str, str]] | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a stage is, seen together with the stages before it.
+
+    Attributes:
+        state: Stale also where the stage itself is done, but a stage is stale whose files it reads.
+        changes: Recipe keys and files that changed since it finished, where it is stale itself.
+        after: Verbs of the stale stages whose files it reads.
+    """
+
+    state: State
+    changes: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """Why it is stale, in words; empty where it is not."""
+        parts = [f"{', '.join(self.changes)} changed"] if self.changes else []
+        parts += [f"{', '.join(f'`{verb}`' for verb in self.after)} is stale"] if self.after else []
+        return " and ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -159,6 +181,24 @@ class Study:
         if read_json(marker)["fingerprint"] != self.fingerprint(stage):
             return State.STALE
         return State.DONE
+
+    def standings(self, stages: Sequence[Stage]) -> dict[str, Standing]:
+        """Tell by verb how far each of these stages is, which come in the order in which they run.
+
+        What a stale stage wrote is of another recipe or of other files, and so is all that was made of it,
+        whether its files have changed yet or not.
+        """
+        found: dict[str, Standing] = {}
+        for stage in stages:
+            folders = {name.split("/")[0] for name in stage.inputs}
+            stale = [one.verb for one in stages if one.verb in found and one.folder in folders]
+            after = tuple(verb for verb in stale if found[verb].state is State.STALE)
+            state = self.state(stage)
+            changes = tuple(self.changes(stage)) if state is State.STALE else ()
+            if state is State.DONE and after:
+                state = State.STALE
+            found[stage.verb] = Standing(state, changes, after if state is State.STALE else ())
+        return found
 
     def changes(self, stage: Stage) -> list[str]:
         """Name the recipe keys and input files that are not what they were when `stage` finished."""
