@@ -29,6 +29,8 @@ _PATH = re.compile(
     r"|(?<=[:-] )/[A-Za-z][\w.-]*(?=/?\s*$)|(?<=[\"'])/[A-Za-z][\w.-]*(?=/?[\"'])",
     re.MULTILINE,
 )
+#: Schemes before the name of a machine.
+_NETWORK = ("http", "https", "ftp", "sftp", "ssh", "s3", "hdfs", "webhdfs")
 _INSIDE = (".local", ".localhost", ".internal", ".intranet", ".lan", ".corp", ".home", ".home.arpa")
 
 
@@ -45,8 +47,8 @@ def require_public_words(text: str, place: str) -> None:
     for found in _private(text):
         raise HubError(
             f"{place} holds {found}; nothing was published.",
-            "take it out of the recipe: paths relative to the working directory and public addresses stay true "
-            "elsewhere, and a token belongs into HF_TOKEN",
+            "take it out of the recipe: relative paths and public addresses are true elsewhere, too, and a "
+            "token belongs into HF_TOKEN",
         )
 
 
@@ -82,14 +84,12 @@ def _private(text: str) -> Iterator[str]:
     name = socket.gethostname()
     if len(name) >= _SHORTEST_NAME and name != "localhost" and re.search(rf"\b{re.escape(name)}\b", text):
         yield f"the name of this machine, {name!r}"
-    if match := _PATH.search(text):
-        yield f"a path of this machine, {match[0]!r}"
+    if path := _PATH.search(text):
+        yield f"a path of this machine, {path[0]!r}"
 
 
 def _is_inside(address: str) -> bool:
-    if not address.lower().startswith(
-        ("http:", "https:", "ftp:", "s3:", "ssh:", "sftp:", "hdfs:", "webhdfs:")
-    ):
+    if address.partition(":")[0].lower() not in _NETWORK:
         return False
     try:
         host = urlsplit(address).hostname or ""
