@@ -27,6 +27,8 @@ Examples = Annotated[int, Field(ge=0)]
 BUILT_IN_MIXTURES = ("chosen", "prior", "uniform")
 #: In `train.mixtures`, all mixtures of the swarm that nothing is fitted on, each by its `mixture_id`.
 HOLDOUT = "holdout"
+#: What a study's repositories on the Hub are called after its name, beside those of its models.
+PARTS = ("runs", "regressor", "mixture")
 
 
 class Section(BaseModel):
