@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from regmix_hf.corpus.holdout import HoldoutRule, document_hash
-from regmix_hf.files import read_json
+from regmix_hf.files import read_record
 from regmix_hf.recipe import Domain
 
 #: In the folder of a domain whose validation is carved out of its training text.
@@ -53,7 +53,9 @@ def rules_of(folder: Path, domains: Mapping[str, Domain]) -> dict[str, HoldoutRu
     """
     own = [name for name, domain in domains.items() if domain.validation_only or domain.validation_split]
     divisions = {
-        name: Division(**read_json(folder / name / DIVISION)["plan"]) for name in domains if name not in own
+        name: Division(**read_record(folder / name / DIVISION, plan=dict)["plan"])
+        for name in domains
+        if name not in own
     }
     excluded = excluded_hashes(folder, own, divisions.values())
     return {

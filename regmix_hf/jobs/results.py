@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from regmix_hf.files import read_json, read_parquet, write_json, write_parquet
+from regmix_hf.files import read_parquet, read_record, write_json, write_parquet
 from regmix_hf.jobs.claims import claim
 from regmix_hf.jobs.tasks import Task
-from regmix_hf.tables import prefixed
+from regmix_hf.tables import TRAJECTORIES, prefixed
 from regmix_hf.training.spec import RunSpec
 
 #: Key of a failed run's `result.json` that is in no table.
@@ -23,7 +23,7 @@ def result_of(task: Task) -> dict[str, Any] | None:
     file = task.folder / "result.json"
     if not file.exists():
         return None
-    result: dict[str, Any] = read_json(file)
+    result = read_record(file, run_id=str, status=str)
     return result if result["run_id"] == task.spec.run_id else None
 
 
@@ -100,7 +100,7 @@ def gather(tasks: Sequence[Task]) -> tuple[pd.DataFrame, pd.DataFrame]:
         scale = {"scale": task.spec.scale} if task.spec.scale else {}
         rows.append({**row, **names, **scale})
         if row["status"] != "failed":
-            trajectories.append(read_parquet(task.folder / "trajectory.parquet"))
+            trajectories.append(read_parquet(task.folder / "trajectory.parquet", TRAJECTORIES))
     return _table(rows), pd.concat(trajectories, ignore_index=True)
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from regmix_hf.errors import DataError
 from regmix_hf.runs.csv_pair import is_no_mixture, read_csv_pair
 from regmix_hf.files import read_parquet
-from regmix_hf.tables import by_domain
+from regmix_hf.tables import FITTED_RUNS, by_domain
 
 Split = Literal["fit", "holdout"]
 
@@ -232,7 +232,7 @@ def load_runs(
 def _load_folder(folder: Path) -> Runs:
     for name in _TABLES:
         if (folder / name).is_file():
-            return Runs.from_results(read_parquet(folder / name), str(folder / name))
+            return Runs.from_results(read_parquet(folder / name, FITTED_RUNS), str(folder / name))
     raise DataError(
         f"{folder} holds no runs: there is neither {_TABLES[0]} nor {_TABLES[1]} in it.",
         "give the output_dir of a study whose proxies have been trained",

@@ -175,7 +175,7 @@ class Arrivals:
             self._place_model(study, mixture, row)
         for stage in stages:
             if stage.verb in self.stages:
-                write_json(study.marker(stage), self.stages[stage.verb])
+                write_json(study.marker(stage), {**self.stages[stage.verb], "outputs": study.written(stage)})
 
     def _place_runs(self, study: Study) -> None:
         place = self._place_of(self.address.runs)

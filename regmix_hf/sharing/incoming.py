@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
+from regmix_hf import tables
 from regmix_hf.choice import read_chosen
 from regmix_hf.errors import HubError
 from regmix_hf.hub import Expected, parse_json, read_table
@@ -34,6 +35,15 @@ from regmix_hf.sharing.other_parts import FINAL_TABLES
 from regmix_hf.sharing.runs_part import STAGES
 from regmix_hf.sharing.tables import read_table_json
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.tables import (
+    FITTED_RUNS,
+    LEARNING_CURVE,
+    MIXTURE,
+    PREDICTIONS,
+    QUALITY,
+    SCORES,
+    Columns,
+)
 
 _MEGABYTE = 1_000_000
 _TABLE = 200 * _MEGABYTE
@@ -45,22 +55,16 @@ _ALL_ESTIMATORS = 4_000 * _MEGABYTE
 #: Lists and maps within each other that a recipe or a mixture may have.
 _DEEPEST = 50
 
-_METRICS = ("spearman", "pearson", "mse", "mae", "regret")
-#: Columns of texts and of numbers that each table of a fit has.
 _FIT_COLUMNS = {
-    "quality": (
-        ("test", "estimator", "target", "kind"),
-        ("num_runs", *(f"{metric}{end}" for metric in _METRICS for end in ("", "_low", "_high"))),
-    ),
-    "predictions": (("test", "estimator", "target", "kind", "run_id"), ("true", "predicted")),
-    "learning_curve": (("estimator",), ("num_runs", "num_subsets", "mean", "lower", "upper")),
-    "runs": (("run_id", "split"), ()),
+    "quality": QUALITY,
+    "predictions": PREDICTIONS,
+    "learning_curve": LEARNING_CURVE,
+    "runs": FITTED_RUNS,
 }
-#: The same of the tables of final models.
 _FINAL_COLUMNS = {
-    "final_results": (("run_id",), ()),
-    "final_trajectories": (("run_id",), ("step", "num_tokens")),
-    "scores": (("model", "run_id", "mixture_id", "task", "metric"), ("num_fewshot", "value", "stderr")),
+    "final_results": tables.RESULTS,
+    "final_trajectories": tables.TRAJECTORIES,
+    "scores": SCORES,
 }
 
 RUNS_FILES = (
@@ -122,11 +126,11 @@ def check_runs(folder: Path, name: str) -> tuple[Recipe, CorpusFacts]:
     _require_unique(results, "run_id", f"{name}: {RESULTS}")
     Runs.from_results(results, f"{name}: {RESULTS}")
     mixtures = _table(folder, MIXTURES, name)
-    _require(mixtures, ("mixture_id", "split"), (), f"{name}: {MIXTURES}")
+    _require(mixtures, tables.MIXTURES, f"{name}: {MIXTURES}")
     _require_unique(mixtures, "mixture_id", f"{name}: {MIXTURES}")
     check_weights(mixtures, f"{name}: {MIXTURES}")
     points = _table(folder, TRAJECTORIES, name)
-    _require(points, ("run_id",), ("step", "num_tokens"), f"{name}: {TRAJECTORIES}")
+    _require(points, tables.TRAJECTORIES, f"{name}: {TRAJECTORIES}")
     if unknown := sorted(set(results["mixture_id"]) - set(mixtures["mixture_id"])):
         raise HubError(f"{name}: {RESULTS} names the mixture {unknown[0]!r}, which {MIXTURES} does not.")
     return recipe, corpus
@@ -161,8 +165,8 @@ def check_regressors(folder: Path, name: str) -> Mapping[str, Path]:
         if regressor.estimator != estimator:
             raise HubError(f"{name}: {regressor.estimator!r} is in the place of {estimator!r}.")
         folders[estimator] = place
-    for table, (texts, numbers) in _FIT_COLUMNS.items():
-        _require(read_fit_table(folder, table, name), texts, numbers, f"{name}: {table}.json")
+    for table, columns in _FIT_COLUMNS.items():
+        _require(read_fit_table(folder, table, name), columns, f"{name}: {table}.json")
     return folders
 
 
@@ -186,16 +190,14 @@ def check_mixture(folder: Path, recipe: Recipe, name: str) -> None:
     if not isinstance(record, dict) or not wanted <= record.keys():
         raise HubError(f"{name}: mixture.yaml lacks some of {sorted(wanted)}.")
     read_chosen(folder / "mixture.yaml", recipe.training_domains)
-    losses = ("loss", "loss_lower", "loss_upper", "prior_loss", "change")
     table = _table(folder, "mixture.parquet", name)
-    _require(table, ("domain",), ("weight", "prior", "epochs", *losses), f"{name}: mixture.parquet")
+    _require(table, MIXTURE, f"{name}: mixture.parquet")
     _require_unique(table, "domain", f"{name}: mixture.parquet")
     if (folder / "final_results.parquet").exists():
         check_results(_table(folder, "final_results.parquet", name), f"{name}: final_results.parquet")
-    for final, (texts, numbers) in _FINAL_COLUMNS.items():
+    for final, columns in _FINAL_COLUMNS.items():
         if (folder / f"{final}.parquet").exists():
-            where = f"{name}: {final}.parquet"
-            _require(_table(folder, f"{final}.parquet", name), texts, numbers, where)
+            _require(_table(folder, f"{final}.parquet", name), columns, f"{name}: {final}.parquet")
 
 
 def read_stages(folder: Path, name: str) -> dict[str, dict[str, Any]]:
@@ -235,18 +237,9 @@ def _table(folder: Path, file: str, name: str) -> pd.DataFrame:
     return read_table(folder / file, name=f"{name}: {file}")
 
 
-def _require(table: pd.DataFrame, texts: Iterable[str], numbers: Iterable[str], name: str) -> None:
-    """Refuse a table without these columns, or with something else in them or in one of a domain."""
-    for column in (*texts, *numbers):
-        if column not in table:
-            raise HubError(f"{name} has no column {column!r}.")
-    for column in texts:
-        if not table[column].map(lambda value: isinstance(value, str)).all():
-            raise HubError(f"{name}: the column {column!r} holds other things than texts.")
-    for column in (*numbers, *(column for column in table.columns if "/" in column)):
-        is_number = pd.api.types.is_numeric_dtype(table[column]) or table[column].isna().all()
-        if not is_number or pd.api.types.is_bool_dtype(table[column]):
-            raise HubError(f"{name}: the column {column!r} holds no numbers.")
+def _require(table: pd.DataFrame, columns: Columns, name: str) -> None:
+    if fault := columns.fault(table):
+        raise HubError(f"{name} {fault}.")
 
 
 def _require_unique(table: pd.DataFrame, key: str, name: str) -> None:

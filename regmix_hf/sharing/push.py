@@ -9,7 +9,7 @@ from typing import Any
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.hub_card import hub_sources
 from regmix_hf.errors import HubError, RecipeError, did_you_mean
-from regmix_hf.files import read_json
+from regmix_hf.files import read_record
 from regmix_hf.hub import Hub, Publication, Repository, draft, publish
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.sharing.collection import collect_repositories
@@ -85,7 +85,7 @@ def push_study(
     # Without a version nobody takes what is published for all there is.
     standings = study.standings(stages)
     done = {
-        stage.verb: read_json(study.marker(stage))
+        stage.verb: _without_outputs(read_record(study.marker(stage)))
         for stage in stages
         if standings[stage.verb].state is State.DONE
     }
@@ -106,6 +106,11 @@ def push_study(
     published = publish(hub, publications, tag=tag, beside=_all_repositories(study, address))
     collection = _collect(hub, study, address, repositories) if tag else None
     return Push({}, repositories, published.changed, published.version, collection)
+
+
+def _without_outputs(marker: Mapping[str, Any]) -> dict[str, Any]:
+    """A marker as it is published: what is pulled is written anew, in another form here and there."""
+    return {key: value for key, value in marker.items() if key != "outputs"}
 
 
 def _say_what_is_left_out(

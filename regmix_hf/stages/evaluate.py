@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from regmix_hf.errors import RegmixError, StudyError
-from regmix_hf.files import hash_value, read_json, read_parquet, write_json, write_parquet
+from regmix_hf.files import hash_value, read_parquet, read_record, write_json, write_parquet
 from regmix_hf.jobs.devices import worker_slots
 from regmix_hf.jobs.pool import run_tasks
 from regmix_hf.jobs.tasks import Task
@@ -19,6 +19,7 @@ from regmix_hf.recipe import Evaluation
 from regmix_hf.stages.train import STAGE as TRAIN
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.tables import RESULTS
 
 STAGE = Stage(
     verb="evaluate",
@@ -49,7 +50,7 @@ def run(study: Study, progress: Progress) -> None:
             (task.folder / "result.json").unlink()
     slots = worker_slots(None, use_cpu=bool(study.recipe.train.training_args.get("use_cpu", False)))
     run_tasks(tasks, work, slots, logs=study.evaluation / "logs", progress=progress)
-    results = [read_json(task.folder / "result.json") for task in tasks]
+    results = [read_record(task.folder / "result.json", status=str) for task in tasks]
     for task, result in zip(tasks, results, strict=True):
         if result["status"] == "failed":
             raise RegmixError(
@@ -139,7 +140,7 @@ class EvaluationWork:
         file = task.folder / "result.json"
         if not file.exists():
             return None
-        result = read_json(file)
+        result = read_record(file, status=str, fingerprint=str)
         return str(result["status"]) if result["fingerprint"] == task.spec.fingerprint else None
 
     def fail(self, task: Task, reason: str) -> None:
@@ -153,14 +154,17 @@ class EvaluationWork:
 
 def final_tasks(study: Study, progress: Progress) -> Sequence[Task]:
     """One task per model of `6-models/results.parquet`, in its order, without those that diverged."""
-    results = read_parquet(study.require(study.models / "results.parquet", "train"))
+    results = read_parquet(study.require(study.models / "results.parquet", "train"), RESULTS)
     facts = CorpusFacts.load(study.corpus)
     decisive = {
         "corpus": facts.fingerprint,
         "evaluation": study.recipe.evaluation.model_dump(mode="json"),
         "seed": study.recipe.seed,
     }
-    markers = [(marker.parent, read_json(marker)) for marker in sorted(study.models.glob("*/result.json"))]
+    markers = [
+        (marker.parent, read_record(marker, mixture_id=str, run_id=str))
+        for marker in sorted(study.models.glob("*/result.json"))
+    ]
     folders = {(row["mixture_id"], row["run_id"]): folder for folder, row in markers}
     num_tokens = sum(domain.validation.num_tokens for domain in facts.domains.values())
     tasks = []

@@ -15,6 +15,7 @@ from regmix_hf.jobs.tasks import Task
 from regmix_hf.progress import Progress
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.tables import MIXTURES
 from regmix_hf.training.spec import proxy_specs
 
 STAGE = Stage(
@@ -69,7 +70,7 @@ def tasks_of(study: Study) -> list[Task]:
         TrainingError: The preset does not exist or the batch does not come out in whole blocks.
     """
     facts = CorpusFacts.load(study.corpus)
-    mixtures = read_parquet(study.require(study.mixtures, "sample"))
+    mixtures = read_parquet(study.require(study.mixtures, "sample"), MIXTURES)
     return proxy_tasks(proxy_specs(study.recipe, facts, mixtures), study.proxies)
 
 

@@ -17,7 +17,7 @@ from regmix_hf.recipe.schema import BUILT_IN_MIXTURES
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.origin import require_accepted
-from regmix_hf.tables import by_domain
+from regmix_hf.tables import MIXTURES, by_domain
 from regmix_hf.training.spec import final_specs
 
 STAGE = Stage(
@@ -115,6 +115,6 @@ def mixture_named(study: Study, name: str, facts: CorpusFacts) -> dict[str, floa
         return read_chosen(study.mixture, recipe.training_domains)
     if name in (*BUILT_IN_MIXTURES, *recipe.baselines):
         return given_mixture(recipe, name, facts.available_tokens(recipe))
-    sampled = read_parquet(study.require(study.mixtures, "sample")).set_index("mixture_id")
+    sampled = read_parquet(study.require(study.mixtures, "sample"), MIXTURES).set_index("mixture_id")
     weights = by_domain(sampled, "weight").loc[name].to_dict()
     return normalise({str(key): float(value) for key, value in weights.items()}, recipe.training_domains)

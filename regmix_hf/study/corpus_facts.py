@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from regmix_hf.errors import StudyError
-from regmix_hf.files import hash_value, read_json, write_json
+from regmix_hf.files import damaged, hash_value, read_json, write_json
 from regmix_hf.recipe import Recipe
 
 #: A source with less than this share of the tokens that a recipe says it has is a sample of it.
@@ -73,7 +73,12 @@ class CorpusFacts(_Facts):
         file = corpus / "corpus.json"
         if not file.exists():
             raise StudyError(f"{file} is not there yet.", "run `regmix prepare` first")
-        return cls.model_validate(read_json(file))
+        try:
+            return cls.model_validate(read_json(file))
+        except ValidationError as error:
+            detail = error.errors(include_url=False)[0]
+            where = ".".join(map(str, detail["loc"])) or "all of it"
+            raise damaged(file, f"counts nothing that makes sense: {where}: {detail['msg']}") from None
 
     def save(self, corpus: Path) -> None:
         """Write `corpus.json`; from then on the corpus is complete."""

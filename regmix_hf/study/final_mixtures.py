@@ -8,6 +8,7 @@ from regmix_hf.errors import StudyError
 from regmix_hf.files import read_parquet
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.schema import HOLDOUT
+from regmix_hf.tables import MIXTURES
 
 
 def final_mixtures(recipe: Recipe, sampled: Path) -> list[str]:
@@ -34,5 +35,5 @@ def final_mixtures(recipe: Recipe, sampled: Path) -> list[str]:
 def _held_out(sampled: Path) -> list[str]:
     if not sampled.exists():
         raise StudyError(f"{sampled} is not there yet.", "run `regmix sample` first")
-    table = read_parquet(sampled)
+    table = read_parquet(sampled, MIXTURES)
     return [str(name) for name in table.loc[table["split"] == "holdout", "mixture_id"]]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from regmix_hf.errors import StudyError
-from regmix_hf.files import hash_file, hash_value, read_json, write_json
+from regmix_hf.files import hash_file, hash_value, read_record, write_json
 from regmix_hf.recipe import Recipe
 from regmix_hf.study.final_mixtures import final_mixtures
 
@@ -159,7 +159,7 @@ class Study:
         if self.root.exists() and not self.root.is_dir():
             raise StudyError(f"output_dir {self.root} is a file.", "give the recipe another output_dir")
         if marker.exists():
-            name = read_json(marker).get("name")
+            name = read_record(marker, name=str)["name"]
             if name != self.recipe.name:
                 raise StudyError(
                     f"{self.root} was made by the recipe {name!r}, not by {self.recipe.name!r}.",
@@ -176,9 +176,10 @@ class Study:
         marker = self.marker(stage)
         if not marker.exists():
             return State.PARTIAL if folder.exists() and any(folder.iterdir()) else State.MISSING
-        if not all((folder / output).exists() for output in stage.outputs):
+        written = self._marker_of(stage)
+        if written is None or self.damaged(stage):
             return State.PARTIAL
-        if read_json(marker)["fingerprint"] != self.fingerprint(stage):
+        if written["fingerprint"] != self.fingerprint(stage):
             return State.STALE
         return State.DONE
 
@@ -202,12 +203,43 @@ class Study:
 
     def changes(self, stage: Stage) -> list[str]:
         """Name the recipe keys and input files that are not what they were when `stage` finished."""
-        before, now = read_json(self.marker(stage))["fingerprint"], self.fingerprint(stage)
+        before, now = (self._marker_of(stage) or {}).get("fingerprint", {}), self.fingerprint(stage)
         return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
 
     def finish(self, stage: Stage, facts: Mapping[str, Any] | None = None) -> None:
         """Write the marker of `stage`: from now on it is done with the inputs of this moment."""
-        write_json(self.marker(stage), {"fingerprint": self.fingerprint(stage), **(facts or {})})
+        marker = {"fingerprint": self.fingerprint(stage), **(facts or {}), "outputs": self.written(stage)}
+        write_json(self.marker(stage), marker)
+
+    def written(self, stage: Stage) -> dict[str, str]:
+        """Hash of every file that `stage` must have written, by its name; of a folder, of each file in it."""
+        folder = self.root / stage.folder
+        hashes: dict[str, str] = {}
+        for output in stage.outputs:
+            path = folder / output
+            files = sorted(path.rglob("*")) if path.is_dir() else [path]
+            hashes |= {str(one.relative_to(folder)): hash_file(one) for one in files if one.is_file()}
+        return hashes
+
+    def damaged(self, stage: Stage) -> list[str]:
+        """Name the files that a finished stage wrote and that are gone or not what it wrote any more.
+
+        Version 0.1 did not say what was written; of its studies only what is gone is found.
+        """
+        folder = self.root / stage.folder
+        gone = [output for output in stage.outputs if not (folder / output).exists()]
+        before = (self._marker_of(stage) or {}).get("outputs", {})
+        if gone or not isinstance(before, dict):
+            return gone
+        now = self.written(stage)
+        return [name for name, digest in before.items() if now.get(name) != digest]
+
+    def _marker_of(self, stage: Stage) -> dict[str, Any] | None:
+        """What the marker says; `None` where it is damaged: doing the stage again writes it anew."""
+        try:
+            return read_record(self.marker(stage), fingerprint=dict)
+        except StudyError:
+            return None
 
     def fingerprint(self, stage: Stage) -> dict[str, str | None]:
         """Hash every recipe key and input file that `stage` reads, by name; a missing file is `None`."""

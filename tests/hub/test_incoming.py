@@ -107,7 +107,7 @@ WRONG = [
     ("runs", "results.parquet", as_table(lambda t: t.assign(split="x")), "split is 'x'"),
     ("runs", "results.parquet", as_table(lambda t: t.assign(mixture_id="m9")), "names the mixture 'm9'"),
     ("runs", "results.parquet", as_table(lambda t: t.drop(columns="device")), "do not make a study: KeyErr"),
-    ("runs", "results.parquet", lambda content: wide_parquet(), "columns"),
+    ("runs", "results.parquet", lambda content: wide_parquet(), "Exceeded size limit"),
     ("runs", "mixtures.parquet", as_table(twice), "has more than one row"),
     ("runs", "trajectories.parquet", as_table(lambda t: t.assign(step="many")), "'step' holds no numbers"),
     ("runs", "recipe.yaml", lambda content: content.decode().encode("utf-16"), "no YAML"),
@@ -164,6 +164,7 @@ WRONG = [
 def test_what_is_not_as_it_should_be_is_refused_and_nothing_is_left(tampered, standin, stages, tmp_path):
     """One after the other on one published study, each undone before the next."""
     good = {name: dict(repo.tags) for name, repo in standin.store.repos.items()}
+    otherwise = []
     for number, (repository, path, edit, message) in enumerate(WRONG):
         for name, repo in standin.store.repos.items():
             repo.tags = dict(good[name])
@@ -172,8 +173,9 @@ def test_what_is_not_as_it_should_be_is_refused_and_nothing_is_left(tampered, st
         folder = tmp_path / str(number)
         with pytest.raises(RegmixError) as caught:
             pull_study("me/small@v1", stages, folder)
-        assert message in str(caught.value), f"{repository}/{path}"
-        assert not folder.exists()
+        if message not in str(caught.value) or folder.exists():
+            otherwise.append((repository, path, message, str(caught.value)))
+    assert otherwise == []
 
 
 def test_what_passes_a_pull_passes_a_report_whatever_is_beside_it(tampered, standin, stages, tmp_path):
@@ -228,7 +230,7 @@ def test_a_pulled_recipe_that_reads_files_of_this_machine_has_to_be_accepted(
     assert asked in str(caught.value)
     assert "maths.jsonl" in str(caught.value)
     own = {
-        name: domain.model_copy(update={"path": "my-org/own"})
+        name: domain.model_copy(update={"path": "my-org/own", "data_files": None})
         for name, domain in study.recipe.domains.items()
     }
     own["maths"] = own["maths"].model_copy(update={"path": "json", "data_files": str(tmp_path / "my.jsonl")})
