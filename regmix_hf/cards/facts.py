@@ -241,6 +241,9 @@ def _read_regression(study: Study) -> RegressionFacts | None:
         part.sort_values("spearman", ascending=False, kind="stable")
         for _, part in quality.groupby("test", sort=False)
     ]
+    if not parts:
+        what = f"has no row of the target {summary['target']!r}"
+        raise damaged(study.regression / "quality.parquet", what)
     return RegressionFacts(
         quality=pd.concat(parts, ignore_index=True),
         predictions=predictions[wanted].reset_index(drop=True),

@@ -15,7 +15,7 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 
 from regmix_hf import tables
 from regmix_hf.choice import read_chosen
-from regmix_hf.errors import HubError
+from regmix_hf.errors import HubError, StudyError
 from regmix_hf.hub import Expected, parse_json, read_table
 from regmix_hf.recipe import Recipe, load_recipe
 from regmix_hf.regression import MixtureRegressor
@@ -100,6 +100,10 @@ def distrusting(name: str) -> Iterator[None]:
     """
     try:
         yield
+    except StudyError as error:
+        raise HubError(
+            f"{name}: its files do not make a study: {error.message}", "ask its publisher"
+        ) from error
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         what = f"{type(error).__name__}: {str(error)[:200]}"
         raise HubError(
