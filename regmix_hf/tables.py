@@ -46,7 +46,7 @@ class Columns:
 _ENDS = ("", "_low", "_high")
 _METRICS = ("spearman", "pearson", "mse", "mae", "regret")
 MIXTURES = Columns(("mixture_id", "split"))
-RESULTS = Columns(("run_id", "mixture_id", "split", "scale", "status"), ("seed", "num_train_tokens"))
+RESULTS = Columns(("run_id", "mixture_id", "status"), ("seed",))
 TRAJECTORIES = Columns(("run_id",), ("step", "num_tokens"))
 QUALITY = Columns(
     ("test", "estimator", "target", "kind"),

@@ -13,7 +13,7 @@ from regmix_hf.recipe import SharedRuns
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.files import read_parquet
 from regmix_hf.study.folder import Study
-from regmix_hf.tables import RESULTS
+from regmix_hf.tables import FITTED_RUNS
 from regmix_hf.runs.published import PublishedRuns, load_published
 from regmix_hf.runs.runs import Runs
 
@@ -28,11 +28,11 @@ def pooled_runs(study: Study, progress: Progress | None = None) -> Runs:
     """
     own, shared = study.proxies / "results.parquet", study.recipe.runs
     if shared is None:
-        return Runs.from_results(read_parquet(study.require(own, "proxies"), RESULTS), str(own))
+        return Runs.from_results(read_parquet(study.require(own, "proxies"), FITTED_RUNS), str(own))
     progress, parts = progress or Silent(), []
     facts = CorpusFacts.load(study.corpus) if (study.corpus / "corpus.json").exists() else None
     if own.exists():
-        parts.append(PublishedRuns(str(own), read_parquet(own, RESULTS), facts))
+        parts.append(PublishedRuns(str(own), read_parquet(own, FITTED_RUNS), facts))
     for text in shared.repositories:
         name, _, revision = text.partition("@")
         cache = study.regression / "shared" / name.replace("/", "--") / revision
