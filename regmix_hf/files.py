@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from regmix_hf.errors import StudyError
+from regmix_hf.tables import Columns
 
 _CHUNK_BYTES = 1 << 20
 
@@ -47,8 +52,58 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file.
+
+    Raises:
+        StudyError: It is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path, f"cannot be read as JSON: {_first_line(error)}") from error
+
+
+def read_record(path: Path, **kinds: type) -> dict[str, Any]:
+    """Read a JSON file that holds an object with these keys.
+
+    Args:
+        path: The file.
+        **kinds: Key -> the type of its value.
+
+    Raises:
+        StudyError: It is damaged, or something else.
+    """
+    tree = read_json(path)
+    if not isinstance(tree, dict):
+        raise damaged(path, f"holds a {type(tree).__name__} in the place of an object")
+    for key, kind in kinds.items():
+        if not isinstance(tree.get(key), kind):
+            raise damaged(path, f"holds {str(tree.get(key))[:50]!r} in the place of {key!r}")
+    return tree
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file that was written here.
+
+    Raises:
+        StudyError: It is damaged.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, YAMLError, RecursionError) as error:
+        raise damaged(path, f"cannot be read as YAML: {_first_line(error)}") from error
+
+
+def damaged(path: Path, what: str) -> StudyError:
+    """The error that says so, and what to do: whatever wrote a file writes it again when it is gone."""
+    return StudyError(
+        f"{path} {what}.",
+        "remove it and run the stage that wrote it again, or put back the file that was there",
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def write_parquet(path: Path, frame: pd.DataFrame) -> None:
@@ -57,9 +112,25 @@ def write_parquet(path: Path, frame: pd.DataFrame) -> None:
         frame.to_parquet(temporary, index=False)
 
 
-def read_parquet(path: Path) -> pd.DataFrame:
-    """Read a Parquet table."""
-    return pd.read_parquet(path)
+def read_parquet(path: Path, columns: Columns | None = None) -> pd.DataFrame:
+    """Read a Parquet table.
+
+    Args:
+        path: The file.
+        columns: What it has to have.
+
+    Raises:
+        StudyError: It is damaged, or another table.
+    """
+    import pyarrow as pa
+
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise damaged(path, f"cannot be read as Parquet: {_first_line(error)}") from error
+    if columns is not None and (fault := columns.fault(table)):
+        raise damaged(path, fault)
+    return table
 
 
 def hash_value(value: Any) -> str:

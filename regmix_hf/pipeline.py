@@ -184,6 +184,8 @@ def _do_stage(study: Study, verb: str, progress: Progress) -> None:
         progress.note(
             f"{verb}: stale, because {', '.join(now.changes)} changed; doing again what that touches"
         )
+    elif names := _damaged(study, verb):
+        progress.note(f"{verb}: {', '.join(names)} is not what was written; doing again what that touches")
     elif now.state is State.PARTIAL:
         progress.note(f"{verb}: going on from what is done")
     else:
@@ -216,6 +218,11 @@ def _publisher(study: Study, progress: Progress) -> Publisher | None:
     from regmix_hf.sharing.while_running import Publisher
 
     return Publisher(study, [stage_of(verb) for verb in VERBS], progress)
+
+
+def _damaged(study: Study, verb: str) -> list[str]:
+    stage = stage_of(verb)
+    return study.damaged(stage) if study.marker(stage).exists() else []
 
 
 def _status(study: Study, verb: str) -> StageStatus:

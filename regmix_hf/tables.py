@@ -9,11 +9,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
 
 Prefix = Literal["weight", "realized", "epochs", "loss", "bpb", "loss_stderr"]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a table has to have for anybody to read it; more columns may stand beside.
+
+    Attributes:
+        texts: Columns in which every value is a text.
+        numbers: Columns of numbers, of which some or all may be missing. So are all whose name has a `/`.
+    """
+
+    texts: tuple[str, ...]
+    numbers: tuple[str, ...] = ()
+
+    def fault(self, table: pd.DataFrame) -> str | None:
+        """What is wrong with a table, after its name: `has no column 'loss'`; `None` if nothing is."""
+        for column in (*self.texts, *self.numbers):
+            if column not in table:
+                return f"has no column {column!r}"
+        for column in self.texts:
+            if not table[column].map(lambda value: isinstance(value, str)).all():
+                return f"holds other things than texts in the column {column!r}"
+        for column in (*self.numbers, *(name for name in table.columns if "/" in str(name))):
+            is_number = pd.api.types.is_numeric_dtype(table[column]) or table[column].isna().all()
+            if not is_number or pd.api.types.is_bool_dtype(table[column]):
+                return f"holds no numbers in the column {column!r}"
+        return None
+
+
+_ENDS = ("", "_low", "_high")
+_METRICS = ("spearman", "pearson", "mse", "mae", "regret")
+MIXTURES = Columns(("mixture_id", "split"))
+RESULTS = Columns(("run_id", "mixture_id", "status"), ("seed",))
+TRAJECTORIES = Columns(("run_id",), ("step", "num_tokens"))
+QUALITY = Columns(
+    ("test", "estimator", "target", "kind"),
+    ("num_runs", *(f"{metric}{end}" for metric in _METRICS for end in _ENDS)),
+)
+PREDICTIONS = Columns(("test", "estimator", "target", "kind", "run_id"), ("true", "predicted"))
+LEARNING_CURVE = Columns(("estimator",), ("num_runs", "num_subsets", "mean", "lower", "upper"))
+FITTED_RUNS = Columns(("run_id", "split"))
+_LOSSES = ("loss", "loss_lower", "loss_upper", "prior_loss", "change")
+MIXTURE = Columns(("domain",), ("weight", "prior", "epochs", *_LOSSES))
+SCORES = Columns(("model", "run_id", "mixture_id", "task", "metric"), ("num_fewshot", "value", "stderr"))
 
 
 def by_domain(frame: pd.DataFrame, prefix: Prefix) -> pd.DataFrame:

@@ -10,16 +10,26 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from ruamel.yaml import YAML
 from scipy.stats import rankdata
 
-from regmix_hf.files import read_json, read_parquet
+from regmix_hf.files import damaged, read_parquet, read_record, read_yaml
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression.target import Target
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import PROMISES, Promises
-from regmix_hf.tables import by_domain
+from regmix_hf.tables import (
+    LEARNING_CURVE,
+    MIXTURE,
+    MIXTURES,
+    PREDICTIONS,
+    QUALITY,
+    RESULTS,
+    SCORES,
+    TRAJECTORIES,
+    Columns,
+    by_domain,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,13 +219,13 @@ class StudyFacts:
             regression=_read_regression(study),
             choice=_read_choice(study),
             final=_read_final(study, target),
-            scores=_table(study.evaluation / "results.parquet"),
+            scores=_table(study.evaluation / "results.parquet", SCORES),
             promises=Promises.load(promises) if promises.exists() else None,
         )
 
 
 def _read_swarm(study: Study) -> SwarmFacts | None:
-    results, mixtures = _table(study.proxies / "results.parquet"), _table(study.mixtures)
+    results, mixtures = _table(study.proxies / "results.parquet", RESULTS), _table(study.mixtures, MIXTURES)
     if results is None or mixtures is None:
         return None
     return SwarmFacts(results, len(mixtures) * study.recipe.proxy.num_seeds)
@@ -224,41 +234,67 @@ def _read_swarm(study: Study) -> SwarmFacts | None:
 def _read_regression(study: Study) -> RegressionFacts | None:
     if not (study.regression / "summary.json").exists():
         return None
-    summary = read_json(study.regression / "summary.json")
-    quality = read_parquet(study.regression / "quality.parquet")
-    predictions = read_parquet(study.regression / "predictions.parquet")
+    summary = read_record(
+        study.regression / "summary.json", target=str, estimator=str, judged_on=str, reason=str
+    )
+    quality = read_parquet(study.regression / "quality.parquet", QUALITY)
+    predictions = read_parquet(study.regression / "predictions.parquet", PREDICTIONS)
     quality = quality[(quality["target"] == summary["target"]) & (quality["kind"] != "average")]
     wanted = (predictions["target"] == summary["target"]) & (predictions["test"] == summary["judged_on"])
     parts = [
         part.sort_values("spearman", ascending=False, kind="stable")
         for _, part in quality.groupby("test", sort=False)
     ]
+    if not parts:
+        what = f"has no row of the target {summary['target']!r}"
+        raise damaged(study.regression / "quality.parquet", what)
     return RegressionFacts(
         quality=pd.concat(parts, ignore_index=True),
         predictions=predictions[wanted].reset_index(drop=True),
-        learning_curve=read_parquet(study.regression / "learning_curve.parquet"),
+        learning_curve=read_parquet(study.regression / "learning_curve.parquet", LEARNING_CURVE),
         summary=summary,
     )
 
 
 def _read_choice(study: Study) -> ChoiceFacts | None:
-    table = _table(study.mixture.with_suffix(".parquet"))
+    table = _table(study.mixture.with_suffix(".parquet"), MIXTURE)
     if table is None or not study.mixture.exists():
         return None
-    record = YAML(typ="safe", pure=True).load(study.mixture.read_text(encoding="utf-8"))
+    record = _record(study.mixture)
     return ChoiceFacts(table.set_index("domain"), record)
 
 
+def _record(file: Path) -> dict[str, Any]:
+    """Read `mixture.yaml`, as far as a report needs it.
+
+    Raises:
+        StudyError: It is damaged.
+    """
+    record = read_yaml(file)
+    kinds = {"prior": dict, "estimator": str, "reason": str, "predicted": dict, "warnings": list}
+    for key, kind in kinds.items():
+        if not isinstance(record, dict) or not isinstance(record.get(key), kind):
+            raise damaged(file, f"does not say {key!r}")
+    predicted = record["predicted"]
+    values = [predicted.get("coverage")]
+    for name in ("chosen", "prior"):
+        losses = predicted.get(name) if isinstance(predicted.get(name), dict) else {}
+        values += [losses.get(key) for key in ("loss", "lower", "upper")]
+    if not all(isinstance(value, int | float) for value in values):
+        raise damaged(file, "does not say what is predicted")
+    return record
+
+
 def _read_final(study: Study, target: Target) -> FinalFacts | None:
-    results = _table(study.models / "results.parquet")
-    trajectories = _table(study.models / "trajectories.parquet")
+    results = _table(study.models / "results.parquet", RESULTS)
+    trajectories = _table(study.models / "trajectories.parquet", TRAJECTORIES)
     if results is None or trajectories is None:
         return None
     return FinalFacts(results, trajectories, target)
 
 
-def _table(path: Path) -> pd.DataFrame | None:
-    return read_parquet(path) if path.exists() else None
+def _table(path: Path, columns: Columns) -> pd.DataFrame | None:
+    return read_parquet(path, columns) if path.exists() else None
 
 
 def _rank_correlation(weights: np.ndarray, losses: np.ndarray) -> np.ndarray:

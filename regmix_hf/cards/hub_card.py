@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CardData, constants
+from huggingface_hub import CardData
 
 from regmix_hf.cards.rendering import render_template
 from regmix_hf.hub import Repository
+from regmix_hf.hub.privacy import PUBLIC_HUB
 from regmix_hf.recipe import Domain, Recipe
 from regmix_hf.tables import Prefix, by_domain
 
@@ -28,9 +29,8 @@ def write_card(template: str, metadata: CardData, **values: Any) -> str:
 
 
 def url(repository: Repository) -> str:
-    """Where people look at a repository."""
-    kind = "datasets/" if repository.kind == "dataset" else ""
-    return f"{constants.ENDPOINT}/{kind}{repository.id}"
+    """Where everybody looks at a repository, whatever address its publisher has for the Hub."""
+    return f"{PUBLIC_HUB}/{repository.path}"
 
 
 def link(repository: Repository) -> str:
@@ -38,16 +38,24 @@ def link(repository: Repository) -> str:
     return f"[{repository.id}]({url(repository)})"
 
 
-def source_id(domain: Domain) -> str | None:
-    """The dataset on the Hub that a domain's text comes from; `None` for text that lies elsewhere."""
-    if _HUB_ID.fullmatch(domain.path) and not Path(domain.path).exists():
-        return domain.path
-    return None
+def source_id(domain: Domain, sources: Collection[str]) -> str | None:
+    """The dataset on the Hub that a domain's text comes from, of those that are there; `None` elsewhere."""
+    return domain.path if domain.path in sources else None
 
 
-def source_words(domain: Domain) -> str:
+def hub_sources(recipe: Recipe, is_public: Callable[[Repository], bool]) -> frozenset[str]:
+    """The datasets that texts come from and everybody finds on the Hub.
+
+    A folder may be called as a dataset would be (`data/web`), and may be gone by now, so the Hub is asked.
+    """
+    paths = {domain.path for domain in recipe.domains.values()}
+    named = {path for path in paths if _HUB_ID.fullmatch(path) and not Path(path).exists()}
+    return frozenset(path for path in named if is_public(Repository("dataset", path)))
+
+
+def source_words(domain: Domain, sources: Collection[str]) -> str:
     """Where a domain's text comes from: the dataset, its subset and its revision, or the kind of source."""
-    hub_id = source_id(domain)
+    hub_id = source_id(domain, sources)
     if hub_id is None:
         if domain.path == "python_environment":
             return f"its publisher's Python environment: `{domain.name}`"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ class ModelCard:
         run: Its row of the table of final results.
         num_parameters: All of them; `None` where nobody counted.
         picture: File name of the loss curves, if they are there.
+        sources: Datasets on the Hub that texts come from.
     """
 
     address: Address
@@ -35,6 +36,7 @@ class ModelCard:
     run: dict[str, Any]
     num_parameters: int | None
     picture: str | None
+    sources: Collection[str]
 
     @property
     def weights(self) -> dict[str, float]:
@@ -51,7 +53,7 @@ class ModelCard:
         """The block at the top of the card, with losses and lm-eval results in the model index."""
         recipe = self.facts.recipe
         trained_on = [name for name, weight in self.weights.items() if weight > 0]
-        sources = [source_id(recipe.domains[name]) for name in trained_on]
+        sources = [source_id(recipe.domains[name], self.sources) for name in trained_on]
         mixture = [self.address.mixture.id] if self.facts.choice is not None else []
         return ModelCardData(
             license=licence(recipe),
@@ -89,7 +91,7 @@ class ModelCard:
                 "domain": name,
                 "weight": weights.get(name),
                 "epochs": self.run.get(f"epochs/{name}"),
-                "source": source_words(self.facts.recipe.domains[name]),
+                "source": source_words(self.facts.recipe.domains[name], self.sources),
                 "loss": self.run.get(f"loss/{name}"),
                 "bpb": self.run.get(f"bpb/{name}"),
             }
@@ -108,7 +110,7 @@ class ModelCard:
 
     def _eval_results(self) -> Iterator[EvalResult]:
         for name, domain in self.facts.recipe.domains.items():
-            loss, source = self.run.get(f"loss/{name}"), source_id(domain)
+            loss, source = self.run.get(f"loss/{name}"), source_id(domain, self.sources)
             if loss is not None and math.isfinite(loss):
                 # The Hub puts results on one dataset together: what tells them apart is the metric's name.
                 yield EvalResult(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -39,6 +39,7 @@ class RunsCard:
         results: The table `results`, other people's runs included.
         num_points: Rows of the table `trajectories`.
         has_picture: Whether `effects.png` is there.
+        sources: Datasets on the Hub that texts come from.
     """
 
     address: Address
@@ -48,11 +49,12 @@ class RunsCard:
     results: pd.DataFrame
     num_points: int
     has_picture: bool
+    sources: Collection[str]
 
     @property
     def metadata(self) -> DatasetCardData:
         """The block at the top of the card, which the Hub reads."""
-        sources = [source_id(domain) for domain in self.recipe.domains.values()]
+        sources = [source_id(domain, self.sources) for domain in self.recipe.domains.values()]
         return DatasetCardData(
             license=licence(self.recipe),
             pretty_name=f"{self.recipe.name}: losses of small models by data mixture",
@@ -91,7 +93,7 @@ class RunsCard:
         for name, facts in self.corpus.domains.items():
             yield {
                 "name": name,
-                "source": source_words(self.recipe.domains[name]),
+                "source": source_words(self.recipe.domains[name], self.sources),
                 "tokens": facts.train.num_tokens if facts.train else None,
                 "prior": prior.get(name),
                 "weights": weights.get(name, "-"),

@@ -121,10 +121,7 @@ class FittedRuns:
 
 
 def _read_summary(file: Path) -> dict[str, Any]:
-    try:
-        summary = read_json(file)
-    except ValueError as error:
-        raise StudyError(f"{file} is no JSON: {error}.", "run `regmix fit` again") from error
+    summary = read_json(file)
     missing = [key for key in _SUMMARY if not isinstance(summary, dict) or key not in summary]
     if missing:
         raise StudyError(f"{file} does not say {missing[0]!r}.", "run `regmix fit` again")

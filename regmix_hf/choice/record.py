@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from regmix_hf.choice.choose import COVERAGE
 from regmix_hf.choice.chosen import ChosenMixture
 from regmix_hf.errors import StudyError
-from regmix_hf.files import write_parquet, write_text
+from regmix_hf.files import read_yaml, write_parquet, write_text
 from regmix_hf.mixtures import check_mixture
 
 _HEADER = """\
@@ -55,10 +54,7 @@ def read_chosen(file: Path, domains: tuple[str, ...] | None = None) -> dict[str,
     """
     if not file.exists():
         raise StudyError(f"{file} is not there yet.", "run `regmix choose` first")
-    try:
-        tree = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"{file} is no YAML: {error}", "run `regmix choose` again") from error
+    tree = read_yaml(file)
     if not isinstance(tree, dict) or not isinstance(tree.get("weights"), dict):
         raise StudyError(f"{file} holds no `weights`.", "run `regmix choose` again")
     return check_mixture(tree["weights"], domains or tree["weights"], name=str(file))

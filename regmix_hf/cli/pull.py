@@ -29,6 +29,12 @@ def _pull(
             help="Of runs, regressor, mixture, model; default: all but model, which is weights.",
         ),
     ] = None,
+    accept_sources: Annotated[
+        bool,
+        typer.Option(
+            "--accept-sources", help="Let the recipe read the files and addresses it names outside the Hub."
+        ),
+    ] = False,
     format: OutputFormat = Format.HUMAN,
 ) -> None:
     quiet_libraries()
@@ -38,7 +44,7 @@ def _pull(
 
     stages = [pipeline.stage_of(verb) for verb in pipeline.VERBS]
     parts = only.split(",") if only else DEFAULT_PARTS
-    pulled = pull_study(source, stages, folder, only=parts, progress=console)
+    pulled = pull_study(source, stages, folder, only=parts, accept_sources=accept_sources, progress=console)
     rows = [
         {"repository": repository.id, "commit": commit[:10]} for repository, commit in pulled.commits.items()
     ]

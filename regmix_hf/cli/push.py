@@ -33,18 +33,18 @@ def _push(
     hub_keys += ["hub.private=true"] if private else []
     study, console = open_study(recipe, [*(overrides or []), *hub_keys]), Console(format)
     from regmix_hf import pipeline
-    from regmix_hf.cards.hub_card import url
+    from regmix_hf.hub import Hub
     from regmix_hf.sharing import PART_NAMES, push_study
 
     stages = [pipeline.stage_of(verb) for verb in pipeline.VERBS]
-    parts = only.split(",") if only else PART_NAMES
+    parts, hub = only.split(",") if only else PART_NAMES, Hub()
     push = push_study(study, stages, only=parts, dry_run=dry_run, progress=console)
     rows = [
         {
             "repository": repository.id,
             "kind": repository.kind,
             "changed": push.summary(repository),
-            "address": url(repository),
+            "address": hub.address(repository),
         }
         for repository in push.repositories
     ]

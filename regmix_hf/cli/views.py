@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from regmix_hf.cli.console import Format, Table, duration
-from regmix_hf.files import read_json, read_parquet
+from regmix_hf.files import read_parquet, read_record
 from regmix_hf.plan import Plan
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, ReadFacts
 from regmix_hf.study.promises import PROMISES, Promises
-from regmix_hf.tables import by_domain
+from regmix_hf.tables import MIXTURE, MIXTURES, QUALITY, RESULTS, by_domain
 
 
 def stage_tables(study: Study, verb: str, format: Format) -> list[Table]:
@@ -55,7 +55,7 @@ def _main_read(domain: DomainFacts) -> ReadFacts | None:
 
 
 def _sample(study: Study, format: Format) -> list[Table]:
-    frame = read_parquet(study.mixtures)
+    frame = read_parquet(study.mixtures, MIXTURES)
     weights = by_domain(frame, "weight")
     prior = CorpusFacts.load(study.corpus).prior(study.recipe)
     rows = [
@@ -77,7 +77,7 @@ _WEIGHTS = dict.fromkeys(("prior", "lowest", "mean", "highest"), ".3f")
 
 
 def _proxies(study: Study, format: Format) -> list[Table]:
-    frame = read_parquet(study.proxies / "results.parquet")
+    frame = read_parquet(study.proxies / "results.parquet", RESULTS)
     counts = frame.groupby("status").agg(runs=("run_id", "size"), tokens=("num_train_tokens", "sum"))
     done = frame[frame["status"] == "ok"]
     losses = by_domain(done, "loss")
@@ -100,7 +100,7 @@ _LOSSES = dict.fromkeys(("lowest", "mean", "highest"), ".4f")
 
 
 def _train(study: Study, format: Format) -> list[Table]:
-    frame = read_parquet(study.models / "results.parquet")
+    frame = read_parquet(study.models / "results.parquet", RESULTS)
     losses = by_domain(frame, "loss")
     columns = {"mixture": frame["mixture_id"], "seed": frame["seed"], "status": frame["status"]}
     table = pd.DataFrame({**columns, "mean": losses.mean(axis=1), **losses})
@@ -124,13 +124,15 @@ def quality_tables(quality: pd.DataFrame, target: str, format: Format) -> list[T
 
 
 def _fit(study: Study, format: Format) -> list[Table]:
-    quality = read_parquet(study.regression / "quality.parquet")
-    return quality_tables(quality, read_json(study.regression / "summary.json")["target"], format)
+    quality = read_parquet(study.regression / "quality.parquet", QUALITY)
+    return quality_tables(
+        quality, read_record(study.regression / "summary.json", target=str)["target"], format
+    )
 
 
 def chosen_tables(file: Path) -> list[Table]:
     """The chosen mixture beside the prior, and what each loss gains or loses by it."""
-    frame = read_parquet(file).sort_values(["weight", "prior"], ascending=False, kind="stable")
+    frame = read_parquet(file, MIXTURE).sort_values(["weight", "prior"], ascending=False, kind="stable")
     weights = frame[["domain", "prior", "weight", "epochs"]].dropna(axis="columns", how="all")
     losses = frame[["domain", "prior_loss", "loss", "loss_lower", "loss_upper", "change"]].dropna()
     return [

@@ -21,7 +21,7 @@ from regmix_hf.corpus.rules import DIVISION, Division, excluded_hashes
 from regmix_hf.corpus.source import SharingSource, Source, open_source
 from regmix_hf.corpus.tokenizer import CorpusTokenizer, prepare_tokenizer
 from regmix_hf.errors import DataError, RecipeError, StudyError
-from regmix_hf.files import atomic_path, hash_value, read_json, write_json
+from regmix_hf.files import atomic_path, hash_value, read_record, write_json
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.recipe import Recipe
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
@@ -341,7 +341,7 @@ def _done(marker: Path, identity: str) -> Any:
     """What the marker says, if it was written under this identity."""
     if not marker.exists():
         return None
-    facts = read_json(marker)
+    facts = read_record(marker, identity=str)
     return facts if facts["identity"] == identity else None
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from regmix_hf.corpus.encode import Encoded, EncoderPool, Piece
 from regmix_hf.corpus.holdout import HoldoutRule, LowestHashes
 from regmix_hf.corpus.source import Source
-from regmix_hf.files import hash_value, read_json, write_json
+from regmix_hf.files import hash_value, read_record, write_json
 from regmix_hf.progress import Bar
 
 #: Text that is read again at most after a kill, in bytes.
@@ -202,7 +202,7 @@ class Reading:
         file = self._folder / "state.json"
         if not file.exists():
             return False
-        state = read_json(file)
+        state = read_record(file, identity=str, counts=dict)
         if state["identity"] != self._identity:
             return False
         self.counts = Counts(**state["counts"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from regmix_hf.corpus.holdout import HoldoutRule, document_hash
-from regmix_hf.files import read_json
+from regmix_hf.files import read_record
 from regmix_hf.recipe import Domain
 
 #: In the folder of a domain whose validation is carved out of its training text.
@@ -43,7 +43,7 @@ def excluded_hashes(folder: Path, validated: Iterable[str], divisions: Iterable[
             hashes.update(document_hash(json.loads(line)["text"].encode()) for line in file)
         # The last document may be cut: what must not be trained on is all of it.
         if (marker := folder / name / "validation.json").exists():
-            hashes.update(read_json(marker).get("cut", []))
+            hashes.update(read_record(marker).get("cut", []))
     return np.array(sorted(hashes), dtype=np.uint64)
 
 
@@ -56,7 +56,9 @@ def rules_of(folder: Path, domains: Mapping[str, Domain]) -> dict[str, HoldoutRu
     """
     own = [name for name, domain in domains.items() if domain.validation_only or domain.validation_split]
     divisions = {
-        name: Division(**read_json(folder / name / DIVISION)["plan"]) for name in domains if name not in own
+        name: Division(**read_record(folder / name / DIVISION, plan=dict)["plan"])
+        for name in domains
+        if name not in own
     }
     excluded = excluded_hashes(folder, own, divisions.values())
     return {

@@ -17,7 +17,7 @@ from regmix_hf.corpus.encode import DocumentEncoder
 from regmix_hf.corpus.holdout import document_hash, hash_below
 from regmix_hf.corpus.source import Source
 from regmix_hf.errors import DataError
-from regmix_hf.files import hash_file, hash_value, read_json, write_json
+from regmix_hf.files import hash_file, hash_value, read_record, write_json
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe, TrainedTokenizer
 
@@ -67,7 +67,7 @@ def prepare_tokenizer(
     """
     identity = hash_value(_identity(recipe, sources))
     marker = folder / ".prepared.json"
-    if not marker.exists() or read_json(marker)["identity"] != identity:
+    if not marker.exists() or read_record(marker, identity=str)["identity"] != identity:
         if isinstance(recipe.tokenizer, TrainedTokenizer):
             tokenizer = _train(recipe, sources, progress)
         else:
@@ -79,7 +79,7 @@ def prepare_tokenizer(
         write_json(temporary / marker.name, {"identity": identity, **_facts(tokenizer)})
         shutil.rmtree(folder, ignore_errors=True)
         temporary.replace(folder)
-    facts = read_json(marker)
+    facts = read_record(marker, eos_token_id=int, vocab_size=int)
     return CorpusTokenizer(folder / "tokenizer.json", facts["eos_token_id"], facts["vocab_size"])
 
 

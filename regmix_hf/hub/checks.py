@@ -60,7 +60,8 @@ def read_table(
     if isinstance(source, Path) and source.stat().st_size > limits.max_bytes:
         raise HubError(f"{name} has {source.stat().st_size:,} bytes; at most {limits.max_bytes:,} are read.")
     try:
-        file = pq.ParquetFile(source)
+        # A footer lists every column once for the whole and once for each part, and holds their statistics.
+        file = pq.ParquetFile(source, thrift_container_size_limit=2 * limits.max_columns + 1000)
         _check_shape(file.metadata, name, limits)
         schema = file.schema_arrow
         texts = [
@@ -96,13 +97,15 @@ def _is_plain(type_: Any) -> bool:
 
 
 def _check_shape(metadata: Any, name: str, limits: TableLimits) -> None:
+    if metadata.num_columns > limits.max_columns:  # before anything that goes through all of them
+        widest = f"at most {limits.max_columns:,} are read"
+        raise HubError(f"{name} has {metadata.num_columns:,} columns; {widest}.")
     # A footer counts three times, and what is read follows the parts, not the sum.
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
     values = sum(group.column(k).num_values for group in groups for k in range(group.num_columns))
     counts = {
         "rows": (rows, limits.max_rows),
-        "columns": (metadata.num_columns, limits.max_columns),
         "values": (max(values, rows * metadata.num_columns), limits.max_values),
         "bytes when unpacked": (sum(group.total_byte_size for group in groups), 8 * limits.max_values),
     }

@@ -76,6 +76,21 @@ class Hub:
         except CLIENT_ERRORS as error:
             raise explain(error, repository, self.api.endpoint) from None
 
+    def address(self, repository: Repository) -> str:
+        """Where the person who is logged in looks at a repository."""
+        return f"{self.api.endpoint}/{repository.path}"
+
+    def is_public(self, repository: Repository) -> bool:
+        """Whether there is such a repository, for everybody to see."""
+
+        def question() -> bool:
+            try:
+                return not self.api.repo_info(repository.id, repo_type=repository.kind).private
+            except RepositoryNotFoundError:  # a gated one is one of these to those who may not read it
+                return False
+
+        return self.ask(repository, question)
+
     def snapshot(self, repository: Repository, revision: str | None = None) -> Snapshot:
         """What a repository holds at a revision (a branch, a tag, a commit; default: the newest).
 

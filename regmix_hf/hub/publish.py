@@ -15,6 +15,7 @@ from regmix_hf.errors import HubError
 from regmix_hf.hub.connection import Hub
 from regmix_hf.hub.explain import explain
 from regmix_hf.hub.fetch import matching
+from regmix_hf.hub.privacy import require_public_words
 from regmix_hf.hub.repository import RemoteFile, Repository, Snapshot
 from regmix_hf.hub.retries import CLIENT_ERRORS, RaceError, repeating
 
@@ -27,9 +28,10 @@ _VERSION = re.compile(r"v([1-9][0-9]{0,5})")
 _TAG_RACES = 20
 #: Larger files are weights and tables, into which no token gets.
 _MOST_SEARCHED_BYTES = 10_000_000
-#: Files that repeat what people wrote, and what of it is for nobody: a token, a password in an address.
-_WORDS = (".md", ".yaml")
-_SECRET = re.compile(rb"\bhf_[A-Za-z0-9]{30,}|://[^/\s:@]+:[^/\s@]+@")
+#: Files that repeat what people wrote.
+_WORDS = (".md", ".yaml", ".json")
+#: Not these, which hold all words there are.
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "added_tokens.json", "special_tokens_map.json")
 
 
 @dataclass(frozen=True)
@@ -284,7 +286,7 @@ def _commit(hub: Hub, draft: Draft) -> tuple[str, bool]:
 
 
 def _require_presentable(repository: Repository, files: Mapping[str, Content | None]) -> None:
-    """Refuse to publish a token, which may have got into a recipe or a card by an address, say."""
+    """Refuse to publish what is for nobody, which may have got into a recipe or a card by an address, say."""
     token = get_token()
     for path, content in files.items():
         if isinstance(content, Path):
@@ -294,9 +296,8 @@ def _require_presentable(repository: Repository, files: Mapping[str, Content | N
         if token is not None and token.encode() in content:
             message = f"{repository}: {path} holds your token; nothing was published."
             raise HubError(message, "take the token out of the recipe, and set HF_TOKEN instead")
-        if path.endswith(_WORDS) and _SECRET.search(content):
-            message = f"{repository}: {path} holds what looks like a token or a password in an address"
-            raise HubError(f"{message}; nothing was published.", "take it out of the recipe")
+        if path.endswith(_WORDS) and path.split("/")[-1] not in _VOCABULARIES:
+            require_public_words(content.decode(errors="replace"), f"{repository}: {path}")
 
 
 def _require_same_privacy(publication: Publication, snapshot: Snapshot) -> None:

@@ -43,6 +43,11 @@ class Repository:
         """The user or organisation that owns it."""
         return self.id.split("/")[0]
 
+    @property
+    def path(self) -> str:
+        """Where it is on the Hub's pages."""
+        return f"datasets/{self.id}" if self.kind == "dataset" else self.id
+
     def __str__(self) -> str:
         return f"{self.kind} repository {self.id!r}"
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from regmix_hf.files import read_json, read_parquet, write_json, write_parquet
+from regmix_hf.files import read_parquet, read_record, write_json, write_parquet
 from regmix_hf.jobs.claims import claim
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.study.names import RESULT, TRAJECTORY
+from regmix_hf.tables import TRAJECTORIES
 from regmix_hf.training.measured import row_of_now, trajectories_of_now, without_unmeasured
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def result_of(task: Task[Any]) -> dict[str, Any] | None:
     file = task.folder / RESULT
     if not file.exists():
         return None
-    result: dict[str, Any] = read_json(file)
+    result = read_record(file, status=str)
     return result if result.get(task.identity) == task.head[task.identity] else None
 
 
@@ -85,7 +86,7 @@ def collect(tasks: Sequence[Task[RunSpec]], folder: Path) -> tuple[pd.DataFrame,
         assert row is not None, f"{task.name} has no result"
         rows.append(row_of_now(row, task.spec))
         if row["status"] != "failed" and not known.holds(task):
-            new.append(read_parquet(task.folder / TRAJECTORY))
+            new.append(read_parquet(task.folder / TRAJECTORY, TRAJECTORIES))
     ids = [row["run_id"] for row in rows if row["status"] != "failed"]
     results = _table(rows)
     trajectories = trajectories_of_now(_in_order([known.trajectories, *new], ids), results)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from regmix_hf.errors import MixtureError
 from regmix_hf.files import read_parquet
-from regmix_hf.tables import by_domain, prefixed
+from regmix_hf.tables import MIXTURES, by_domain, prefixed
 
 #: How a row came into the table: drawn by `sample`, or given by somebody.
 Origin = Literal["sampled", "given"]
@@ -25,7 +25,7 @@ _NUMBERED = re.compile(r"m(\d+)")
 
 def read_mixtures(path: Path) -> pd.DataFrame:
     """Read a table of mixtures, one of version 0.1 with the columns that it lacks."""
-    return completed(read_parquet(path))
+    return completed(read_parquet(path, MIXTURES))
 
 
 def completed(mixtures: pd.DataFrame) -> pd.DataFrame:

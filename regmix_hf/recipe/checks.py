@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from regmix_hf.errors import RecipeError, did_you_mean
-from regmix_hf.recipe.schema import BUILT_IN_MIXTURES, HOLDOUT, Recipe
+from regmix_hf.recipe.schema import BUILT_IN_MIXTURES, HOLDOUT, PARTS, Recipe
 
 #: Ways to combine all targets into one number, besides naming domains.
 TARGET_WORDS = ("mean", "worst")
@@ -22,6 +22,7 @@ def check_recipe(recipe: Recipe) -> None:
     _check_target(recipe)
     _check_bounds(recipe)
     _check_baselines(recipe)
+    _check_repositories(recipe)
     if recipe.sampling.min_strength > recipe.sampling.max_strength:
         raise RecipeError(
             f"sampling.min_strength {recipe.sampling.min_strength} is above "
@@ -39,6 +40,37 @@ def check_recipe(recipe: Recipe) -> None:
             f"choice.top_k {recipe.choice.top_k} is above "
             f"choice.num_candidates {recipe.choice.num_candidates}."
         )
+
+
+def _check_repositories(recipe: Recipe) -> None:
+    """Refuse names that the Hub takes not, which nobody could change any more when all is trained."""
+    if recipe.hub is None:
+        return
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    models = [name for name in recipe.train.mixtures if name != HOLDOUT]
+    for name in models:
+        if name in PARTS:
+            raise RecipeError(
+                f"train.mixtures: the model of {name!r} would be called {recipe.name}-{name} on the Hub, as "
+                "another repository of the study is.",
+                "give the mixture another name in `baselines` and `train.mixtures`",
+            )
+    for name in (*PARTS, *models):
+        repository = f"{recipe.hub.namespace}/{recipe.name}-{name}"
+        try:
+            validate_repo_id(repository)
+        except HFValidationError as error:
+            key = "name" if name in PARTS else "train.mixtures"
+            raise RecipeError(
+                f"{key}: the Hub takes no repository that is called {repository!r}: {error}",
+                "write letters, digits and single `-`, `_` or `.` between them, 96 characters in all",
+            ) from None
+        if repository.count("/") != 1:
+            raise RecipeError(
+                f"hub.namespace {recipe.hub.namespace!r} is no name of a user or an organisation."
+            )
 
 
 def _check_names(key: str, names: Iterable[str], known: Iterable[str], kind: str) -> None:

@@ -32,6 +32,8 @@ CHOSEN = "chosen"
 BUILT_IN_MIXTURES = (CHOSEN, "prior", "uniform")
 #: In `train.mixtures`, all mixtures of the swarm that nothing is fitted on, each by its `mixture_id`.
 HOLDOUT = "holdout"
+#: What a study's repositories on the Hub are called after its name, beside those of its models.
+PARTS = ("runs", "regressor", "mixture")
 
 
 class Section(BaseModel):

@@ -251,10 +251,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     }
     if not path.is_file():
         raise RegressionError(f"{path} is missing: {path.parent} holds no saved regressor.")
-    try:
-        config = read_json(path)
-    except ValueError as error:
-        raise RegressionError(f"{path} is no JSON: {error}") from error
+    config = read_json(path)
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
         raise RegressionError(f"{path} is not of format {_FORMAT}.", "save the regressor again")
     for key, kind in kinds.items():

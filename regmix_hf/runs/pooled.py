@@ -11,6 +11,7 @@ from regmix_hf.runs.runs import Runs
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.folder import Study
 from regmix_hf.study.names import CORPUS_FACTS, RESULTS
+from regmix_hf.tables import FITTED_RUNS
 
 
 def pooled_runs(study: Study, progress: Progress | None = None) -> Runs:
@@ -23,11 +24,11 @@ def pooled_runs(study: Study, progress: Progress | None = None) -> Runs:
     """
     own, shared = study.proxies / RESULTS, study.recipe.runs
     if shared is None:
-        return Runs.from_results(read_parquet(study.require(own, "proxies")), str(own))
+        return Runs.from_results(read_parquet(study.require(own, "proxies"), FITTED_RUNS), str(own))
     progress, parts = progress or Silent(), []
     facts = CorpusFacts.load(study.corpus) if (study.corpus / CORPUS_FACTS).exists() else None
     if own.exists():
-        parts.append(Swarm(str(own), facts, read_parquet(own)))
+        parts.append(Swarm(str(own), facts, read_parquet(own, FITTED_RUNS)))
     for text in shared.repositories:
         reference = Reference.parse(text, "dataset")
         cache = study.regression / "shared" / reference.repository.id.replace("/", "--")

@@ -15,13 +15,13 @@ from regmix_hf.files import read_parquet
 from regmix_hf.mixtures.mixture import is_no_mixture, what_is_wrong
 from regmix_hf.reference import split_reference
 from regmix_hf.runs.csv_pair import read_csv_pair
-from regmix_hf.study.names import FITTED_RUNS, PROXIES, RESULTS
-from regmix_hf.tables import by_domain
+from regmix_hf.study.names import FITTED_TABLE, PROXIES, RESULTS
+from regmix_hf.tables import FITTED_RUNS, by_domain
 
 Split = Literal["fit", "holdout"]
 
 #: Where a folder may hold runs: a study's results, or the runs that a fit was made on.
-_TABLES = (f"{PROXIES}/{RESULTS}", FITTED_RUNS)
+_TABLES = (f"{PROXIES}/{RESULTS}", FITTED_TABLE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +32,8 @@ class Runs:
         weights: Runs x domains, share of training tokens; every row sums to 1.
         losses: Runs x targets, in the unit they came in (nats per token in a study). NaN: not measured.
         split: `fit` or `holdout` for every run.
-        scale: For every run what was trained for how long, e.g. `1M on 1,000,000,000 tokens`; `None` where that
-            is not known.
+        scale: For every run what was trained for how long, e.g. `1M on 1,000,000,000 tokens`; `None` where
+            that is not known.
         num_diverged: Runs left out because a loss is infinite or none is a number.
         num_failed: Runs left out because they did not end.
         num_duplicates: Runs left out because another has the same id, or the same weights and losses.
@@ -239,7 +239,7 @@ def load_runs(
 def _load_folder(folder: Path) -> Runs:
     for name in _TABLES:
         if (folder / name).is_file():
-            return Runs.from_results(read_parquet(folder / name), str(folder / name))
+            return Runs.from_results(read_parquet(folder / name, FITTED_RUNS), str(folder / name))
     raise DataError(
         f"{folder} holds no runs: there is neither {_TABLES[0]} nor {_TABLES[1]} in it.",
         "give the output_dir of a study whose proxies have been trained",

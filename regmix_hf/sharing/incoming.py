@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
+from regmix_hf import tables
 from regmix_hf.choice import read_chosen
-from regmix_hf.errors import HubError
+from regmix_hf.errors import HubError, StudyError
 from regmix_hf.hub import Expected, parse_json, read_table
 from regmix_hf.recipe import Recipe, load_recipe
 from regmix_hf.regression import MixtureRegressor
@@ -28,11 +30,21 @@ from regmix_hf.runs.published import (
     check_weights,
     read_corpus_facts,
 )
-from regmix_hf.sharing.other_parts import FINAL_TABLES, FIT_TABLES
+from regmix_hf.runs.runs import Runs
+from regmix_hf.sharing.other_parts import FINAL_TABLES
 from regmix_hf.sharing.runs_part import STAGES
 from regmix_hf.sharing.tables import read_table_json
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import PROMISES, Promises
+from regmix_hf.tables import (
+    FITTED_RUNS,
+    LEARNING_CURVE,
+    MIXTURE,
+    PREDICTIONS,
+    QUALITY,
+    SCORES,
+    Columns,
+)
 
 _MEGABYTE = 1_000_000
 _TABLE = 200 * _MEGABYTE
@@ -40,6 +52,21 @@ _TABLE = 200 * _MEGABYTE
 _JSON_TABLE = 30 * _MEGABYTE
 _MOST_ESTIMATORS = 50
 _ALL_ESTIMATORS = 4_000 * _MEGABYTE
+
+#: Lists and maps within each other that a recipe or a mixture may have.
+_DEEPEST = 50
+
+_FIT_COLUMNS = {
+    "quality": QUALITY,
+    "predictions": PREDICTIONS,
+    "learning_curve": LEARNING_CURVE,
+    "runs": FITTED_RUNS,
+}
+_FINAL_COLUMNS = {
+    "final_results": tables.RESULTS,
+    "final_trajectories": tables.TRAJECTORIES,
+    "scores": SCORES,
+}
 
 RUNS_FILES = (
     Expected(RECIPE, max_bytes=_MEGABYTE),
@@ -50,7 +77,7 @@ RUNS_FILES = (
 REGRESSOR_FILES = (
     Expected("summary.json", max_bytes=_MEGABYTE),
     Expected(STAGES, max_bytes=_MEGABYTE),
-    *(Expected(f"{name}.json", max_bytes=_JSON_TABLE) for name in FIT_TABLES),
+    *(Expected(f"{name}.json", max_bytes=_JSON_TABLE) for name in _FIT_COLUMNS),
     *under(""),
     *(
         Expected(f"*/{file.pattern}", _ALL_ESTIMATORS, file.max_files * _MOST_ESTIMATORS, required=False)
@@ -64,6 +91,26 @@ MIXTURE_FILES = (
     Expected(PROMISES, max_bytes=_MEGABYTE, required=False),
     *(Expected(f"{name}.parquet", max_bytes=_TABLE, required=False) for name in FINAL_TABLES),
 )
+
+
+@contextmanager
+def distrusting(name: str) -> Iterator[None]:
+    """Blame the published files for what code raises that is written for files of one's own.
+
+    Raises:
+        HubError: Something was raised in the block that says nothing of the file at fault.
+    """
+    try:
+        yield
+    except StudyError as error:
+        raise HubError(
+            f"{name}: its files do not make a study: {error.message}", "ask its publisher"
+        ) from error
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {str(error)[:200]}"
+        raise HubError(
+            f"{name} holds files that do not make a study: {what}.", "ask its publisher"
+        ) from error
 
 
 def check_runs(folder: Path, name: str) -> tuple[Recipe, CorpusFacts]:
@@ -82,10 +129,16 @@ def check_runs(folder: Path, name: str) -> tuple[Recipe, CorpusFacts]:
         raise HubError(f"{name}: {CORPUS} and {RECIPE} train on different domains.")
     results = _table(folder, RESULTS, name)
     check_results(results, f"{name}: {RESULTS}")
+    _require_unique(results, "run_id", f"{name}: {RESULTS}")
+    Runs.from_results(results, f"{name}: {RESULTS}")
     mixtures = _table(folder, MIXTURES, name)
-    _require(mixtures, ("mixture_id", "split"), f"{name}: {MIXTURES}")
+    _require(mixtures, tables.MIXTURES, f"{name}: {MIXTURES}")
+    _require_unique(mixtures, "mixture_id", f"{name}: {MIXTURES}")
     check_weights(mixtures, f"{name}: {MIXTURES}")
-    _require(_table(folder, TRAJECTORIES, name), ("run_id", "step", "num_tokens"), f"{name}: {TRAJECTORIES}")
+    points = _table(folder, TRAJECTORIES, name)
+    _require(points, tables.TRAJECTORIES, f"{name}: {TRAJECTORIES}")
+    if unknown := sorted(set(results["mixture_id"]) - set(mixtures["mixture_id"])):
+        raise HubError(f"{name}: {RESULTS} names the mixture {unknown[0]!r}, which {MIXTURES} does not.")
     return recipe, corpus
 
 
@@ -118,8 +171,8 @@ def check_regressors(folder: Path, name: str) -> Mapping[str, Path]:
         if regressor.estimator != estimator:
             raise HubError(f"{name}: {regressor.estimator!r} is in the place of {estimator!r}.")
         folders[estimator] = place
-    for table in FIT_TABLES:
-        read_fit_table(folder, table, name)
+    for table, columns in _FIT_COLUMNS.items():
+        _require(read_fit_table(folder, table, name), columns, f"{name}: {table}.json")
     return folders
 
 
@@ -143,16 +196,16 @@ def check_mixture(folder: Path, recipe: Recipe, name: str) -> None:
     if not isinstance(record, dict) or not wanted <= record.keys():
         raise HubError(f"{name}: mixture.yaml lacks some of {sorted(wanted)}.")
     read_chosen(folder / "mixture.yaml", recipe.training_domains)
-    losses = ("loss", "loss_lower", "loss_upper", "prior_loss", "change")
-    columns = ("domain", "weight", "prior", "epochs", *losses)
-    _require(_table(folder, "mixture.parquet", name), columns, f"{name}: mixture.parquet")
+    table = _table(folder, "mixture.parquet", name)
+    _require(table, MIXTURE, f"{name}: mixture.parquet")
+    _require_unique(table, "domain", f"{name}: mixture.parquet")
     if (folder / PROMISES).exists():
         Promises.load(folder / PROMISES)
     if (folder / "final_results.parquet").exists():
         check_results(_table(folder, "final_results.parquet", name), f"{name}: final_results.parquet")
-    for table in FINAL_TABLES:
-        if (folder / f"{table}.parquet").exists():
-            _require(_table(folder, f"{table}.parquet", name), ("run_id",), f"{name}: {table}.parquet")
+    for final, columns in _FINAL_COLUMNS.items():
+        if (folder / f"{final}.parquet").exists():
+            _require(_table(folder, f"{final}.parquet", name), columns, f"{name}: {final}.parquet")
 
 
 def read_stages(folder: Path, name: str) -> dict[str, dict[str, Any]]:
@@ -170,12 +223,19 @@ def read_stages(folder: Path, name: str) -> dict[str, dict[str, Any]]:
 
 
 def _load_yaml(file: Path, name: str) -> Any:
-    """Read YAML without aliases: with them a few lines can stand for more than the memory holds."""
-    text = file.read_text(encoding="utf-8", errors="strict")
-    yaml = YAML(typ="safe", pure=True)
+    """Read YAML without aliases: with them a few lines can stand for more than the memory holds.
+
+    Its depth is counted while it is read, because a parser takes the square of the depth or more.
+    """
+    yaml, depth = YAML(typ="safe", pure=True), 0
     try:
-        if any(isinstance(event, AliasEvent) for event in yaml.parse(text)):
-            raise HubError(f"{name}: {file.name} holds aliases, which are not read from the Hub.")
+        text = file.read_text(encoding="utf-8", errors="strict")
+        for event in yaml.parse(text):
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise HubError(f"{name}: {file.name} is nested more than {_DEEPEST} deep, as no recipe is.")
+            if isinstance(event, AliasEvent):
+                raise HubError(f"{name}: {file.name} holds aliases, which are not read from the Hub.")
         return yaml.load(text)
     except (YAMLError, RecursionError, ValueError) as error:
         raise HubError(f"{name}: {file.name} is no YAML: {str(error)[:200]}") from None
@@ -185,13 +245,15 @@ def _table(folder: Path, file: str, name: str) -> pd.DataFrame:
     return read_table(folder / file, name=f"{name}: {file}")
 
 
-def _require(table: pd.DataFrame, columns: tuple[str, ...], name: str) -> None:
-    for column in columns:
-        if column not in table:
-            raise HubError(f"{name} has no column {column!r}.")
-    for column in table.columns:
-        if "/" in column and not pd.api.types.is_numeric_dtype(table[column]):
-            raise HubError(f"{name}: the column {column!r} holds no numbers.")
+def _require(table: pd.DataFrame, columns: Columns, name: str) -> None:
+    if fault := columns.fault(table):
+        raise HubError(f"{name} {fault}.")
+
+
+def _require_unique(table: pd.DataFrame, key: str, name: str) -> None:
+    repeated = table.loc[table[key].duplicated(), key]
+    if len(repeated):
+        raise HubError(f"{name}: {key} {repeated.iloc[0]!r} has more than one row, which do not agree.")
 
 
 def _plain_name(estimator: object, name: str) -> str:

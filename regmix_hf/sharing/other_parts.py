@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from regmix_hf.cards.regressor_card import RegressorCard
 from regmix_hf.cards.style import png
 from regmix_hf.files import read_json, read_parquet
 from regmix_hf.hub import Publication, Repository, matching
+from regmix_hf.hub.privacy import require_public_table
 from regmix_hf.hub.publish import Content, Files, Versioned
 from regmix_hf.regression.pretrained import FILES
 from regmix_hf.sharing.runs_part import STAGES, written
@@ -86,6 +87,7 @@ def mixture_publication(
         if (study.root / place).exists() and ("evaluate" if name == "scores" else "train") in stages:
             tables[name] = f"{name}.parquet"
             files[tables[name]] = study.root / place
+            require_public_table(read_parquet(study.root / place), tables[name])
     if "evaluate" not in stages:
         facts = replace(facts, promises=None)
     if facts.promises is not None:
@@ -107,7 +109,9 @@ def mixture_publication(
     )
 
 
-def model_publications(study: Study, address: Address, facts: StudyFacts) -> Iterable[Publication]:
+def model_publications(
+    study: Study, address: Address, facts: StudyFacts, sources: Collection[str]
+) -> Iterable[Publication]:
     """The first model trained on each mixture, with its tokenizer."""
     assert facts.final is not None
     pictures = _pictures(facts, ("loss_curves",))
@@ -124,6 +128,7 @@ def model_publications(study: Study, address: Address, facts: StudyFacts) -> Ite
             run=read_json(folder / RESULT),
             num_parameters=_num_parameters(folder),
             picture="loss_curves.png" if pictures else None,
+            sources=sources,
         )
         files |= {f"{name}.png": content for name, content in pictures.items()}
         files["README.md"] = written(card.render)

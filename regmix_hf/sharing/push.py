@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from regmix_hf.cards.facts import StudyFacts
+from regmix_hf.cards.hub_card import hub_sources
 from regmix_hf.errors import HubError, RecipeError, did_you_mean
-from regmix_hf.files import read_json
+from regmix_hf.files import read_record
 from regmix_hf.hub import Hub, Publication, Repository, draft, publish
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.sharing.collection import collect_repositories
@@ -16,6 +17,7 @@ from regmix_hf.sharing.other_parts import mixture_publication, model_publication
 from regmix_hf.sharing.runs_part import OwnRuns
 from regmix_hf.study import Stage, State, Study
 from regmix_hf.study.address import Address
+from regmix_hf.study.folder import Standing
 
 #: What can be published, in the order of the tags: where the runs have a version, all others have it, too.
 PART_NAMES = ("model", "mixture", "regressor", "runs")
@@ -81,11 +83,20 @@ def push_study(
             raise RecipeError(f"--only {name!r} is no part of a study; {did_you_mean(name, PART_NAMES)}")
     hub = Hub(progress=progress)
     # Without a version nobody takes what is published for all there is.
-    done = _finished(study, stages, only, progress if tag else Silent())
+    standings = study.standings(stages)
+    done = {
+        stage.verb: _without_outputs(read_record(study.marker(stage)))
+        for stage in stages
+        if standings[stage.verb].state is State.DONE
+    }
+    _say_what_is_left_out(standings, only, progress if tag else Silent())
+    if any(standings[verb].state is State.STALE for verb in ("prepare", "sample")):
+        only = set(only) - {"runs"}  # none of the runs there are is one that the recipe asks for
     publications = _publications(study, address, hub, done, only)
     if not publications:
         raise HubError(
-            f"{study.root} holds nothing to publish yet.", "run `regmix run` first, or at least `regmix fit`"
+            f"{study.root} holds nothing to publish that is of this recipe.",
+            "run `regmix run` first, or at least `regmix fit`",
         )
     repositories = tuple(publication.repository for publication in publications)
     if dry_run:
@@ -97,22 +108,23 @@ def push_study(
     return Push({}, repositories, published.changed, published.version, collection)
 
 
-def _finished(
-    study: Study, stages: Sequence[Stage], only: Collection[str], progress: Progress
-) -> dict[str, Any]:
-    """Markers of the stages that are done with the inputs of now."""
-    done = {}
-    for stage in stages:
-        state = study.state(stage)
-        if state is State.DONE:
-            done[stage.verb] = read_json(study.marker(stage))
-        elif (part := _part_of(stage.verb)) in only and state is not State.MISSING:
-            reason = "not finished"
-            if state is State.STALE:
-                reason = f"stale, because {', '.join(study.changes(stage))} changed"
-            verdict = "only the runs that have ended are published" if part == "runs" else "left out"
-            progress.note(f"{part}: `{stage.verb}` is {reason}; {verdict}")
-    return done
+def _without_outputs(marker: Mapping[str, Any]) -> dict[str, Any]:
+    """A marker as it is published: what is pulled is written anew, in another form here and there."""
+    return {key: value for key, value in marker.items() if key != "outputs"}
+
+
+def _say_what_is_left_out(
+    standings: Mapping[str, Standing], only: Collection[str], progress: Progress
+) -> None:
+    """Note the parts that are begun and not done with the inputs of now."""
+    for verb, standing in standings.items():
+        part = _part_of(verb)
+        if part not in only or standing.state in (State.DONE, State.MISSING):
+            continue
+        reason = f"stale, because {standing.reason}" if standing.reason else "not finished"
+        ended = part == "runs" and not standing.after
+        verdict = "only the runs that have ended are published" if ended else "left out"
+        progress.note(f"{part}: `{verb}` is {reason}; {verdict}")
 
 
 def _part_of(verb: str) -> str | None:
@@ -124,14 +136,15 @@ def _publications(
 ) -> list[Publication]:
     facts = _without_unfinished(StudyFacts.read(study), done)
     found: list[Publication] = []
+    sources = hub_sources(study.recipe, hub.is_public)
     if "model" in only and facts.final is not None:
-        found += model_publications(study, address, facts)
+        found += model_publications(study, address, facts, sources)
     if "mixture" in only and facts.choice is not None:
         stages = _only(done, "choose", "train", "evaluate")
         found.append(mixture_publication(study, address, facts, facts.choice, stages))
     if "regressor" in only and facts.regression is not None:
         found.append(regressor_publication(study, address, facts, facts.regression, _only(done, "fit")))
-    if "runs" in only and (runs := OwnRuns.read(study, address, _only(done, "sample", "proxies"))):
+    if "runs" in only and (runs := OwnRuns.read(study, address, _only(done, "sample", "proxies"), sources)):
         private = study.recipe.hub is not None and study.recipe.hub.private
         found.append(
             Publication(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from regmix_hf.cards.runs_card import RunsCard
 from regmix_hf.cards.style import png
 from regmix_hf.files import hash_value, read_parquet
 from regmix_hf.hub import Hub, Snapshot, merge_rows, parquet_bytes, remote_table
+from regmix_hf.hub.privacy import require_public_table
 from regmix_hf.hub.publish import Files, Versioned
 from regmix_hf.jobs.proxies import proxy_tasks
 from regmix_hf.jobs.results import collect, is_failed, result_of
@@ -54,6 +55,7 @@ class OwnRuns:
         corpus: Which they were trained on.
         tables: Rows by file.
         stages: Markers of the stages that made them.
+        sources: Datasets on the Hub that texts come from.
     """
 
     address: Address
@@ -61,13 +63,19 @@ class OwnRuns:
     corpus: CorpusFacts
     tables: Mapping[str, pd.DataFrame]
     stages: Mapping[str, Any]
+    sources: Collection[str]
 
     @classmethod
-    def read(cls, study: Study, address: Address, stages: Mapping[str, Any]) -> OwnRuns | None:
+    def read(
+        cls, study: Study, address: Address, stages: Mapping[str, Any], sources: Collection[str]
+    ) -> OwnRuns | None:
         """Read the runs that have ended, of the proxies the recipe asks for now; `None` if there are none."""
         if not study.mixtures.exists() or not (study.corpus / "corpus.json").exists():
             return None
         corpus, mixtures = CorpusFacts.load(study.corpus), read_mixtures(study.mixtures)
+        recipe = study.recipe
+        if corpus.context_length != recipe.context_length or set(corpus.domains) != set(recipe.domains):
+            return None  # of a pulled study, whose corpus nobody prepares, nothing else says so
         if "proxies" in stages:
             tables = {name: read_parquet(study.proxies / name) for name in (RESULTS, TRAJECTORIES)}
         else:
@@ -78,7 +86,9 @@ class OwnRuns:
             # The folder is kept, so that the next publication collects only what is new.
             collected = collect(ended, study.proxies / PUBLISHER)
             tables = dict(zip((RESULTS, TRAJECTORIES), collected, strict=True))
-        return cls(address, study.recipe, corpus, {MIXTURES: mixtures, **tables}, stages)
+        for name, table in tables.items():
+            require_public_table(table, name)
+        return cls(address, study.recipe, corpus, {MIXTURES: mixtures, **tables}, stages, sources)
 
     def beside(self, hub: Hub, snapshot: Snapshot) -> Files:
         """Files for a commit on top of `snapshot`: all runs that are there, and ours that are not.
@@ -141,6 +151,7 @@ class OwnRuns:
             results=merged[RESULTS],
             num_points=len(merged[TRAJECTORIES]),
             has_picture=_PICTURE in pictures,
+            sources=self.sources,
         )
         return {**pictures, "README.md": written(card.render)}
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from regmix_hf.errors import HubError
-from regmix_hf.hub import parse_json
+from regmix_hf.hub import TableLimits, parse_json
 
 
 def table_json(frame: pd.DataFrame) -> bytes:
@@ -30,6 +30,10 @@ def read_table_json(content: bytes, name: str) -> pd.DataFrame:
         raise HubError(f"{name} is no table: it needs `columns` and `rows`.")
     columns, rows = tree["columns"], tree["rows"]
     texts = isinstance(columns, list) and all(isinstance(column, str) for column in columns)
+    if texts and len(columns) > TableLimits().max_columns:
+        raise HubError(
+            f"{name} has {len(columns):,} columns; at most {TableLimits().max_columns:,} are read."
+        )
     if not texts or len(set(columns)) != len(columns) or not isinstance(rows, list):
         raise HubError(f"{name} is no table: its columns need different names.")
     for number, row in enumerate(rows):

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from regmix_hf.errors import RegmixError, StudyError
-from regmix_hf.files import read_json, read_parquet, write_parquet
+from regmix_hf.files import read_parquet, read_record, write_parquet
 from regmix_hf.jobs.devices import worker_slots
 from regmix_hf.jobs.evaluations import EvaluationWork, FinalModel, evaluation_tasks
 from regmix_hf.jobs.place import Place
@@ -20,6 +20,7 @@ from regmix_hf.stages.train import STAGE as TRAIN
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.names import LOG, RESULT
+from regmix_hf.tables import RESULTS
 from regmix_hf.training.device import uses_cpu
 
 STAGE = Stage(
@@ -63,7 +64,7 @@ def run(study: Study, progress: Progress, place: Place[EvaluationWork] | None = 
         slots = worker_slots(None, use_cpu=uses_cpu(study.recipe.train.training_args))
         place = Pool(slots, study.evaluation)
     place.run(tasks, _work_of(study), progress)
-    results = [read_json(task.folder / RESULT) for task in tasks]
+    results = [read_record(task.folder / RESULT, status=str) for task in tasks]
     for task, result in zip(tasks, results, strict=True):
         if result["status"] == "failed":
             raise RegmixError(
@@ -96,8 +97,11 @@ def _work_of(study: Study) -> EvaluationWork:
 
 def _final_models(study: Study, progress: Progress) -> list[tuple[Path, dict[str, Any]]]:
     """Folder and row of every final model that is to be evaluated."""
-    results = read_parquet(study.require(study.models / "results.parquet", "train"))
-    markers = [(marker.parent, read_json(marker)) for marker in sorted(study.models.glob(f"*/{RESULT}"))]
+    results = read_parquet(study.require(study.models / "results.parquet", "train"), RESULTS)
+    markers = [
+        (marker.parent, read_record(marker, mixture_id=str, run_id=str))
+        for marker in sorted(study.models.glob(f"*/{RESULT}"))
+    ]
     folders = {(row["mixture_id"], row["run_id"]): folder for folder, row in markers}
     models = []
     for row in results.to_dict("records"):

@@ -12,6 +12,7 @@ from regmix_hf.readable import at_most, short
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.study.origin import require_accepted
 from regmix_hf.training.arguments import merged_arguments
 
 
@@ -35,12 +36,14 @@ def run(study: Study, progress: Progress) -> None:
     Raises:
         DataError: A source or the tokenizer cannot be had or read, or a domain is too small.
         RecipeError: A domain's name or the validation budget does not work.
+        StudyError: A pulled recipe names files or addresses that nobody has accepted.
         MixtureError: The bounds of mixtures, from which follows how much is read, leave none.
     """
     from regmix_hf.corpus.prepare import prepare_corpus
     from regmix_hf.corpus.read_facts import warnings
     from regmix_hf.corpus.survey import local_text
 
+    require_accepted(study)
     recipe = study.recipe
     budgets = token_budgets(recipe)
     streaming = [name for name in recipe.training_domains if recipe.domains[name].streaming]

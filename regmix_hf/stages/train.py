@@ -15,6 +15,7 @@ from regmix_hf.mixtures.final import final_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.study.origin import require_accepted
 from regmix_hf.training.measured import missing_losses
 from regmix_hf.training.spec import RunSpec, final_specs
 
@@ -38,6 +39,7 @@ def run(study: Study, progress: Progress, start: Launcher = AccelerateLaunch.sta
     Raises:
         TrainingError: A launch failed; what it said is in the message. Finished runs stay.
     """
+    require_accepted(study)
     tasks = tasks_of(study)
     num_open = sum(result_of(task) is None for task in tasks)
     if num_open < len(tasks):

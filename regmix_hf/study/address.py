@@ -8,6 +8,7 @@ from typing import Self
 from regmix_hf.errors import HubError
 from regmix_hf.hub.repository import Kind, Repository
 from regmix_hf.recipe import Recipe
+from regmix_hf.recipe.schema import PARTS
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Address:
         Raises:
             HubError: The name is that of another repository of the study, or none the Hub takes.
         """
-        if mixture in ("runs", "regressor", "mixture"):
+        if mixture in PARTS:
             raise HubError(
                 f"the model trained on the mixture {mixture!r} would be called "
                 f"{self.namespace}/{self.name}-{mixture}, as another repository of the study is.",

@@ -6,10 +6,10 @@ import math
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from regmix_hf.errors import StudyError
-from regmix_hf.files import hash_value, read_json, write_json
+from regmix_hf.files import damaged, hash_value, read_json, write_json
 from regmix_hf.recipe import Recipe
 from regmix_hf.study.names import CORPUS_FACTS
 
@@ -101,7 +101,12 @@ class CorpusFacts(_Facts):
         file = corpus / CORPUS_FACTS
         if not file.exists():
             raise StudyError(f"{file} is not there yet.", "run `regmix prepare` first")
-        return cls.model_validate(read_json(file))
+        try:
+            return cls.model_validate(read_json(file))
+        except ValidationError as error:
+            detail = error.errors(include_url=False)[0]
+            where = ".".join(map(str, detail["loc"])) or "all of it"
+            raise damaged(file, f"counts nothing that makes sense: {where}: {detail['msg']}") from None
 
     def save(self, corpus: Path) -> None:
         """Write `corpus.json`; from then on the corpus is complete."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from regmix_hf.errors import StudyError
-from regmix_hf.files import hash_file, hash_value, read_json, write_json
+from regmix_hf.files import hash_file, hash_value, read_record, write_json
 from regmix_hf.mixtures.final import final_names
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.outcome import decisive, decisive_but_name, decisive_in_0_1
@@ -49,6 +49,28 @@ class Stage:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     outside: Callable[[Recipe], Mapping[str, str]] | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a stage is, seen together with the stages before it.
+
+    Attributes:
+        state: Stale also where the stage itself is done, but a stage is stale whose files it reads.
+        changes: Recipe keys and files that changed since it finished, where it is stale itself.
+        after: Verbs of the stale stages whose files it reads.
+    """
+
+    state: State
+    changes: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """Why it is stale, in words; empty where it is not."""
+        parts = [f"{', '.join(self.changes)} changed"] if self.changes else []
+        parts += [f"{', '.join(f'`{verb}`' for verb in self.after)} is stale"] if self.after else []
+        return " and ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -147,7 +169,7 @@ class Study:
         if self.root.exists() and not self.root.is_dir():
             raise StudyError(f"output_dir {self.root} is a file.", "give the recipe another output_dir")
         if self._owner.exists():
-            owner = read_json(self._owner)
+            owner = read_record(self._owner, name=str)
             if self.recipe.name != owner["name"] and self._identity != owner.get("identity"):
                 raise StudyError(
                     f"{self.root} was made by the recipe {owner['name']!r}, not by {self.recipe.name!r}.",
@@ -165,16 +187,35 @@ class Study:
         marker = self.marker(stage)
         if not marker.exists():
             return State.PARTIAL if folder.exists() and any(folder.iterdir()) else State.MISSING
-        if not all((folder / output).exists() for output in stage.outputs):
+        written = self._marker_of(stage)
+        if written is None or self.damaged(stage):
             return State.PARTIAL
         return State.STALE if self.changes(stage) else State.DONE
+
+    def standings(self, stages: Sequence[Stage]) -> dict[str, Standing]:
+        """Tell by verb how far each of these stages is, which come in the order in which they run.
+
+        What a stale stage wrote is of another recipe or of other files, and so is all that was made of it,
+        whether its files have changed yet or not.
+        """
+        found: dict[str, Standing] = {}
+        for stage in stages:
+            folders = {name.split("/")[0] for name in stage.inputs}
+            stale = [one.verb for one in stages if one.verb in found and one.folder in folders]
+            after = tuple(verb for verb in stale if found[verb].state is State.STALE)
+            state = self.state(stage)
+            changes = tuple(self.changes(stage)) if state is State.STALE else ()
+            if state is State.DONE and after:
+                state = State.STALE
+            found[stage.verb] = Standing(state, changes, after if state is State.STALE else ())
+        return found
 
     def changes(self, stage: Stage) -> list[str]:
         """Name the recipe keys and input files that are not what they were when `stage` finished.
 
         A file that the marker does not name was not read by the version that wrote it, so it changed nothing.
         """
-        marker = read_json(self.marker(stage))
+        marker = self._marker_of(stage) or {"fingerprint": {}}
         rule = decisive if marker.get("rules") == _RULES else decisive_in_0_1
         before, now = marker["fingerprint"], self._fingerprint(stage, rule)
         names = (before.keys() | now.keys()) - (set(stage.inputs) - before.keys())
@@ -183,7 +224,38 @@ class Study:
     def finish(self, stage: Stage, facts: Mapping[str, Any] | None = None) -> None:
         """Write the marker of `stage`: from now on it is done with the inputs of this moment."""
         fingerprint = self._fingerprint(stage, decisive)
-        write_json(self.marker(stage), {"rules": _RULES, "fingerprint": fingerprint, **(facts or {})})
+        marker = {"rules": _RULES, "fingerprint": fingerprint, **(facts or {})}
+        write_json(self.marker(stage), {**marker, "outputs": self.written(stage)})
+
+    def written(self, stage: Stage) -> dict[str, str]:
+        """Hash of every file that `stage` must have written, by its name; of a folder, of each file in it."""
+        folder = self.root / stage.folder
+        hashes: dict[str, str] = {}
+        for output in stage.outputs:
+            path = folder / output
+            files = sorted(path.rglob("*")) if path.is_dir() else [path]
+            hashes |= {str(one.relative_to(folder)): hash_file(one) for one in files if one.is_file()}
+        return hashes
+
+    def damaged(self, stage: Stage) -> list[str]:
+        """Name the files that a finished stage wrote and that are gone or not what it wrote any more.
+
+        Version 0.1 did not say what was written; of its studies only what is gone is found.
+        """
+        folder = self.root / stage.folder
+        gone = [output for output in stage.outputs if not (folder / output).exists()]
+        before = (self._marker_of(stage) or {}).get("outputs", {})
+        if gone or not isinstance(before, dict):
+            return gone
+        now = self.written(stage)
+        return [name for name, digest in before.items() if now.get(name) != digest]
+
+    def _marker_of(self, stage: Stage) -> dict[str, Any] | None:
+        """What the marker says; `None` where it is damaged: doing the stage again writes it anew."""
+        try:
+            return read_record(self.marker(stage), fingerprint=dict)
+        except StudyError:
+            return None
 
     def _fingerprint(self, stage: Stage, rule: Callable[[Recipe, str], Any]) -> dict[str, str | None]:
         """Hash every recipe key and input file that `stage` reads, by name; a missing file is `None`."""

@@ -13,7 +13,7 @@ RESULTS, TRAJECTORIES = "results.parquet", "trajectories.parquet"
 #: What one run leaves in its folder, the result last.
 RESULT, TRAJECTORY = "result.json", "trajectory.parquet"
 #: The runs that a fit was made on, and what it came to.
-FITTED_RUNS, FIT_SUMMARY = "runs.parquet", "summary.json"
+FITTED_TABLE, FIT_SUMMARY = "runs.parquet", "summary.json"
 CHOSEN_MIXTURE = "mixture.yaml"
 #: Whose the folder is, and, where it was pulled, from where.
 OWNER, PULLED = "study.json", ".pulled.json"

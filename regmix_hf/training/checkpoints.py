@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import FSDP_MODEL_NAME
 
-from regmix_hf.files import read_json, write_json
+from regmix_hf.files import read_record, write_json
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -34,7 +34,7 @@ def is_sharded(checkpoint: Path) -> bool:
 
 def _belongs_to(checkpoint: Path, run_id: str) -> bool:
     marker = checkpoint / _MARKER
-    return marker.exists() and read_json(marker)["run_id"] == run_id
+    return marker.exists() and read_record(marker, run_id=str)["run_id"] == run_id
 
 
 def _step(checkpoint: Path) -> int:
@@ -43,8 +43,7 @@ def _step(checkpoint: Path) -> int:
 
 def stream_state(checkpoint: Path) -> dict[str, Any]:
     """Return the state of the stream at a whole checkpoint that has one."""
-    state: dict[str, Any] = read_json(checkpoint / _STREAM)
-    return state
+    return read_record(checkpoint / _STREAM)
 
 
 class WholeCheckpoints(TrainerCallback):

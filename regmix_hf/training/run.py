@@ -18,7 +18,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from regmix_hf.corpus.live_stream import LiveStream
 from regmix_hf.corpus.stream import MixtureStream
 from regmix_hf.errors import TrainingError
-from regmix_hf.files import read_json, write_json, write_parquet
+from regmix_hf.files import read_record, write_json, write_parquet
 from regmix_hf.recipe import Domain
 from regmix_hf.study.names import RESULT, TRAJECTORY
 from regmix_hf.tables import prefixed
@@ -96,7 +96,7 @@ def _finished(spec: RunSpec, folder: Path) -> dict[str, Any] | None:
     marker = folder / RESULT
     if not marker.exists():
         return None
-    row: dict[str, Any] = read_json(marker)
+    row = read_record(marker, run_id=str, status=str)
     return row if row["run_id"] == spec.run_id and row["status"] != "failed" else None
 
 

@@ -42,6 +42,10 @@ def published(study: Study) -> Study:
     return Study(study.recipe.model_copy(update={"hub": hub, "domains": domains}))
 
 
+#: What the Hub would say is there.
+SOURCES = {"my-org/prose", "my-org/books", "my-org/code", "my-org/letters"}
+
+
 def cards(study: Study) -> dict[str, str]:
     """The card of every kind of repository."""
     facts, address = StudyFacts.read(study), Address.of(study.recipe)
@@ -56,11 +60,20 @@ def cards(study: Study) -> dict[str, str]:
     estimators = ("power_law", "own_weight")
     return {
         "runs": RunsCard(
-            address, study.recipe, facts.corpus, read_parquet(study.mixtures), facts.swarm.results, 21, True
+            address,
+            study.recipe,
+            facts.corpus,
+            read_parquet(study.mixtures),
+            facts.swarm.results,
+            num_points=21,
+            has_picture=True,
+            sources=SOURCES,
         ).render("v1"),
         "regressor": RegressorCard(address, facts, facts.regression, estimators, both).render("v1"),
         "mixture": MixtureCard(address, facts, facts.choice, tables, weights).render("v1"),
-        "model": FinalModelCard(address, facts, "chosen", run, 123_456, "loss_curves.png").render("v1"),
+        "model": FinalModelCard(address, facts, "chosen", run, 123_456, "loss_curves.png", SOURCES).render(
+            "v1"
+        ),
     }
 
 
@@ -155,7 +168,9 @@ def test_a_diverged_model_says_so(published: Study) -> None:
     facts = StudyFacts.read(published)
     losses = dict.fromkeys((f"loss/{name}" for name in published.recipe.domains), None)
     run = {**facts.final.results.iloc[0].to_dict(), "status": "diverged", **losses}
-    text = FinalModelCard(Address.of(published.recipe), facts, "chosen", run, None, None).render("v1")
+    text = FinalModelCard(Address.of(published.recipe), facts, "chosen", run, None, None, SOURCES).render(
+        "v1"
+    )
     assert "**Its training diverged" in text
     assert "nan" not in text
 

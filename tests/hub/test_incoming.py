@@ -11,11 +11,15 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load, save
 
-from regmix_hf.errors import HubError, RegmixError
+from regmix_hf.errors import HubError, RegmixError, StudyError
+from regmix_hf.progress import Silent
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.runs.published import load_published
 from regmix_hf.sharing import pull_study
 from regmix_hf.sharing.tables import read_table_json, table_json
+from regmix_hf.stages import prepare, report
+from regmix_hf.study import Study
+from regmix_hf.study.origin import require_accepted
 
 
 @pytest.fixture
@@ -65,6 +69,27 @@ def one_row_less(content: bytes) -> bytes:
     return save({name: np.ascontiguousarray(array[1:]) for name, array in load(content).items()})
 
 
+def twice(table: pd.DataFrame) -> pd.DataFrame:
+    """The first row again, with other numbers."""
+    again = table.head(1).assign(**{name: table[name].iloc[1] for name in table.columns[1:]})
+    return pd.concat([table, again], ignore_index=True)
+
+
+def wide_parquet() -> bytes:
+    buffer = io.BytesIO()
+    columns = 40_000  # a million take a minute to write, and are counted alike
+    pd.DataFrame([[1] * columns], columns=[f"c{k}" for k in range(columns)]).to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def wide_json() -> bytes:
+    return json.dumps({"columns": [f"c{k}" for k in range(1_000_000)], "rows": []}).encode()
+
+
+def deep_lines() -> bytes:
+    return b"".join(b" " * depth + b"a:\n" for depth in range(1_000))
+
+
 WRONG = [
     ("runs", "results.parquet", as_table(lambda t: t.assign(**{"weight/code": np.nan})), "'code' is nan"),
     ("runs", "results.parquet", as_table(lambda t: t.assign(**{"weight/code": 2.0})), "sum to"),
@@ -73,6 +98,36 @@ WRONG = [
     ("runs", "results.parquet", as_table(lambda t: t.drop(columns="scale")), "'scale' is missing"),
     ("runs", "results.parquet", as_table(lambda t: t.assign(seed=0.5)), "no whole numbers"),
     ("runs", "results.parquet", lambda content: b"PAR1", "cannot be read as Parquet"),
+    ("runs", "results.parquet", as_table(twice), "has more than one row"),
+    ("runs", "results.parquet", as_table(lambda t: t.assign(x=[[1]] * len(t))), "which no table has"),
+    ("runs", "results.parquet", as_table(lambda t: t.assign(x=[{"a": 1}] * len(t))), "which no table has"),
+    ("runs", "results.parquet", as_table(lambda t: t.assign(x=[b"1"] * len(t))), "which no table has"),
+    ("runs", "results.parquet", as_table(lambda t: t.assign(status="fine")), "status is 'fine'"),
+    ("runs", "results.parquet", as_table(lambda t: t.assign(split="x")), "split is 'x'"),
+    ("runs", "results.parquet", as_table(lambda t: t.assign(mixture_id="m9")), "names the mixture 'm9'"),
+    ("runs", "results.parquet", as_table(lambda t: t.drop(columns="device")), "do not make a study: KeyErr"),
+    ("runs", "results.parquet", lambda content: wide_parquet(), "Exceeded size limit"),
+    ("runs", "mixtures.parquet", as_table(twice), "has more than one row"),
+    ("runs", "trajectories.parquet", as_table(lambda t: t.assign(step="many")), "'step' holds no numbers"),
+    ("runs", "recipe.yaml", lambda content: content.decode().encode("utf-16"), "no YAML"),
+    ("runs", "recipe.yaml", lambda content: content + "name: café".encode("latin-1"), "no YAML"),
+    ("runs", "recipe.yaml", lambda content: b"x: " + b"[" * 50_000, "nested more than"),
+    ("runs", "recipe.yaml", lambda content: b"- " * 50_000, "nested more than"),
+    ("runs", "recipe.yaml", lambda content: b"{a: " * 50_000, "nested more than"),
+    ("runs", "recipe.yaml", lambda content: deep_lines(), "nested more than"),
+    ("runs", "corpus.json", lambda content: b"[" * 50_000, "cannot be read as JSON"),
+    ("runs", "corpus.json", lambda content: content.decode().encode("utf-16"), "cannot be read as JSON"),
+    ("regressor", "quality.json", lambda content: wide_json(), "1,000,000 columns"),
+    ("regressor", "quality.json", as_json(lambda t: t["rows"][0].__setitem__(5, "x")), "no numbers"),
+    ("regressor", "quality.json", as_json(lambda t: t["rows"][0].__setitem__(0, 5)), "than texts"),
+    ("regressor", "quality.json", as_json(lambda t: t.update(rows=[])), "do not make a study"),
+    ("regressor", "summary.json", as_json(lambda t: t.update(target="none")), "do not make a study"),
+    ("mixture", "mixture.yaml", swap("coverage: 0.9", "coverage: high"), "do not make a study"),
+    ("mixture", "mixture.yaml", lambda content: content + b"# caf\xe9", "no YAML"),
+    ("mixture", "mixture.parquet", as_table(lambda t: t.assign(weight="much")), "'weight' holds no numbers"),
+    ("mixture", "mixture.parquet", as_table(twice), "has more than one row"),
+    ("mixture", "scores.parquet", as_table(lambda t: t.assign(value="high")), "'value' holds no numbers"),
+    ("mixture", "final_trajectories.parquet", as_table(lambda t: t.assign(step="x")), "no numbers"),
     ("runs", "mixtures.parquet", as_table(lambda t: t.assign(**{"weight/prose": -1.0})), "is -1.0"),
     ("runs", "trajectories.parquet", as_table(lambda t: t.drop(columns="step")), "no column 'step'"),
     ("runs", "corpus.json", as_json(lambda t: t["domains"].pop("maths")), "name different domains"),
@@ -107,16 +162,83 @@ WRONG = [
 def test_what_is_not_as_it_should_be_is_refused_and_nothing_is_left(tampered, standin, stages, tmp_path):
     """One after the other on one published study, each undone before the next."""
     good = {name: dict(repo.tags) for name, repo in standin.store.repos.items()}
+    otherwise = []
     for number, (repository, path, edit, message) in enumerate(WRONG):
         for name, repo in standin.store.repos.items():
             repo.tags = dict(good[name])
             repo.branches["main"] = repo.tags["v1"]
         tampered(repository, path, edit)
         folder = tmp_path / str(number)
-        with pytest.raises(RegmixError) as caught:
-            pull_study("me/small@v1", stages, folder)
-        assert message in str(caught.value), f"{repository}/{path}"
-        assert list(folder.iterdir()) == []
+        said = "nothing was refused"
+        try:
+            pull_study("me/small@v1", stages, folder, only=["runs", repository])
+        except RegmixError as error:
+            said = str(error)
+        if message not in said or folder.exists():
+            otherwise.append((repository, path, message, said))
+    assert otherwise == []
+
+
+def test_what_passes_a_pull_passes_a_report_whatever_is_beside_it(tampered, standin, stages, tmp_path):
+    """Columns and keys that nobody knows, of types that tables may have."""
+    odd = {"note": "x", "when": pd.Timestamp("2026-01-01"), "is_odd": True, "big": 2**60, "missing": None}
+    for number, (repository, path, edit) in enumerate(
+        [
+            ("runs", "results.parquet", as_table(lambda t: t.assign(**odd))),
+            ("runs", "mixtures.parquet", as_table(lambda t: t.assign(**odd))),
+            ("runs", "results.parquet", as_table(lambda t: t.assign(device=None, versions=None))),
+            ("runs", "results.parquet", as_table(lambda t: t.assign(**{"loss/letters": np.inf}))),
+            ("runs", "trajectories.parquet", as_table(lambda t: t.head(0))),
+            ("regressor", "summary.json", as_json(lambda t: t.update(note=[{"a": None}]))),
+            ("mixture", "scores.parquet", as_table(lambda t: t.head(0))),
+            ("mixture", "mixture.parquet", as_table(lambda t: t.assign(**odd))),
+        ]
+    ):
+        tags = {name: repo.tags["v1"] for name, repo in standin.store.repos.items()}
+        tampered(repository, path, edit)
+        folder = tmp_path / f"odd-{number}"
+        try:
+            study = pull_study("me/small@v1", stages, folder).study
+        except RegmixError:
+            assert not folder.exists()
+        else:
+            report.run(study, Silent())
+        for name, repo in standin.store.repos.items():
+            repo.tags["v1"] = tags[name]
+            repo.branches["main"] = tags[name]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "asked"),
+    [
+        ("path: my-org/books", "path: /etc", "'/etc'"),
+        ("path: my-org/books", "path: ../../secrets", "'../../secrets'"),
+        (
+            "path: my-org/programs",
+            "path: json\n    data_files: https://evil.example/x",
+            "https://evil.example/x",
+        ),
+    ],
+)
+def test_a_pulled_recipe_that_reads_files_of_this_machine_has_to_be_accepted(
+    tampered, stages, tmp_path, recorder, old, new, asked
+):
+    tampered("runs", "recipe.yaml", swap(old, new))
+    study = pull_study("me/small@v1", stages, tmp_path / "pulled", progress=recorder).study
+    assert any(asked in note and "--accept-sources" in note for note in recorder.notes)
+    with pytest.raises(StudyError, match="reads") as caught:
+        prepare.run(study, Silent())
+    assert asked in str(caught.value)
+    assert "maths.jsonl" in str(caught.value)
+    own = {
+        name: domain.model_copy(update={"path": "my-org/own", "data_files": None})
+        for name, domain in study.recipe.domains.items()
+    }
+    own["maths"] = own["maths"].model_copy(update={"path": "json", "data_files": str(tmp_path / "my.jsonl")})
+    require_accepted(Study(study.recipe.model_copy(update={"domains": own})))
+
+    accepted = pull_study("me/small@v1", stages, tmp_path / "pulled", accept_sources=True).study
+    require_accepted(accepted)
 
 
 def test_runs_that_are_none_are_not_loaded(tampered):

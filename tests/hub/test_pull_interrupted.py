@@ -87,7 +87,7 @@ def test_interrupted_while_files_take_their_places_it_can_be_repeated(stages, mo
 
         folder = tmp_path / f"interrupted-{position}"
         with monkeypatch.context() as patch:
-            patch.setattr("regmix_hf.sharing.pull._move", interrupted)
+            patch.setattr("regmix_hf.sharing.arrivals._move", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 pull_study("me/small", stages, folder, only=PARTS)
         assert not any(folder.glob("*/.[a-z]*.json")), "nothing counts as done"

@@ -207,10 +207,27 @@ def test_private_repositories_and_collection(hub, standin, new_study, stages, lo
     assert not Path("never-made").exists()
 
 
-def test_a_mixture_may_not_take_the_name_of_another_repository(hub, standin, new_study, stages):
-    study = new_study("baselines={runs: {prose: 1}}", "train.mixtures=[runs]")
-    with pytest.raises(HubError, match="give the mixture another name"):
-        push_study(study, stages)
+@pytest.mark.parametrize("name", ["runs", "regressor", "mixture"])
+def test_a_mixture_may_not_take_the_name_of_another_repository(finished, name):
+    names = [f"baselines={{{name}: {{prose: 1}}}}", f"train.mixtures=[{name}]"]
+    with pytest.raises(RecipeError, match="give the mixture another name"):
+        load_recipe(finished, names)
+    load_recipe(finished, [*names, "hub="])
+
+
+@pytest.mark.parametrize(
+    "override", ["name=my--mix", "name=mix-", "name=a..b", f"name={'x' * 80}-{'y' * 20}", "hub.namespace=a/b"]
+)
+def test_names_that_the_hub_refuses_are_refused_when_the_recipe_is_read(finished, override):
+    with pytest.raises(RecipeError, match=r"^(name|hub.namespace|.*characters)"):
+        load_recipe(finished, [override])
+
+
+def test_names_of_models_that_the_hub_refuses_are_refused_too(finished):
+    names = ["baselines={a--b: {prose: 1}}", "train.mixtures=[a--b]"]
+    with pytest.raises(RecipeError, match="the Hub takes no repository"):
+        load_recipe(finished, names)
+    load_recipe(finished, [*names, "hub="])
 
 
 def test_without_permission_for_collections_the_rest_is_published(hub, new_study, stages, strike, recorder):

@@ -76,6 +76,7 @@ def test_a_failed_run_gives_way_to_one_that_ended(hub, standin, new_study, stage
     results = read_parquet(study.proxies / "results.parquet")
     results.loc[3, ["status", *results.filter(regex="^(loss|bpb)").columns]] = ["failed", *[np.nan] * 12]
     results.to_parquet(study.proxies / "results.parquet", index=False)
+    study.finish(proxies.STAGE)
     push_study(study, stages, only=["runs"])
     assert table(standin, "results")["status"].value_counts()["failed"] == 1
 
