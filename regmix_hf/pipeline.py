@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from regmix_hf.jobs.turns import alone_in, beside_others_in
 from regmix_hf.preflight import check_once, remember_checks
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.study import Stage, State, Study
+from regmix_hf.study.folder import SWARM_VERBS, Standing
 
 if TYPE_CHECKING:
     from regmix_hf.sharing.while_running import Publisher
@@ -29,18 +30,20 @@ _SHARED = {"proxies", "train", "evaluate"}
 class StageStatus:
     """How far one stage of a study is.
 
-    A stage whose own inputs are those it finished with is stale all the same where a stage before it is not
-    done: what that gives when it is done again may be something else.
-
     Attributes:
-        changes: Recipe keys and files that changed since a stale stage finished, and the stages before it
-            that it depends on and that are not done.
+        verb: Of the stage.
+        folder: Its folder under `output_dir`.
+        standing: How far it is, seen together with the stages before it.
     """
 
     verb: str
     folder: str
-    state: State
-    changes: tuple[str, ...] = ()
+    standing: Standing
+
+    @property
+    def state(self) -> State:
+        """In a word."""
+        return self.standing.state
 
 
 def stage_of(verb: str) -> Stage:
@@ -51,33 +54,9 @@ def stage_of(verb: str) -> Stage:
 
 def status(study: Study) -> list[StageStatus]:
     """Tell for every stage, in order, how far it is."""
-    told: dict[str, StageStatus] = {}
-    wanted = stages_between(study, VERBS[0], VERBS[-1])
-    for verb in VERBS:
-        now = _status(study, verb)
-        before = [told[other] for other in _before(verb) if other in wanted]
-        waiting = tuple(f"depends on {other.verb}" for other in before if _moves(study, other))
-        if waiting and now.state in (State.DONE, State.STALE):
-            now = replace(now, state=State.STALE, changes=now.changes + waiting)
-        told[verb] = now
-    return list(told.values())
-
-
-def _before(verb: str) -> list[str]:
-    """Stages whose files the stage `verb` reads, in order."""
-    read = {name.split("/")[0] for name in stage_of(verb).inputs}
-    return [other for other in VERBS[: VERBS.index(verb)] if stage_of(other).folder in read]
-
-
-def _moves(study: Study, before: StageStatus) -> bool:
-    """Whether a stage may yet give something else than it has.
-
-    In a study that was pulled a file that was not brought along moves nothing; what has changed does.
-    """
-    if before.state is State.DONE or not study.is_pulled:
-        return before.state is not State.DONE
-    files = stage_of(before.verb).inputs
-    return any(name not in files or (study.root / name).exists() for name in before.changes)
+    stages = [stage_of(verb) for verb in VERBS]
+    standings = study.standings(stages)
+    return [StageStatus(one.verb, one.folder, standings[one.verb]) for one in stages]
 
 
 def census_of(study: Study, verb: str) -> Census | None:
@@ -143,7 +122,7 @@ def run(
 
 def stages_between(study: Study, first: str, last: str) -> list[str]:
     """Verbs from `first` to `last`, without those of the swarm when the recipe takes its runs from others."""
-    left_out = {"sample", "proxies"} if study.recipe.runs else set()
+    left_out = SWARM_VERBS if study.recipe.runs else ()
     return [verb for verb in VERBS[VERBS.index(first) : VERBS.index(last) + 1] if verb not in left_out]
 
 
@@ -172,21 +151,22 @@ def run_stage(study: Study, verb: str, progress: Progress) -> bool:
 
 def _is_done(study: Study, verb: str, progress: Progress) -> bool:
     """Whether the stage is done with the inputs of now; says so."""
-    now = _status(study, verb)
-    if now.state is State.DONE:
-        progress.note(f"{verb}: done already, in {study.root / now.folder}")
-    return now.state is State.DONE
+    stage = stage_of(verb)
+    is_done = study.state(stage) is State.DONE
+    if is_done:
+        progress.note(f"{verb}: done already, in {study.root / stage.folder}")
+    return is_done
 
 
 def _do_stage(study: Study, verb: str, progress: Progress) -> None:
-    now = _status(study, verb)
-    if now.state is State.STALE:
-        progress.note(
-            f"{verb}: stale, because {', '.join(now.changes)} changed; doing again what that touches"
-        )
+    stage = stage_of(verb)
+    state = study.state(stage)
+    if state is State.STALE:
+        changes = ", ".join(study.changes(stage))
+        progress.note(f"{verb}: stale, because {changes} changed; doing again what that touches")
     elif names := _damaged(study, verb):
         progress.note(f"{verb}: {', '.join(names)} is not what was written; doing again what that touches")
-    elif now.state is State.PARTIAL:
+    elif state is State.PARTIAL:
         progress.note(f"{verb}: going on from what is done")
     else:
         progress.note(f"{verb}: starting")
@@ -195,7 +175,7 @@ def _do_stage(study: Study, verb: str, progress: Progress) -> None:
     with publishing(study, verb, progress):
         work(study, progress)
     seconds = f"{time.monotonic() - start:.0f} s"
-    if _status(study, verb).state is State.DONE:
+    if study.state(stage) is State.DONE:
         progress.note(f"{verb}: done in {seconds}")
     else:
         progress.note(f"{verb}: ended after {seconds} with some of it left; run it again for that")
@@ -223,10 +203,3 @@ def _publisher(study: Study, progress: Progress) -> Publisher | None:
 def _damaged(study: Study, verb: str) -> list[str]:
     stage = stage_of(verb)
     return study.damaged(stage) if study.marker(stage).exists() else []
-
-
-def _status(study: Study, verb: str) -> StageStatus:
-    stage = stage_of(verb)
-    state = study.state(stage)
-    changes = tuple(study.changes(stage)) if state is State.STALE else ()
-    return StageStatus(verb=verb, folder=stage.folder, state=state, changes=changes)

@@ -69,8 +69,8 @@ def _stage_row(study: Study, stage: StageStatus, census: Census | None) -> dict[
     row: dict[str, object] = {
         "stage": stage.verb,
         "state": "running" if census and census.running else str(stage.state),
+        "reason": stage.standing.reason,
         "folder": str(study.root / stage.folder),
-        "changed": ", ".join(stage.changes),
     }
     if census is None:
         return {**row, **dict.fromkeys((*_COUNTS, "time left"))}

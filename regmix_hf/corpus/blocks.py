@@ -132,7 +132,7 @@ def _sampled(num_blocks: int) -> NDArray[np.int64]:
 def _damaged(path: Path, fault: str) -> StudyError:
     return StudyError(
         f"{path} is not what was prepared: {fault}.",
-        f"remove {path.parents[1] / 'corpus.json'} and run `regmix prepare` again: it writes that file anew",
+        "run `regmix prepare` again: it writes that file anew",
     )
 
 

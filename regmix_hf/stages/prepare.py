@@ -25,7 +25,7 @@ STAGE = Stage(
     verb="prepare",
     folder="1-corpus",
     keys=("seed", "context_length", "tokenizer", "domains", "corpus"),
-    outputs=("corpus.json", "tokenizer"),
+    outputs=("corpus.json", "tokenizer", "*/*.arrow"),
     outside=_stamp,
 )
 

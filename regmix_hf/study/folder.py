@@ -15,6 +15,10 @@ from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.outcome import decisive, decisive_but_name, decisive_in_0_1
 from regmix_hf.study import names
 
+#: Stages of a swarm of one's own: a study that takes its runs from others does without them.
+SWARM_VERBS = ("sample", "proxies")
+#: Files up to this size, in bytes, are known by their content.
+_HASHED_BYTES = 1 << 24
 #: How markers of today say what decides; those of version 0.1 have no such number.
 _RULES = 2
 
@@ -39,7 +43,8 @@ class Stage:
         folder: Its folder under `output_dir`.
         keys: The recipe's keys it reads, e.g. `("seed", "sampling")`; a dot reaches into a section.
         inputs: Files of earlier stages it reads, relative to `output_dir`.
-        outputs: Files it must have written, relative to its folder, before it counts as finished.
+        outputs: Files it must have written, relative to its folder, before it counts as finished; what a
+            pattern with `*` matches is only held to what it was.
         outside: Names and hashes of what it reads outside the study, where there is such a thing.
     """
 
@@ -56,9 +61,9 @@ class Standing:
     """How far a stage is, seen together with the stages before it.
 
     Attributes:
-        state: Stale also where the stage itself is done, but a stage is stale whose files it reads.
+        state: Stale also where the stage itself is done, but one whose files it reads is not.
         changes: Recipe keys and files that changed since it finished, where it is stale itself.
-        after: Verbs of the stale stages whose files it reads.
+        after: Verbs of the stages whose files it reads and that may yet change.
     """
 
     state: State
@@ -69,7 +74,7 @@ class Standing:
     def reason(self) -> str:
         """Why it is stale, in words; empty where it is not."""
         parts = [f"{', '.join(self.changes)} changed"] if self.changes else []
-        parts += [f"{', '.join(f'`{verb}`' for verb in self.after)} is stale"] if self.after else []
+        parts += [f"it depends on {', '.join(self.after)}"] if self.after else []
         return " and ".join(parts)
 
 
@@ -195,20 +200,35 @@ class Study:
     def standings(self, stages: Sequence[Stage]) -> dict[str, Standing]:
         """Tell by verb how far each of these stages is, which come in the order in which they run.
 
-        What a stale stage wrote is of another recipe or of other files, and so is all that was made of it,
-        whether its files have changed yet or not.
+        A stage whose own inputs are those it finished with is stale all the same where one before it is not
+        done: what that gives when it is done again may be something else.
         """
         found: dict[str, Standing] = {}
         for stage in stages:
             folders = {name.split("/")[0] for name in stage.inputs}
-            stale = [one.verb for one in stages if one.verb in found and one.folder in folders]
-            after = tuple(verb for verb in stale if found[verb].state is State.STALE)
+            before = [one for one in stages if one.verb in found and one.folder in folders]
+            after = tuple(one.verb for one in before if self._may_change(one, found[one.verb]))
             state = self.state(stage)
             changes = tuple(self.changes(stage)) if state is State.STALE else ()
-            if state is State.DONE and after:
+            if after and state is State.DONE:
                 state = State.STALE
             found[stage.verb] = Standing(state, changes, after if state is State.STALE else ())
         return found
+
+    def _may_change(self, stage: Stage, standing: Standing) -> bool:
+        """Whether a stage may yet give something else than it has.
+
+        One that finished and lost a file since writes the same again. In a study that was pulled a file that
+        was not brought along moves nothing; what has changed does. One that takes its runs from others has no
+        swarm of its own to wait for.
+        """
+        if standing.state is State.DONE or (self.recipe.runs and stage.verb in SWARM_VERBS):
+            return False
+        if standing.state is State.PARTIAL and self.marker(stage).exists():
+            return False
+        if not self.is_pulled or standing.after:
+            return True
+        return any(name not in stage.inputs or (self.root / name).exists() for name in standing.changes)
 
     def changes(self, stage: Stage) -> list[str]:
         """Name the recipe keys and input files that are not what they were when `stage` finished.
@@ -228,14 +248,17 @@ class Study:
         write_json(self.marker(stage), {**marker, "outputs": self.written(stage)})
 
     def written(self, stage: Stage) -> dict[str, str]:
-        """Hash of every file that `stage` must have written, by its name; of a folder, of each file in it."""
+        """What tells each file that `stage` wrote from any other, by its name; of a folder, each file in it.
+
+        That is the hash of what it holds, and of large files their size and when they were written.
+        """
         folder = self.root / stage.folder
-        hashes: dict[str, str] = {}
+        found: dict[str, str] = {}
         for output in stage.outputs:
-            path = folder / output
-            files = sorted(path.rglob("*")) if path.is_dir() else [path]
-            hashes |= {str(one.relative_to(folder)): hash_file(one) for one in files if one.is_file()}
-        return hashes
+            for path in sorted(folder.glob(output)):
+                files = sorted(path.rglob("*")) if path.is_dir() else [path]
+                found |= {str(one.relative_to(folder)): _stamp(one) for one in files if one.is_file()}
+        return found
 
     def damaged(self, stage: Stage) -> list[str]:
         """Name the files that a finished stage wrote and that are gone or not what it wrote any more.
@@ -243,7 +266,7 @@ class Study:
         Version 0.1 did not say what was written; of its studies only what is gone is found.
         """
         folder = self.root / stage.folder
-        gone = [output for output in stage.outputs if not (folder / output).exists()]
+        gone = [name for name in stage.outputs if "*" not in name and not (folder / name).exists()]
         before = (self._marker_of(stage) or {}).get("outputs", {})
         if gone or not isinstance(before, dict):
             return gone
@@ -278,3 +301,10 @@ class Study:
     def marker(self, stage: Stage) -> Path:
         """The file that says with which inputs `stage` finished."""
         return self.root / stage.folder / f".{stage.verb}.json"
+
+
+def _stamp(file: Path) -> str:
+    status = file.stat()
+    if status.st_size <= _HASHED_BYTES:
+        return hash_file(file)
+    return f"{status.st_size} bytes of {status.st_mtime_ns}"

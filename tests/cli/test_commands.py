@@ -70,7 +70,7 @@ def test_one_stage_after_another_then_status(regmix, recipe):
     stages = json.loads(regmix("status", recipe, "--format", "json").out)["stages"]
     assert [stage["state"] for stage in stages[:3]] == ["done", "done", "missing"]
     stages = json.loads(regmix("status", recipe, "seed=3", "--format", "json").out)["stages"]
-    assert (stages[1]["state"], stages[1]["changed"]) == ("stale", "seed, depends on prepare")
+    assert (stages[1]["state"], stages[1]["reason"]) == ("stale", "seed changed and it depends on prepare")
 
 
 def test_what_follows_a_stale_stage_is_never_done(regmix, recipe):
@@ -84,7 +84,7 @@ def test_what_follows_a_stale_stage_is_never_done(regmix, recipe):
         states = {row["stage"]: row["state"] for row in rows}
         assert (states["prepare"], states["sample"], states["proxies"]) == ("stale", "stale", "missing")
     rows = json.loads(regmix("status", recipe, changed, "--format", "json").out)["stages"]
-    assert rows[1]["changed"] == "depends on prepare"
+    assert rows[1]["reason"] == "it depends on prepare"
 
 
 #: A mistake that only the last of the training stages would meet.

@@ -65,6 +65,6 @@ def test_what_follows_a_stale_stage_is_stale_whatever_its_own_files_say(new_stud
         "prepare": "partial",
         **dict.fromkeys(("sample", "proxies", "fit", "choose", "train", "evaluate", "report"), "stale"),
     }
-    assert standings["fit"].reason == "`proxies` is stale"
-    assert standings["choose"].reason == "proxy.num_train_tokens changed and `proxies`, `fit` is stale"
+    assert standings["fit"].reason == "it depends on proxies"
+    assert standings["choose"].reason == "proxy.num_train_tokens changed and it depends on proxies, fit"
     assert read_json(study.marker(fit.STAGE)) is not None
