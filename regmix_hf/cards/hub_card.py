@@ -13,6 +13,7 @@ from regmix_hf.cards.rendering import render_template
 from regmix_hf.hub import Repository
 from regmix_hf.hub.privacy import PUBLIC_HUB
 from regmix_hf.recipe import Domain, Recipe
+from regmix_hf.recipe.schema import PYTHON_ENVIRONMENT
 from regmix_hf.tables import Prefix, by_domain
 
 #: On every card, so that all of them are found together.
@@ -57,7 +58,7 @@ def source_words(domain: Domain, sources: Collection[str]) -> str:
     """Where a domain's text comes from: the dataset, its subset and its revision, or the kind of source."""
     hub_id = source_id(domain, sources)
     if hub_id is None:
-        if domain.path == "python_environment":
+        if domain.path == PYTHON_ENVIRONMENT:
             return f"its publisher's Python environment: `{domain.name}`"
         return f"files of its publisher (`{domain.path}`)" + (f", `{domain.name}`" if domain.name else "")
     subset = f", `{domain.name}`" if domain.name else ""

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from regmix_hf.corpus.encode import DocumentEncoder
 from regmix_hf.corpus.live_blocks import LiveBlocks
 from regmix_hf.corpus.live_tokens import LiveTokens, Place
+from regmix_hf.corpus.opening import open_source
 from regmix_hf.corpus.rules import rules_of
-from regmix_hf.corpus.source import Source, open_source
+from regmix_hf.corpus.source import Source
 from regmix_hf.corpus.stream import BlockStream
 from regmix_hf.errors import DataError
 from regmix_hf.files import hash_value

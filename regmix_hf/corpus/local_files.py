@@ -14,10 +14,10 @@ from typing import Literal
 
 from regmix_hf.corpus.compressed import is_compressed, plain_name
 from regmix_hf.corpus.patterns import files_below, head, matches
-from regmix_hf.corpus.source import PYTHON_ENVIRONMENT
 from regmix_hf.errors import DataError
 from regmix_hf.files import hash_file, hash_value
 from regmix_hf.recipe import Domain, Recipe
+from regmix_hf.recipe.schema import PYTHON_ENVIRONMENT
 
 Kind = Literal["json", "parquet", "text"]
 

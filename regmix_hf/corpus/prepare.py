@@ -15,10 +15,11 @@ import numpy as np
 from regmix_hf.corpus.blocks import check_blocks, shuffle_generator, write_blocks
 from regmix_hf.corpus.encode import DocumentEncoder, EncoderPool, encoder_pool
 from regmix_hf.corpus.holdout import HoldoutRule, LowestHashes, document_hash, hash_below, hold_out_all
+from regmix_hf.corpus.opening import open_source
 from regmix_hf.corpus.read_facts import read_facts
 from regmix_hf.corpus.reading import Budget, Reading, read_together
 from regmix_hf.corpus.rules import DIVISION, Division, excluded_hashes
-from regmix_hf.corpus.source import SharingSource, Source, open_source
+from regmix_hf.corpus.source import SharingSource, Source
 from regmix_hf.corpus.tokenizer import CorpusTokenizer, prepare_tokenizer
 from regmix_hf.errors import DataError, RecipeError, StudyError
 from regmix_hf.files import atomic_path, hash_value, read_record, write_json

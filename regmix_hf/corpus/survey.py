@@ -20,10 +20,10 @@ from regmix_hf.corpus.local_files import (
     patterns_of,
 )
 from regmix_hf.corpus.read_facts import count_of, size_of
-from regmix_hf.corpus.source import PYTHON_ENVIRONMENT
 from regmix_hf.corpus.tables import TABLE_ENDS, header
 from regmix_hf.errors import DataError, did_you_mean
 from regmix_hf.recipe import Domain, Recipe
+from regmix_hf.recipe.schema import PYTHON_ENVIRONMENT
 
 #: A text file up to which it is read to see whether it is text, in bytes.
 _LOOKED_AT_BYTES = 1 << 26

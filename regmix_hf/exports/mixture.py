@@ -10,6 +10,7 @@ from typing import Literal
 
 from regmix_hf.errors import MixtureError
 from regmix_hf.recipe import Domain
+from regmix_hf.recipe.schema import PYTHON_ENVIRONMENT
 
 #: What one sample of a trainer's data is: a block of as many tokens as every other, or a document.
 Samples = Literal["blocks", "documents"]
@@ -105,7 +106,7 @@ class MixtureToTrain:
     def load_arguments(self, domain: str) -> dict[str, object]:
         """What `datasets.load_dataset` takes for the text of a domain."""
         given = self.source(domain)
-        if given.path == "python_environment":
+        if given.path == PYTHON_ENVIRONMENT:
             raise MixtureError(
                 f"the text of {domain!r} is read from the Python environment, which no other program can.",
                 "choose a trainer that reads tokenized files",

@@ -30,6 +30,8 @@ Examples = Annotated[int, Field(ge=0)]
 #: Mixtures that exist in every study without being spelt out under `baselines`.
 CHOSEN = "chosen"
 BUILT_IN_MIXTURES = (CHOSEN, "prior", "uniform")
+#: `path` of the built-in source of text.
+PYTHON_ENVIRONMENT = "python_environment"
 #: In `train.mixtures`, all mixtures of the swarm that nothing is fitted on, each by its `mixture_id`.
 HOLDOUT = "holdout"
 #: What a study's repositories on the Hub are called after its name, beside those of its models.

@@ -24,7 +24,7 @@ from regmix_hf.corpus.encode import DocumentEncoder
 from regmix_hf.corpus.holdout import HoldoutRule
 from regmix_hf.corpus.live_blocks import WINDOW_BLOCKS, LiveBlocks
 from regmix_hf.corpus.live_tokens import LiveTokens, Place
-from regmix_hf.corpus.source import open_source
+from regmix_hf.corpus.opening import open_source
 from regmix_hf.recipe import Domain
 from tests.streaming import server as file_server
 from tests.streaming.server import FileServer, serve_files

@@ -11,8 +11,8 @@ from regmix_hf.corpus.environment import files, prose, source
 from regmix_hf.corpus.environment.arithmetic import arithmetic
 from regmix_hf.corpus.environment.kinds import KINDS
 from regmix_hf.corpus.environment.source import MAX_DOCUMENT_BYTES, EnvironmentSource
+from regmix_hf.corpus.opening import open_source
 from regmix_hf.corpus.prepare import prepare_corpus
-from regmix_hf.corpus.source import open_source
 from regmix_hf.errors import DataError
 from regmix_hf.recipe import Domain, Recipe
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from regmix_hf.corpus.local_files import located, stamp_local_files
-from regmix_hf.corpus.source import open_source
+from regmix_hf.corpus.opening import open_source
 from regmix_hf.errors import DataError
 from regmix_hf.recipe import Domain, Recipe
 

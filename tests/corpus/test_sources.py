@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from regmix_hf.corpus.source import Source, open_source
+from regmix_hf.corpus.opening import open_source
+from regmix_hf.corpus.source import Source
 from regmix_hf.recipe import Domain
 
 TEXTS = [f"text {i}" for i in range(1000)]

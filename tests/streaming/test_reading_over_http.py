@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from regmix_hf.corpus.source import open_source
+from regmix_hf.corpus.opening import open_source
 from regmix_hf.recipe import Domain, Recipe
 
 from .preparing import compressed, domain_of, finish, kill_after_bytes, parquet, tokenizer
