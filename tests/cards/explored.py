@@ -14,6 +14,7 @@ from regmix_hf.regression import MixtureRegressor
 from regmix_hf.runs.runs import Runs
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
+from regmix_hf.tables import MIXTURE
 
 
 def make_study(folder: Path, domains: list[str], *, target: object = "mean", num_runs: int = 40) -> Study:
@@ -65,7 +66,10 @@ def choose(study: Study, estimator: str, **params: Any) -> MixtureRegressor:
         f"prior: {{{', '.join(f'{name}: {1 / len(domains)!r}' for name in domains)}}}\n",
     )
     table = pd.DataFrame({"domain": domains, "weight": chosen.values(), "prior": 1 / len(domains)})
-    write_parquet(study.mixture.with_suffix(".parquet"), table.assign(epochs=1.0, loss=np.nan))
+    write_parquet(
+        study.mixture.with_suffix(".parquet"),
+        table.assign(epochs=1.0, **dict.fromkeys(MIXTURE.numbers[3:], np.nan)),
+    )
     write_json(study.root / "study.json", {"name": study.recipe.name})
     return regressor
 
