@@ -284,7 +284,8 @@ class SharedRuns(Section):
 
     #: `NAMESPACE/NAME-runs@REVISION`; best a version, which never changes.
     repositories: Annotated[list[Annotated[str, AfterValidator(_check_revision)]], Field(min_length=1)]
-    #: In what these runs may differ from the study's own and from each other.
+    #: In what these runs may differ from the study's own and from each other. Runs of another scale than the
+    #: first, a study's own, are no part of the fit.
     allow: list[Literal["corpus", "tokenizer", "scale"]] = Field(default_factory=list)
 
     @model_validator(mode="before")

@@ -23,8 +23,10 @@ _SETTINGS: dict[str, dict[str, Any]] = {"lightgbm": {"num_iterations": 200, "lea
 #: 64 runs on six languages, 30 is 0.6 points of Spearman worse than this, on 32 or 64 of RegMix's 0.0 to 0.06
 #: better.
 _TRUST_IN_FIRST = 10.0
-#: Smaller shares are not worth their cost and become 0.
-_SMALLEST_SHARE = 0.05
+#: Smaller shares are luck as often as not, and become 0.
+_SMALLEST_SHARE = 0.15
+#: What the smooth members together have at least in every target, so that there is something to polish on.
+_LEAST_SMOOTH = 0.05
 #: Errors further out than this many robust standard deviations of the first member's count as if there.
 _FARTHEST = 4.0
 
@@ -203,8 +205,8 @@ def _leave_some_to_smooth(shares: Array, is_smooth: list[bool]) -> Array:
     smooth = np.flatnonzero(is_smooth)
     if len(smooth):
         without = ~shares[:, smooth].any(axis=1)
-        shares[without] *= 1 - _SMALLEST_SHARE
-        shares[without, smooth[0]] = _SMALLEST_SHARE
+        shares[without] *= 1 - _LEAST_SMOOTH
+        shares[without, smooth[0]] = _LEAST_SMOOTH
     return shares
 
 

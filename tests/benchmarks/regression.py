@@ -4,7 +4,9 @@ On the runs that RegMix published (`../shared/data/regmix-published-runs` beside
 subsets of the 1M fitted runs, then predict the 256 unseen mixtures at 1M and 60M parameters. Spearman is the
 mean over the 13 targets, in percent; coverage the share of unseen 1M losses inside 90 % intervals, in
 percent, and beside it the same for the tenth of the mixtures with the lowest predictions. Seconds are those
-of one `fit`, cross-validation for the intervals included. `--speed` measures size and speed instead.
+of one `fit`, cross-validation for the intervals included. `--speed` measures size and speed instead;
+`--foreign` predicts, fold by fold, 512 runs on six languages with losses of eight others, which lie in
+`../shared/data/foreign-targets`.
 """
 
 from __future__ import annotations
@@ -18,8 +20,12 @@ import numpy as np
 import pandas as pd
 
 from regmix_hf.regression import ESTIMATORS, MixtureRegressor
+from regmix_hf.regression.folds import assign_folds
+from regmix_hf.regression.registry import build_estimator
+from regmix_hf.runs.runs import load_runs
 
-PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data" / "regmix-published-runs"
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+PUBLISHED = DATA / "regmix-published-runs"
 COLUMNS = ("1M", "60M", "coverage", "of lowest", "fit s", "cpu s")
 
 
@@ -59,6 +65,27 @@ def measure(estimator: str, size: int, subset: int) -> dict[str, float]:
     return dict(zip(COLUMNS, values, strict=True))
 
 
+def foreign(estimator: str, size: int, folds: int) -> tuple[float, float]:
+    """Spearman of unseen runs, average over targets and of their mean, in percent; means over folds."""
+    runs = load_runs(
+        mixtures=DATA / "foreign-targets" / "mixtures.csv", losses=DATA / "foreign-targets" / "losses.csv"
+    )
+    fold_of = assign_folds(runs.weights.to_numpy(), 5, 0, "bench")
+    scores = []
+    for fold in range(folds):
+        pool = np.flatnonzero(fold_of != fold)
+        fitted = runs.take(np.random.default_rng([size, fold]).permutation(pool)[:size])
+        unseen = runs.take(np.flatnonzero(fold_of == fold))
+        model = build_estimator(estimator, 0, {}).fit(fitted.weights.to_numpy(), fitted.losses.to_numpy())
+        predicted = pd.DataFrame(
+            model.predict(unseen.weights.to_numpy()), unseen.losses.index, unseen.losses.columns
+        )
+        means = predicted.mean(axis=1).corr(unseen.losses.mean(axis=1), method="spearman")
+        scores.append((mean_spearman(predicted, unseen.losses), 100 * means))
+    average, mean = np.mean(scores, axis=0)
+    return float(average), float(mean)
+
+
 def speed() -> None:
     """Print how long a million candidates and a study of 100 domains take the power law, and their memory."""
     rng = np.random.default_rng(0)
@@ -92,9 +119,17 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=int, default=[32, 64, 128, 512])
     parser.add_argument("--subsets", type=int, default=10, help="random subsets of each size below 512")
     parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--foreign", action="store_true", help="runs whose targets are no training domain")
+    parser.add_argument("--folds", type=int, default=5, help="folds of --foreign, of five")
     arguments = parser.parse_args()
     if arguments.speed:
         speed()
+        return
+    if arguments.foreign:
+        for estimator in arguments.estimators:
+            for size in arguments.sizes:
+                average, mean = foreign(estimator, size, arguments.folds)
+                print(f"{estimator:<18}{size:>5}  average {average:.1f}  mean {mean:.1f}", flush=True)
         return
     columns = "".join(f"    {name}" for name in COLUMNS)
     print(f"{'estimator':<18}{'runs':>5}{'subsets':>9}{columns}")
