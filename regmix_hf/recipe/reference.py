@@ -129,8 +129,8 @@ def _options(schema: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _default(schema: dict[str, Any]) -> str:
-    value = schema.get("default")
-    return json.dumps(value) if not isinstance(value, dict) or len(value) == 0 else ""
+    value = schema.get("default", {})
+    return "" if isinstance(value, dict) else json.dumps(value)  # a section's defaults are those of its keys
 
 
 def _type(schema: dict[str, Any], defs: dict[str, Any]) -> str:
@@ -150,5 +150,5 @@ def _one_type(option: dict[str, Any], defs: dict[str, Any]) -> str:
         return f"list of {_type(option.get('items', {}), defs)}"
     if values := _values(option):
         return f"NAME: {_type(values, defs)}"
-    bounds = [f"{sign} {option[bound]:g}" for bound, sign in _BOUNDS.items() if bound in option]
+    bounds = [f"{sign} {option[bound]:.10g}" for bound, sign in _BOUNDS.items() if bound in option]
     return " ".join([word, ", ".join(bounds)]).strip()

@@ -41,36 +41,42 @@ PARTS = ("runs", "regressor", "mixture")
 class Section(BaseModel):
     """A part of the recipe: unknown keys are errors, values never change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True
+    )
 
 
 class Domain(Section):
     """One named source of text; all but the last block of keys go to `datasets.load_dataset` as they are."""
 
-    #: Hub id, folder of text, tables or both (`.txt .md .rst .jsonl .json .parquet`, compressed or not),
-    #: `json`/`parquet`/`text`/..., or `python_environment` (the built-in source). Relative paths, here and in
-    #: `data_files`, start at the working directory, or else at the recipe's folder.
     path: str
+    """Hub id, folder of text, tables or both (`.txt .md .rst .jsonl .json .parquet`, compressed or not),
+    `json`/`parquet`/`text`/..., or `python_environment` (the built-in source). Relative paths, here and in
+    `data_files`, start at the working directory, or else at the recipe's folder."""
     name: str | None = None
+    """The configuration of a data set on the Hub; of `python_environment`, the kind of text."""
     data_dir: str | None = None
+    """A folder below `path`."""
     data_files: str | list[str] | dict[str, str | list[str]] | None = None
+    """Files, folders or patterns such as `texts/**/*.md`, of all splits or by split."""
     revision: str | None = None
-    #: Read what lies on the Hub or behind addresses as it comes, instead of downloading it first.
+    """A commit, tag or branch of a data set on the Hub; pin it, so that text cannot change."""
     streaming: bool = False
-    #: What one document of a text file is: all of it, what stands between blank lines, or a line.
+    """Read what lies on the Hub or behind addresses as it comes, instead of downloading it first."""
     sample_by: Literal["document", "paragraph", "line"] = "document"
-    #: The split to train on.
+    """What one document of a text file is: all of it, what stands between blank lines, or a line."""
     split: str = "train"
-    #: A split to validate on; without one, documents are held out of `split` by a hash of their text.
+    """The split to train on."""
     validation_split: str | None = None
-    #: The column that holds the text; a dot reaches into a nested column.
+    """A split to validate on; without one, documents are held out of `split` by a hash of their text."""
     text_column: str = "text"
-    #: Keep the rows whose column (a dot reaches into a nested one) equals the value, or one of the values.
+    """The column that holds the text; a dot reaches into a nested column."""
     filter: dict[str, str | int | bool | list[str | int | bool]] = Field(default_factory=dict)
-    #: Tokens that are available. Counted by `prepare` when not given.
+    """Keep the rows whose column (a dot reaches into a nested one) equals the value, or one of the values."""
     num_tokens: Tokens | None = None
-    #: Only validate on this domain: its weight is 0 everywhere, its loss is a target all the same.
+    """Tokens that are available. Counted by `prepare` when not given."""
     validation_only: bool = False
+    """Only validate on this domain: its weight is 0 everywhere, its loss is a target all the same."""
 
     _folder: Path | None = PrivateAttr(default=None)
 
@@ -97,12 +103,14 @@ class TrainTokenizer(Section):
     """A byte-level BPE, trained on the same number of bytes of every training domain."""
 
     vocab_size: Annotated[int, Field(ge=257)]
+    """Tokens of the vocabulary, bytes and the end of a text included."""
 
 
 class TrainedTokenizer(Section):
     """`tokenizer: {train: {vocab_size: 4096}}`."""
 
     train: TrainTokenizer
+    """How it is trained."""
 
 
 def _kind_of_tokenizer(value: Any) -> str | None:
@@ -124,41 +132,48 @@ Tokenizer = Annotated[
 class Corpus(Section):
     """How text becomes blocks."""
 
-    #: Share of the documents held out for validation where a domain has no `validation_split`.
     validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
-    #: Most validation tokens kept, per domain; the last document is cut there.
+    """Share of the documents held out for validation where a domain has no `validation_split`."""
     max_validation_tokens: Tokens = 1_000_000
-    #: Processes that tokenize; `None` takes one per core.
+    """Most validation tokens kept, per domain; the last document is cut there."""
     num_proc: Annotated[int, Field(ge=1)] | None = None
+    """Processes that tokenize; `null` takes one per core."""
 
 
 class Sampling(Section):
     """Mixtures for the swarm: Dirichlet around the prior (RegMix, section 3.1 and appendix)."""
 
-    #: Mixtures to fit on; `num_holdout` more are drawn that no regression is ever fitted on.
     num_mixtures: Annotated[int, Field(ge=1)] = 512
+    """Mixtures to fit on; `num_holdout` more are drawn that no regression is ever fitted on."""
     num_holdout: Annotated[int, Field(ge=0)] = 32
-    #: The Dirichlet's centre is prior ** temperature, normalised: 1 is the prior, 0 is uniform.
+    """Mixtures that no regression is ever fitted on."""
     temperature: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
-    #: The Dirichlet's concentration takes log-spaced values between these.
+    """The Dirichlet's centre is prior ** temperature, normalised: 1 is the prior, 0 is uniform."""
     min_strength: Positive = 0.1
+    """The Dirichlet's concentration takes log-spaced values between these."""
     max_strength: Positive = 5.0
-    #: Weights below this become 0.
+    """The largest concentration; the larger, the nearer mixtures lie to the centre."""
     min_weight: Weight = 2e-4
-    #: No domain is seen more often than this in a proxy run, nor in one over all available tokens (RegMix's
-    #: cap: a weight is at most this many times the prior).
+    """Weights below this become 0."""
     max_epochs: Positive | None = 15
-    #: Bounds of single domains.
+    """No domain is seen more often than this in a proxy run, nor in one over all available tokens (RegMix's
+    cap: a weight is at most this many times the prior)."""
     min: dict[DomainName, Weight] = Field(default_factory=dict)
+    """Bounds of single domains."""
     max: dict[DomainName, Weight] = Field(default_factory=dict)
+    """Largest weights of single domains."""
 
 
 class Model(Section):
     """A preset by name, or any `transformers` config; keys beside `preset` override the preset's."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="allow", frozen=True, protected_namespaces=(), use_attribute_docstrings=True
+    )
     preset: str | None = None
+    """Name of a shape of this package: `regmix-1m`, `regmix-60m`, `regmix-1b`, `llama-7b` or `tiny`."""
     model_type: str | None = None
+    """A decoder-only architecture of `transformers`, e.g. `llama`; keys of its config stand beside it."""
 
     @model_validator(mode="after")
     def _names_a_shape(self) -> Self:
@@ -176,100 +191,106 @@ class Training(Section):
     """What one training run needs besides its mixture, seed and corpus."""
 
     model: Model
-    #: Tokens one run trains on. Met exactly, in blocks of `context_length`.
+    """The shape of the model."""
     num_train_tokens: Tokens
-    #: Tokens of one optimiser step, over all devices. `None`: per-device batch x accumulation x context.
+    """Tokens one run trains on. Met exactly, in blocks of `context_length`."""
     num_batch_tokens: Tokens | None = None
-    #: Keys of `transformers.TrainingArguments`, checked against the installed version.
+    """Tokens of one optimiser step, over all devices. `null`: per-device batch x accumulation x context."""
     training_args: dict[str, Any] = Field(default_factory=dict)
-    #: Times the losses of all domains are measured during a run; the last is at its end.
+    """Keys of `transformers.TrainingArguments`, checked against the installed version."""
     num_evaluations: Annotated[int, Field(ge=1)] = 4
+    """Times the losses of all domains are measured during a run; the last is at its end."""
 
 
 class Proxy(Training):
     """The proxy runs."""
 
-    #: What the column `scale` of the results says, e.g. `1M`. `None`: the model's own parameter count.
     scale: str | None = None
-    #: Runs of every mixture, each with its own seed.
+    """What the column `scale` of the results says, e.g. `1M`. `null`: the model's own parameter count."""
     num_seeds: Annotated[int, Field(ge=1)] = 1
-    #: Worker processes; `None` takes one per GPU, or one per core where there is none.
+    """Runs of every mixture, each with its own seed."""
     num_workers: Annotated[int, Field(ge=1)] | None = None
+    """Worker processes; `null` takes one per GPU, or one per core where there is none."""
 
 
 class Regression(Section):
     """Which regressors are fitted, and on what the mixture is judged."""
 
     estimators: Annotated[list[str], Field(min_length=1)] = ["ridge", "lightgbm", "power_law"]
-    #: What `choose` makes small: a domain, a list of them (their mean), domains with weights,
-    #: `mean` of all or `worst` of all.
+    """Families to fit and compare; the names are those of `regmix fit --estimators`."""
     target: str | list[str] | dict[str, float] = "mean"
-    #: The estimator `choose` uses. `None`: the best on held-out runs.
+    """What `choose` makes small: a domain, a list of them (their mean), domains with weights, `mean` of all
+    or `worst` of all."""
     estimator: str | None = None
+    """The estimator `choose` uses. `null`: the best on held-out runs."""
 
 
 class Choice(Section):
     """How the mixture is chosen (RegMix, algorithm 1)."""
 
     num_candidates: Annotated[int, Field(ge=1)] = 1_000_000
-    #: The chosen mixture is the mean of this many best predicted candidates.
+    """Mixtures that are drawn and predicted, of which the best are looked at."""
     top_k: Annotated[int, Field(ge=1)] = 100
-    #: Nats of predicted loss that one nat of divergence from the prior costs (Olmix); 0 is RegMix.
+    """The chosen mixture is the mean of this many best predicted candidates."""
     kl_strength: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
-    #: Choose what the predictions say also where `fit` found that they cannot tell mixtures apart; else the
-    #: chosen mixture is then the prior.
+    """Nats of predicted loss that one nat of divergence from the prior costs (Olmix); 0 is RegMix."""
     force: bool = False
-    #: No domain is seen more often than this in the final run.
+    """Choose what the predictions say also where `fit` found that they cannot tell mixtures apart; else the
+    chosen mixture is then the prior."""
     max_epochs: Positive | None = 4
-    #: Bounds of single domains; `fixed` pins a weight.
+    """No domain is seen more often than this in the final run."""
     min: dict[DomainName, Weight] = Field(default_factory=dict)
+    """Bounds of single domains; `fixed` pins a weight."""
     max: dict[DomainName, Weight] = Field(default_factory=dict)
+    """Largest weights of single domains."""
     fixed: dict[DomainName, Weight] = Field(default_factory=dict)
+    """Weights of single domains that are not to be chosen."""
 
 
 class Train(Training):
     """The final runs."""
 
-    #: Names of mixtures: `chosen`, `prior`, `uniform`, or a key of `baselines`; `holdout` stands for all
-    #: held-out mixtures of the swarm, to see whether what small models say of them holds for large ones.
     mixtures: Annotated[list[str], Field(min_length=1)] = ["chosen"]
-    #: Train straight from the text, tokenized while training, instead of from prepared blocks: nothing but
-    #: what the proxies need is then on disk.
+    """Names of mixtures: `chosen`, `prior`, `uniform`, or a key of `baselines`; `holdout` stands for all
+    held-out mixtures of the swarm, to see whether what small models say of them holds for large ones."""
     streaming: bool = False
-    #: Runs of every mixture, each with its own seed.
+    """Train straight from the text, tokenized while training, instead of from prepared blocks: nothing but
+    what the proxies need is then on disk."""
     num_seeds: Annotated[int, Field(ge=1)] = 1
-    #: Runs trained side by side; `None` takes one per core on a CPU and one over all GPUs elsewhere.
+    """Runs of every mixture, each with its own seed."""
     num_workers: Annotated[int, Field(ge=1)] | None = None
-    #: Train also on mixtures that read a domain more often than `choice.max_epochs`.
+    """Runs trained side by side; `null` takes one per core on a CPU and one over all GPUs elsewhere."""
     allow_repetition: bool = False
-    #: `cpu`, `single_gpu`, `multi_gpu`, `fsdp2` (configs of this package) or a file of `accelerate config`;
-    #: `None` lets accelerate decide.
+    """Train also on mixtures that read a domain more often than `choice.max_epochs`."""
     accelerate_config: str | None = None
+    """`cpu`, `single_gpu`, `multi_gpu`, `fsdp2` (configs of this package) or a file of `accelerate config`;
+    `null` lets accelerate decide."""
 
 
 class Evaluation(Section):
     """How the final models are judged."""
 
-    #: Tasks of lm-eval; `held_out_text` are local tasks made of the validation documents.
     tasks: list[str] = Field(default_factory=list)
-    #: Documents of each task that are scored. `None`: all.
+    """Tasks of lm-eval; `held_out_text` are local tasks made of the validation documents."""
     limit: Annotated[int, Field(ge=1)] | None = None
-    #: Solved examples before each question; a list: every task once with each. `None`: the task's own.
+    """Documents of each task that are scored. `null`: all."""
     num_fewshot: Examples | Annotated[list[Examples], Field(min_length=1)] | None = None
+    """Solved examples before each question; a list: every task once with each. `null`: the task's own."""
 
 
 class Hub(Section):
     """Where a study is published."""
 
-    #: User or organisation.
     namespace: str
+    """User or organisation."""
     private: bool = False
-    #: What the Hub calls the licence of everything published, e.g. `apache-2.0`. `None`: none is stated.
+    """Make repositories that only their owner sees."""
     license: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$")] | None = None
-    #: Publish by itself: after each stage of `run`, and runs while `proxies` trains them.
+    """What the Hub calls the licence of everything published, e.g. `apache-2.0`. `null`: none is stated."""
     push_to_hub: bool = False
-    #: Proxies that end between two publications while they are trained.
+    """Publish by itself: after each stage of `run`, and runs while `proxies` trains them."""
     push_every: Annotated[int, Field(ge=1)] = 32
+    """Proxies that end between two publications while they are trained."""
 
 
 def _check_revision(text: str) -> str:
@@ -282,11 +303,11 @@ def _check_revision(text: str) -> str:
 class SharedRuns(Section):
     """Runs that others published, to fit on. Short forms: one repository, or a list of them."""
 
-    #: `NAMESPACE/NAME-runs@REVISION`; best a version, which never changes.
     repositories: Annotated[list[Annotated[str, AfterValidator(_check_revision)]], Field(min_length=1)]
-    #: In what these runs may differ from the study's own and from each other. Runs of another scale than the
-    #: first, a study's own, are no part of the fit.
+    """`NAMESPACE/NAME-runs@REVISION`; best a version, which never changes."""
     allow: list[Literal["corpus", "tokenizer", "scale"]] = Field(default_factory=list)
+    """In what these runs may differ from the study's own and from each other. Runs of another scale than the
+    first, a study's own, are no part of the fit."""
 
     @model_validator(mode="before")
     @classmethod
@@ -300,27 +321,40 @@ class Recipe(Section):
     """One study. See `recipes/quickstart/recipe.yaml` for a whole one, in commented blocks."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+    """What the study is called, here and on the Hub."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    #: Relative paths start at the working directory. Default: `runs/<name>`.
+    """From it comes every random choice of the study."""
     output_dir: Path = Path()
-    #: Tokens of a block.
+    """Relative paths start at the working directory. Default: `runs/<name>`."""
     context_length: Annotated[int, Field(ge=8)]
+    """Tokens of a block."""
     tokenizer: Tokenizer
+    """A Hub id, a folder, or `{train: {vocab_size: 4096}}`: a BPE trained on the text."""
     domains: Annotated[dict[DomainName, Domain], Field(min_length=1)]
+    """The sources of text, each under a name of yours; results stand in this order."""
     corpus: Corpus = Corpus()
+    """What of the text is held out, and how much."""
     sampling: Sampling = Sampling()
+    """The mixtures that proxies are trained on."""
     proxy: Proxy
-    #: Runs of others to fit on; `run` then trains no proxies, those of `proxies` are fitted on beside them.
+    """The proxies."""
     runs: SharedRuns | None = None
+    """Runs of others to fit on; `run` then trains no proxies, those of `proxies` are fitted on beside them.
+    """
     regression: Regression = Regression()
+    """What is fitted on their losses."""
     choice: Choice = Choice()
+    """How the mixture is chosen."""
     train: Train
-    #: Named mixtures; normalised when read.
+    """The final models."""
     baselines: dict[DomainName, dict[DomainName, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]]] = (
         Field(default_factory=dict)
     )
+    """Named mixtures; normalised when read."""
     evaluation: Evaluation = Evaluation()
+    """What the final models are scored on."""
     hub: Hub | None = None
+    """Where the study is published; without it nowhere."""
 
     @model_validator(mode="before")
     @classmethod
