@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+import textwrap
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from regmix_hf.cli.console import Console, Format, Table
+from regmix_hf.cli.console import Console, Format
+
+#: Longer lines are hard to read.
+_WIDEST = 100
 
 
 class KeysFormat(StrEnum):
@@ -33,7 +39,7 @@ def _keys(
     ] = None,
     format: Annotated[KeysFormat, typer.Option("--format", help="How to print them.")] = KeysFormat.HUMAN,
 ) -> None:
-    from regmix_hf.recipe.reference import all_keys, json_schema, keys_below, markdown
+    from regmix_hf.recipe.reference import SECTION, all_keys, json_schema, keys_below, markdown
 
     if format is KeysFormat.MARKDOWN:
         typer.echo(markdown(), nl=False)
@@ -41,8 +47,12 @@ def _keys(
         typer.echo(json.dumps(json_schema(), indent=1))
     else:
         keys = keys_below(section) if section else all_keys()
-        rows = [
-            {"key": key.path, "value": key.type, "default": key.default, "meaning": key.meaning}
-            for key in keys
-        ]
-        Console(Format(format.value)).tables([Table("keys", rows)])
+        console = Console(Format(format.value))
+        if format is KeysFormat.JSON:
+            console.json([asdict(key) for key in keys])
+        width = min(shutil.get_terminal_size().columns, _WIDEST)
+        for key in keys:
+            default = f", default {key.default}" if key.default else ""
+            console.line(key.path)
+            told = f"{key.type}{default}. {key.meaning}" if key.type != SECTION else key.meaning
+            console.line(textwrap.fill(told, width, initial_indent="    ", subsequent_indent="    "))

@@ -10,6 +10,8 @@ from typing import Any
 from regmix_hf.errors import RecipeError, did_you_mean
 from regmix_hf.recipe.schema import Recipe
 
+#: The type of a key that holds further keys.
+SECTION = "keys"
 _REF = "#/$defs/"
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 _TYPES = {
@@ -18,7 +20,7 @@ _TYPES = {
     "string": "text",
     "boolean": "true or false",
     "null": "null",
-    "object": "keys",
+    "object": SECTION,
     "array": "list",
 }
 

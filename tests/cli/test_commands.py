@@ -345,3 +345,12 @@ def test_lines_about_a_bar_say_what_is_left(capsys, monkeypatch):
         for done in (0, 20, 60):
             bar.update(done)
     assert capsys.readouterr().err == "work: 60 of 100 tokens, about 13 s left\n"
+
+
+def test_keys_are_listed_with_what_they_mean_in_the_width_there_is(regmix, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    outcome = regmix("keys", "corpus.num_proc")
+    assert outcome.out.splitlines()[0] == "corpus.num_proc"
+    assert "Processes that tokenize" in outcome.out
+    assert max(map(len, outcome.out.splitlines())) <= 60
+    assert json.loads(regmix("keys", "corpus.num_proc", "--format", "json").out)[0]["default"] == "null"
