@@ -351,6 +351,6 @@ def test_keys_are_listed_with_what_they_mean_in_the_width_there_is(regmix, monke
     monkeypatch.setenv("COLUMNS", "60")
     outcome = regmix("keys", "corpus.num_proc")
     assert outcome.out.splitlines()[0] == "corpus.num_proc"
-    assert "Processes that tokenize" in outcome.out
+    assert "takes one per core" in outcome.out
     assert max(map(len, outcome.out.splitlines())) <= 60
     assert json.loads(regmix("keys", "corpus.num_proc", "--format", "json").out)[0]["default"] == "null"
