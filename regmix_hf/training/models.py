@@ -148,6 +148,17 @@ def model_facts(config: PreTrainedConfig, context_length: int) -> ModelFacts:
     return ModelFacts(total, without, float(6 * in_products + attention))
 
 
+def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
+    """Build a model with the modules and names of its own, and of every parameter hardly a number."""
+    with torch.device("meta"):
+        model = _initialised(config)
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            shape = [min(size, 2) for size in parameter.shape]
+            setattr(module, name, torch.nn.Parameter(torch.zeros(shape, device="cpu")))
+    return model
+
+
 def build_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     """Build a model in float32 whose initial weights follow from `seed` alone."""
     with torch.random.fork_rng(devices=[]):
