@@ -52,14 +52,16 @@ def rehearse_runs(recipe: Recipe, section: str, facts: CorpusFacts | None) -> No
         facts: Of its corpus, if known; else the size of its vocabulary is anything.
 
     Raises:
-        TrainingError: Model, arguments, optimiser or schedule cannot be built as asked.
+        TrainingError: Model, arguments, optimiser or schedule cannot be built as asked, or the loss of the
+            model is not the mean over a step.
     """
-    from regmix_hf.training.models import build_config, skeleton
+    from regmix_hf.training.models import build_config, check_loss, skeleton
     from regmix_hf.training.rehearsal import rehearse
 
     training: Training = getattr(recipe, section)
     spec = planned_spec(recipe, facts or _facts_of(recipe, _ANY_VOCABULARY), training)
     config = build_config(spec.model, spec.context_length)
+    check_loss(config)
     rehearse(spec, skeleton(config), training.training_args, section=section)
 
 
