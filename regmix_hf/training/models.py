@@ -181,9 +181,18 @@ def _check_shape(config: PreTrainedConfig, context_length: int) -> None:
             f"context_length {context_length} is longer than the model's max_position_embeddings {longest}.",
             f"write context_length: {longest}, or model.max_position_embeddings: {context_length}",
         )
-    width, heads = getattr(config, "hidden_size", None), getattr(config, "num_attention_heads", None)
-    if width and heads and width % heads and not getattr(config, "head_dim", None):
-        raise TrainingError(f"model: hidden_size {width} is no multiple of num_attention_heads {heads}.")
+    width = getattr(config, "hidden_size", None)
+    for layer in _layers(config):
+        heads = getattr(layer, "num_attention_heads", None)
+        if width and heads and width % heads and not getattr(layer, "head_dim", None):
+            raise TrainingError(f"model: hidden_size {width} is no multiple of num_attention_heads {heads}.")
+
+
+def _layers(config: PreTrainedConfig) -> list[PreTrainedConfig]:
+    """The config of every layer: where they differ, a config has no one value."""
+    num_layers = getattr(config, "num_hidden_layers", 0)
+    each = getattr(config, "per_layer_config", None)  # of newer versions of transformers
+    return [each[number] if each else config for number in range(num_layers)]
 
 
 def model_facts(config: PreTrainedConfig, context_length: int) -> ModelFacts:
@@ -201,10 +210,11 @@ def model_facts(config: PreTrainedConfig, context_length: int) -> ModelFacts:
     tables = {id(module.weight): module.weight.numel() for module in (embedding, head) if module is not None}
     without = total - sum(tables.values())
     in_products = without + (head.weight.numel() if head is not None else 0)
-    layers = getattr(config, "num_hidden_layers", 0)
-    heads = getattr(config, "num_attention_heads", 0)
-    head_width = getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else 0)
-    attention = 12 * layers * heads * head_width * context_length
+    attention = 0
+    for layer in _layers(config):
+        heads = getattr(layer, "num_attention_heads", 0)
+        head_width = getattr(layer, "head_dim", None) or (config.hidden_size // heads if heads else 0)
+        attention += 12 * heads * head_width * context_length
     return ModelFacts(total, without, float(6 * in_products + attention))
 
 
