@@ -19,7 +19,7 @@ from regmix_hf.recipe.schema import Training
 from regmix_hf.stages.prepare import STAGE as PREPARE
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.training.planned import known_facts, planned_model
+from regmix_hf.training.planned import known_facts, planned_model, rehearse_runs
 from regmix_hf.version import VERSION
 
 #: In the study's folder: what was checked last, with what.
@@ -144,16 +144,18 @@ def _check_runs(study: Study, section: str) -> Iterator[str]:
 
     training: Training = getattr(study.recipe, section)
     check_arguments(training.training_args, section=section)
-    yield f"{section}.training_args"
     facts = known_facts(study)
-    if facts is None:
-        yield f"not {section}.model: the vocabulary of {study.recipe.tokenizer!r} is known after `prepare`"
-        return
     try:
-        model = planned_model(study.recipe, training, facts)
+        rehearse_runs(study.recipe, section, facts)
+        model = planned_model(study.recipe, training, facts) if facts else None
     except TrainingError as error:
-        raise TrainingError(f"{section}: {error.message}", error.hint) from None
-    yield f"{section}.model: {model.num_parameters:,} parameters ({model.scale} without embeddings)"
+        told = error.message if error.message.startswith(f"{section}.") else f"{section}: {error.message}"
+        raise TrainingError(told, error.hint) from None
+    yield f"{section}.training_args"
+    if model is None:
+        yield f"not {section}.model's size: {study.recipe.tokenizer!r} has its vocabulary after `prepare`"
+    else:
+        yield f"{section}.model: {model.num_parameters:,} parameters ({model.scale} without embeddings)"
 
 
 #: What must be right for each stage; cheap checks first.

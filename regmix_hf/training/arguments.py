@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -89,7 +90,10 @@ _NARROWER: dict[str, Any] = {
     "per_device_train_batch_size": _Count,
     "per_device_eval_batch_size": _Count,
     "gradient_accumulation_steps": _Count,
+    "save_strategy": Literal["no", "steps", "epoch"],  # `best` asks for a metric that runs do not have
 }
+#: Arguments whose text is the path of a file.
+_FILES = ("deepspeed", "fsdp_config")
 
 
 def merged_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +109,8 @@ def check_arguments(given: Mapping[str, Any], *, section: str) -> None:
         section: `proxy` or `train`, for the message.
 
     Raises:
-        TrainingError: A key does not exist, is refused, or its value has the wrong type.
+        TrainingError: A key does not exist, is refused, its value has the wrong type or names a file that is
+            not there, or this machine cannot do what is asked.
     """
     from transformers import SchedulerType, TrainingArguments
     from transformers.training_args import OptimizerNames
@@ -128,9 +133,39 @@ def check_arguments(given: Mapping[str, Any], *, section: str) -> None:
             raise TrainingError(f"{where}: {complaint} (value {value!r}).") from None
         if key in choices and value not in (names := [str(choice.value) for choice in choices[key]]):
             raise TrainingError(f"{where} {value!r} does not exist; {did_you_mean(value, names)}")
+        is_path = key in _FILES and isinstance(value, str) and not value.startswith("{")
+        if is_path and not Path(value).is_file():
+            raise TrainingError(
+                f"{where}: there is no file {value!r} (from {Path.cwd()}).", "write its path, or leave it out"
+            )
     check_trackers(given.get("report_to"), key=f"{section}.training_args.report_to")
     if given.get("use_liger_kernel") and not uses_cpu(given):
         _check_liger(given, key=f"{section}.training_args.use_liger_kernel")
+    _check_number_formats(given, section=section)
+
+
+def _stays_on_cpu(given: Mapping[str, Any]) -> bool:
+    """Tell whether a run is on the CPU of this machine: it is to be, or there is nothing else."""
+    import torch
+
+    return uses_cpu(given) or not torch.accelerator.is_available()
+
+
+def _check_number_formats(given: Mapping[str, Any], *, section: str) -> None:
+    """Complain about what needs a GPU: `fp16` everywhere, `tf32` one that has it."""
+    from transformers.utils import is_torch_tf32_available
+
+    if given.get("fp16") and _stays_on_cpu(given):
+        where = "the run stays on the CPU" if uses_cpu(given) else "this machine has none"
+        raise TrainingError(
+            f"{section}.training_args.fp16 True needs a GPU, and {where}.",
+            "write bf16: true instead, which a CPU can do, or leave fp16 out",
+        )
+    if given.get("tf32") and not is_torch_tf32_available():
+        raise TrainingError(
+            f"{section}.training_args.tf32 True needs an NVIDIA GPU from Ampere on: there is none here.",
+            "leave tf32 out",
+        )
 
 
 def _check_liger(given: Mapping[str, Any], *, key: str) -> None:
@@ -152,12 +187,49 @@ def _check_liger(given: Mapping[str, Any], *, key: str) -> None:
         )
 
 
-def build_arguments(given: Mapping[str, Any], own: Mapping[str, Any]) -> TrainingArguments:
-    """Build the `TrainingArguments` of a run.
+def with_saving(given: Mapping[str, Any], *, saves: bool) -> dict[str, Any]:
+    """Say when a run saves, where `given` does not: final runs keep checkpoints, others never do."""
+    given = {"per_device_eval_batch_size": given["per_device_train_batch_size"], **given}
+    return {"save_strategy": "steps", **given} if saves else {**given, "save_strategy": "no"}
+
+
+def keywords(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run tells `TrainingArguments`.
 
     Args:
         given: `RunSpec.training_args`.
         own: What the run itself decides: folder, seed, steps, saving.
+    """
+    import torch
+
+    use_cpu = _stays_on_cpu(given)
+    pinned = torch.cuda.is_available() and not use_cpu
+    tracked = given.get("report_to") not in (None, "none", [], ["none"])
+    return {
+        "report_to": "none",
+        "disable_tqdm": True,
+        "logging_strategy": "steps" if tracked or "logging_steps" in given else "no",
+        "logging_steps": _LOGGING_STEPS,
+        "dataloader_pin_memory": pinned,
+        "ddp_find_unused_parameters": False,  # looking for them costs a walk over the graph in every step
+        **given,
+        "use_cpu": use_cpu,
+        # Liger's kernels are for GPUs, and change no number beyond noise: a small form on a CPU may leave
+        # them out.
+        "use_liger_kernel": bool(given.get("use_liger_kernel")) and not use_cpu,
+        # Else every copy of a batch to the GPU waits until the GPU has done all it was given before.
+        "accelerator_config": {"non_blocking": pinned},
+        "logging_nan_inf_filter": False,
+        "remove_unused_columns": False,
+        "ignore_data_skip": True,  # the sampler starts at the position itself
+        "average_tokens_across_devices": True,
+        "eval_strategy": "no",  # `RunSpec.evaluation_steps` says when
+        **own,
+    }
+
+
+def build_arguments(given: Mapping[str, Any], own: Mapping[str, Any]) -> TrainingArguments:
+    """Build the `TrainingArguments` of a run; the arguments are those of `keywords`.
 
     Raises:
         TrainingError: `transformers` refuses a value, or this machine cannot do what is asked (e.g. `bf16`).
@@ -165,39 +237,12 @@ def build_arguments(given: Mapping[str, Any], own: Mapping[str, Any]) -> Trainin
     import torch
     from transformers import TrainingArguments
 
-    use_cpu = uses_cpu(given) or not torch.accelerator.is_available()
-    pinned = torch.cuda.is_available() and not use_cpu
     check_trackers(given.get("report_to"), key="training_args.report_to")
-    if given.get("use_liger_kernel") and not use_cpu:
+    words = keywords(given, own)
+    if words["use_liger_kernel"]:
         _check_liger(given, key="training_args.use_liger_kernel")
-    tracked = given.get("report_to") not in (None, "none", [], ["none"])
-    defaults = {
-        "report_to": "none",
-        "disable_tqdm": True,
-        "logging_strategy": "steps" if tracked or "logging_steps" in given else "no",
-        "logging_steps": _LOGGING_STEPS,
-        "dataloader_pin_memory": pinned,
-        "ddp_find_unused_parameters": False,  # looking for them costs a walk over the graph in every step
-    }
     try:
-        arguments = TrainingArguments(
-            **{
-                **defaults,
-                **given,
-                "use_cpu": use_cpu,
-                # Liger's kernels are for GPUs, and change no number beyond noise: a small form on a CPU may
-                # leave them out.
-                "use_liger_kernel": bool(given.get("use_liger_kernel")) and not use_cpu,
-                # Else every copy of a batch to the GPU waits until the GPU has done all it was given before.
-                "accelerator_config": {"non_blocking": pinned},
-                "logging_nan_inf_filter": False,
-                "remove_unused_columns": False,
-                "ignore_data_skip": True,  # the sampler starts at the position itself
-                "average_tokens_across_devices": True,
-                "eval_strategy": "no",  # `RunSpec.evaluation_steps` says when
-                **own,
-            }
-        )
+        arguments = TrainingArguments(**words)
     except (ValueError, TypeError, ImportError) as error:
         raise TrainingError(f"training_args: {error}") from error
     _check_precision(arguments, given)

@@ -9,9 +9,13 @@ from regmix_hf.recipe.schema import Training
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.training.presets import model_config
+from regmix_hf.training.spec import planned_spec
 
 if TYPE_CHECKING:
     from regmix_hf.training.models import ModelFacts
+
+#: Words of a vocabulary that no token of a published config lies beyond.
+_ANY_VOCABULARY = 1 << 20
 
 
 def known_facts(study: Study) -> CorpusFacts | None:
@@ -26,6 +30,10 @@ def known_facts(study: Study) -> CorpusFacts | None:
         vocab_size = int(recipe.proxy.model.config["vocab_size"])
     else:
         return None
+    return _facts_of(recipe, vocab_size)
+
+
+def _facts_of(recipe: Recipe, vocab_size: int) -> CorpusFacts:
     return CorpusFacts(
         context_length=recipe.context_length,
         vocab_size=vocab_size,
@@ -33,6 +41,28 @@ def known_facts(study: Study) -> CorpusFacts | None:
         tokenizer_sha256="",
         domains={},
     )
+
+
+def rehearse_runs(recipe: Recipe, section: str, facts: CorpusFacts | None) -> None:
+    """Build once, with hardly a weight, what every run of a section builds before its first step.
+
+    Args:
+        recipe: The recipe.
+        section: `proxy` or `train`.
+        facts: Of its corpus, if known; else the size of its vocabulary is anything.
+
+    Raises:
+        TrainingError: Model, arguments, optimiser or schedule cannot be built as asked, or the loss of the
+            model is not the mean over a step.
+    """
+    from regmix_hf.training.models import build_config, check_loss, skeleton
+    from regmix_hf.training.rehearsal import rehearse
+
+    training: Training = getattr(recipe, section)
+    spec = planned_spec(recipe, facts or _facts_of(recipe, _ANY_VOCABULARY), training)
+    config = build_config(spec.model, spec.context_length)
+    check_loss(config)
+    rehearse(spec, skeleton(config), training.training_args, section=section)
 
 
 def planned_model(recipe: Recipe, training: Training, facts: CorpusFacts) -> ModelFacts:

@@ -22,7 +22,7 @@ from regmix_hf.files import read_record, write_json, write_parquet
 from regmix_hf.recipe import Domain
 from regmix_hf.study.names import RESULT, TRAJECTORY
 from regmix_hf.tables import prefixed
-from regmix_hf.training.arguments import build_arguments
+from regmix_hf.training.arguments import build_arguments, with_saving
 from regmix_hf.training.blocks import TrainingBlocks
 from regmix_hf.training.checkpoints import WholeCheckpoints, is_sharded, last_checkpoint, stream_state
 from regmix_hf.training.first_rank import ReadByFirstRank
@@ -270,16 +270,13 @@ def _live_stream(spec: RunSpec, corpus: Corpus, arguments: TrainingArguments) ->
 
 def _arguments(spec: RunSpec, output_dir: Path, *, saves: bool) -> TrainingArguments:
     """The run's `TrainingArguments`, laid out for the devices of this process group."""
-    given = spec.training_args
-    saving = {"save_strategy": "steps"} if saves else {"save_strategy": "no"}
     arguments = build_arguments(
-        {"per_device_eval_batch_size": given["per_device_train_batch_size"], **saving, **given},
+        with_saving(spec.training_args, saves=saves),
         {
             "output_dir": str(output_dir),
             "seed": spec.seed,
             "max_steps": spec.num_steps,
             "run_name": run_name(spec.mixture_id, spec.run_id),
-            **({} if saves else saving),
         },
     )
     if arguments.n_gpu > 1:

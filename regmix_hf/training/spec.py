@@ -208,6 +208,20 @@ def _holds(folder: Path, run_id: str) -> bool:
     return result.exists() and read_json(result)["run_id"] == run_id
 
 
+def planned_spec(recipe: Recipe, facts: CorpusFacts, training: Training) -> RunSpec:
+    """Return what is known of every run of `training` before there is a mixture: all but weights and names.
+
+    Args:
+        recipe: The recipe.
+        facts: Of its corpus, as far as known.
+        training: Its `proxy` or `train`.
+
+    Raises:
+        TrainingError: The preset does not exist or the batch does not come out in whole blocks.
+    """
+    return _spec(recipe, facts, training, {}, 0, ("", "", None))
+
+
 def run_seed(recipe_seed: int, index: int) -> int:
     """Derive the seed of the `index`-th run on every mixture.
 

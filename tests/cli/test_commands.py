@@ -232,6 +232,8 @@ def test_quiet_prints_nothing_but_errors(regmix, recipe):
         (["validate", "RECIPE", "proxy.model.preset=tin"], "did you mean 'tiny'?"),
         (["validate", "RECIPE", "train.accelerate_config=fsdp"], "did you mean 'fsdp2'?"),
         (["validate", "RECIPE", "train.training_args.report_to=wandbb"], "did you mean 'wandb'?"),
+        (["validate", "RECIPE", "train.training_args.lr_scheduler_type=cosine_with_min_lr"], "min_lr_rate"),
+        (["sample", "RECIPE", "train.training_args.warmup_steps=100"], "and the run has"),
         (["validate", "RECIPE", "train.model.max_position_embeddings=8"], "longer than the model's"),
         (["validate", "RECIPE", "regression.estimators=[ridg]"], "did you mean 'ridge'?"),
         (["validate", "RECIPE", "sampling.num_mixtures=2"], "too few to fit 'ridge'"),

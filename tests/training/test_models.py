@@ -2,10 +2,19 @@
 
 import pytest
 import torch
+from transformers import AttentionInterface
 
 from regmix_hf.errors import TrainingError
-from regmix_hf.training.models import ModelFacts, build_config, build_model, model_facts
+from regmix_hf.training.models import (
+    CAUSAL_SDPA,
+    ModelFacts,
+    build_config,
+    build_model,
+    check_loss,
+    model_facts,
+)
 from regmix_hf.training.presets import PRESETS
+from tests.families import SAMPLE, judge
 
 NEOX = {"vocab_size": 50_432, "max_position_embeddings": 2048}
 SMALL = {**PRESETS["tiny"], "vocab_size": 100, "max_position_embeddings": 32}
@@ -123,3 +132,85 @@ def test_another_model_type_with_names_of_its_own():
     assert facts.num_parameters - facts.num_non_embedding_parameters == 100 * 32
     with pytest.raises(TrainingError, match="max_position_embeddings 16"):
         build_config({"vocab_size": 100, "max_position_embeddings": 32, **gpt, "n_positions": 16}, 32)
+
+
+OF_CORPUS = {"vocab_size": 100, "max_position_embeddings": 32, "bos_token_id": 0, "eos_token_id": 0}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "key", "value", "read"),
+    [
+        ("qwen3_moe", "num_experts", 4, "num_local_experts"),  # kept under another name than it is given
+        ("qwen3_moe", "num_local_experts", 4, "num_local_experts"),
+        ("mixtral", "num_experts", 4, "num_local_experts"),
+        ("deepseek_v3", "num_local_experts", 4, "n_routed_experts"),
+        ("kimi_linear", "num_experts", 4, "num_local_experts"),
+        ("llama", "rope_theta", 5e5, "rope_theta"),
+        ("gpt_neox", "rotary_pct", 0.5, "partial_rotary_factor"),  # read into a newer one
+        ("gpt_neox", "rotary_pct", 0.25, "partial_rotary_factor"),  # which is the default
+    ],
+)
+def test_keys_under_the_names_of_published_configs(model_type, key, value, read):
+    config = build_config({**OF_CORPUS, "model_type": model_type, key: value}, 32)
+    kept = getattr(config, read, None)
+    assert value == (config.rope_parameters[read] if kept is None else kept)
+
+
+@pytest.mark.parametrize(
+    "key", ["num_expert", "auto_map", "rope_tetha", "_attn_implementation", "_attn_implementation_internal"]
+)
+def test_keys_that_a_config_only_carries_along(key):
+    with pytest.raises(TrainingError, match=rf"model.{key}: 'qwen3_moe' has no such key"):
+        build_config({**OF_CORPUS, "model_type": "qwen3_moe", key: "x"}, 32)
+
+
+def test_experts_are_no_code_from_the_hub_either():
+    with pytest.raises(TrainingError, match=r"model.experts_implementation: 'some/kernel' .* code"):
+        build_config({**OF_CORPUS, "model_type": "qwen3_moe", "experts_implementation": "some/kernel"}, 32)
+
+
+def test_what_the_corpus_says_is_left_out_where_a_model_has_no_word_for_it():
+    config = build_config(
+        {**OF_CORPUS, "model_type": "mamba", "hidden_size": 32, "num_hidden_layers": 1}, 10**6
+    )
+    assert not hasattr(config, "max_position_embeddings")
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"model_type": "bart"}, "'bart' is an encoder with a decoder"),
+        ({"model_type": "bert"}, "'bert' is an encoder, which sees(.|\n)*write model.is_decoder: true"),
+        ({"model_type": "xlm"}, "'xlm' is an encoder, which sees(.|\n)*e.g. 'llama'"),
+        ({"model_type": "gemma3"}, "'gemma3' has no vocabulary of its own(.|\n)*write 'gemma3_text'"),
+        ({"model_type": "musicgen"}, "'musicgen' has no vocabulary of its own(.|\n)*write 'llama'"),
+        ({"model_type": "cpmant"}, "'cpmant' does not divide its loss by the tokens of a step"),
+        ({"model_type": "trocr"}, "'trocr' does not divide its loss by the tokens of a step"),
+    ],
+)
+def test_models_whose_losses_cannot_be_compared(keys, says):
+    with pytest.raises(TrainingError, match=says):
+        check_loss(build_config({**OF_CORPUS, **keys}, 32))
+
+
+def test_the_loss_of_a_large_model_is_tried_without_its_memory():
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    check_loss(build_config({**PRESETS["llama-7b"], **NEOX}, 2048))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+
+
+@pytest.mark.parametrize("model_type", SAMPLE)
+def test_families_that_are_not_refused_train_as_told(model_type):
+    refused = {"bart", "cpmant"}
+    assert judge(model_type).split(":")[0] == ("refused" if model_type in refused else "ok")
+
+
+def test_attention_with_a_mask_of_its_own_is_not_taken_for_causal():
+    assert judge("doge") == "ok"
+    config = build_config({**SMALL, "model_type": "llama"}, 32)
+    attention = build_model(config, 0).model.layers[0].self_attn
+    heads = torch.zeros(1, 2, 4, 32)
+    with pytest.raises(TrainingError, match="LlamaAttention makes a mask of its own"):
+        AttentionInterface()[CAUSAL_SDPA](attention, heads, heads, heads, torch.zeros(1, 1, 4, 4))
