@@ -14,7 +14,7 @@ from regmix_hf.jobs.results import collect, result_of
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.mixtures import sample_mixtures
 from regmix_hf.progress import Silent
-from regmix_hf.stages import choose, evaluate, fit, proxies, report, sample, train
+from regmix_hf.stages import choose, evaluate, fit, prepare, proxies, report, sample, train
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
 from regmix_hf.training.spec import RunSpec
@@ -96,6 +96,8 @@ def _write_corpus(study: Study) -> None:
         tokenizer_sha256="0" * 64,
         domains=domains,
     ).save(study.corpus)
+    (study.corpus / "tokenizer").mkdir()
+    study.finish(prepare.STAGE)
 
 
 def losses_of(weights: dict[str, float], noise: float) -> dict[str, float]:
