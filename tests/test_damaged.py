@@ -16,7 +16,7 @@ from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.report import render
 from regmix_hf.choice import read_chosen
 from regmix_hf.errors import RegmixError
-from regmix_hf.jobs.results import gather
+from regmix_hf.jobs.results import collect
 from regmix_hf.recipe import load_recipe
 from regmix_hf.runs.pooled import pooled_runs
 from regmix_hf.sharing.runs_part import OwnRuns
@@ -32,7 +32,7 @@ READERS: dict[str, Callable[[Study], object]] = {
     "study.json": lambda study: study.check_owner(),
     "1-corpus": lambda study: CorpusFacts.load(study.corpus),
     "2-mixtures": proxies.tasks_of,
-    "3-proxies": lambda study: (gather(proxies.tasks_of(study)), pooled_runs(study)),
+    "3-proxies": lambda study: (collect(proxies.tasks_of(study), study.root / "collected"), pooled_runs(study)),
     "4-regression": lambda study: render(StudyFacts.read(study), {}),
     "5-mixture": lambda study: (
         read_chosen(study.mixture, study.recipe.training_domains),

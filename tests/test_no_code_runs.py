@@ -103,14 +103,14 @@ def test_no_code_of_a_final_model(tokenizer, tmp_path, model_type):
 @pytest.mark.parametrize("path", ["planted.py", "."])
 @pytest.mark.parametrize("streaming", [False, True])
 def test_no_code_of_a_data_set(plant, tmp_path, path, streaming):
-    from regmix_hf.corpus.dataset_source import DatasetSource
+    from regmix_hf.corpus.opening import open_source
     from regmix_hf.corpus.faults import explained
 
     folder = tmp_path / "planted"
     plant(folder)
     domain = Domain(path=str(folder / path), streaming=streaming)
     with pytest.raises((RegmixError, RuntimeError)), explained("web", domain, list):
-        DatasetSource("web", domain, "train")
+        open_source("web", domain, "train")
     assert not ran(tmp_path)
 
 
@@ -148,6 +148,7 @@ def test_a_model_of_a_recipe_names_no_code(keys):
         build_config({"model_type": "llama", **keys}, 16)
 
 
+@pytest.mark.processes
 def test_a_question_on_the_command_line_is_not_even_asked(tokenizer, tmp_path):
     (tmp_path / "web.jsonl").write_text('{"text": "a b a b"}\n' * 50)
     model = {"model_type": "llama"}

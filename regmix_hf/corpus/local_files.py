@@ -195,10 +195,22 @@ def stamp_local_files(recipe: Recipe) -> dict[str, str]:
     Returns:
         `text of <domain>` and `files of the tokenizer` -> hash, for those that have local files.
     """
+    return {name: hash_value(stamps(files)) for name, files in _stamped_files(recipe).items()}
+
+
+def stamp_local_files_as_0_1(recipe: Recipe) -> dict[str, str]:
+    """Hash what version 0.1 noted of these files: their paths, sizes and times."""
+    return {
+        name: hash_value([[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(files)])
+        for name, files in _stamped_files(recipe).items()
+    }
+
+
+def _stamped_files(recipe: Recipe) -> dict[str, list[Path]]:
     found = {f"text of {name}": local_files(domain) for name, domain in recipe.domains.items()}
     if isinstance(recipe.tokenizer, str) and Path(recipe.tokenizer).is_dir():
         found["files of the tokenizer"] = sorted(Path(recipe.tokenizer).iterdir())
-    return {name: hash_value(stamps(files)) for name, files in found.items() if files}
+    return {name: files for name, files in found.items() if files}
 
 
 def local_domains(recipe: Recipe) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from regmix_hf.corpus.local_files import stamp_local_files
+from regmix_hf.corpus.local_files import stamp_local_files, stamp_local_files_as_0_1
 from regmix_hf.mixtures.budgets import stamp_budgets, token_budgets
 from regmix_hf.progress import Progress
 from regmix_hf.readable import at_most, short
@@ -21,12 +21,17 @@ def _stamp(recipe: Recipe) -> dict[str, str]:
     return {**stamp_local_files(recipe), **stamp_budgets(recipe)}
 
 
+def _stamp_as_0_1(recipe: Recipe) -> dict[str, str]:
+    return {**stamp_local_files_as_0_1(recipe), **stamp_budgets(recipe)}
+
+
 STAGE = Stage(
     verb="prepare",
     folder="1-corpus",
     keys=("seed", "context_length", "tokenizer", "domains", "corpus"),
     outputs=("corpus.json", "tokenizer", "*/*.arrow"),
     outside=_stamp,
+    outside_as_0_1=_stamp_as_0_1,
 )
 
 

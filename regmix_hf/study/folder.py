@@ -46,6 +46,7 @@ class Stage:
         outputs: Files it must have written, relative to its folder, before it counts as finished; what a
             pattern with `*` matches is only held to what it was.
         outside: Names and hashes of what it reads outside the study, where there is such a thing.
+        outside_as_0_1: The same as version 0.1 noted it, where that was something else.
     """
 
     verb: str
@@ -54,6 +55,7 @@ class Stage:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     outside: Callable[[Recipe], Mapping[str, str]] | None = None
+    outside_as_0_1: Callable[[Recipe], Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -286,7 +288,8 @@ class Study:
         files = {
             name: hash_file(path) if (path := self.root / name).exists() else None for name in stage.inputs
         }
-        return {**keys, **files, **(stage.outside(self.recipe) if stage.outside else {})}
+        outside = (rule is decisive_in_0_1 and stage.outside_as_0_1) or stage.outside
+        return {**keys, **files, **(outside(self.recipe) if outside else {})}
 
     def require(self, path: Path, verb: str) -> Path:
         """Return `path`, or say which stage writes it.

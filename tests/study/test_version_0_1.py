@@ -86,7 +86,7 @@ def test_its_runs_are_found_under_the_names_they_have(open_study):
     finals = train.tasks_of(study)
     assert [result_of(task)["mixture_id"] for task in finals] == ["chosen", "uniform", "sums_first"]
     before = pd.read_parquet(study.proxies / "results.parquet")
-    again = collect(tasks, study.proxies)
+    again, _ = collect(tasks, study.proxies)
     pd.testing.assert_frame_equal(again.drop(columns="measured_on"), before)
 
 
