@@ -32,7 +32,10 @@ READERS: dict[str, Callable[[Study], object]] = {
     "study.json": lambda study: study.check_owner(),
     "1-corpus": lambda study: CorpusFacts.load(study.corpus),
     "2-mixtures": proxies.tasks_of,
-    "3-proxies": lambda study: (collect(proxies.tasks_of(study), study.root / "collected"), pooled_runs(study)),
+    "3-proxies": lambda study: (
+        collect(proxies.tasks_of(study), study.root / "collected"),
+        pooled_runs(study),
+    ),
     "4-regression": lambda study: render(StudyFacts.read(study), {}),
     "5-mixture": lambda study: (
         read_chosen(study.mixture, study.recipe.training_domains),

@@ -103,8 +103,8 @@ def test_no_code_of_a_final_model(tokenizer, tmp_path, model_type):
 @pytest.mark.parametrize("path", ["planted.py", "."])
 @pytest.mark.parametrize("streaming", [False, True])
 def test_no_code_of_a_data_set(plant, tmp_path, path, streaming):
-    from regmix_hf.corpus.opening import open_source
     from regmix_hf.corpus.faults import explained
+    from regmix_hf.corpus.opening import open_source
 
     folder = tmp_path / "planted"
     plant(folder)

@@ -201,7 +201,9 @@ def stamp_local_files(recipe: Recipe) -> dict[str, str]:
 def stamp_local_files_as_0_1(recipe: Recipe) -> dict[str, str]:
     """Hash what version 0.1 noted of these files: their paths, sizes and times."""
     return {
-        name: hash_value([[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(files)])
+        name: hash_value(
+            [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(files)]
+        )
         for name, files in _stamped_files(recipe).items()
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,12 @@ from regmix_hf.jobs.claims import claim
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.study.names import RESULT, TRAJECTORY
 from regmix_hf.tables import TRAJECTORIES
-from regmix_hf.training.measured import row_of_now, trajectories_of_now, without_unmeasured
+from regmix_hf.training.measured import (
+    MEASURED_ON,
+    row_of_now,
+    trajectories_of_now,
+    without_unmeasured,
+)
 
 if TYPE_CHECKING:
     from regmix_hf.training.spec import RunSpec
@@ -85,7 +90,7 @@ def collect(tasks: Sequence[Task[RunSpec]], folder: Path) -> tuple[pd.DataFrame,
         row = result_of(task)
         assert row is not None, f"{task.name} has no result"
         rows.append(row_of_now(row, task.spec))
-        if row["status"] != "failed" and not known.holds(task):
+        if row["status"] != "failed" and not known.holds(task, rows[-1]):
             new.append(read_parquet(task.folder / TRAJECTORY, TRAJECTORIES))
     ids = [row["run_id"] for row in rows if row["status"] != "failed"]
     results = _table(rows)
@@ -101,17 +106,20 @@ class _Collected:
     def __init__(self, folder: Path):
         files = [folder / _TRAJECTORIES, folder / _RESULTS]
         self.trajectories = pd.DataFrame()
-        self._ids: set[str] = set()
+        self._measured: dict[str, str | None] = {}
         if all(file.exists() for file in files):
             self.trajectories = read_parquet(files[0])
-            self._ids = set(self.trajectories["run_id"])
+            results = read_parquet(files[1])
+            measured = results[MEASURED_ON] if MEASURED_ON in results else [None] * len(results)
+            self._measured = dict(zip(results["run_id"], measured, strict=True))
             self._written_at = files[0].stat().st_mtime_ns
 
-    def holds(self, task: Task[RunSpec]) -> bool:
-        """Whether the run's trajectory is there, and of the result that the run has now."""
-        if task.spec.run_id not in self._ids:
+    def holds(self, task: Task[RunSpec], row: Mapping[str, Any]) -> bool:
+        """Whether the run's trajectory is there, of the result that it has now, on what is measured now."""
+        if task.spec.run_id not in self._measured:
             return False
-        if (task.folder / RESULT).stat().st_mtime_ns < self._written_at:
+        is_of_now = self._measured[task.spec.run_id] == row[MEASURED_ON]
+        if is_of_now and (task.folder / RESULT).stat().st_mtime_ns < self._written_at:
             return True
         self.trajectories = self.trajectories[self.trajectories["run_id"] != task.spec.run_id]
         return False

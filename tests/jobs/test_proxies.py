@@ -33,7 +33,23 @@ def work(write_corpus, tmp_path):
 @pytest.fixture
 def spec():
     arguments = {"per_device_train_batch_size": 6, "gradient_accumulation_steps": 1, "use_cpu": True}
-    return RunSpec("m", "fit", None, 1, {"a": 1.0}, MODEL, 16, 192, 96, arguments, 1, "corpus")
+    return RunSpec(
+        mixture_id="m",
+        split="fit",
+        scale=None,
+        seed=1,
+        weights={"a": 1.0},
+        model=MODEL,
+        context_length=16,
+        num_train_tokens=192,
+        num_batch_tokens=96,
+        training_args=arguments,
+        num_evaluations=1,
+        text={"a": "0" * 64},
+        tokenizer="0" * 64,
+        validation={"a": "1" * 64},
+        corpus="2" * 64,
+    )
 
 
 def test_half_the_blocks_or_the_next_fewer_that_come_out_even():

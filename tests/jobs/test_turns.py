@@ -10,6 +10,8 @@ import pytest
 from regmix_hf.jobs.turns import alone_in, beside_others_in
 from regmix_hf.progress import Silent
 
+pytestmark = pytest.mark.processes
+
 HOLD = """
 import sys, time
 from pathlib import Path

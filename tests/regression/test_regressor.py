@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from regmix_hf.errors import RegressionError
+from regmix_hf.errors import RegmixError, RegressionError
 from regmix_hf.files import read_json, write_json
 from regmix_hf.regression import ESTIMATORS, MixtureRegressor
 from regmix_hf.regression.registry import estimator_class
@@ -169,7 +169,7 @@ def spoil(folder, **arrays):
     ("damage", "message"),
     [
         (lambda f: (f / "config.json").unlink(), "no saved regressor"),
-        (lambda f: (f / "config.json").write_text("{"), "no JSON"),
+        (lambda f: (f / "config.json").write_text("{"), "cannot be read as JSON"),
         (lambda f: rewrite(f, format=99), "not of format 2"),
         (lambda f: rewrite(f, estimator="pickle"), "no estimator"),
         (lambda f: rewrite(f, domains=["code", "prose"]), "3 domains, but there are 2"),
@@ -187,7 +187,7 @@ def spoil(folder, **arrays):
 def test_a_damaged_folder_is_refused(fitted, tmp_path, damage, message):
     fitted.save_pretrained(tmp_path)
     damage(tmp_path)
-    with pytest.raises(RegressionError, match=message):
+    with pytest.raises(RegmixError, match=message):
         MixtureRegressor.from_pretrained(tmp_path)
 
 

@@ -20,7 +20,7 @@ def trained(spec, corpus, tmp_path_factory):
 
 
 def collected(specs, folder):
-    return collect(proxy_tasks(specs, folder), folder), pd.read_parquet(folder / "trajectories.parquet")
+    return collect(proxy_tasks(specs, folder), folder)
 
 
 def test_measuring_more_trains_nothing_again_and_guesses_nothing(spec, trained, tmp_path):
@@ -77,7 +77,7 @@ def test_a_run_beside_one_with_more_losses_has_none_where_it_was_not_measured(
 def test_a_run_that_two_mixtures_share_stands_twice_with_its_losses(spec, trained):
     both = [replace(spec, mixture_id=name) for name in ("chosen", "uniform")]
     [task] = proxy_tasks(both, trained)
-    results = collect([task, replace(task, spec=both[1])], trained)
+    results, _ = collect([task, replace(task, spec=both[1])], trained)
     assert results["mixture_id"].tolist() == ["chosen", "uniform"]
     assert results["loss/judge"].notna().all()
     assert pd.read_parquet(trained / "trajectories.parquet")["loss/judge"].notna().all()
