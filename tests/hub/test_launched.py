@@ -18,7 +18,7 @@ import pytest
 
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
-from regmix_hf.stages import sample
+from regmix_hf.stages import prepare, sample
 from regmix_hf.study import Study
 
 from .finished import recipe_tree
@@ -48,6 +48,7 @@ def sampled(tmp_path: Path, write_corpus) -> Study:
     blocks = {name: draw.integers(300, size=(2, 2000, 128)) for name in study.recipe.training_domains}
     splits = {name: (train, validation[:10]) for name, (train, validation) in blocks.items()}
     write_corpus(study.corpus, 300, {**splits, "letters": (None, draw.integers(300, size=(10, 128)))})
+    study.finish(prepare.STAGE)
     sample.run(study, Silent())
     return study
 
@@ -81,8 +82,15 @@ def ranks_of(launcher: subprocess.Popen[str]) -> list[psutil.Process]:
     return [
         process
         for process in psutil.Process(launcher.pid).children(recursive=True)
-        if process.cmdline()[-3:-1] == ["-m", "regmix_hf.proxies"]
+        if words_of(process)[-3:-1] == ["-m", "regmix_hf.proxies"]
     ]
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:  # it ended since it was found
+        return []
 
 
 @pytest.mark.usefixtures("hub")

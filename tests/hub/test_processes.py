@@ -20,7 +20,7 @@ import pytest
 from regmix_hf.jobs.results import collect
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
-from regmix_hf.stages import proxies, sample
+from regmix_hf.stages import prepare, proxies, sample
 from regmix_hf.study import Study
 
 from .finished import end_run
@@ -70,6 +70,7 @@ def people(finished: Path, tmp_path: Path) -> list[Study]:
         studies.append(study := Study(load_recipe(folder / "recipe.json")))
         study.open()
         shutil.copytree(finished.parent / "study" / "1-corpus", study.corpus)
+        study.finish(prepare.STAGE)
         sample.run(study, Silent())
         for task in proxies.tasks_of(study):
             end_run(task)

@@ -52,7 +52,7 @@ def test_models_come_only_when_asked_for(pushed, standin, stages, tmp_path):
     assert not (pulled.study.regression / "summary.json").exists()
     for mixture in ("chosen", "prior"):
         here, there = pushed.models / mixture, pulled.study.models / mixture
-        assert read_json(there / "result.json") == read_json(here / "result.json")
+        assert read_json(here / "result.json").items() <= read_json(there / "result.json").items()
         mine, its = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (here, there))
         assert mine.keys() == its.keys()
         assert all(torch.equal(mine[name], its[name]) for name in mine)
@@ -124,7 +124,7 @@ def test_a_model_that_is_not_what_its_recipe_declares_is_refused_and_nothing_is_
         with pytest.raises(RegmixError) as caught:
             pull_study("me/small@v1", stages, folder, only=ALL)
         assert message in str(caught.value), (path, str(caught.value))
-        assert list(folder.iterdir()) == []
+        assert not folder.exists() or list(folder.iterdir()) == []
 
 
 def test_code_beside_a_model_is_not_even_fetched(tampered, standin, stages, tmp_path):

@@ -62,7 +62,7 @@ def test_what_follows_a_stale_stage_is_stale_whatever_its_own_files_say(new_stud
     assert study.state(fit.STAGE).value == "done"
     standings = study.standings(stages)
     assert {verb: str(one.state) for verb, one in standings.items()} == {
-        "prepare": "partial",
+        "prepare": "done",
         **dict.fromkeys(("sample", "proxies", "fit", "choose", "train", "evaluate", "report"), "stale"),
     }
     assert standings["fit"].reason == "it depends on proxies"

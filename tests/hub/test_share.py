@@ -78,7 +78,7 @@ def test_no_pickle_is_published(hub, standin, new_study, stages):
     push_study(study, stages)
     paths = {path for repo in standin.store.repos.values() for path in repo.head.files}
     suffixes = {Path(path).suffix for path in paths - {".gitattributes"}}
-    assert suffixes == {".md", ".png", ".json", ".yaml", ".parquet", ".safetensors"}
+    assert suffixes == {".md", ".png", ".html", ".json", ".yaml", ".parquet", ".safetensors"}
 
 
 def test_pushing_again_changes_nothing(hub, standin, new_study, stages):
@@ -167,7 +167,7 @@ def test_a_pulled_study_goes_on_without_training(hub, new_study, stages, tmp_pat
         "prepare": "partial",
         "report": "missing",
     }
-    assert load_recipe(tmp_path / "pulled") == pulled.recipe
+    assert load_recipe(tmp_path / "pulled").model_dump() == pulled.recipe.model_dump()
     assert all(result_of(task) is not None for task in proxies.tasks_of(pulled))
     report.run(pulled, Silent())
     assert (pulled.report / "README.md").read_text() == (study.report / "README.md").read_text()

@@ -18,7 +18,7 @@ from regmix_hf.recipe import load_recipe
 from regmix_hf.runs.pooled import pooled_runs
 from regmix_hf.sharing import push_study
 from regmix_hf.sharing.while_running import Publisher
-from regmix_hf.stages import fit, proxies, sample
+from regmix_hf.stages import fit, prepare, proxies, sample
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 
@@ -33,6 +33,7 @@ def somebody(new_study):
 
     def make(*overrides: str, folder: str) -> Study:
         study = new_study("seed=8", *overrides, folder=folder)
+        study.finish(prepare.STAGE)
         study.mixtures.unlink()  # else they would stay
         sample.run(study, Silent())
         train_proxies(study, diverged=0)

@@ -52,7 +52,7 @@ def test_only_what_is_new_is_read(tasks, tmp_path, read):
     end(tasks[0], 3.0)
     read.clear()
     _, trajectories = collect(tasks, tmp_path / "t")
-    assert read == ["t", "x"]
+    assert read == ["t", "t", "x"]
     _, anew = collect(tasks, tmp_path / "anew")
     assert_frame_equal(trajectories, anew)
 
@@ -66,7 +66,7 @@ def test_a_run_that_was_trained_again_is_read_again_and_one_not_asked_for_is_lef
     os.utime(tasks[1].folder / "result.json", ns=(later, later))
     read.clear()
     table, trajectories = collect(tasks[1:], tmp_path / "t")
-    assert read == ["t", "y"]
+    assert read == ["t", "t", "y"]
     assert list(table["loss/a"]) == [5.0, 2.0]
     assert list(trajectories["loss/a"]) == [6.0, 5.0, 3.0, 2.0]
 

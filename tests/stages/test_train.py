@@ -49,7 +49,7 @@ class FakeLaunches:
                 "split": spec.split,
                 "seed": spec.seed,
             }
-            frame = pd.DataFrame({"run_id": [spec.run_id], "step": [1]})
+            frame = pd.DataFrame({"run_id": [spec.run_id], "step": [1], "num_tokens": [16]})
             write_parquet(task.folder / "trajectory.parquet", frame)
             write_json(task.folder / "result.json", {**row, "status": "ok", "loss/sums": 1.0})
         return self
