@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,8 +25,8 @@ SNIPPET = re.compile("^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
-def datasets_of_the_standin(hub, standin, monkeypatch) -> None:
-    """Give snippets a `datasets` that reads the stand-in's tables by the card's configs.
+def run_snippets(hub, standin, monkeypatch) -> Callable[[Any, str], dict[str, Any]]:
+    """Run all code of a card, and return what it left; `datasets` reads the stand-in's tables meanwhile.
 
     The real one cannot be pointed elsewhere once it is imported; `test_share` calls it in a process.
     """
@@ -37,17 +38,17 @@ def datasets_of_the_standin(hub, standin, monkeypatch) -> None:
         assert split == "train"
         return pd.read_parquet(io.BytesIO(repo.file(revision, file)))
 
-    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    def run(repo: Any, version: str) -> dict[str, Any]:
+        names: dict[str, Any] = {}
+        snippets = SNIPPET.findall(repo.file(version, "README.md").decode())
+        assert snippets
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+            for snippet in snippets:
+                exec(snippet, names)
+        return names
 
-
-def run_snippets(repo: Any, version: str) -> dict[str, Any]:
-    """Run all code of a card, and return what it left."""
-    names: dict[str, Any] = {}
-    snippets = SNIPPET.findall(repo.file(version, "README.md").decode())
-    assert snippets
-    for snippet in snippets:
-        exec(snippet, names)
-    return names
+    return run
 
 
 def check(repo: Any, version: str, found: dict[str, Any]) -> None:
@@ -73,9 +74,8 @@ def check(repo: Any, version: str, found: dict[str, Any]) -> None:
         assert found["tokenizer"].eos_token == "a"
 
 
-@pytest.mark.usefixtures("datasets_of_the_standin")
 def test_every_snippet_of_every_card_at_every_version_loads_what_the_card_shows(
-    hub, standin, new_study, stages
+    hub, standin, new_study, stages, run_snippets
 ):
     study = new_study("train.num_seeds=1")
     train_models(study)
