@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from regmix_hf.corpus.blocks import check_blocks
 from regmix_hf.errors import StudyError
+from regmix_hf.study import names
 from regmix_hf.study.corpus_facts import CorpusFacts
 
 SplitName = Literal["train", "validation"]
@@ -75,7 +76,7 @@ class Corpus:
         """
         if domain not in self.facts.domains:
             raise StudyError(f"the corpus {self.folder} holds no domain {domain!r}.")
-        with (self.folder / domain / "validation.jsonl").open(encoding="utf-8") as file:
+        with (self.folder / domain / names.HELD_OUT).open(encoding="utf-8") as file:
             for line in file:
                 yield json.loads(line)["text"]
 

@@ -11,7 +11,7 @@ import pandas as pd
 from regmix_hf.files import read_parquet, read_record, write_json, write_parquet
 from regmix_hf.jobs.claims import claim
 from regmix_hf.jobs.tasks import Task
-from regmix_hf.study.names import RESULT, TRAJECTORY
+from regmix_hf.study import names
 from regmix_hf.tables import TRAJECTORIES
 from regmix_hf.training.measured import row_of_now, trajectories_of_now, without_unmeasured
 
@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 
 #: Keys of a result that are in no table: why a run failed, and how many blocks it had to take at once.
 _REASON, _NOT_IN_TABLES = "reason", {"reason", "micro_batch"}
-_RESULTS, _TRAJECTORIES = "results.parquet", "trajectories.parquet"
 
 
 def result_of(task: Task[Any]) -> dict[str, Any] | None:
     """Read the result of `task`; `None` when its folder holds none, or that of another task."""
-    file = task.folder / RESULT
+    file = task.folder / names.RESULT
     if not file.exists():
         return None
     result = read_record(file, status=str)
@@ -40,7 +39,7 @@ def status_of(task: Task[Any]) -> str | None:
 
 def record_failed(task: Task[Any], reason: str) -> None:
     """Record that the task failed: what is known of it without doing it, and why."""
-    write_json(task.folder / RESULT, {**task.head, "status": "failed", _REASON: reason})
+    write_json(task.folder / names.RESULT, {**task.head, "status": "failed", _REASON: reason})
 
 
 def reason_of(task: Task[Any]) -> str:
@@ -61,7 +60,7 @@ def forget_failed(tasks: Sequence[Task[Any]]) -> int:
         if is_failed(task):
             with claim(task.folder) as granted:
                 if granted and is_failed(task):
-                    (task.folder / RESULT).unlink()
+                    (task.folder / names.RESULT).unlink()
                     count += 1
     return count
 
@@ -86,12 +85,12 @@ def collect(tasks: Sequence[Task[RunSpec]], folder: Path) -> tuple[pd.DataFrame,
         assert row is not None, f"{task.name} has no result"
         rows.append(row_of_now(row, task.spec))
         if row["status"] != "failed" and not known.holds(task):
-            new.append(read_parquet(task.folder / TRAJECTORY, TRAJECTORIES))
+            new.append(read_parquet(task.folder / names.TRAJECTORY, TRAJECTORIES))
     ids = [row["run_id"] for row in rows if row["status"] != "failed"]
     results = _table(rows)
     trajectories = trajectories_of_now(_in_order([known.trajectories, *new], ids), results)
-    write_parquet(folder / _TRAJECTORIES, trajectories)
-    write_parquet(folder / _RESULTS, results)
+    write_parquet(folder / names.TRAJECTORIES, trajectories)
+    write_parquet(folder / names.RESULTS, results)
     return results, trajectories
 
 
@@ -99,7 +98,7 @@ class _Collected:
     """The trajectories that the tables in a folder hold since an earlier collection."""
 
     def __init__(self, folder: Path):
-        files = [folder / _TRAJECTORIES, folder / _RESULTS]
+        files = [folder / names.TRAJECTORIES, folder / names.RESULTS]
         self.trajectories = pd.DataFrame()
         self._ids: set[str] = set()
         if all(file.exists() for file in files):
@@ -111,7 +110,7 @@ class _Collected:
         """Whether the run's trajectory is there, and of the result that the run has now."""
         if task.spec.run_id not in self._ids:
             return False
-        if (task.folder / RESULT).stat().st_mtime_ns < self._written_at:
+        if (task.folder / names.RESULT).stat().st_mtime_ns < self._written_at:
             return True
         self.trajectories = self.trajectories[self.trajectories["run_id"] != task.spec.run_id]
         return False

@@ -36,6 +36,7 @@ from regmix_hf.regression.selection import Selection, select
 from regmix_hf.regression.target import Target, TargetValue
 from regmix_hf.regression.verdict import Verdict
 from regmix_hf.runs.runs import Runs
+from regmix_hf.study import names
 
 #: With fewer holdout runs than this, estimators are compared by cross-validation of the fitted runs instead.
 LEAST_HOLDOUT = 16
@@ -340,11 +341,11 @@ def _summary(
 def _save(fit: Fit, runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> None:
     for name, regressor in regressors.items():
         regressor.save_pretrained(fit.folder / name)
-    write_parquet(fit.folder / "quality.parquet", fit.quality)
-    write_parquet(fit.folder / "predictions.parquet", fit.predictions)
-    write_parquet(fit.folder / "learning_curve.parquet", fit.curve.table())
-    write_parquet(fit.folder / "runs.parquet", runs.to_results())
-    write_json(fit.folder / "summary.json", fit.summary)
+    write_parquet(fit.folder / names.QUALITY, fit.quality)
+    write_parquet(fit.folder / names.PREDICTIONS, fit.predictions)
+    write_parquet(fit.folder / names.LEARNING_CURVE, fit.curve.table())
+    write_parquet(fit.folder / names.FITTED_RUNS, runs.to_results())
+    write_json(fit.folder / names.FIT_SUMMARY, fit.summary)
 
 
 def _with_interval(value: float, low: float, high: float, digits: int) -> str:

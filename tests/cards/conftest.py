@@ -10,7 +10,8 @@ from regmix_hf.files import read_parquet, write_json, write_parquet, write_text
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
-from regmix_hf.study.promises import PROMISES, Promise, Promises, Size
+from regmix_hf.study.names import PROMISES
+from regmix_hf.study.promises import Promise, Promises, Size
 
 PRIOR = {"prose": 0.5, "code": 0.3, "maths": 0.2}
 CHOSEN = {"prose": 0.25, "code": 0.75, "maths": 0.0}
