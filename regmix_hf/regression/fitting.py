@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 from regmix_hf.errors import RegressionError
 from regmix_hf.files import write_json, write_parquet
 from regmix_hf.progress import Progress, Silent
+from regmix_hf.readable import with_interval
 from regmix_hf.recipe.checks import TARGET_WORDS
 from regmix_hf.regression.absurd import find_absurd
 from regmix_hf.regression.assessment import (
@@ -90,9 +90,7 @@ def table_for_people(quality: pd.DataFrame, target: str) -> pd.DataFrame:
         in_percent = metric in ("spearman", "pearson")
         values = rows[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy() * (100 if in_percent else 1)
         name = f"{metric} (%)" if in_percent else metric
-        table[name] = [
-            _with_interval(value, low, high, 1 if in_percent else 4) for value, low, high in values
-        ]
+        table[name] = [with_interval(value, low, high, 1 if in_percent else 4) for value, low, high in values]
     return table.reset_index(drop=True)
 
 
@@ -346,10 +344,3 @@ def _save(fit: Fit, runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> N
     write_parquet(fit.folder / names.LEARNING_CURVE, fit.curve.table())
     write_parquet(fit.folder / names.FITTED_RUNS, runs.to_results())
     write_json(fit.folder / names.FIT_SUMMARY, fit.summary)
-
-
-def _with_interval(value: float, low: float, high: float, digits: int) -> str:
-    if math.isnan(value):
-        return "-"
-    text = f"{value:.{digits}f}"
-    return text if math.isnan(low) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
