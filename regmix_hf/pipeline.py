@@ -14,7 +14,7 @@ from regmix_hf.jobs.census import Census, take_census
 from regmix_hf.jobs.turns import alone_in, beside_others_in
 from regmix_hf.preflight import check_once, remember_checks
 from regmix_hf.progress import Progress, Silent
-from regmix_hf.study import Stage, State, Study
+from regmix_hf.study import Stage, State, Study, names
 from regmix_hf.study.folder import SWARM_VERBS, Standing
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def status(study: Study) -> list[StageStatus]:
 
 def census_of(study: Study, verb: str) -> Census | None:
     """Count the runs of the stage `verb`; `None` where it has none, or they are not known yet."""
-    if verb not in ("proxies", "train") or not (study.corpus / "corpus.json").exists():
+    if verb not in ("proxies", "train") or not (study.corpus / names.CORPUS_FACTS).exists():
         return None
     if not study.mixtures.exists() or (verb == "train" and not study.mixture.exists()):
         return None
@@ -164,8 +164,8 @@ def _do_stage(study: Study, verb: str, progress: Progress) -> None:
     if state is State.STALE:
         changes = ", ".join(study.changes(stage))
         progress.note(f"{verb}: stale, because {changes} changed; doing again what that touches")
-    elif names := _damaged(study, verb):
-        progress.note(f"{verb}: {', '.join(names)} is not what was written; doing again what that touches")
+    elif damaged := _damaged(study, verb):
+        progress.note(f"{verb}: {', '.join(damaged)} is not what was written; doing again what that touches")
     elif state is State.PARTIAL:
         progress.note(f"{verb}: going on from what is done")
     else:

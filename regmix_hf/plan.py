@@ -12,6 +12,7 @@ from regmix_hf.corpus.local_files import local_domains
 from regmix_hf.jobs.devices import cuda_devices, num_cores
 from regmix_hf.mixtures.budgets import token_budgets
 from regmix_hf.mixtures.final import num_final_mixtures
+from regmix_hf.readable import short
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.schema import Training
 from regmix_hf.study import State, Study
@@ -226,7 +227,7 @@ def _notes(study: Study, speed: _Speed | None) -> Iterator[str]:
     if budgets := token_budgets(recipe):
         there = sum(recipe.domains[name].num_tokens or 0 for name in budgets)
         yield (
-            f"prepare: reads {sum(budgets.values()):.3g} of the {there:.3g} tokens of "
+            f"prepare: reads {short(sum(budgets.values()))} of the {short(there)} tokens of "
             f"{len(budgets)} streams, as much as a run can need"
         )
     if speed is None:

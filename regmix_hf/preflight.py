@@ -17,13 +17,11 @@ from regmix_hf.mixtures.final import check_text, known_mixtures
 from regmix_hf.recipe import Choice
 from regmix_hf.recipe.schema import Training
 from regmix_hf.stages.prepare import STAGE as PREPARE
-from regmix_hf.study import State, Study
+from regmix_hf.study import State, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.training.planned import known_facts, planned_model, rehearse_runs
 from regmix_hf.version import VERSION
 
-#: In the study's folder: what was checked last, with what.
-_CHECKED = ".checked.json"
 #: Packages by whose versions an argument may be known or not.
 _DECISIVE_PACKAGES = ("torch", "transformers", "accelerate")
 
@@ -48,7 +46,7 @@ def check_once(study: Study, verbs: Collection[str]) -> None:
     Raises:
         RegmixError: At the first thing that is wrong.
     """
-    file = study.root / _CHECKED
+    file = study.root / names.CHECKED
     found: Mapping[str, Any] = read_json(file) if file.exists() else {}
     if found.get("stamp") != _stamp(study) or not set(verbs) <= set(found["verbs"]):
         check_study(study, verbs)
@@ -56,12 +54,12 @@ def check_once(study: Study, verbs: Collection[str]) -> None:
 
 def remember_checks(study: Study, verbs: Collection[str]) -> None:
     """Note in the study's folder that nothing was wrong, for `check_once`."""
-    write_json(study.root / _CHECKED, {"stamp": _stamp(study), "verbs": sorted(verbs)})
+    write_json(study.root / names.CHECKED, {"stamp": _stamp(study), "verbs": sorted(verbs)})
 
 
 def _stamp(study: Study) -> str:
     """Hash all that a check depends on: recipe, corpus, machine and versions."""
-    corpus = study.corpus / "corpus.json"
+    corpus = study.corpus / names.CORPUS_FACTS
     return hash_value(
         {
             "recipe": study.recipe.model_dump(mode="json"),
@@ -172,6 +170,6 @@ _CHECKS: dict[str, Callable[[Study], Iterator[str]]] = {
 
 def _available_tokens(study: Study) -> dict[str, int] | None:
     """Tokens of every training domain, where known: counted in this very text, or declared for all."""
-    if (study.corpus / "corpus.json").exists() and study.state(PREPARE) is not State.STALE:
+    if (study.corpus / names.CORPUS_FACTS).exists() and study.state(PREPARE) is not State.STALE:
         return CorpusFacts.load(study.corpus).available_tokens(study.recipe)
     return study.recipe.declared_tokens

@@ -20,10 +20,8 @@ from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.intervals import FARTHEST, ResidualSize
 from regmix_hf.regression.target import Target
 from regmix_hf.runs.runs import Runs, load_runs
-from regmix_hf.study import Study
+from regmix_hf.study import Study, names
 
-#: The file, in the report and in the repository of the chosen mixture.
-EXPLORER = "explorer.html"
 MOST_MEGABYTES = 2
 _PARTS = Path(__file__).parent / "explorer"
 #: Read in this order: each uses what stands before it; `start` is called when all are there.
@@ -52,7 +50,7 @@ def explorer_page(study: Study, facts: StudyFacts) -> Explorer:
     if facts.choice is None or facts.corpus is None:
         return Explorer(None, "no mixture is chosen yet")
     folder = study.regression / str(facts.choice.record["estimator"])
-    if not (folder / "config.json").exists() or not (study.regression / "runs.parquet").exists():
+    if not (folder / "config.json").exists() or not (study.regression / names.FITTED_RUNS).exists():
         return Explorer(None, f"{folder} holds no fit")
     regressor, runs = MixtureRegressor.from_pretrained(folder), load_runs(study.regression).part("fit")
     if unknown := sorted({regressor.estimator, *getattr(regressor.model, "members_", ())} - set(FAMILIES)):

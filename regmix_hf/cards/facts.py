@@ -15,9 +15,9 @@ from scipy.stats import rankdata
 from regmix_hf.files import damaged, read_parquet, read_record, read_yaml
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression.target import Target
-from regmix_hf.study import Study
+from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.promises import PROMISES, Promises
+from regmix_hf.study.promises import Promises
 from regmix_hf.tables import (
     LEARNING_CURVE,
     MIXTURE,
@@ -209,8 +209,8 @@ class StudyFacts:
         """Read what is there."""
         recipe = study.recipe
         target = Target.parse(recipe.regression.target, list(recipe.domains))
-        promises = study.evaluation / PROMISES
-        has_corpus = (study.corpus / "corpus.json").exists()
+        promises = study.evaluation / names.PROMISES
+        has_corpus = (study.corpus / names.CORPUS_FACTS).exists()
         return cls(
             recipe=recipe,
             target=target,
@@ -219,26 +219,26 @@ class StudyFacts:
             regression=_read_regression(study),
             choice=_read_choice(study),
             final=_read_final(study, target),
-            scores=_table(study.evaluation / "results.parquet", SCORES),
+            scores=_table(study.evaluation / names.RESULTS, SCORES),
             promises=Promises.load(promises) if promises.exists() else None,
         )
 
 
 def _read_swarm(study: Study) -> SwarmFacts | None:
-    results, mixtures = _table(study.proxies / "results.parquet", RESULTS), _table(study.mixtures, MIXTURES)
+    results, mixtures = _table(study.proxies / names.RESULTS, RESULTS), _table(study.mixtures, MIXTURES)
     if results is None or mixtures is None:
         return None
     return SwarmFacts(results, len(mixtures) * study.recipe.proxy.num_seeds)
 
 
 def _read_regression(study: Study) -> RegressionFacts | None:
-    if not (study.regression / "summary.json").exists():
+    if not (study.regression / names.FIT_SUMMARY).exists():
         return None
     summary = read_record(
-        study.regression / "summary.json", target=str, estimator=str, judged_on=str, reason=str
+        study.regression / names.FIT_SUMMARY, target=str, estimator=str, judged_on=str, reason=str
     )
-    quality = read_parquet(study.regression / "quality.parquet", QUALITY)
-    predictions = read_parquet(study.regression / "predictions.parquet", PREDICTIONS)
+    quality = read_parquet(study.regression / names.QUALITY, QUALITY)
+    predictions = read_parquet(study.regression / names.PREDICTIONS, PREDICTIONS)
     quality = quality[(quality["target"] == summary["target"]) & (quality["kind"] != "average")]
     wanted = (predictions["target"] == summary["target"]) & (predictions["test"] == summary["judged_on"])
     parts = [
@@ -247,11 +247,11 @@ def _read_regression(study: Study) -> RegressionFacts | None:
     ]
     if not parts:
         what = f"has no row of the target {summary['target']!r}"
-        raise damaged(study.regression / "quality.parquet", what)
+        raise damaged(study.regression / names.QUALITY, what)
     return RegressionFacts(
         quality=pd.concat(parts, ignore_index=True),
         predictions=predictions[wanted].reset_index(drop=True),
-        learning_curve=read_parquet(study.regression / "learning_curve.parquet", LEARNING_CURVE),
+        learning_curve=read_parquet(study.regression / names.LEARNING_CURVE, LEARNING_CURVE),
         summary=summary,
     )
 
@@ -286,8 +286,8 @@ def _record(file: Path) -> dict[str, Any]:
 
 
 def _read_final(study: Study, target: Target) -> FinalFacts | None:
-    results = _table(study.models / "results.parquet", RESULTS)
-    trajectories = _table(study.models / "trajectories.parquet", TRAJECTORIES)
+    results = _table(study.models / names.RESULTS, RESULTS)
+    trajectories = _table(study.models / names.TRAJECTORIES, TRAJECTORIES)
     if results is None or trajectories is None:
         return None
     return FinalFacts(results, trajectories, target)

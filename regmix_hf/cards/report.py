@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from regmix_hf.cards.explorer_page import EXPLORER
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.pictures import PICTURES, measured_change, target_words
 from regmix_hf.cards.rendering import recipe_yaml, render_template, share
@@ -15,6 +14,7 @@ from regmix_hf.cards.summary import Summary, summarise
 from regmix_hf.cards.tables import score_rows
 from regmix_hf.files import atomic_path, write_text
 from regmix_hf.regression.assessment import BASELINE
+from regmix_hf.study import names
 
 TEMPLATE = "report.md.jinja"
 #: Domains that are named where the mixture is told in one line.
@@ -42,11 +42,11 @@ def write_report(facts: StudyFacts, folder: Path, explorer: str | None = None) -
                 temporary.write_bytes(png(figure))
             drawn[name] = path.name
     if explorer is None:
-        (folder / EXPLORER).unlink(missing_ok=True)
+        (folder / names.EXPLORER).unlink(missing_ok=True)
     else:
-        write_text(folder / EXPLORER, explorer)
-    write_text(folder / "README.md", render(facts, drawn, has_explorer=explorer is not None))
-    return folder / "README.md"
+        write_text(folder / names.EXPLORER, explorer)
+    write_text(folder / names.PAGE, render(facts, drawn, has_explorer=explorer is not None))
+    return folder / names.PAGE
 
 
 def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool = False) -> str:
@@ -65,7 +65,7 @@ def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool
         recipe=facts.recipe,
         record=facts.choice.record if facts.choice else None,
         promises=facts.promises,
-        explorer=EXPLORER if has_explorer else None,
+        explorer=names.EXPLORER if has_explorer else None,
         summary=summary,
         target_words=target_words(facts),
         validation_only=[name for name, domain in facts.recipe.domains.items() if domain.validation_only],

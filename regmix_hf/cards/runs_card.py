@@ -22,7 +22,7 @@ from regmix_hf.cards.hub_card import (
 )
 from regmix_hf.cards.rendering import recipe_yaml
 from regmix_hf.recipe import Recipe
-from regmix_hf.runs.published import MIXTURES, RESULTS, TRAJECTORIES
+from regmix_hf.study import names
 from regmix_hf.study.address import Address
 from regmix_hf.study.corpus_facts import CorpusFacts
 
@@ -63,7 +63,12 @@ class RunsCard:
             size_categories=[size_category(len(self.results))],
             source_datasets=sorted({source for source in sources if source}) or None,
             configs=configs(
-                {"results": RESULTS, "mixtures": MIXTURES, "trajectories": TRAJECTORIES}, "results"
+                {
+                    "results": names.RESULTS,
+                    "mixtures": names.MIXTURES_TABLE,
+                    "trajectories": names.TRAJECTORIES,
+                },
+                "results",
             ),
         )
 

@@ -16,6 +16,7 @@ from regmix_hf.regression.assessment import BASELINE, cross_validation, seed_noi
 from regmix_hf.regression.target import Target, TargetValue
 from regmix_hf.regression.verdict import Verdict
 from regmix_hf.runs.runs import Runs, load_runs
+from regmix_hf.study import names
 
 #: What a choice needs of `summary.json`.
 _SUMMARY = ("estimator", "estimators", "target_value")
@@ -53,7 +54,7 @@ class FittedRuns:
             StudyError: There is no fit in the folder, or what says so is damaged.
             RegressionError: The estimator was not fitted, or the target is unknown.
         """
-        summary_file = folder / "summary.json"
+        summary_file = folder / names.FIT_SUMMARY
         if not summary_file.exists():
             raise StudyError(f"{folder} holds no fit: {summary_file} is not there.", "run `regmix fit` first")
         summary = _read_summary(summary_file)

@@ -16,6 +16,7 @@ from regmix_hf.choice.chosen import ChosenMixture
 from regmix_hf.errors import StudyError
 from regmix_hf.files import read_yaml, write_parquet, write_text
 from regmix_hf.mixtures import check_mixture
+from regmix_hf.study import names
 
 _HEADER = """\
 # The chosen mixture: shares of training tokens, largest first. Copy `weights` into the `baselines` of
@@ -36,13 +37,13 @@ def write_chosen(
         name: What the mixture is called.
         epochs: Times the final run sees each domain, where known.
     """
-    write_parquet(folder / "mixture.parquet", chosen.table(epochs))
+    write_parquet(folder / names.CHOSEN_TABLE, chosen.table(epochs))
     text = io.StringIO()
     yaml = YAML()
     yaml.default_flow_style = False
     yaml.width = 110
     yaml.dump(_plain(_tree(chosen, name)), text)
-    write_text(folder / "mixture.yaml", _HEADER + text.getvalue())
+    write_text(folder / names.CHOSEN_MIXTURE, _HEADER + text.getvalue())
 
 
 def read_chosen(file: Path, domains: tuple[str, ...] | None = None) -> dict[str, float]:

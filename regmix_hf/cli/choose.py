@@ -11,6 +11,8 @@ from regmix_hf.cli.arguments import OutputFormat
 from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.stages import run_one
 from regmix_hf.errors import RecipeError, StudyError, did_you_mean
+from regmix_hf.recipe import RECIPE_FILE
+from regmix_hf.study import names
 
 
 def register(app: typer.Typer) -> None:
@@ -31,9 +33,9 @@ def _choose(
     ] = None,
     format: OutputFormat = Format.HUMAN,
 ) -> None:
-    if (source / "summary.json").is_file() and not (source / "recipe.yaml").exists():
+    if (source / names.FIT_SUMMARY).is_file() and not (source / RECIPE_FILE).exists():
         _choose_from_fit(source, overrides or [], Console(format))
-    elif source.is_dir() and not (source / "recipe.yaml").exists():
+    elif source.is_dir() and not (source / RECIPE_FILE).exists():
         raise StudyError(
             f"{source} holds neither a recipe nor a fit.",
             f"give a recipe, or fit first: regmix fit --mixtures A.csv --losses B.csv --output {source}",
@@ -72,5 +74,5 @@ def _choose_from_fit(folder: Path, overrides: list[str], console: Console) -> No
     for warning in chosen.warnings:
         console.note(f"warning: {warning}")
     console.note("the prior is not known here: the mean of the runs' mixtures stands in for it")
-    console.tables(chosen_tables(folder / "mixture.parquet"))
-    console.note(f"Written to {folder / 'mixture.yaml'}")
+    console.tables(chosen_tables(folder / names.CHOSEN_TABLE))
+    console.note(f"Written to {folder / names.CHOSEN_MIXTURE}")

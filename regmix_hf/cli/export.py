@@ -11,6 +11,8 @@ import typer
 from regmix_hf.cli.arguments import open_study, quiet_libraries
 from regmix_hf.cli.console import Console
 from regmix_hf.errors import MixtureError, RecipeError
+from regmix_hf.recipe import RECIPE_FILE
+from regmix_hf.study import names
 
 if TYPE_CHECKING:
     from regmix_hf.exports import MixtureToTrain
@@ -86,7 +88,7 @@ def _mixture(source: str, overrides: list[str] | None, name: str) -> MixtureToTr
     from regmix_hf.sharing.exporting import mixture_of_fit, mixture_of_repository, mixture_of_study
 
     path = Path(source)
-    if (path / "summary.json").is_file() and not (path / "recipe.yaml").exists():
+    if (path / names.FIT_SUMMARY).is_file() and not (path / RECIPE_FILE).exists():
         return mixture_of_fit(path)
     if not path.exists() and source.count("/") == 1 and not path.suffix:
         return mixture_of_repository(source)

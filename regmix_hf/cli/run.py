@@ -50,7 +50,7 @@ def _run(
     pipeline.run(study, first=first, last=last, progress=console)
     if last == "report":
         console.tables(summary_tables(study))
-        console.note(f"Read {study.report / 'README.md'}")
+        console.note(f"Read {study.page}")
         return
     if last in pipeline.stages_between(study, first, last):
         console.tables(stage_tables(study, last, format))

@@ -39,7 +39,7 @@ def run_one(verb: str, recipe: RecipePath, overrides: list[str] | None, format: 
     if following:
         console.next(command(following[0], recipe, overrides))
     else:
-        console.note(f"Read {study.report / 'README.md'}")
+        console.note(f"Read {study.page}")
 
 
 def _command(verb: str) -> Callable[[RecipePath, Overrides, OutputFormat], None]:

@@ -41,7 +41,7 @@ def _status(
     if waiting:
         console.next(command("run", recipe, overrides))
     else:
-        console.note(f"All done: read {study.report / 'README.md'}")
+        console.note(f"All done: read {study.page}")
 
 
 def _show(study: Study, console: Console) -> bool:

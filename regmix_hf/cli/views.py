@@ -11,9 +11,9 @@ import pandas as pd
 from regmix_hf.cli.console import Format, Table, duration
 from regmix_hf.files import read_parquet, read_record
 from regmix_hf.plan import Plan
-from regmix_hf.study import Study
+from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, ReadFacts
-from regmix_hf.study.promises import PROMISES, Promises
+from regmix_hf.study.promises import Promises
 from regmix_hf.tables import MIXTURE, MIXTURES, QUALITY, RESULTS, by_domain
 
 
@@ -77,7 +77,7 @@ _WEIGHTS = dict.fromkeys(("prior", "lowest", "mean", "highest"), ".3f")
 
 
 def _proxies(study: Study, format: Format) -> list[Table]:
-    frame = read_parquet(study.proxies / "results.parquet", RESULTS)
+    frame = read_parquet(study.proxies / names.RESULTS, RESULTS)
     counts = frame.groupby("status").agg(runs=("run_id", "size"), tokens=("num_train_tokens", "sum"))
     done = frame[frame["status"] == "ok"]
     losses = by_domain(done, "loss")
@@ -100,7 +100,7 @@ _LOSSES = dict.fromkeys(("lowest", "mean", "highest"), ".4f")
 
 
 def _train(study: Study, format: Format) -> list[Table]:
-    frame = read_parquet(study.models / "results.parquet", RESULTS)
+    frame = read_parquet(study.models / names.RESULTS, RESULTS)
     losses = by_domain(frame, "loss")
     columns = {"mixture": frame["mixture_id"], "seed": frame["seed"], "status": frame["status"]}
     table = pd.DataFrame({**columns, "mean": losses.mean(axis=1), **losses})
@@ -124,9 +124,9 @@ def quality_tables(quality: pd.DataFrame, target: str, format: Format) -> list[T
 
 
 def _fit(study: Study, format: Format) -> list[Table]:
-    quality = read_parquet(study.regression / "quality.parquet", QUALITY)
+    quality = read_parquet(study.regression / names.QUALITY, QUALITY)
     return quality_tables(
-        quality, read_record(study.regression / "summary.json", target=str)["target"], format
+        quality, read_record(study.regression / names.FIT_SUMMARY, target=str)["target"], format
     )
 
 
@@ -146,7 +146,7 @@ _PREDICTED = {**dict.fromkeys(("prior_loss", "loss", "loss_lower", "loss_upper")
 
 
 def _choose(study: Study, format: Format) -> list[Table]:
-    return chosen_tables(study.mixture.parent / "mixture.parquet")
+    return chosen_tables(study.mixture.parent / names.CHOSEN_TABLE)
 
 
 def summary_tables(study: Study) -> list[Table]:
@@ -191,8 +191,8 @@ def summary_tables(study: Study) -> list[Table]:
 
 
 def _evaluate(study: Study, format: Format) -> list[Table]:
-    scores = read_parquet(study.evaluation / "results.parquet")
-    file = study.evaluation / PROMISES
+    scores = read_parquet(study.evaluation / names.RESULTS)
+    file = study.evaluation / names.PROMISES
     return (promise_tables(Promises.load(file)) if file.exists() else []) + [_scores(study, scores, format)]
 
 

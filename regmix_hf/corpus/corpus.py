@@ -1,8 +1,7 @@
-"""Read a prepared corpus: blocks, held-out documents, tokenizer."""
+"""Read a prepared corpus: blocks and tokenizer."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -66,18 +65,6 @@ class Corpus:
                     file = self.folder / name / f"{split}.arrow"
                     check_blocks(file, facts, self.facts.context_length, whole=True)
             yield f"{name}: its blocks are those that were prepared"
-
-    def validation_texts(self, domain: str) -> Iterator[str]:
-        """The documents of `domain` that were held out, as they were before tokenization.
-
-        Raises:
-            StudyError: The corpus has no such domain.
-        """
-        if domain not in self.facts.domains:
-            raise StudyError(f"the corpus {self.folder} holds no domain {domain!r}.")
-        with (self.folder / domain / "validation.jsonl").open(encoding="utf-8") as file:
-            for line in file:
-                yield json.loads(line)["text"]
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of the blocks."""

@@ -12,6 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from huggingface_hub.constants import REPOCARD_NAME
+
 from regmix_hf.corpus.compressed import is_compressed, plain_name
 from regmix_hf.corpus.patterns import files_below, head, matches
 from regmix_hf.errors import DataError
@@ -251,7 +253,7 @@ def _is_data_set(folder: Path) -> bool:
     """Whether a folder says itself what its files are: written by `datasets`, or a copy from the Hub."""
     if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json", "dataset_infos.json")):
         return True
-    card = folder / "README.md"
+    card = folder / REPOCARD_NAME
     if not card.is_file():
         return False
     with card.open(encoding="utf-8", errors="replace") as file:

@@ -25,6 +25,7 @@ from regmix_hf.errors import DataError, RecipeError, StudyError
 from regmix_hf.files import atomic_path, hash_value, read_record, write_json
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.recipe import Recipe
+from regmix_hf.study import names
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
 
 #: Part of every identity: raised when the same text would now become other blocks.
@@ -81,8 +82,10 @@ def prepare_corpus(
 
 
 def _check(recipe: Recipe) -> None:
-    if "tokenizer" in recipe.domains or "corpus.json" in recipe.domains:
-        raise RecipeError("domains: `tokenizer` and `corpus.json` are names of the corpus's own files.")
+    if "tokenizer" in recipe.domains or names.CORPUS_FACTS in recipe.domains:
+        raise RecipeError(
+            f"domains: `tokenizer` and `{names.CORPUS_FACTS}` are names of the corpus's own files."
+        )
     if recipe.corpus.max_validation_tokens < recipe.context_length:
         raise RecipeError(
             f"corpus.max_validation_tokens {recipe.corpus.max_validation_tokens} is less than one block "
@@ -106,7 +109,7 @@ def _retract(
     identity = hash_value([_FORMAT, keys, texts, *([dict(budgets)] if budgets else [])])
     marker = folder / ".identity.json"
     if _done(marker, identity) is None:
-        (folder / "corpus.json").unlink(missing_ok=True)
+        (folder / names.CORPUS_FACTS).unlink(missing_ok=True)
         write_json(marker, {"identity": identity})
 
 
@@ -240,7 +243,7 @@ class _Preparation:
         except StudyError as error:
             self.progress.note(f"{error.message} It is written anew.")
             return False
-        return (self.folder / name / "validation.jsonl").is_file()
+        return (self.folder / name / names.HELD_OUT).is_file()
 
     def _begin(self, name: str, *, keep_validation: bool = False) -> None:
         """Before a domain's files change: what vouches for them goes, and what a killed process left."""
@@ -293,7 +296,7 @@ class _Preparation:
         ids: list[np.ndarray] = []
         sizes, cut = [], []
         with (
-            atomic_path(self.folder / name / "validation.jsonl") as temporary,
+            atomic_path(self.folder / name / names.HELD_OUT) as temporary,
             temporary.open("w", encoding="utf-8") as file,
         ):
             for text, num_bytes, tokens in reading.held_out():

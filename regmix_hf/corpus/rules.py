@@ -12,6 +12,7 @@ import numpy as np
 from regmix_hf.corpus.holdout import HoldoutRule, document_hash
 from regmix_hf.files import read_record
 from regmix_hf.recipe import Domain
+from regmix_hf.study import names
 
 #: In the folder of a domain whose validation is carved out of its training text.
 DIVISION = "holdout.json"
@@ -39,7 +40,7 @@ def excluded_hashes(folder: Path, validated: Iterable[str], divisions: Iterable[
     """
     hashes = {document for division in divisions for document in division.beyond}
     for name in validated:
-        with (folder / name / "validation.jsonl").open(encoding="utf-8") as file:
+        with (folder / name / names.HELD_OUT).open(encoding="utf-8") as file:
             hashes.update(document_hash(json.loads(line)["text"].encode()) for line in file)
         # The last document may be cut: what must not be trained on is all of it.
         if (marker := folder / name / "validation.json").exists():

@@ -13,6 +13,7 @@ from typing import Any
 
 from regmix_hf.errors import StudyError
 from regmix_hf.files import write_json
+from regmix_hf.study import names
 
 #: The name that stands in a recipe for one task per domain.
 HELD_OUT_TEXT = "held_out_text"
@@ -45,7 +46,7 @@ def write_tasks(corpus: Path, domains: Iterable[str], folder: Path) -> None:
     """
     shutil.rmtree(folder, ignore_errors=True)
     for domain in domains:
-        documents = corpus / domain / "validation.jsonl"
+        documents = corpus / domain / names.HELD_OUT
         if not documents.exists():
             raise StudyError(f"{documents} is not there.", "run `regmix prepare` first")
         # JSON is YAML, and its strings stay strings: lm-eval reads YAML 1.1, where a bare `no` is false.

@@ -13,8 +13,8 @@ from regmix_hf.files import atomic_path, read_parquet
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.metrics import evaluate_metric
 from regmix_hf.regression.target import Target
-from regmix_hf.study import Study
-from regmix_hf.study.promises import PROMISES, Promise, Promises, Size
+from regmix_hf.study import Study, names
+from regmix_hf.study.promises import Promise, Promises, Size
 from regmix_hf.tables import by_domain
 
 #: The mixture that promises were made of.
@@ -30,7 +30,7 @@ def write_promises(study: Study) -> Promises | None:
     Raises:
         RegressionError: The fit cannot be read.
     """
-    file = study.evaluation / PROMISES
+    file = study.evaluation / names.PROMISES
     promises = _promises(study)
     if promises is None:
         file.unlink(missing_ok=True)
@@ -43,9 +43,9 @@ def write_promises(study: Study) -> Promises | None:
 
 
 def _promises(study: Study) -> Promises | None:
-    if not study.mixture.exists() or not (study.regression / "summary.json").exists():
+    if not study.mixture.exists() or not (study.regression / names.FIT_SUMMARY).exists():
         return None
-    results = read_parquet(study.models / "results.parquet")
+    results = read_parquet(study.models / names.RESULTS)
     ended = results[results["status"] == "ok"]
     if ended.empty:
         return None
@@ -125,7 +125,7 @@ def _regret_class() -> type[Any]:
 
 def _proxy_size(study: Study) -> Size:
     """Of the study's own proxies where there are any, else what the recipe says of those it took."""
-    results = study.proxies / "results.parquet"
+    results = study.proxies / names.RESULTS
     if results.exists():
         table = read_parquet(results)
         return _size(table[table["status"] == "ok"])

@@ -11,7 +11,7 @@ import pandas as pd
 from regmix_hf.files import read_parquet, read_record, write_json, write_parquet
 from regmix_hf.jobs.claims import claim
 from regmix_hf.jobs.tasks import Task
-from regmix_hf.study.names import RESULT, TRAJECTORY
+from regmix_hf.study import names
 from regmix_hf.tables import TRAJECTORIES
 from regmix_hf.training.measured import (
     MEASURED_ON,
@@ -25,12 +25,11 @@ if TYPE_CHECKING:
 
 #: Keys of a result that are in no table: why a run failed, and how many blocks it had to take at once.
 _REASON, _NOT_IN_TABLES = "reason", {"reason", "micro_batch"}
-_RESULTS, _TRAJECTORIES = "results.parquet", "trajectories.parquet"
 
 
 def result_of(task: Task[Any]) -> dict[str, Any] | None:
     """Read the result of `task`; `None` when its folder holds none, or that of another task."""
-    file = task.folder / RESULT
+    file = task.folder / names.RESULT
     if not file.exists():
         return None
     result = read_record(file, status=str)
@@ -45,7 +44,7 @@ def status_of(task: Task[Any]) -> str | None:
 
 def record_failed(task: Task[Any], reason: str) -> None:
     """Record that the task failed: what is known of it without doing it, and why."""
-    write_json(task.folder / RESULT, {**task.head, "status": "failed", _REASON: reason})
+    write_json(task.folder / names.RESULT, {**task.head, "status": "failed", _REASON: reason})
 
 
 def reason_of(task: Task[Any]) -> str:
@@ -66,7 +65,7 @@ def forget_failed(tasks: Sequence[Task[Any]]) -> int:
         if is_failed(task):
             with claim(task.folder) as granted:
                 if granted and is_failed(task):
-                    (task.folder / RESULT).unlink()
+                    (task.folder / names.RESULT).unlink()
                     count += 1
     return count
 
@@ -91,12 +90,12 @@ def collect(tasks: Sequence[Task[RunSpec]], folder: Path) -> tuple[pd.DataFrame,
         assert row is not None, f"{task.name} has no result"
         rows.append(row_of_now(row, task.spec))
         if row["status"] != "failed" and not known.holds(task, rows[-1]):
-            new.append(read_parquet(task.folder / TRAJECTORY, TRAJECTORIES))
+            new.append(read_parquet(task.folder / names.TRAJECTORY, TRAJECTORIES))
     ids = [row["run_id"] for row in rows if row["status"] != "failed"]
     results = _table(rows)
     trajectories = trajectories_of_now(_in_order([known.trajectories, *new], ids), results)
-    write_parquet(folder / _TRAJECTORIES, trajectories)
-    write_parquet(folder / _RESULTS, results)
+    write_parquet(folder / names.TRAJECTORIES, trajectories)
+    write_parquet(folder / names.RESULTS, results)
     return results, trajectories
 
 
@@ -104,7 +103,7 @@ class _Collected:
     """The trajectories that the tables in a folder hold since an earlier collection."""
 
     def __init__(self, folder: Path):
-        files = [folder / _TRAJECTORIES, folder / _RESULTS]
+        files = [folder / names.TRAJECTORIES, folder / names.RESULTS]
         self.trajectories = pd.DataFrame()
         self._measured: dict[str, str | None] = {}
         if all(file.exists() for file in files):
@@ -119,7 +118,7 @@ class _Collected:
         if task.spec.run_id not in self._measured:
             return False
         is_of_now = self._measured[task.spec.run_id] == row[MEASURED_ON]
-        if is_of_now and (task.folder / RESULT).stat().st_mtime_ns < self._written_at:
+        if is_of_now and (task.folder / names.RESULT).stat().st_mtime_ns < self._written_at:
             return True
         self.trajectories = self.trajectories[self.trajectories["run_id"] != task.spec.run_id]
         return False

@@ -47,7 +47,7 @@ def over(mixtures: pd.DataFrame, domains: Sequence[str]) -> pd.DataFrame:
             raise MixtureError(
                 f"{count} of {len(mixtures)} mixtures of the study give weight to {domain!r}, which is no "
                 "training domain any more, and mixtures once written stay.",
-                "give the recipe another output_dir, or remove the folder 2-mixtures to draw all anew",
+                "give the recipe another output_dir, or remove its folder of mixtures to draw all anew",
             )
     weights = weights.reindex(columns=list(domains), fill_value=0.0)
     return pd.concat([mixtures[["mixture_id", "split", *_FIRST]], weights.add_prefix("weight/")], axis=1)

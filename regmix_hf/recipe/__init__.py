@@ -1,6 +1,6 @@
 """The recipe: what one study is, as a checked, immutable object read from `recipe.yaml`."""
 
-from regmix_hf.recipe.load import load_recipe, parse_override
+from regmix_hf.recipe.load import RECIPE_FILE, load_recipe, parse_override
 from regmix_hf.recipe.schema import (
     Choice,
     Domain,
@@ -17,6 +17,7 @@ from regmix_hf.recipe.schema import (
 )
 
 __all__ = [
+    "RECIPE_FILE",
     "Choice",
     "Domain",
     "Evaluation",

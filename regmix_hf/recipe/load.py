@@ -15,6 +15,9 @@ from regmix_hf.errors import RecipeError, did_you_mean
 from regmix_hf.recipe.checks import check_recipe
 from regmix_hf.recipe.schema import Recipe
 
+#: What a recipe is called in its folder, and in a repository of runs.
+RECIPE_FILE = "recipe.yaml"
+
 _Section = TypeVar("_Section", bound=BaseModel)
 
 
@@ -33,7 +36,7 @@ def load_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """
     file = Path(path)
     if file.is_dir():
-        file = file / "recipe.yaml"
+        file = file / RECIPE_FILE
     if not file.is_file():
         raise RecipeError(
             f"no recipe at {str(file)!r}.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 from regmix_hf.errors import RegressionError
 from regmix_hf.files import write_json, write_parquet
 from regmix_hf.progress import Progress, Silent
+from regmix_hf.readable import with_interval
 from regmix_hf.recipe.checks import TARGET_WORDS
 from regmix_hf.regression.absurd import find_absurd
 from regmix_hf.regression.assessment import (
@@ -36,6 +36,7 @@ from regmix_hf.regression.selection import Selection, select
 from regmix_hf.regression.target import Target, TargetValue
 from regmix_hf.regression.verdict import Verdict
 from regmix_hf.runs.runs import Runs
+from regmix_hf.study import names
 
 #: With fewer holdout runs than this, estimators are compared by cross-validation of the fitted runs instead.
 LEAST_HOLDOUT = 16
@@ -89,9 +90,7 @@ def table_for_people(quality: pd.DataFrame, target: str) -> pd.DataFrame:
         in_percent = metric in ("spearman", "pearson")
         values = rows[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy() * (100 if in_percent else 1)
         name = f"{metric} (%)" if in_percent else metric
-        table[name] = [
-            _with_interval(value, low, high, 1 if in_percent else 4) for value, low, high in values
-        ]
+        table[name] = [with_interval(value, low, high, 1 if in_percent else 4) for value, low, high in values]
     return table.reset_index(drop=True)
 
 
@@ -340,15 +339,8 @@ def _summary(
 def _save(fit: Fit, runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> None:
     for name, regressor in regressors.items():
         regressor.save_pretrained(fit.folder / name)
-    write_parquet(fit.folder / "quality.parquet", fit.quality)
-    write_parquet(fit.folder / "predictions.parquet", fit.predictions)
-    write_parquet(fit.folder / "learning_curve.parquet", fit.curve.table())
-    write_parquet(fit.folder / "runs.parquet", runs.to_results())
-    write_json(fit.folder / "summary.json", fit.summary)
-
-
-def _with_interval(value: float, low: float, high: float, digits: int) -> str:
-    if math.isnan(value):
-        return "-"
-    text = f"{value:.{digits}f}"
-    return text if math.isnan(low) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+    write_parquet(fit.folder / names.QUALITY, fit.quality)
+    write_parquet(fit.folder / names.PREDICTIONS, fit.predictions)
+    write_parquet(fit.folder / names.LEARNING_CURVE, fit.curve.table())
+    write_parquet(fit.folder / names.FITTED_RUNS, runs.to_results())
+    write_json(fit.folder / names.FIT_SUMMARY, fit.summary)

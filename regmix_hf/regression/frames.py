@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from regmix_hf.errors import RegressionError, did_you_mean
-from regmix_hf.mixtures.mixture import SUM_TOLERANCE
+from regmix_hf.mixtures.mixture import is_no_mixture
 
 Array = NDArray[np.float64]
 Table = pd.DataFrame | Array
@@ -22,7 +22,7 @@ def weights_table(weights: Table, domains: tuple[str, ...] | None = None) -> pd.
 
     Raises:
         RegressionError: Domains that are missing, unknown or there twice, a cell that is no number from 0
-            up, or a row that does not sum to 1 within `SUM_TOLERANCE`.
+            up, or a row that is no mixture (`is_no_mixture`).
     """
     if isinstance(weights, pd.DataFrame):
         table = weights.rename(columns=str)
@@ -42,7 +42,7 @@ def weights_table(weights: Table, domains: tuple[str, ...] | None = None) -> pd.
     values = table.to_numpy()
     _refuse(table, ~np.isfinite(values) | (values < 0), "weights", "a number from 0 to 1")
     sums = values.sum(axis=1)
-    wrong = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)
+    wrong = np.flatnonzero(is_no_mixture(table))
     if len(wrong):
         raise RegressionError(
             f"weights: row {table.index[wrong[0]]!r} sums to {sums[wrong[0]]:.4g}, not to 1.",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from huggingface_hub import ModelCard, ModelHubMixin
+from huggingface_hub.constants import REPOCARD_NAME
 
 from regmix_hf.errors import HubError, RegressionError
 from regmix_hf.hub import (
@@ -176,13 +177,13 @@ class SharedRegressor(ModelHubMixin):
         files = {path.name: path for path in sorted(saved.iterdir())}
 
         def with_card(snapshot: Snapshot) -> Files:
-            if "README.md" not in snapshot.files:
+            if REPOCARD_NAME not in snapshot.files:
                 card = str(self.generate_model_card(repo_id=repo_id, revision=_OWN_VERSION))
             else:
-                there = Hub().read(snapshot, "README.md", max_bytes=_MEGABYTE).decode(errors="replace")
+                there = Hub().read(snapshot, REPOCARD_NAME, max_bytes=_MEGABYTE).decode(errors="replace")
                 named = re.escape(f'from_pretrained("{repo_id}", revision="') + "v[0-9]+"
                 card = re.sub(named, f'from_pretrained("{repo_id}", revision="{_OWN_VERSION}', there)
-            return {**files, "README.md": lambda version: card.replace(_OWN_VERSION, version).encode()}
+            return {**files, REPOCARD_NAME: lambda version: card.replace(_OWN_VERSION, version).encode()}
 
         owned = tuple(file.pattern for file in FILES)
         publication = Publication(Repository("model", repo_id), with_card, message, private, owned)

@@ -8,9 +8,9 @@ from regmix_hf.progress import Progress, Silent
 from regmix_hf.runs.comparable import Swarm, below_each_other, check_comparable
 from regmix_hf.runs.published import load_published
 from regmix_hf.runs.runs import Runs
+from regmix_hf.study import names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.folder import Study
-from regmix_hf.study.names import CORPUS_FACTS, RESULTS
 from regmix_hf.tables import FITTED_RUNS
 
 
@@ -22,11 +22,11 @@ def pooled_runs(study: Study, progress: Progress | None = None) -> Runs:
         HubError: Runs cannot be had, or come from another corpus, tokenizer or scale.
         DataError: A table of results cannot be used.
     """
-    own, shared = study.proxies / RESULTS, study.recipe.runs
+    own, shared = study.proxies / names.RESULTS, study.recipe.runs
     if shared is None:
         return Runs.from_results(read_parquet(study.require(own, "proxies"), FITTED_RUNS), str(own))
     progress, parts = progress or Silent(), []
-    facts = CorpusFacts.load(study.corpus) if (study.corpus / CORPUS_FACTS).exists() else None
+    facts = CorpusFacts.load(study.corpus) if (study.corpus / names.CORPUS_FACTS).exists() else None
     if own.exists():
         parts.append(Swarm(str(own), facts, read_parquet(own, FITTED_RUNS)))
     for text in shared.repositories:

@@ -18,10 +18,6 @@ from regmix_hf.study import names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.tables import by_domain
 
-#: Files of a repository of runs.
-MIXTURES, RESULTS, TRAJECTORIES = names.MIXTURES_TABLE, names.RESULTS, names.TRAJECTORIES
-CORPUS, RECIPE = names.CORPUS_FACTS, "recipe.yaml"
-
 _NUMBERS = ("weight", "realized", "epochs", "loss", "bpb", "loss_stderr")
 _DOMAIN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,95}")
 _MEGABYTE = 1_000_000
@@ -38,13 +34,13 @@ def load_published(text: str, *, cache: Path | None = None, hub: Hub | None = No
     Raises:
         HubError: There is no such repository or revision, or what it holds is no table of runs.
     """
-    if cache is not None and (cache / RESULTS).is_file():
+    if cache is not None and (cache / names.RESULTS).is_file():
         return _read(cache, text)
     reference, hub = Reference.parse(text, "dataset"), hub or Hub()
     snapshot = hub.snapshot(reference.repository, reference.revision)
     expected = [
-        Expected(CORPUS, max_bytes=5 * _MEGABYTE, required=False),
-        Expected(RESULTS, max_bytes=200 * _MEGABYTE),
+        Expected(names.CORPUS_FACTS, max_bytes=5 * _MEGABYTE, required=False),
+        Expected(names.RESULTS, max_bytes=200 * _MEGABYTE),
     ]
     with tempfile.TemporaryDirectory() as temporary:
         fetch(hub, snapshot, expected, Path(temporary))
@@ -113,8 +109,10 @@ def read_corpus_facts(content: bytes, name: str) -> CorpusFacts:
 
 
 def _read(folder: Path, origin: str) -> Swarm:
-    results = read_table(folder / RESULTS, name=f"{origin}: {RESULTS}")
-    check_results(results, f"{origin}: {RESULTS}")
-    corpus = folder / CORPUS
-    facts = read_corpus_facts(corpus.read_bytes(), f"{origin}: {CORPUS}") if corpus.exists() else None
+    results = read_table(folder / names.RESULTS, name=f"{origin}: {names.RESULTS}")
+    check_results(results, f"{origin}: {names.RESULTS}")
+    corpus = folder / names.CORPUS_FACTS
+    facts = (
+        read_corpus_facts(corpus.read_bytes(), f"{origin}: {names.CORPUS_FACTS}") if corpus.exists() else None
+    )
     return Swarm(origin, facts, results)

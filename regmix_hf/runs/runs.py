@@ -15,13 +15,13 @@ from regmix_hf.files import read_parquet
 from regmix_hf.mixtures.mixture import is_no_mixture, what_is_wrong
 from regmix_hf.reference import split_reference
 from regmix_hf.runs.csv_pair import read_csv_pair
-from regmix_hf.study.names import FITTED_TABLE, PROXIES, RESULTS
+from regmix_hf.study import names
 from regmix_hf.tables import FITTED_RUNS, by_domain
 
 Split = Literal["fit", "holdout"]
 
 #: Where a folder may hold runs: a study's results, or the runs that a fit was made on.
-_TABLES = (f"{PROXIES}/{RESULTS}", FITTED_TABLE)
+_TABLES = (f"{names.PROXIES}/{names.RESULTS}", names.FITTED_RUNS)
 
 
 @dataclass(frozen=True, eq=False)

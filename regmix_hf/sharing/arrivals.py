@@ -20,8 +20,7 @@ from regmix_hf.cards.report import render
 from regmix_hf.files import read_parquet, write_json, write_parquet, write_text
 from regmix_hf.hub import Expected, Hub, Repository, Snapshot, fetch
 from regmix_hf.mixtures.final import final_names
-from regmix_hf.recipe import Recipe
-from regmix_hf.runs.published import CORPUS, MIXTURES, RESULTS, TRAJECTORIES
+from regmix_hf.recipe import RECIPE_FILE, Recipe
 from regmix_hf.sharing.incoming import (
     MIXTURE_FILES,
     REGRESSOR_FILES,
@@ -33,12 +32,10 @@ from regmix_hf.sharing.incoming import (
     read_stages,
 )
 from regmix_hf.sharing.incoming_model import DeclaredModel
-from regmix_hf.sharing.other_parts import FINAL_TABLES, FIT_TABLES
-from regmix_hf.study import Stage, Study
+from regmix_hf.sharing.other_parts import FINAL_TABLES
+from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.address import Address
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.names import RESULT, TRAJECTORY
-from regmix_hf.study.promises import PROMISES
 from regmix_hf.training.spec import run_seed
 
 
@@ -95,7 +92,7 @@ class Arrivals:
     @property
     def final_mixtures(self) -> list[str]:
         """Names of the mixtures that there may be final models of."""
-        return final_names(self.recipe, self._place_of(self.address.runs) / MIXTURES)
+        return final_names(self.recipe, self._place_of(self.address.runs) / names.MIXTURES_TABLE)
 
     def fetch_models(self, hub: Hub, found: Mapping[Repository, Snapshot]) -> dict[Repository, Snapshot]:
         """Fetch and check final models, as far as the table of final results names them.
@@ -106,7 +103,7 @@ class Arrivals:
         Raises:
             RegmixError: As `fetch`; or one is not what the recipe declares.
         """
-        results = self._place_of(self.address.mixture) / "final_results.parquet"
+        results = self._place_of(self.address.mixture) / names.FINAL_RESULTS
         if not found or not results.exists():
             return {}
         declared = DeclaredModel(self.recipe, self.corpus)
@@ -135,7 +132,7 @@ class Arrivals:
         trial = self._trial
         shutil.rmtree(trial.root, ignore_errors=True)
         self._make(trial, stages)
-        write_text(trial.root / "recipe.yaml", _with_output_dir(self._study(folder).recipe))
+        write_text(trial.root / RECIPE_FILE, _with_output_dir(self._study(folder).recipe))
         facts = StudyFacts.read(trial)
         render(facts, {})
         for draw in PICTURES.values():
@@ -181,16 +178,16 @@ class Arrivals:
 
     def _place_runs(self, study: Study) -> None:
         place = self._place_of(self.address.runs)
-        _move(place / CORPUS, study.corpus / CORPUS)
-        _move(place / MIXTURES, study.mixtures)
-        results, trajectories = (read_parquet(place / name) for name in (RESULTS, TRAJECTORIES))
+        _move(place / names.CORPUS_FACTS, study.corpus / names.CORPUS_FACTS)
+        _move(place / names.MIXTURES_TABLE, study.mixtures)
+        results, trajectories = (read_parquet(place / name) for name in (names.RESULTS, names.TRAJECTORIES))
         points = dict(tuple(trajectories.groupby("run_id", sort=False)))
         for row in results.to_dict("records"):
             run_id, run = str(row["run_id"]), study.proxies / str(row["run_id"])
             # With these, `proxies` trains no run again; those that failed it tries again.
             if row["status"] != "failed" and run_id in points and re.fullmatch("[0-9a-f]{16}", run_id):
                 _write_run(run, row, points[run_id])
-        for name in (TRAJECTORIES, RESULTS):
+        for name in (names.TRAJECTORIES, names.RESULTS):
             _move(place / name, study.proxies / name)
 
     def _place_fit(self, study: Study) -> None:
@@ -199,26 +196,26 @@ class Arrivals:
             for file in sorted(path for path in source.iterdir() if path.is_file()):
                 if file.name == "config.json" or file.suffix in (".safetensors", ".txt"):
                     _move(file, study.regression / estimator / file.name)
-        for table in FIT_TABLES:
-            write_parquet(study.regression / f"{table}.parquet", read_fit_table(place, table, name))
-        _move(place / "summary.json", study.regression / "summary.json")
+        for table in names.FIT_TABLES:
+            write_parquet(study.regression / table, read_fit_table(place, table, name))
+        _move(place / names.FIT_SUMMARY, study.regression / names.FIT_SUMMARY)
 
     def _place_mixture(self, study: Study) -> None:
         place = self._place_of(self.address.mixture)
-        _move(place / "mixture.parquet", study.mixture.with_suffix(".parquet"))
-        _move(place / "mixture.yaml", study.mixture)
+        _move(place / names.CHOSEN_TABLE, study.mixture.with_suffix(".parquet"))
+        _move(place / names.CHOSEN_MIXTURE, study.mixture)
         for name, target in FINAL_TABLES.items():
-            if (place / f"{name}.parquet").exists():
-                _move(place / f"{name}.parquet", study.root / target)
-        if (place / PROMISES).exists():
-            _move(place / PROMISES, study.evaluation / PROMISES)
+            if (place / name).exists():
+                _move(place / name, study.root / target)
+        if (place / names.PROMISES).exists():
+            _move(place / names.PROMISES, study.evaluation / names.PROMISES)
 
     def _place_model(self, study: Study, mixture: str, row: Mapping[Hashable, Any]) -> None:
         source = self._place_of(self.address.model(mixture))
         target = study.models / mixture
-        for file in sorted(path for path in source.iterdir() if path.is_file() and path.name != RESULT):
+        for file in sorted(path for path in source.iterdir() if path.is_file() and path.name != names.RESULT):
             _move(file, target / file.name)
-        points = read_parquet(study.root / FINAL_TABLES["final_trajectories"])
+        points = read_parquet(study.root / FINAL_TABLES[names.FINAL_TRAJECTORIES])
         _write_run(target, row, points[points["run_id"] == row["run_id"]])
 
     def _place_of(self, repository: Repository) -> Path:
@@ -237,8 +234,8 @@ def _fetch(hub: Hub, snapshot: Snapshot, expected: Sequence[Expected], staging: 
 
 def _write_run(folder: Path, row: Mapping[Hashable, Any], points: pd.DataFrame) -> None:
     """Write what a run leaves in its folder, its result last."""
-    write_parquet(folder / TRAJECTORY, points)
-    write_json(folder / RESULT, {str(key): _plain(value) for key, value in row.items()})
+    write_parquet(folder / names.TRAJECTORY, points)
+    write_json(folder / names.RESULT, {str(key): _plain(value) for key, value in row.items()})
 
 
 def _move(source: Path, target: Path) -> None:

@@ -11,10 +11,10 @@ from regmix_hf.errors import MixtureError, did_you_mean
 from regmix_hf.exports import MixtureToTrain
 from regmix_hf.hub import Expected, Hub, Reference, Repository, fetch
 from regmix_hf.mixtures.final import given_mixture
-from regmix_hf.recipe import Recipe, load_recipe
+from regmix_hf.recipe import RECIPE_FILE, Recipe, load_recipe
 from regmix_hf.recipe.schema import BUILT_IN_MIXTURES, CHOSEN
-from regmix_hf.runs.published import CORPUS, RECIPE, read_corpus_facts
-from regmix_hf.study import Study
+from regmix_hf.runs.published import read_corpus_facts
+from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 
 _MEGABYTE = 1_000_000
@@ -52,7 +52,7 @@ def mixture_of_fit(folder: Path) -> MixtureToTrain:
     Raises:
         StudyError: Nothing is chosen there yet.
     """
-    return MixtureToTrain("chosen", read_chosen(folder / "mixture.yaml"))
+    return MixtureToTrain("chosen", read_chosen(folder / names.CHOSEN_MIXTURE))
 
 
 def mixture_of_repository(text: str, hub: Hub | None = None) -> MixtureToTrain:
@@ -69,15 +69,22 @@ def mixture_of_repository(text: str, hub: Hub | None = None) -> MixtureToTrain:
     snapshot = hub.snapshot(reference.repository, reference.revision)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        fetch(hub, snapshot, [Expected("mixture.yaml", max_bytes=_MEGABYTE)], folder)
-        mixture = MixtureToTrain("chosen", read_chosen(folder / "mixture.yaml"))
+        fetch(hub, snapshot, [Expected(names.CHOSEN_MIXTURE, max_bytes=_MEGABYTE)], folder)
+        mixture = MixtureToTrain("chosen", read_chosen(folder / names.CHOSEN_MIXTURE))
         runs = Repository("dataset", reference.repository.id.removesuffix("-mixture") + "-runs")
         beside = hub.find(runs, reference.revision)
         if beside is None:
             return mixture
-        fetch(hub, beside, [Expected(RECIPE, _MEGABYTE), Expected(CORPUS, 5 * _MEGABYTE)], folder)
-        facts = read_corpus_facts((folder / CORPUS).read_bytes(), f"{runs.id}: {CORPUS}")
-        return _described(mixture, load_recipe(folder / RECIPE), facts)
+        fetch(
+            hub,
+            beside,
+            [Expected(RECIPE_FILE, _MEGABYTE), Expected(names.CORPUS_FACTS, 5 * _MEGABYTE)],
+            folder,
+        )
+        facts = read_corpus_facts(
+            (folder / names.CORPUS_FACTS).read_bytes(), f"{runs.id}: {names.CORPUS_FACTS}"
+        )
+        return _described(mixture, load_recipe(folder / RECIPE_FILE), facts)
 
 
 def _described(mixture: MixtureToTrain, recipe: Recipe, facts: CorpusFacts) -> MixtureToTrain:

@@ -17,25 +17,16 @@ from regmix_hf import tables
 from regmix_hf.choice import read_chosen
 from regmix_hf.errors import HubError, StudyError
 from regmix_hf.hub import Expected, parse_json, read_table
-from regmix_hf.recipe import Recipe, load_recipe
+from regmix_hf.recipe import RECIPE_FILE, Recipe, load_recipe
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.pretrained import under
-from regmix_hf.runs.published import (
-    CORPUS,
-    MIXTURES,
-    RECIPE,
-    RESULTS,
-    TRAJECTORIES,
-    check_results,
-    check_weights,
-    read_corpus_facts,
-)
+from regmix_hf.runs.published import check_results, check_weights, read_corpus_facts
 from regmix_hf.runs.runs import Runs
 from regmix_hf.sharing.other_parts import FINAL_TABLES
-from regmix_hf.sharing.runs_part import STAGES
-from regmix_hf.sharing.tables import read_table_json
+from regmix_hf.sharing.tables import published_name, read_table_json
+from regmix_hf.study import names
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.promises import PROMISES, Promises
+from regmix_hf.study.promises import Promises
 from regmix_hf.tables import (
     FITTED_RUNS,
     LEARNING_CURVE,
@@ -57,27 +48,27 @@ _ALL_ESTIMATORS = 4_000 * _MEGABYTE
 _DEEPEST = 50
 
 _FIT_COLUMNS = {
-    "quality": QUALITY,
-    "predictions": PREDICTIONS,
-    "learning_curve": LEARNING_CURVE,
-    "runs": FITTED_RUNS,
+    names.QUALITY: QUALITY,
+    names.PREDICTIONS: PREDICTIONS,
+    names.LEARNING_CURVE: LEARNING_CURVE,
+    names.FITTED_RUNS: FITTED_RUNS,
 }
 _FINAL_COLUMNS = {
-    "final_results": tables.RESULTS,
-    "final_trajectories": tables.TRAJECTORIES,
-    "scores": SCORES,
+    names.FINAL_RESULTS: tables.RESULTS,
+    names.FINAL_TRAJECTORIES: tables.TRAJECTORIES,
+    names.SCORES: SCORES,
 }
 
 RUNS_FILES = (
-    Expected(RECIPE, max_bytes=_MEGABYTE),
-    Expected(CORPUS, max_bytes=5 * _MEGABYTE),
-    Expected(STAGES, max_bytes=_MEGABYTE),
-    *(Expected(name, max_bytes=_TABLE) for name in (MIXTURES, RESULTS, TRAJECTORIES)),
+    Expected(RECIPE_FILE, max_bytes=_MEGABYTE),
+    Expected(names.CORPUS_FACTS, max_bytes=5 * _MEGABYTE),
+    Expected(names.STAGES, max_bytes=_MEGABYTE),
+    *(Expected(name, max_bytes=_TABLE) for name in (names.MIXTURES_TABLE, names.RESULTS, names.TRAJECTORIES)),
 )
 REGRESSOR_FILES = (
-    Expected("summary.json", max_bytes=_MEGABYTE),
-    Expected(STAGES, max_bytes=_MEGABYTE),
-    *(Expected(f"{name}.json", max_bytes=_JSON_TABLE) for name in _FIT_COLUMNS),
+    Expected(names.FIT_SUMMARY, max_bytes=_MEGABYTE),
+    Expected(names.STAGES, max_bytes=_MEGABYTE),
+    *(Expected(published_name(name), max_bytes=_JSON_TABLE) for name in names.FIT_TABLES),
     *under(""),
     *(
         Expected(f"*/{file.pattern}", _ALL_ESTIMATORS, file.max_files * _MOST_ESTIMATORS, required=False)
@@ -85,11 +76,11 @@ REGRESSOR_FILES = (
     ),
 )
 MIXTURE_FILES = (
-    Expected("mixture.yaml", max_bytes=_MEGABYTE),
-    Expected("mixture.parquet", max_bytes=_TABLE),
-    Expected(STAGES, max_bytes=_MEGABYTE),
-    Expected(PROMISES, max_bytes=_MEGABYTE, required=False),
-    *(Expected(f"{name}.parquet", max_bytes=_TABLE, required=False) for name in FINAL_TABLES),
+    Expected(names.CHOSEN_MIXTURE, max_bytes=_MEGABYTE),
+    Expected(names.CHOSEN_TABLE, max_bytes=_TABLE),
+    Expected(names.STAGES, max_bytes=_MEGABYTE),
+    Expected(names.PROMISES, max_bytes=_MEGABYTE, required=False),
+    *(Expected(name, max_bytes=_TABLE, required=False) for name in FINAL_TABLES),
 )
 
 
@@ -119,26 +110,29 @@ def check_runs(folder: Path, name: str) -> tuple[Recipe, CorpusFacts]:
     Raises:
         RegmixError: One of them is not what it should be, or they do not belong together.
     """
-    _load_yaml(folder / RECIPE, name)
-    recipe = load_recipe(folder / RECIPE)
-    corpus = read_corpus_facts((folder / CORPUS).read_bytes(), f"{name}: {CORPUS}")
+    _load_yaml(folder / RECIPE_FILE, name)
+    recipe = load_recipe(folder / RECIPE_FILE)
+    corpus = read_corpus_facts((folder / names.CORPUS_FACTS).read_bytes(), f"{name}: {names.CORPUS_FACTS}")
     if set(corpus.domains) != set(recipe.domains):
-        raise HubError(f"{name}: {CORPUS} and {RECIPE} name different domains.")
+        raise HubError(f"{name}: {names.CORPUS_FACTS} and {RECIPE_FILE} name different domains.")
     trained = {domain for domain, facts in corpus.domains.items() if facts.train}
     if trained != set(recipe.training_domains):
-        raise HubError(f"{name}: {CORPUS} and {RECIPE} train on different domains.")
-    results = _table(folder, RESULTS, name)
-    check_results(results, f"{name}: {RESULTS}")
-    _require_unique(results, "run_id", f"{name}: {RESULTS}")
-    Runs.from_results(results, f"{name}: {RESULTS}")
-    mixtures = _table(folder, MIXTURES, name)
-    _require(mixtures, tables.MIXTURES, f"{name}: {MIXTURES}")
-    _require_unique(mixtures, "mixture_id", f"{name}: {MIXTURES}")
-    check_weights(mixtures, f"{name}: {MIXTURES}")
-    points = _table(folder, TRAJECTORIES, name)
-    _require(points, tables.TRAJECTORIES, f"{name}: {TRAJECTORIES}")
+        raise HubError(f"{name}: {names.CORPUS_FACTS} and {RECIPE_FILE} train on different domains.")
+    results = _table(folder, names.RESULTS, name)
+    check_results(results, f"{name}: {names.RESULTS}")
+    _require_unique(results, "run_id", f"{name}: {names.RESULTS}")
+    Runs.from_results(results, f"{name}: {names.RESULTS}")
+    mixtures = _table(folder, names.MIXTURES_TABLE, name)
+    _require(mixtures, tables.MIXTURES, f"{name}: {names.MIXTURES_TABLE}")
+    _require_unique(mixtures, "mixture_id", f"{name}: {names.MIXTURES_TABLE}")
+    check_weights(mixtures, f"{name}: {names.MIXTURES_TABLE}")
+    points = _table(folder, names.TRAJECTORIES, name)
+    _require(points, tables.TRAJECTORIES, f"{name}: {names.TRAJECTORIES}")
     if unknown := sorted(set(results["mixture_id"]) - set(mixtures["mixture_id"])):
-        raise HubError(f"{name}: {RESULTS} names the mixture {unknown[0]!r}, which {MIXTURES} does not.")
+        raise HubError(
+            f"{name}: {names.RESULTS} names the mixture {unknown[0]!r}, "
+            f"which {names.MIXTURES_TABLE} does not."
+        )
     return recipe, corpus
 
 
@@ -148,7 +142,7 @@ def check_regressors(folder: Path, name: str) -> Mapping[str, Path]:
     Raises:
         RegmixError: A regressor does not match its declared shape, or a table is none.
     """
-    summary = parse_json((folder / "summary.json").read_bytes(), f"{name}: summary.json")
+    summary = parse_json((folder / names.FIT_SUMMARY).read_bytes(), f"{name}: {names.FIT_SUMMARY}")
     wanted = {
         "target",
         "target_value",
@@ -159,10 +153,10 @@ def check_regressors(folder: Path, name: str) -> Mapping[str, Path]:
         "outlook",
     }
     if not isinstance(summary, dict) or not wanted <= summary.keys():
-        raise HubError(f"{name}: summary.json lacks {sorted(wanted - set(summary))}.")
+        raise HubError(f"{name}: {names.FIT_SUMMARY} lacks {sorted(wanted - set(summary))}.")
     selected, estimators = summary["estimator"], summary["estimators"]
     if not isinstance(estimators, list) or selected not in estimators or len(estimators) > _MOST_ESTIMATORS:
-        raise HubError(f"{name}: summary.json names {selected!r} of the estimators {estimators!r}.")
+        raise HubError(f"{name}: {names.FIT_SUMMARY} names {selected!r} of the estimators {estimators!r}.")
     folders = {}
     for estimator in estimators:
         place = folder if estimator == selected else folder / _plain_name(estimator, name)
@@ -172,7 +166,7 @@ def check_regressors(folder: Path, name: str) -> Mapping[str, Path]:
             raise HubError(f"{name}: {regressor.estimator!r} is in the place of {estimator!r}.")
         folders[estimator] = place
     for table, columns in _FIT_COLUMNS.items():
-        _require(read_fit_table(folder, table, name), columns, f"{name}: {table}.json")
+        _require(read_fit_table(folder, table, name), columns, f"{name}: {published_name(table)}")
     return folders
 
 
@@ -182,7 +176,8 @@ def read_fit_table(folder: Path, table: str, name: str) -> pd.DataFrame:
     Raises:
         HubError: It is no table.
     """
-    return read_table_json((folder / f"{table}.json").read_bytes(), f"{name}: {table}.json")
+    file = published_name(table)
+    return read_table_json((folder / file).read_bytes(), f"{name}: {file}")
 
 
 def check_mixture(folder: Path, recipe: Recipe, name: str) -> None:
@@ -191,21 +186,21 @@ def check_mixture(folder: Path, recipe: Recipe, name: str) -> None:
     Raises:
         RegmixError: The weights are no mixture over the recipe's domains, or a table is none.
     """
-    record = _load_yaml(folder / "mixture.yaml", name)
+    record = _load_yaml(folder / names.CHOSEN_MIXTURE, name)
     wanted = {"weights", "prior", "estimator", "reason", "predicted", "warnings"}
     if not isinstance(record, dict) or not wanted <= record.keys():
-        raise HubError(f"{name}: mixture.yaml lacks some of {sorted(wanted)}.")
-    read_chosen(folder / "mixture.yaml", recipe.training_domains)
-    table = _table(folder, "mixture.parquet", name)
-    _require(table, MIXTURE, f"{name}: mixture.parquet")
-    _require_unique(table, "domain", f"{name}: mixture.parquet")
-    if (folder / PROMISES).exists():
-        Promises.load(folder / PROMISES)
-    if (folder / "final_results.parquet").exists():
-        check_results(_table(folder, "final_results.parquet", name), f"{name}: final_results.parquet")
+        raise HubError(f"{name}: {names.CHOSEN_MIXTURE} lacks some of {sorted(wanted)}.")
+    read_chosen(folder / names.CHOSEN_MIXTURE, recipe.training_domains)
+    table = _table(folder, names.CHOSEN_TABLE, name)
+    _require(table, MIXTURE, f"{name}: {names.CHOSEN_TABLE}")
+    _require_unique(table, "domain", f"{name}: {names.CHOSEN_TABLE}")
+    if (folder / names.PROMISES).exists():
+        Promises.load(folder / names.PROMISES)
+    if (folder / names.FINAL_RESULTS).exists():
+        check_results(_table(folder, names.FINAL_RESULTS, name), f"{name}: {names.FINAL_RESULTS}")
     for final, columns in _FINAL_COLUMNS.items():
-        if (folder / f"{final}.parquet").exists():
-            _require(_table(folder, f"{final}.parquet", name), columns, f"{name}: {final}.parquet")
+        if (folder / final).exists():
+            _require(_table(folder, final, name), columns, f"{name}: {final}")
 
 
 def read_stages(folder: Path, name: str) -> dict[str, dict[str, Any]]:
@@ -214,11 +209,11 @@ def read_stages(folder: Path, name: str) -> dict[str, dict[str, Any]]:
     Raises:
         HubError: They are none.
     """
-    tree = parse_json((folder / STAGES).read_bytes(), f"{name}: {STAGES}")
+    tree = parse_json((folder / names.STAGES).read_bytes(), f"{name}: {names.STAGES}")
     for verb, marker in tree.items() if isinstance(tree, dict) else [("", None)]:
         fingerprint = marker.get("fingerprint") if isinstance(marker, dict) else None
         if not isinstance(fingerprint, dict) or len(json.dumps(marker)) > 100_000:
-            raise HubError(f"{name}: {STAGES} says nothing of what {verb!r} was finished with.")
+            raise HubError(f"{name}: {names.STAGES} says nothing of what {verb!r} was finished with.")
     return dict(tree)
 
 

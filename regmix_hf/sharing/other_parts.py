@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from regmix_hf.cards.explorer_page import EXPLORER, explorer_page
+from huggingface_hub.constants import REPOCARD_NAME
+
+from regmix_hf.cards.explorer_page import explorer_page
 from regmix_hf.cards.facts import ChoiceFacts, RegressionFacts, StudyFacts
 from regmix_hf.cards.mixture_card import MixtureCard
 from regmix_hf.cards.model_card import ModelCard
@@ -21,20 +23,16 @@ from regmix_hf.hub import Publication, Repository, matching
 from regmix_hf.hub.privacy import require_public_table
 from regmix_hf.hub.publish import Content, Files, Versioned
 from regmix_hf.regression.pretrained import FILES
-from regmix_hf.sharing.runs_part import STAGES, written
-from regmix_hf.sharing.tables import table_json
-from regmix_hf.study import Study
+from regmix_hf.sharing.runs_part import written
+from regmix_hf.sharing.tables import published_name, table_json
+from regmix_hf.study import Study, names
 from regmix_hf.study.address import Address
-from regmix_hf.study.names import RESULT
-from regmix_hf.study.promises import PROMISES
 
-#: Tables of the fit, published as JSON.
-FIT_TABLES = ("quality", "predictions", "learning_curve", "runs")
-#: Tables of the final models by config, and where they are in a study.
+#: Tables of the final models, and where they are in a study.
 FINAL_TABLES = {
-    "final_results": "6-models/results.parquet",
-    "final_trajectories": "6-models/trajectories.parquet",
-    "scores": "7-evaluation/results.parquet",
+    names.FINAL_RESULTS: f"{names.MODELS}/{names.RESULTS}",
+    names.FINAL_TRAJECTORIES: f"{names.MODELS}/{names.TRAJECTORIES}",
+    names.SCORES: f"{names.EVALUATION}/{names.RESULTS}",
 }
 #: What a model's folder may hold that is published. Never a pickle: no `.bin`, no `.pt`.
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
@@ -46,21 +44,21 @@ def regressor_publication(
     """The regressor that chose the mixture at the top, every other in a folder of its own."""
     estimators = tuple(regression.summary["estimators"])
     files: dict[str, Content | Versioned] = {
-        "summary.json": study.regression / "summary.json",
-        STAGES: _json(stages),
+        names.FIT_SUMMARY: study.regression / names.FIT_SUMMARY,
+        names.STAGES: _json(stages),
     }
     patterns = [file.pattern for file in FILES]
     for name in estimators:
         folder = study.regression / name
         prefix = "" if name == regression.summary["estimator"] else f"{name}/"
-        names = sorted(path.name for path in folder.iterdir())
-        files |= {f"{prefix}{file}": folder / file for file in matching(names, patterns)}
-    for name in FIT_TABLES:
-        files[f"{name}.json"] = table_json(read_parquet(study.regression / f"{name}.parquet"))
+        there = sorted(path.name for path in folder.iterdir())
+        files |= {f"{prefix}{file}": folder / file for file in matching(there, patterns)}
+    for table in names.FIT_TABLES:
+        files[published_name(table)] = table_json(read_parquet(study.regression / table))
     pictures = _pictures(facts, ("predictions", "learning_curve"))
     card = RegressorCard(address, facts, regression, estimators, {name: f"{name}.png" for name in pictures})
     files |= {f"{name}.png": content for name, content in pictures.items()}
-    files["README.md"] = written(card.render)
+    files[REPOCARD_NAME] = written(card.render)
     owned = ("*.json", "*.safetensors", "*.txt", "*.png", "*/*.json", "*/*.safetensors", "*/*.txt")
     return _publication(address.regressor, files, "Publish the regressors", facts, owned)
 
@@ -77,35 +75,35 @@ def mixture_publication(
         choice: The part about the mixture.
         stages: Markers of the stages that are done.
     """
-    tables = {"mixture": "mixture.parquet"}
+    tables = {"mixture": names.CHOSEN_TABLE}
     files: dict[str, Content | Versioned] = {
-        "mixture.yaml": study.mixture,
-        "mixture.parquet": study.mixture.with_suffix(".parquet"),
-        STAGES: _json(stages),
+        names.CHOSEN_MIXTURE: study.mixture,
+        names.CHOSEN_TABLE: study.mixture.with_suffix(".parquet"),
+        names.STAGES: _json(stages),
     }
     for name, place in FINAL_TABLES.items():
-        if (study.root / place).exists() and ("evaluate" if name == "scores" else "train") in stages:
-            tables[name] = f"{name}.parquet"
-            files[tables[name]] = study.root / place
-            require_public_table(read_parquet(study.root / place), tables[name])
+        if (study.root / place).exists() and ("evaluate" if name == names.SCORES else "train") in stages:
+            tables[Path(name).stem] = name
+            files[name] = study.root / place
+            require_public_table(read_parquet(study.root / place), name)
     if "evaluate" not in stages:
         facts = replace(facts, promises=None)
     if facts.promises is not None:
         # Without what `evaluate.save` knows of the machine.
-        files[PROMISES] = facts.promises.model_dump_json(indent=2).encode()
+        files[names.PROMISES] = facts.promises.model_dump_json(indent=2).encode()
     pictures = _pictures(facts, ("weights", "trade_off", "loss_curves"))
     page = explorer_page(study, facts).page
-    files |= {EXPLORER: page.encode()} if page else {}
+    files |= {names.EXPLORER: page.encode()} if page else {}
     drawn = {name: f"{name}.png" for name in pictures}
-    card = MixtureCard(address, facts, choice, tables, drawn, EXPLORER if page else None)
+    card = MixtureCard(address, facts, choice, tables, drawn, names.EXPLORER if page else None)
     files |= {f"{name}.png": content for name, content in pictures.items()}
-    files["README.md"] = written(card.render)
+    files[REPOCARD_NAME] = written(card.render)
     return _publication(
         address.mixture,
         files,
         "Publish the chosen mixture",
         facts,
-        ("*.parquet", "*.png", "*.yaml", PROMISES, EXPLORER),
+        ("*.parquet", "*.png", "*.yaml", names.PROMISES, names.EXPLORER),
     )
 
 
@@ -117,21 +115,21 @@ def model_publications(
     pictures = _pictures(facts, ("loss_curves",))
     for mixture in study.final_mixtures:
         folder = study.models / mixture
-        names = matching(sorted(path.name for path in folder.iterdir() if path.is_file()), MODEL_FILES)
+        there = matching(sorted(path.name for path in folder.iterdir() if path.is_file()), MODEL_FILES)
         files: dict[str, Content | Versioned] = {
-            name: folder / name for name in names if not name.startswith(".")
+            name: folder / name for name in there if not name.startswith(".")
         }
         card = ModelCard(
             address=address,
             facts=facts,
             mixture=mixture,
-            run=read_json(folder / RESULT),
+            run=read_json(folder / names.RESULT),
             num_parameters=_num_parameters(folder),
             picture="loss_curves.png" if pictures else None,
             sources=sources,
         )
         files |= {f"{name}.png": content for name, content in pictures.items()}
-        files["README.md"] = written(card.render)
+        files[REPOCARD_NAME] = written(card.render)
         message = f"Publish the model trained on {mixture}"
         yield _publication(address.model(mixture), files, message, facts, MODEL_FILES)
 
@@ -147,9 +145,9 @@ def _publication(
     return Publication(repository, files, message, private, owned)
 
 
-def _pictures(facts: StudyFacts, names: Iterable[str]) -> dict[str, bytes]:
+def _pictures(facts: StudyFacts, wanted: Iterable[str]) -> dict[str, bytes]:
     """Draw pictures, those that there is enough known for."""
-    drawn = {name: PICTURES[name](facts) for name in names}
+    drawn = {name: PICTURES[name](facts) for name in wanted}
     return {name: png(figure) for name, figure in drawn.items() if figure is not None}
 
 

@@ -15,7 +15,7 @@ from regmix_hf.progress import Progress, Silent
 from regmix_hf.sharing.collection import collect_repositories
 from regmix_hf.sharing.other_parts import mixture_publication, model_publications, regressor_publication
 from regmix_hf.sharing.runs_part import OwnRuns
-from regmix_hf.study import Stage, State, Study
+from regmix_hf.study import Stage, State, Study, names
 from regmix_hf.study.address import Address
 from regmix_hf.study.folder import Standing
 
@@ -150,7 +150,7 @@ def _publications(
             Publication(
                 address.runs,
                 lambda snapshot: runs.beside(hub, snapshot),
-                f"Add runs: {len(runs.tables['results.parquet'])} of this study",
+                f"Add runs: {len(runs.tables[names.RESULTS])} of this study",
                 private,
             )
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from huggingface_hub.constants import REPOCARD_NAME
 
 from regmix_hf.cards.facts import SwarmFacts
 from regmix_hf.cards.rendering import recipe_yaml
@@ -20,28 +21,18 @@ from regmix_hf.hub.publish import Files, Versioned
 from regmix_hf.jobs.proxies import proxy_tasks
 from regmix_hf.jobs.results import collect, is_failed, result_of
 from regmix_hf.mixtures.table import completed, read_mixtures
-from regmix_hf.recipe import Recipe
+from regmix_hf.recipe import RECIPE_FILE, Recipe
 from regmix_hf.runs.comparable import Swarm, check_comparable, weighed
-from regmix_hf.runs.published import (
-    CORPUS,
-    MIXTURES,
-    RECIPE,
-    RESULTS,
-    TRAJECTORIES,
-    check_results,
-    read_corpus_facts,
-)
-from regmix_hf.study import Study
+from regmix_hf.runs.published import check_results, read_corpus_facts
+from regmix_hf.study import Study, names
 from regmix_hf.study.address import Address
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.names import PUBLISHER
 from regmix_hf.tables import by_domain
 from regmix_hf.training.spec import proxy_specs
 
-STAGES = "stages.json"
 _PICTURE = "effects.png"
 #: Which rows of each table belong together.
-_KEYS = {RESULTS: "run_id", TRAJECTORIES: "run_id", MIXTURES: "mixture_id"}
+_KEYS = {names.RESULTS: "run_id", names.TRAJECTORIES: "run_id", names.MIXTURES_TABLE: "mixture_id"}
 _MEGABYTE = 1_000_000
 
 
@@ -70,25 +61,27 @@ class OwnRuns:
         cls, study: Study, address: Address, stages: Mapping[str, Any], sources: Collection[str]
     ) -> OwnRuns | None:
         """Read the runs that have ended, of the proxies the recipe asks for now; `None` if there are none."""
-        if not study.mixtures.exists() or not (study.corpus / "corpus.json").exists():
+        if not study.mixtures.exists() or not (study.corpus / names.CORPUS_FACTS).exists():
             return None
         corpus, mixtures = CorpusFacts.load(study.corpus), read_mixtures(study.mixtures)
         recipe = study.recipe
         if corpus.context_length != recipe.context_length or set(corpus.domains) != set(recipe.domains):
             return None  # of a pulled study, whose corpus nobody prepares, nothing else says so
         if "proxies" in stages:
-            tables = {name: read_parquet(study.proxies / name) for name in (RESULTS, TRAJECTORIES)}
+            tables = {
+                name: read_parquet(study.proxies / name) for name in (names.RESULTS, names.TRAJECTORIES)
+            }
         else:
             tasks = proxy_tasks(proxy_specs(study.recipe, corpus, mixtures), study.proxies)
             ended = [task for task in tasks if result_of(task) is not None]
             if all(is_failed(task) for task in ended):
                 return None
             # The folder is kept, so that the next publication collects only what is new.
-            collected = collect(ended, study.proxies / PUBLISHER)
-            tables = dict(zip((RESULTS, TRAJECTORIES), collected, strict=True))
+            collected = collect(ended, study.proxies / names.PUBLISHER)
+            tables = dict(zip((names.RESULTS, names.TRAJECTORIES), collected, strict=True))
         for name, table in tables.items():
             require_public_table(table, name)
-        return cls(address, study.recipe, corpus, {MIXTURES: mixtures, **tables}, stages, sources)
+        return cls(address, study.recipe, corpus, {names.MIXTURES_TABLE: mixtures, **tables}, stages, sources)
 
     def beside(self, hub: Hub, snapshot: Snapshot) -> Files:
         """Files for a commit on top of `snapshot`: all runs that are there, and ours that are not.
@@ -100,26 +93,26 @@ class OwnRuns:
             HubError: What is there are no runs, or runs of another corpus, tokenizer or scale.
         """
         there = {name: remote_table(hub, snapshot, name) for name in _KEYS}
-        if (mixtures := there[MIXTURES]) is not None:
-            there[MIXTURES] = completed(mixtures)
-        self._check_comparable(hub, snapshot, there[RESULTS])
-        ours = _with_own_names(self.tables, there[MIXTURES])
-        mended = _mended(there[RESULTS], ours[RESULTS])
+        if (mixtures := there[names.MIXTURES_TABLE]) is not None:
+            there[names.MIXTURES_TABLE] = completed(mixtures)
+        self._check_comparable(hub, snapshot, there[names.RESULTS])
+        ours = _with_own_names(self.tables, there[names.MIXTURES_TABLE])
+        mended = _mended(there[names.RESULTS], ours[names.RESULTS])
         merged = {
-            name: _merge(there[name], ours[name], key, () if name == MIXTURES else mended)
+            name: _merge(there[name], ours[name], key, () if name == names.MIXTURES_TABLE else mended)
             for name, key in _KEYS.items()
         }
-        results = there[RESULTS]
-        if results is not None and merged[RESULTS] is results:
-            foreign = ~results["run_id"].isin(set(ours[RESULTS]["run_id"]))
+        results = there[names.RESULTS]
+        if results is not None and merged[names.RESULTS] is results:
+            foreign = ~results["run_id"].isin(set(ours[names.RESULTS]["run_id"]))
             if foreign.any():
                 return {}
         changed = {name: parquet_bytes(table) for name, table in merged.items() if table is not there[name]}
         return {
             **changed,
-            CORPUS: json.dumps(self.corpus.tree, indent=2).encode() + b"\n",
-            RECIPE: recipe_yaml(self.recipe).encode(),
-            STAGES: json.dumps(self.stages, indent=2).encode() + b"\n",
+            names.CORPUS_FACTS: json.dumps(self.corpus.tree, indent=2).encode() + b"\n",
+            RECIPE_FILE: recipe_yaml(self.recipe).encode(),
+            names.STAGES: json.dumps(self.stages, indent=2).encode() + b"\n",
             **self._card(merged),
         }
 
@@ -127,17 +120,17 @@ class OwnRuns:
         if results is None:
             return
         name = str(snapshot.repository)
-        check_results(results, f"{name}: {RESULTS}")
-        content = hub.read(snapshot, CORPUS, max_bytes=5 * _MEGABYTE)
+        check_results(results, f"{name}: {names.RESULTS}")
+        content = hub.read(snapshot, names.CORPUS_FACTS, max_bytes=5 * _MEGABYTE)
         check_comparable(
-            Swarm("this study", self.corpus, self.tables[RESULTS]),
-            Swarm(name, read_corpus_facts(content, f"{name}: {CORPUS}"), results),
+            Swarm("this study", self.corpus, self.tables[names.RESULTS]),
+            Swarm(name, read_corpus_facts(content, f"{name}: {names.CORPUS_FACTS}"), results),
             allow=(),
             hint="give this study another name, e.g. name=NAME-2",
         )
 
     def _card(self, merged: Mapping[str, pd.DataFrame]) -> Files:
-        swarm = SwarmFacts(merged[RESULTS], len(merged[RESULTS]))
+        swarm = SwarmFacts(merged[names.RESULTS], len(merged[names.RESULTS]))
         pictures = {}
         if len(swarm.usable) > 1:
             from regmix_hf.cards.mixture_plots import draw_effects
@@ -147,13 +140,13 @@ class OwnRuns:
             address=self.address,
             recipe=self.recipe,
             corpus=self.corpus,
-            mixtures=merged[MIXTURES],
-            results=merged[RESULTS],
-            num_points=len(merged[TRAJECTORIES]),
+            mixtures=merged[names.MIXTURES_TABLE],
+            results=merged[names.RESULTS],
+            num_points=len(merged[names.TRAJECTORIES]),
             has_picture=_PICTURE in pictures,
             sources=self.sources,
         )
-        return {**pictures, "README.md": written(card.render)}
+        return {**pictures, REPOCARD_NAME: written(card.render)}
 
 
 def written(render: Callable[[str], str]) -> Versioned:
@@ -184,7 +177,7 @@ def _with_own_names(
     tables: Mapping[str, pd.DataFrame], there: pd.DataFrame | None
 ) -> dict[str, pd.DataFrame]:
     """Give those of our mixtures new ids whose id belongs to another mixture there."""
-    mixtures, results = tables[MIXTURES], tables[RESULTS]
+    mixtures, results = tables[names.MIXTURES_TABLE], tables[names.RESULTS]
     if there is None:
         return dict(tables)
     known = dict(zip(there["mixture_id"], _hashes(there), strict=True))
@@ -195,8 +188,8 @@ def _with_own_names(
     }
     return {
         **tables,
-        MIXTURES: mixtures.assign(mixture_id=mixtures["mixture_id"].replace(renamed)),
-        RESULTS: results.assign(mixture_id=results["mixture_id"].replace(renamed)),
+        names.MIXTURES_TABLE: mixtures.assign(mixture_id=mixtures["mixture_id"].replace(renamed)),
+        names.RESULTS: results.assign(mixture_id=results["mixture_id"].replace(renamed)),
     }
 
 

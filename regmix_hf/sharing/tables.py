@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from regmix_hf.errors import HubError
 from regmix_hf.hub import TableLimits, parse_json
+
+
+def published_name(table: str) -> str:
+    """What a table of a study, as `quality.parquet`, is called in a model repository: `quality.json`."""
+    return str(Path(table).with_suffix(".json"))
 
 
 def table_json(frame: pd.DataFrame) -> bytes:

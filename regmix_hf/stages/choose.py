@@ -5,12 +5,12 @@ from __future__ import annotations
 from regmix_hf.mixtures import around_prior, sampling_constraints
 from regmix_hf.mixtures.final import final_constraints
 from regmix_hf.progress import Progress
-from regmix_hf.study import Stage, Study
+from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 
 STAGE = Stage(
     verb="choose",
-    folder="5-mixture",
+    folder=names.MIXTURE,
     keys=(
         "seed",
         "domains",
@@ -21,8 +21,12 @@ STAGE = Stage(
         "proxy.num_train_tokens",
         "train.num_train_tokens",
     ),
-    inputs=("1-corpus/corpus.json", "3-proxies/results.parquet", "4-regression/summary.json"),
-    outputs=("mixture.yaml", "mixture.parquet"),
+    inputs=(
+        f"{names.CORPUS}/{names.CORPUS_FACTS}",
+        f"{names.PROXIES}/{names.RESULTS}",
+        f"{names.REGRESSION}/{names.FIT_SUMMARY}",
+    ),
+    outputs=(names.CHOSEN_MIXTURE, names.CHOSEN_TABLE),
 )
 
 
@@ -39,7 +43,7 @@ def run(study: Study, progress: Progress) -> None:
     facts = CorpusFacts.load(study.corpus)
     tokens = facts.available_tokens(recipe)
     constraints = final_constraints(recipe, tokens)
-    study.require(study.regression / "summary.json", "fit")
+    study.require(study.regression / names.FIT_SUMMARY, "fit")
     fitted = FittedRuns.load(
         study.regression, estimator=recipe.regression.estimator, target=recipe.regression.target
     )

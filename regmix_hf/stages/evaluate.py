@@ -17,23 +17,22 @@ from regmix_hf.jobs.results import forget_failed
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.progress import Progress
 from regmix_hf.stages.train import STAGE as TRAIN
-from regmix_hf.study import Stage, Study
+from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.names import LOG, RESULT
 from regmix_hf.tables import RESULTS
 from regmix_hf.training.device import uses_cpu
 
 STAGE = Stage(
     verb="evaluate",
-    folder="7-evaluation",
+    folder=names.EVALUATION,
     keys=("seed", "evaluation"),
     inputs=(
-        "1-corpus/corpus.json",
-        "4-regression/summary.json",
-        "5-mixture/mixture.yaml",
-        "6-models/results.parquet",
+        f"{names.CORPUS}/{names.CORPUS_FACTS}",
+        f"{names.REGRESSION}/{names.FIT_SUMMARY}",
+        f"{names.MIXTURE}/{names.CHOSEN_MIXTURE}",
+        f"{names.MODELS}/{names.RESULTS}",
     ),
-    outputs=("results.parquet",),
+    outputs=(names.RESULTS,),
 )
 
 
@@ -64,19 +63,19 @@ def run(study: Study, progress: Progress, place: Place[EvaluationWork] | None = 
         slots = worker_slots(None, use_cpu=uses_cpu(study.recipe.train.training_args))
         place = Pool(slots, study.evaluation)
     place.run(tasks, _work_of(study), progress)
-    results = [read_record(task.folder / RESULT, status=str) for task in tasks]
+    results = [read_record(task.folder / names.RESULT, status=str) for task in tasks]
     for task, result in zip(tasks, results, strict=True):
         if result["status"] == "failed":
             raise RegmixError(
                 f"the model {task.name} could not be evaluated: {result['reason']}",
-                f"its last words are in {task.folder / LOG}; `regmix evaluate` tries again",
+                f"its last words are in {task.folder / names.LOG}; `regmix evaluate` tries again",
             )
     rows = [
         {"model": task.name, **task.spec.row, **score}
         for task, result in zip(tasks, results, strict=True)
         for score in result["scores"]
     ]
-    write_parquet(study.evaluation / "results.parquet", pd.DataFrame(rows))
+    write_parquet(study.evaluation / names.RESULTS, pd.DataFrame(rows))
     write_promises(study)
     study.finish(STAGE, {"num_models": len(tasks)})
 
@@ -97,10 +96,10 @@ def _work_of(study: Study) -> EvaluationWork:
 
 def _final_models(study: Study, progress: Progress) -> list[tuple[Path, dict[str, Any]]]:
     """Folder and row of every final model that is to be evaluated."""
-    results = read_parquet(study.require(study.models / "results.parquet", "train"), RESULTS)
+    results = read_parquet(study.require(study.models / names.RESULTS, "train"), RESULTS)
     markers = [
         (marker.parent, read_record(marker, mixture_id=str, run_id=str))
-        for marker in sorted(study.models.glob(f"*/{RESULT}"))
+        for marker in sorted(study.models.glob(f"*/{names.RESULT}"))
     ]
     folders = {(row["mixture_id"], row["run_id"]): folder for folder, row in markers}
     models = []

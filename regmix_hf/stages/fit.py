@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from regmix_hf.progress import Progress
 from regmix_hf.seeds import FIT, seed_of
-from regmix_hf.study import Stage, Study
+from regmix_hf.study import Stage, Study, names
 
 STAGE = Stage(
     verb="fit",
-    folder="4-regression",
+    folder=names.REGRESSION,
     keys=("seed", "regression", "runs"),
-    inputs=("1-corpus/corpus.json", "3-proxies/results.parquet"),
-    outputs=(
-        "summary.json",
-        "quality.parquet",
-        "predictions.parquet",
-        "learning_curve.parquet",
-        "runs.parquet",
-    ),
+    inputs=(f"{names.CORPUS}/{names.CORPUS_FACTS}", f"{names.PROXIES}/{names.RESULTS}"),
+    outputs=(names.FIT_SUMMARY, *names.FIT_TABLES),
 )
 
 

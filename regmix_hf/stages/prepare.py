@@ -10,7 +10,7 @@ from regmix_hf.mixtures.budgets import stamp_budgets, token_budgets
 from regmix_hf.progress import Progress
 from regmix_hf.readable import at_most, short
 from regmix_hf.recipe import Recipe
-from regmix_hf.study import Stage, Study
+from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.origin import require_accepted
 from regmix_hf.training.arguments import merged_arguments
@@ -27,9 +27,9 @@ def _stamp_as_0_1(recipe: Recipe) -> dict[str, str]:
 
 STAGE = Stage(
     verb="prepare",
-    folder="1-corpus",
+    folder=names.CORPUS,
     keys=("seed", "context_length", "tokenizer", "domains", "corpus"),
-    outputs=("corpus.json", "tokenizer", "*/*.arrow"),
+    outputs=(names.CORPUS_FACTS, "tokenizer", "*/*.arrow"),
     outside=_stamp,
     outside_as_0_1=_stamp_as_0_1,
 )

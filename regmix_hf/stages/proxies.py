@@ -16,19 +16,18 @@ from regmix_hf.jobs.tasks import Task
 from regmix_hf.mixtures.table import read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe
-from regmix_hf.study import Stage, Study
+from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.names import LOG
 from regmix_hf.training.device import uses_cpu
 from regmix_hf.training.measured import missing_losses
 from regmix_hf.training.spec import RunSpec, proxy_specs
 
 STAGE = Stage(
     verb="proxies",
-    folder="3-proxies",
+    folder=names.PROXIES,
     keys=("seed", "context_length", "proxy"),
-    inputs=("1-corpus/corpus.json", "2-mixtures/mixtures.parquet"),
-    outputs=("results.parquet", "trajectories.parquet"),
+    inputs=(f"{names.CORPUS}/{names.CORPUS_FACTS}", f"{names.MIXTURES}/{names.MIXTURES_TABLE}"),
+    outputs=(names.RESULTS, names.TRAJECTORIES),
 )
 
 
@@ -91,7 +90,7 @@ def _complain(failed: Sequence[Task[Any]], num_runs: int, progress: Progress) ->
     for task in failed:
         reasons.setdefault(reason_of(task), []).append(task)
     for reason, alike in reasons.items():
-        log = alike[0].folder / LOG
+        log = alike[0].folder / names.LOG
         progress.note(
             f"{len(alike)} of {num_runs} runs failed, {alike[0].name} the first: {reason}; see {log}"
         )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from regmix_hf.progress import Progress
-from regmix_hf.study import Stage, Study
+from regmix_hf.study import Stage, Study, names
 
 STAGE = Stage(
     verb="report",
-    folder="report",
+    folder=names.REPORT,
     keys=(
         "name",
         "seed",
@@ -24,21 +24,21 @@ STAGE = Stage(
         "evaluation",
     ),
     inputs=(
-        "1-corpus/corpus.json",
-        "2-mixtures/mixtures.parquet",
-        "3-proxies/results.parquet",
-        "4-regression/summary.json",
-        "4-regression/quality.parquet",
-        "4-regression/predictions.parquet",
-        "4-regression/learning_curve.parquet",
-        "5-mixture/mixture.parquet",
-        "5-mixture/mixture.yaml",
-        "6-models/results.parquet",
-        "6-models/trajectories.parquet",
-        "7-evaluation/results.parquet",
-        "7-evaluation/promises.json",
+        f"{names.CORPUS}/{names.CORPUS_FACTS}",
+        f"{names.MIXTURES}/{names.MIXTURES_TABLE}",
+        f"{names.PROXIES}/{names.RESULTS}",
+        f"{names.REGRESSION}/{names.FIT_SUMMARY}",
+        f"{names.REGRESSION}/{names.QUALITY}",
+        f"{names.REGRESSION}/{names.PREDICTIONS}",
+        f"{names.REGRESSION}/{names.LEARNING_CURVE}",
+        f"{names.MIXTURE}/{names.CHOSEN_TABLE}",
+        f"{names.MIXTURE}/{names.CHOSEN_MIXTURE}",
+        f"{names.MODELS}/{names.RESULTS}",
+        f"{names.MODELS}/{names.TRAJECTORIES}",
+        f"{names.EVALUATION}/{names.RESULTS}",
+        f"{names.EVALUATION}/{names.PROMISES}",
     ),
-    outputs=("README.md",),
+    outputs=(names.PAGE,),
 )
 
 

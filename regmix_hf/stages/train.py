@@ -13,7 +13,7 @@ from regmix_hf.jobs.results import collect, result_of
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.mixtures.final import final_mixtures
 from regmix_hf.progress import Progress
-from regmix_hf.study import Stage, Study
+from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.origin import require_accepted
 from regmix_hf.training.measured import missing_losses
@@ -21,10 +21,14 @@ from regmix_hf.training.spec import RunSpec, final_specs
 
 STAGE = Stage(
     verb="train",
-    folder="6-models",
+    folder=names.MODELS,
     keys=("seed", "context_length", "domains", "train", "baselines"),
-    inputs=("1-corpus/corpus.json", "2-mixtures/mixtures.parquet", "5-mixture/mixture.yaml"),
-    outputs=("results.parquet", "trajectories.parquet"),
+    inputs=(
+        f"{names.CORPUS}/{names.CORPUS_FACTS}",
+        f"{names.MIXTURES}/{names.MIXTURES_TABLE}",
+        f"{names.MIXTURE}/{names.CHOSEN_MIXTURE}",
+    ),
+    outputs=(names.RESULTS, names.TRAJECTORIES),
 )
 
 

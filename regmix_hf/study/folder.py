@@ -132,6 +132,11 @@ class Study:
         return self.root / names.REPORT
 
     @property
+    def page(self) -> Path:
+        """The report to read first."""
+        return self.report / names.PAGE
+
+    @property
     def final_mixtures(self) -> list[str]:
         """Names of the mixtures that final models are trained on, in the recipe's order.
 
@@ -240,8 +245,8 @@ class Study:
         marker = self._marker_of(stage) or {"fingerprint": {}}
         rule = decisive if marker.get("rules") == _RULES else decisive_in_0_1
         before, now = marker["fingerprint"], self._fingerprint(stage, rule)
-        names = (before.keys() | now.keys()) - (set(stage.inputs) - before.keys())
-        return sorted(name for name in names if before.get(name) != now.get(name))
+        known = (before.keys() | now.keys()) - (set(stage.inputs) - before.keys())
+        return sorted(name for name in known if before.get(name) != now.get(name))
 
     def finish(self, stage: Stage, facts: Mapping[str, Any] | None = None) -> None:
         """Write the marker of `stage`: from now on it is done with the inputs of this moment."""

@@ -1,4 +1,4 @@
-"""What the folders and files of a study are called."""
+"""What the folders and files of a study are called; its repositories keep the names."""
 
 from __future__ import annotations
 
@@ -7,16 +7,29 @@ MIXTURE, MODELS, EVALUATION, REPORT = "5-mixture", "6-models", "7-evaluation", "
 
 #: Counts and hashes of a corpus; in its folder.
 CORPUS_FACTS = "corpus.json"
+#: The documents that a domain validates on; in its folder.
+HELD_OUT = "validation.jsonl"
 MIXTURES_TABLE = "mixtures.parquet"
 #: The tables of a stage that trains or scores.
 RESULTS, TRAJECTORIES = "results.parquet", "trajectories.parquet"
 #: What one run leaves in its folder, the result last.
 RESULT, TRAJECTORY = "result.json", "trajectory.parquet"
-#: The runs that a fit was made on, and what it came to.
-FITTED_TABLE, FIT_SUMMARY = "runs.parquet", "summary.json"
-CHOSEN_MIXTURE = "mixture.yaml"
+#: What a fit came to; how well every estimator predicts, what it predicted, and both by number of runs.
+FIT_SUMMARY = "summary.json"
+QUALITY, PREDICTIONS, LEARNING_CURVE = "quality.parquet", "predictions.parquet", "learning_curve.parquet"
+#: The runs that a fit was made on.
+FITTED_RUNS = "runs.parquet"
+FIT_TABLES = (QUALITY, PREDICTIONS, LEARNING_CURVE, FITTED_RUNS)
+#: The chosen mixture, and beside it what it changes, domain by domain.
+CHOSEN_MIXTURE, CHOSEN_TABLE = "mixture.yaml", "mixture.parquet"
+#: What was promised for the final mixtures beside what was measured.
+PROMISES = "promises.json"
+#: The report, and a page to explore mixtures.
+PAGE, EXPLORER = "README.md", "explorer.html"
 #: Whose the folder is, and, where it was pulled, from where.
 OWNER, PULLED = "study.json", ".pulled.json"
+#: What was checked last before work, with what.
+CHECKED = ".checked.json"
 
 #: In the folder of a run or an evaluation: how far it is and who does it; what whoever does it has locked.
 TOKENS, LOCK = ".tokens", ".lock"
@@ -24,3 +37,9 @@ TOKENS, LOCK = ".tokens", ".lock"
 LOG = "log.txt"
 #: Beside the runs' folders, that of whoever publishes them: its lock, and what it has collected.
 PUBLISHER = ".publisher"
+
+#: In a repository only: the markers of the stages that made what it holds.
+STAGES = "stages.json"
+#: In the repository of the mixture, where the tables of two stages lie side by side.
+FINAL_RESULTS, FINAL_TRAJECTORIES = "final_results.parquet", "final_trajectories.parquet"
+SCORES = "scores.parquet"

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from regmix_hf.errors import StudyError
 
 #: The file, in the folder of the stage `evaluate` and in the repository of the chosen mixture.
-PROMISES = "promises.json"
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 

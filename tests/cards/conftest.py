@@ -9,8 +9,10 @@ import pytest
 from regmix_hf.files import read_parquet, write_json, write_parquet, write_text
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import Study
-from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
-from regmix_hf.study.promises import PROMISES, Promise, Promises, Size
+from regmix_hf.study.names import PROMISES
+from regmix_hf.study.promises import Promise, Promises, Size
+
+from .explored import corpus_of
 
 PRIOR = {"prose": 0.5, "code": 0.3, "maths": 0.2}
 CHOSEN = {"prose": 0.25, "code": 0.75, "maths": 0.0}
@@ -43,26 +45,7 @@ def make_recipe(folder: Path) -> Recipe:
 
 
 def write_corpus(study: Study) -> None:
-    def split(tokens: int) -> SplitFacts:
-        return SplitFacts(
-            num_documents=10,
-            num_bytes=4 * tokens,
-            num_tokens=tokens,
-            num_blocks=tokens // 128,
-            sha256="0" * 64,
-        )
-
-    domains = {
-        name: DomainFacts(train=split(int(1_000_000 * share)), validation=split(12_800))
-        for name, share in PRIOR.items()
-    }
-    CorpusFacts(
-        context_length=128,
-        vocab_size=2048,
-        eos_token_id=0,
-        tokenizer_sha256="0" * 64,
-        domains={**domains, "letters": DomainFacts(train=None, validation=split(12_800))},
-    ).save(study.corpus)
+    corpus_of(study, {name: int(1_000_000 * share) for name, share in PRIOR.items()})
 
 
 def loss_of(weights: dict[str, float], offset: float = 0.0) -> dict[str, float]:

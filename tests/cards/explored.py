@@ -33,7 +33,8 @@ def make_study(folder: Path, domains: list[str], *, target: object = "mean", num
         "baselines": {"first": {domains[0]: 3, domains[1]: 1}},
     }
     study = Study(Recipe.model_validate(recipe))
-    _write_corpus(study, domains)
+    # The first is scarce: four epochs of it are a tenth of the final run.
+    corpus_of(study, {name: 20_000 if k == 0 else 400_000 for k, name in enumerate(domains)})
     weights = np.random.default_rng(0).dirichlet(np.full(len(domains), 0.5), num_runs)
     mixtures = pd.DataFrame(weights, columns=domains, index=[f"run{k:02d}" for k in range(num_runs)])
     runs = Runs(mixtures, losses_of(mixtures), pd.Series("fit", index=mixtures.index, name="split"))
@@ -74,13 +75,13 @@ def choose(study: Study, estimator: str, **params: Any) -> MixtureRegressor:
     return regressor
 
 
-def _write_corpus(study: Study, domains: list[str]) -> None:
-    def split(tokens: int) -> SplitFacts:
-        counts = {"num_documents": 10, "num_bytes": 4 * tokens, "num_tokens": tokens}
-        return SplitFacts(**counts, num_blocks=tokens // 128, sha256="0" * 64)
+def corpus_of(study: Study, tokens: dict[str, int]) -> None:
+    """Write the counts of a corpus: so many tokens to train on by domain, and `letters` to validate on."""
 
-    # The first is scarce: four epochs of it are a tenth of the final run.
-    tokens = {name: 20_000 if k == 0 else 400_000 for k, name in enumerate(domains)}
+    def split(count: int) -> SplitFacts:
+        counts = {"num_documents": 10, "num_bytes": 4 * count, "num_tokens": count}
+        return SplitFacts(**counts, num_blocks=count // 128, sha256="0" * 64)
+
     facts = {
         name: DomainFacts(train=split(count), validation=split(12_800)) for name, count in tokens.items()
     }

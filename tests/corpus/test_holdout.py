@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regmix_hf.corpus.corpus import Corpus
 from regmix_hf.corpus.encode import DocumentEncoder, EncoderPool, Piece
 from regmix_hf.corpus.holdout import HASH_END, LowestHashes, document_hash, hash_below
 from regmix_hf.corpus.prepare import prepare_corpus
 from regmix_hf.corpus.reading import HoldoutRule, Reading
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import Recipe
+from tests.held_out import held_out_texts
 
 EOS = 0
 
@@ -174,7 +174,7 @@ def test_small_domain_holds_out_its_lowest_hash(
     recipe = make_recipe({"a": jsonl_domain("a", texts)}, corpus={"num_proc": 1, "validation_fraction": 1e-6})
     facts = prepare_corpus(recipe, tmp_path).domains["a"]
     lowest = min(texts, key=lambda text: document_hash(text.encode()))
-    assert list(Corpus(tmp_path).validation_texts("a")) == [lowest]
+    assert held_out_texts(tmp_path, "a") == [lowest]
     assert facts.train is not None
     assert facts.train.num_documents == 3
 
@@ -203,8 +203,8 @@ def test_validation_is_capped_and_the_rest_of_it_is_not_trained_on(
     assert facts[320].validation.num_blocks == 10
     assert facts[320].validation.num_documents == 30  # 330 tokens are the fewest that reach 320
     assert facts[320].validation.num_tokens == 320
-    lowest = list(Corpus(tmp_path / "1000000").validation_texts("a"))[:30]
-    assert list(Corpus(tmp_path / "320").validation_texts("a")) == [*lowest[:-1], "n"]
+    lowest = held_out_texts(tmp_path / "1000000", "a")[:30]
+    assert held_out_texts(tmp_path / "320", "a") == [*lowest[:-1], "n"]
 
 
 def test_long_validation_document_is_cut_at_the_cap(
@@ -216,7 +216,7 @@ def test_long_validation_document_is_cut_at_the_cap(
     validation = prepare_corpus(recipe, tmp_path).domains["a"].validation
     assert (validation.num_documents, validation.num_blocks) == (1, 2)
     assert (validation.num_tokens, validation.num_bytes) == (64, 64)
-    assert [len(text) for text in Corpus(tmp_path).validation_texts("a")] == [64]
+    assert [len(text) for text in held_out_texts(tmp_path, "a")] == [64]
 
 
 def test_document_that_is_cut_in_validation_is_not_trained_on_elsewhere(
@@ -261,7 +261,7 @@ def test_validation_of_one_domain_is_not_trained_on_in_another(
     }
     corpus = {"num_proc": 1, "validation_fraction": 0.01}
     facts = prepare_corpus(make_recipe(domains, corpus=corpus), tmp_path / "corpus").domains
-    held_out = {name: set(Corpus(tmp_path / "corpus").validation_texts(name)) for name in domains}
+    held_out = {name: set(held_out_texts(tmp_path / "corpus", name)) for name in domains}
     assert held_out["own"] == set(shared[:40])
     assert held_out["only"] == set(shared[40:60])
     assert len(held_out["small"]) == 1  # its smallness alone made it validation

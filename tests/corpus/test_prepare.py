@@ -15,6 +15,7 @@ from regmix_hf.corpus.prepare import prepare_corpus
 from regmix_hf.errors import DataError, RecipeError, StudyError
 from regmix_hf.recipe import Recipe
 from regmix_hf.study.corpus_facts import CorpusFacts
+from tests.held_out import held_out_texts
 
 MakeRecipe = Callable[..., Recipe]
 MakeDomain = Callable[..., dict[str, Any]]
@@ -81,7 +82,7 @@ def test_held_out_documents_and_blocks_agree(
     texts = sentences(300, prefix="ça ")
     prepare_corpus(make_recipe({"a": jsonl_domain("a", texts)}), tmp_path)
     corpus = Corpus(tmp_path)
-    held_out = list(corpus.validation_texts("a"))
+    held_out = held_out_texts(tmp_path, "a")
     assert set(held_out) == {text for text in texts if document_hash(text.encode()) < hash_below(0.2)}
     tokens = as_tokens(corpus, held_out)
     packed = np.array(tokens[: len(tokens) // 32 * 32]).reshape(-1, 32)
@@ -186,7 +187,7 @@ def test_validation_only_domain_has_nothing_to_train_on(
     assert facts.train is None
     assert facts.validation.num_documents == 50
     assert not (tmp_path / "b" / "train.arrow").exists()
-    assert sorted(Corpus(tmp_path).validation_texts("b")) == sorted(texts)
+    assert sorted(held_out_texts(tmp_path, "b")) == sorted(texts)
     with pytest.raises(StudyError, match="no train blocks of a domain 'b'"):
         Corpus(tmp_path).blocks("b", "train")
 

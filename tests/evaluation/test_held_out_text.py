@@ -1,6 +1,5 @@
 """lm-eval over a corpus's own validation documents."""
 
-import json
 import math
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from regmix_hf.evaluation.held_out_text import write_tasks
 from regmix_hf.evaluation.model import LanguageModel, Score
 from regmix_hf.evaluation.scores import score_tasks
 from regmix_hf.evaluation.tasks import load_tasks
+from tests.held_out import held_out_texts
 
 DOMAINS = ["prose", "no"]
 
@@ -22,11 +22,6 @@ def scores(corpus: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("tasks")
     write_tasks(corpus, DOMAINS, folder)
     return score_tasks(model, load_tasks(["held_out_text"], folder), limit=None, num_fewshot=[None], seed=0)
-
-
-def documents(corpus: Path, domain: str) -> list[str]:
-    lines = (corpus / domain / "validation.jsonl").read_text().splitlines()
-    return [json.loads(line)["text"] for line in lines]
 
 
 def log_likelihood(model: LanguageModel, text: str) -> float:
@@ -55,7 +50,7 @@ def log_likelihood(model: LanguageModel, text: str) -> float:
 def test_bits_per_byte_agree_with_a_direct_computation(
     domain: str, scores: list[Score], corpus: Path, model: LanguageModel
 ) -> None:
-    texts = documents(corpus, domain)
+    texts = held_out_texts(corpus, domain)
     nats = sum(log_likelihood(model, text) for text in texts)
     num_bytes = sum(len(text.encode()) for text in texts)
     (score,) = [s for s in scores if s.domain == domain and s.metric == "bits_per_byte"]
@@ -68,14 +63,14 @@ def test_some_document_is_longer_than_the_context(corpus: Path, model: LanguageM
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model.tokenizer)
-    lengths = [len(tokenizer.encode(text)) for text in documents(corpus, "prose")]
+    lengths = [len(tokenizer.encode(text)) for text in held_out_texts(corpus, "prose")]
     assert max(lengths) > 2 * model.context_length
 
 
 def test_every_domain_gets_a_standard_error_over_documents(
     scores: list[Score], corpus: Path, model: LanguageModel
 ) -> None:
-    texts = documents(corpus, "prose")
+    texts = held_out_texts(corpus, "prose")
     pairs = [(log_likelihood(model, text), len(text.encode())) for text in texts]
     total, size = (sum(column) for column in zip(*pairs, strict=True))
     residuals = [nats - total / size * num for nats, num in pairs]
@@ -88,7 +83,7 @@ def test_limit_is_the_number_of_documents(corpus: Path, model: LanguageModel, tm
     write_tasks(corpus, DOMAINS, tmp_path)
     tasks = load_tasks(["held_out_text"], tmp_path)
     scores = score_tasks(model, tasks, limit=1, num_fewshot=[None], seed=0)
-    text = documents(corpus, "prose")[0]
+    text = held_out_texts(corpus, "prose")[0]
     (score,) = [s for s in scores if s.domain == "prose" and s.metric == "bits_per_byte"]
     assert score.num_samples == 1
     assert score.stderr is None

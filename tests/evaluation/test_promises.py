@@ -13,7 +13,8 @@ from regmix_hf.files import write_json, write_parquet, write_text
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.study import Study
-from regmix_hf.study.promises import PROMISES, Promises
+from regmix_hf.study.names import PROMISES
+from regmix_hf.study.promises import Promises
 
 DOMAINS = ("prose", "code")
 #: Measured losses of the mean, by mixture and seed.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from regmix_hf.sharing import pull_study, push_study
-from regmix_hf.study.promises import PROMISES, Promises
+from regmix_hf.study.names import PROMISES
+from regmix_hf.study.promises import Promises
 
 
 def test_promises_go_to_the_hub_without_the_machine_and_come_back(hub, standin, new_study, stages, tmp_path):

@@ -19,9 +19,9 @@ import pytest
 
 from regmix_hf.errors import HubError
 from regmix_hf.recipe import load_recipe
-from regmix_hf.runs.published import RESULTS
 from regmix_hf.sharing import push_study
 from regmix_hf.study import Study
+from regmix_hf.study.names import RESULTS
 
 from .finished import finish_study, grow
 from .standin.faults import ALL

@@ -21,7 +21,8 @@ from regmix_hf.recipe import Recipe
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.stages import evaluate, prepare
 from regmix_hf.study import State, Study
-from regmix_hf.study.promises import PROMISES, Promises
+from regmix_hf.study.names import PROMISES
+from regmix_hf.study.promises import Promises
 
 pytestmark = pytest.mark.processes
 

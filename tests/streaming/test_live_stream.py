@@ -16,6 +16,7 @@ from regmix_hf.corpus.rules import rules_of
 from regmix_hf.corpus.stream import MixtureStream
 from regmix_hf.errors import DataError
 from regmix_hf.recipe import Recipe
+from tests.held_out import held_out_texts
 
 WEIGHTS = {"long": 0.6, "short": 0.3, "tiny": 0.1}
 
@@ -92,7 +93,7 @@ def test_every_block_is_packed_from_the_documents_in_order(
 def test_nothing_validated_on_is_trained_on(
     start: Callable[..., LiveStream], corpus: Corpus, texts: dict[str, list[str]]
 ) -> None:
-    held_out = {text for name in texts for text in corpus.validation_texts(name)}
+    held_out = {text for name in texts for text in held_out_texts(corpus.folder, name)}
     decoded = corpus.tokenizer().decode(read(start(2000), range(2000)).ravel())
     seen = set(decoded.split("<|endoftext|>"))
     trained = {text for name in texts for text in texts[name]} - held_out
