@@ -102,6 +102,23 @@ def test_it_computes_what_every_family_predicts(family: str, browser: Browser, t
 
 
 @needs_chromium
+def test_trees_have_a_part_in_a_stack(browser: Browser, tmp_path: Path) -> None:
+    study = make_study(tmp_path, DOMAINS[:4], num_runs=24)
+    regressor = choose(study, "auto", members=["lightgbm", "gaussian_process"])
+    assert regressor.model.shares_.all(axis=1).any()
+    check_predictions(browser, write_page(study), regressor, "mean")
+
+
+@needs_chromium
+def test_a_process_over_roots_alone_as_version_0_1_fitted_it(browser: Browser, tmp_path: Path) -> None:
+    study = make_study(tmp_path, DOMAINS[:3], num_runs=24)
+    regressor = choose(study, "gaussian_process", max_steps=3)
+    regressor.model.lengths_ = regressor.model.lengths_[:, :3]
+    regressor.save_pretrained(study.regression / "gaussian_process")
+    check_predictions(browser, write_page(study), regressor, "mean")
+
+
+@needs_chromium
 def test_trees_that_never_split_are_their_mean(browser: Browser, tmp_path: Path) -> None:
     study = make_study(tmp_path, DOMAINS[:3], num_runs=24)
     regressor = choose(study, "lightgbm", num_iterations=3, min_leaf_runs=20)
