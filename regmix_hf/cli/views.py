@@ -176,14 +176,22 @@ def summary_tables(study: Study) -> list[Table]:
         for comparison in summary.comparisons
     ]
     promised = promise_tables(facts.promises) if facts.promises else []
+    speaks_of = f" of {facts.choice.speaks_of}" if facts.choice else ""
+    worth = (
+        [{"verdict": facts.verdict.word, "because": "; ".join(facts.verdict.reasons)}]
+        if facts.verdict
+        else []
+    )
     gains = dict.fromkeys(("gain", "lower", "upper"), "+.4f")
     shares = {"prior": ".3f", "chosen": ".3f", "change": "+.3f", "epochs": ".2f"}
     losses = dict.fromkeys(("loss", "lower", "upper", "+-"), ".4f")
     correlations = dict.fromkeys(("spearman", "lower", "upper"), ".3f")
+    loss = f"predicted loss{speaks_of}: {summary.target} (nats per token, 90 % interval)"
     return [
+        Table("what the regression is worth", worth),
         *promised,
         Table("chosen mixture (share of training tokens)", summary.mixture, shares),
-        Table(f"predicted loss: {summary.target} (nats per token, 90 % interval)", summary.predicted, losses),
+        Table(loss, summary.predicted, losses),
         Table("held-out quality of the regression", summary.held_out, correlations),
         Table(f"final models: {summary.target} (nats per token)", final, losses),
         Table("chosen against the others (nats per token, 95 % interval from the seeds)", against, gains),
