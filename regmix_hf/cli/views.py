@@ -134,7 +134,7 @@ def chosen_tables(file: Path) -> list[Table]:
     """The chosen mixture beside the prior, and what each loss gains or loses by it."""
     frame = read_parquet(file, MIXTURE).sort_values(["weight", "prior"], ascending=False, kind="stable")
     weights = frame[["domain", "prior", "weight", "epochs"]].dropna(axis="columns", how="all")
-    losses = frame[["domain", "prior_loss", "loss", "loss_lower", "loss_upper", "change"]].dropna()
+    losses = frame[["domain", "prior_loss", "loss", "change", "loss_lower", "loss_upper"]].dropna()
     return [
         Table("chosen mixture (share of training tokens)", records(weights), _SHARES),
         Table("predicted losses (nats per token, 90 % interval)", records(losses), _PREDICTED),
@@ -211,10 +211,10 @@ def promise_tables(promises: Promises) -> list[Table]:
             "mixture": one.mixture,
             "promised": one.predicted,
             "measured": one.measured,
+            "+-": one.deviation,
             "difference": one.difference,
             "lower": one.lower,
             "upper": one.upper,
-            "+-": one.deviation,
             "seeds": one.num_seeds,
         }
         for one in promises.mixtures
