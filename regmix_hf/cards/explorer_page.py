@@ -63,7 +63,8 @@ def explorer_page(study: Study, facts: StudyFacts) -> Explorer:
         coverage=f"{100 * facts.choice.coverage:.0f}",
         estimator=regressor.estimator,
         num_runs=regressor.num_runs_,
-        proxy_tokens=f"{facts.recipe.proxy.num_train_tokens:,}",
+        speaks_of=facts.choice.speaks_of,
+        verdict=facts.verdict,
         css=Markup(_read("explorer.css")),
         script=Markup(script),
         facts=Markup(_json(known)),  # nothing in it can end the element

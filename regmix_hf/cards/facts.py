@@ -14,7 +14,9 @@ from scipy.stats import rankdata
 
 from regmix_hf.files import damaged, read_parquet, read_record, read_yaml
 from regmix_hf.recipe import Recipe
+from regmix_hf.regression.assessment import Promise, of_scale
 from regmix_hf.regression.target import Target
+from regmix_hf.regression.verdict import Verdict
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
@@ -84,12 +86,22 @@ class RegressionFacts:
         predictions: The table `predictions`, rows of the target and of the runs it was judged on.
         learning_curve: The table `learning_curve`.
         summary: `summary.json`: `target`, `estimator`, `judged_on`, `reason`, `outlook`, `num_runs`, ...
+        verdict: Whether it knows enough to choose by; `None` in a fit of version 0.1.
+        promises: Family -> what it promised of the run it predicted best out of fold, and what that measured;
+            empty in a fit of version 0.1.
     """
 
     quality: pd.DataFrame
     predictions: pd.DataFrame
     learning_curve: pd.DataFrame
     summary: Mapping[str, Any]
+    verdict: Verdict | None
+    promises: Mapping[str, Promise]
+
+    @property
+    def speaks_of(self) -> str:
+        """Of what runs predicted losses and their intervals are, in words."""
+        return _a_new_run(self.summary.get("scale"))
 
     @property
     def judged(self) -> pd.DataFrame:
@@ -104,10 +116,22 @@ class ChoiceFacts:
     Attributes:
         table: `mixture.parquet`, by domain.
         record: `mixture.yaml`: `estimator`, `reason`, `predicted`, `warnings`, ...
+        verdict: Whether the regression knew enough to choose by; `None` in a choice of version 0.1.
     """
 
     table: pd.DataFrame
     record: Mapping[str, Any]
+    verdict: Verdict | None
+
+    @property
+    def speaks_of(self) -> str:
+        """Of what runs predicted losses and their intervals are, in words."""
+        return str(self.record["predicted"].get("speaks_of", _a_new_run(None)))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What speaks against trusting the choice, besides the verdict."""
+        return [str(warning) for warning in self.record["warnings"] if warning != str(self.verdict)]
 
     @property
     def weights(self) -> pd.DataFrame:
@@ -200,6 +224,12 @@ class StudyFacts:
     promises: Promises | None
 
     @property
+    def verdict(self) -> Verdict | None:
+        """Whether the regression knows enough to choose by, as the choice was told, or else the next one."""
+        known = [part.verdict for part in (self.choice, self.regression) if part is not None]
+        return next((verdict for verdict in known if verdict is not None), None)
+
+    @property
     def final_mixtures(self) -> list[str]:
         """Names of the mixtures that final models were trained on."""
         return [] if self.final is None else [str(name) for name in self.final.results["mixture_id"].unique()]
@@ -232,11 +262,10 @@ def _read_swarm(study: Study) -> SwarmFacts | None:
 
 
 def _read_regression(study: Study) -> RegressionFacts | None:
-    if not (study.regression / names.FIT_SUMMARY).exists():
+    file = study.regression / names.FIT_SUMMARY
+    if not file.exists():
         return None
-    summary = read_record(
-        study.regression / names.FIT_SUMMARY, target=str, estimator=str, judged_on=str, reason=str
-    )
+    summary = read_record(file, target=str, estimator=str, judged_on=str, reason=str)
     quality = read_parquet(study.regression / names.QUALITY, QUALITY)
     predictions = read_parquet(study.regression / names.PREDICTIONS, PREDICTIONS)
     quality = quality[(quality["target"] == summary["target"]) & (quality["kind"] != "average")]
@@ -253,6 +282,8 @@ def _read_regression(study: Study) -> RegressionFacts | None:
         predictions=predictions[wanted].reset_index(drop=True),
         learning_curve=read_parquet(study.regression / names.LEARNING_CURVE, LEARNING_CURVE),
         summary=summary,
+        verdict=Verdict.said_in(summary, file),
+        promises=_promises(file, summary),
     )
 
 
@@ -261,7 +292,19 @@ def _read_choice(study: Study) -> ChoiceFacts | None:
     if table is None or not study.mixture.exists():
         return None
     record = _record(study.mixture)
-    return ChoiceFacts(table.set_index("domain"), record)
+    return ChoiceFacts(table.set_index("domain"), record, Verdict.said_in(record, study.mixture))
+
+
+def _promises(file: Path, summary: Mapping[str, Any]) -> dict[str, Promise]:
+    try:
+        found = summary.get("promises", {}).items()
+        return {str(name): Promise.from_plain(plain) for name, plain in found if plain is not None}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise damaged(file, "holds promises that cannot be read") from error
+
+
+def _a_new_run(scale: str | None) -> str:
+    return f"a new run {of_scale(scale)}"
 
 
 def _record(file: Path) -> dict[str, Any]:

@@ -14,9 +14,15 @@ from regmix_hf.regression.base import MixtureEstimator
 from regmix_hf.regression.kriged_power_law import KrigedPowerLaw
 from regmix_hf.regression.lightgbm import LightGBM
 
-#: What a family adds to every weight before it takes logarithms or roots.
-_OFFSETS = {"power_law": power_law.WEIGHT_OFFSET, "gaussian_process": gaussian_process.WEIGHT_OFFSET}
-
+#: What a family adds to every weight before it takes roots or logarithms, and what it divides these by.
+_CONSTANTS = {
+    "power_law": {"offset": power_law.WEIGHT_OFFSET},
+    "gaussian_process": {
+        "offset": gaussian_process.WEIGHT_OFFSET,
+        "log_offset": gaussian_process.LOG_OFFSET,
+        "log_scale": gaussian_process.LOG_SCALE,
+    },
+}
 
 #: Families whose formula `explorer/laws.js` has.
 FAMILIES = (
@@ -42,9 +48,8 @@ def _state(family: str, model: MixtureEstimator) -> dict[str, Any]:
         "lightgbm": _lightgbm,
     }
     own = special[family](model) if family in special else {}
-    offset = {"offset": _OFFSETS[family]} if family in _OFFSETS else {}
     arrays = {name: packed(getattr(model, name)) for name in model.arrays}
-    return {"family": family, **offset, **arrays, **own}
+    return {"family": family, **_CONSTANTS.get(family, {}), **arrays, **own}
 
 
 def _auto(model: Auto) -> dict[str, Any]:

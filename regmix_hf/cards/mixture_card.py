@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import pandas as pd
 from huggingface_hub import DatasetCardData
@@ -13,7 +13,11 @@ from regmix_hf.cards.hub_card import TAGS, configs, licence, licence_words, size
 from regmix_hf.cards.pictures import target_words
 from regmix_hf.cards.summary import summarise
 from regmix_hf.cards.tables import score_rows
+from regmix_hf.exports import TRAINERS
 from regmix_hf.study.address import Address
+
+#: The folder, in the repository of the chosen mixture, of the files for other trainers.
+EXPORTS = "exports"
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +31,7 @@ class MixtureCard:
         tables: File of each table in the repository, by config.
         pictures: File name of each picture that is there.
         explorer: File name of the page to explore the mixture with, where it is there.
+        exports: Trainer -> its files, which lie in a folder of its name in `EXPORTS`.
     """
 
     address: Address
@@ -35,6 +40,7 @@ class MixtureCard:
     tables: dict[str, str]
     pictures: dict[str, str]
     explorer: str | None = None
+    exports: Mapping[str, Iterable[str]] = field(default_factory=dict)
 
     @property
     def metadata(self) -> DatasetCardData:
@@ -58,12 +64,15 @@ class MixtureCard:
             version=version,
             address=self.address,
             recipe=facts.recipe,
-            record=self.choice.record,
+            choice=self.choice,
+            verdict=self.choice.verdict,
             promises=facts.promises,
             summary=summary,
             coverage=f"{100 * self.choice.coverage:.0f} %",
             target_words=target_words(facts),
             trade_off=self._trade_off(),
+            exported=[(TRAINERS[name], list(files)) for name, files in self.exports.items()],
+            exports_folder=EXPORTS,
             scores=scores,
             mixture_names=list(dict.fromkeys(name for row in scores for name in row.values)),
             has_models=facts.final is not None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from regmix_hf.cards.style import png
 from regmix_hf.cards.summary import Summary, summarise
 from regmix_hf.cards.tables import score_rows
 from regmix_hf.files import atomic_path, write_text
-from regmix_hf.regression.assessment import BASELINE
 from regmix_hf.study import names
 
 TEMPLATE = "report.md.jinja"
@@ -63,7 +61,7 @@ def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool
         TEMPLATE,
         facts=facts,
         recipe=facts.recipe,
-        record=facts.choice.record if facts.choice else None,
+        choice=facts.choice,
         promises=facts.promises,
         explorer=names.EXPLORER if has_explorer else None,
         summary=summary,
@@ -71,9 +69,10 @@ def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool
         validation_only=[name for name, domain in facts.recipe.domains.items() if domain.validation_only],
         pictures={**dict.fromkeys(PICTURES), **pictures},
         largest=_largest(summary),
-        held_out=_held_out(facts, summary),
+        verdict=facts.verdict,
         coverage=f"{100 * facts.choice.coverage:.0f} %" if facts.choice else None,
         quality=facts.regression.quality.to_dict("records") if facts.regression else [],
+        best_predicted=facts.regression.promises if facts.regression else {},
         measured=measured_change(facts) is not None,
         lost_models=_lost_models(facts),
         scores=scores,
@@ -89,26 +88,6 @@ def _largest(summary: Summary) -> str:
     shares = ", ".join(f"{share(row['chosen'])} `{row['domain']}`" for row in rows[:_MOST_NAMED])
     others = len(rows) - _MOST_NAMED
     return f"{shares} and {others} more" if others > 0 else shares
-
-
-def _held_out(facts: StudyFacts, summary: Summary) -> str | None:
-    """How well the estimator that chose ranks unseen runs, beside the trivial one."""
-    if facts.regression is None:
-        return None
-    scores = {row["estimator"]: row["spearman"] for row in summary.held_out}
-    runs = {row["estimator"]: row["runs"] for row in summary.held_out}
-    name = facts.regression.summary["estimator"]
-    if math.isnan(scores[name]):
-        return f"Whether `{name}` ranks unseen runs is not known: its rank correlation is not defined."
-    trivial = ", ".join(
-        f"{100 * value:.1f} % for `{other}`, the trivial predictor"
-        for other, value in scores.items()
-        if other == BASELINE != name and not math.isnan(value)
-    )
-    sentence = (
-        f"`{name}` ranks {runs[name]} unseen runs with a Spearman correlation of {100 * scores[name]:.1f} %"
-    )
-    return f"{sentence} ({trivial})." if trivial else f"{sentence}."
 
 
 def _lost_models(facts: StudyFacts) -> list[str]:

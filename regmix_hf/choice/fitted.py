@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from regmix_hf.choice.choose import ChoiceProblem, choice_constraints
 from regmix_hf.errors import RegressionError, StudyError, did_you_mean
-from regmix_hf.files import read_json
+from regmix_hf.files import damaged, read_json
 from regmix_hf.mixtures import AroundPrior, Constraints, around_prior, sampling_constraints
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
@@ -70,12 +70,11 @@ class FittedRuns:
             summary["estimator"],
             Target.parse(summary["target_value"], regressor.targets_),
         )
-        if not is_judged or "verdict" not in summary:
+        verdict = Verdict.said_in(summary, summary_file) if is_judged else None
+        if verdict is None:
             both = {name: regressor, BASELINE: MixtureRegressor.from_pretrained(folder / BASELINE)}
             judged = cross_validation(runs.part("fit"), both)
             verdict = Verdict.of(judged, name, goal, seed_noise(runs), random_state=0)
-        else:
-            verdict = Verdict.from_plain(summary["verdict"])
         return cls(regressor, goal, runs, verdict, summary.get("scale"))
 
     @property
@@ -125,5 +124,5 @@ def _read_summary(file: Path) -> dict[str, Any]:
     summary = read_json(file)
     missing = [key for key in _SUMMARY if not isinstance(summary, dict) or key not in summary]
     if missing:
-        raise StudyError(f"{file} does not say {missing[0]!r}.", "run `regmix fit` again")
+        raise damaged(file, f"does not say {missing[0]!r}")
     return dict(summary)

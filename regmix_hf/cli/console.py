@@ -150,7 +150,10 @@ def _rich_progress() -> RichProgress:
 
 
 def _print_table(table: Table) -> None:
-    """Print as many columns as fit, the first ones; names and brackets are not broken, sentences wrap."""
+    """Print as many columns as fit, the first ones that hold anything.
+
+    Names, numbers and brackets are not broken, sentences wrap.
+    """
     from rich import box
     from rich.cells import cell_len
     from rich.console import Console as RichConsole
@@ -160,7 +163,12 @@ def _print_table(table: Table) -> None:
     if not table.rows:
         return
     width = shutil.get_terminal_size((_WIDTH_OF_FILES, 1)).columns
-    heads = {column: table.heads.get(column, column) for column in table.rows[0]}
+    first = next(iter(table.rows[0]))
+    heads = {
+        column: table.heads.get(column, column)
+        for column in table.rows[0]
+        if column == first or any(_cell(row.get(column), None) not in ("", "-") for row in table.rows)
+    }
     rich, taken = RichTable(box=box.SIMPLE_HEAD), 1
     shown: list[str] = []
     for column, head in heads.items():

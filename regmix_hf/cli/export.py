@@ -10,7 +10,7 @@ import typer
 
 from regmix_hf.cli.arguments import open_study, quiet_libraries
 from regmix_hf.cli.console import Console
-from regmix_hf.errors import MixtureError, RecipeError
+from regmix_hf.errors import RecipeError
 from regmix_hf.recipe import RECIPE_FILE
 from regmix_hf.study import names
 
@@ -96,15 +96,13 @@ def _mixture(source: str, overrides: list[str] | None, name: str) -> MixtureToTr
 
 
 def _write_all(mixture: MixtureToTrain, folder: Path, console: Console) -> None:
-    from regmix_hf.exports import TRAINERS, render_export
+    from regmix_hf.exports import render_every
 
-    for name in TRAINERS:
-        try:
-            files = render_export(mixture, name)
-        except MixtureError as error:
-            console.note(f"{name}: left out: {error}")
-            continue
+    written, left_out = render_every(mixture)
+    for name, files in written.items():
         _write(files, folder / name, console)
+    for name, error in left_out.items():
+        console.note(f"{name}: left out: {error}")
 
 
 def _write(files: dict[str, str], folder: Path, console: Console) -> None:

@@ -62,7 +62,7 @@ def _show(study: Study, console: Console) -> bool:
     return any(stage.state is not State.DONE and stage.verb in wanted for stage in stages)
 
 
-_COUNTS = dict.fromkeys(("runs done", "running", "failed", "left"), "d")
+_COUNTS = dict.fromkeys(("left", "runs done", "failed", "running"), "d")
 
 
 def _stage_row(study: Study, stage: StageStatus, census: Census | None) -> dict[str, object]:
@@ -70,18 +70,19 @@ def _stage_row(study: Study, stage: StageStatus, census: Census | None) -> dict[
         "stage": stage.verb,
         "state": "running" if census and census.running else str(stage.state),
         "reason": stage.standing.reason,
-        "folder": str(study.root / stage.folder),
     }
+    folder = {"folder": str(study.root / stage.folder)}
     if census is None:
-        return {**row, **dict.fromkeys((*_COUNTS, "time left"))}
+        return {**row, **dict.fromkeys((*_COUNTS, "time left")), **folder}
     ended = sum(count for status, count in census.ended.items() if status != "failed")
     return {
         **row,
-        "runs done": ended,
-        "running": len(census.running),
-        "failed": len(census.failed),
         "left": census.num_left,
+        "runs done": ended,
+        "failed": len(census.failed),
+        "running": len(census.running),
         "time left": None if census.seconds_left is None else duration(census.seconds_left),
+        **folder,
     }
 
 

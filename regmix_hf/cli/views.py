@@ -134,7 +134,7 @@ def chosen_tables(file: Path) -> list[Table]:
     """The chosen mixture beside the prior, and what each loss gains or loses by it."""
     frame = read_parquet(file, MIXTURE).sort_values(["weight", "prior"], ascending=False, kind="stable")
     weights = frame[["domain", "prior", "weight", "epochs"]].dropna(axis="columns", how="all")
-    losses = frame[["domain", "prior_loss", "loss", "loss_lower", "loss_upper", "change"]].dropna()
+    losses = frame[["domain", "prior_loss", "loss", "change", "loss_lower", "loss_upper"]].dropna()
     return [
         Table("chosen mixture (share of training tokens)", records(weights), _SHARES),
         Table("predicted losses (nats per token, 90 % interval)", records(losses), _PREDICTED),
@@ -176,14 +176,22 @@ def summary_tables(study: Study) -> list[Table]:
         for comparison in summary.comparisons
     ]
     promised = promise_tables(facts.promises) if facts.promises else []
+    speaks_of = f" of {facts.choice.speaks_of}" if facts.choice else ""
+    worth = (
+        [{"verdict": facts.verdict.word, "because": "; ".join(facts.verdict.reasons)}]
+        if facts.verdict
+        else []
+    )
     gains = dict.fromkeys(("gain", "lower", "upper"), "+.4f")
     shares = {"prior": ".3f", "chosen": ".3f", "change": "+.3f", "epochs": ".2f"}
     losses = dict.fromkeys(("loss", "lower", "upper", "+-"), ".4f")
     correlations = dict.fromkeys(("spearman", "lower", "upper"), ".3f")
+    loss = f"predicted loss{speaks_of}: {summary.target} (nats per token, 90 % interval)"
     return [
+        Table("what the regression is worth", worth),
         *promised,
         Table("chosen mixture (share of training tokens)", summary.mixture, shares),
-        Table(f"predicted loss: {summary.target} (nats per token, 90 % interval)", summary.predicted, losses),
+        Table(loss, summary.predicted, losses),
         Table("held-out quality of the regression", summary.held_out, correlations),
         Table(f"final models: {summary.target} (nats per token)", final, losses),
         Table("chosen against the others (nats per token, 95 % interval from the seeds)", against, gains),
@@ -203,10 +211,10 @@ def promise_tables(promises: Promises) -> list[Table]:
             "mixture": one.mixture,
             "promised": one.predicted,
             "measured": one.measured,
+            "+-": one.deviation,
             "difference": one.difference,
             "lower": one.lower,
             "upper": one.upper,
-            "+-": one.deviation,
             "seeds": one.num_seeds,
         }
         for one in promises.mixtures

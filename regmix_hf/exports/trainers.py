@@ -50,6 +50,23 @@ def render_export(mixture: MixtureToTrain, to: str) -> dict[str, str]:
     return TRAINERS[to].render(mixture)
 
 
+def render_every(
+    mixture: MixtureToTrain,
+) -> tuple[dict[str, dict[str, str]], dict[str, MixtureError]]:
+    """Write a mixture for every trainer that what is known of it is enough for.
+
+    Returns:
+        Trainer -> its files, as `render_export` gives them; trainer -> why there are none.
+    """
+    written, left_out = {}, {}
+    for name in TRAINERS:
+        try:
+            written[name] = render_export(mixture, name)
+        except MixtureError as error:
+            left_out[name] = error
+    return written, left_out
+
+
 def _yaml(mixture: MixtureToTrain) -> dict[str, str]:
     tree: dict[str, Any] = {"name": mixture.name, "weights": mixture.shares}
     return {"mixture.yaml": yaml_text(tree, f"{_TOKENS}\nCopy them into the `baselines` of a recipe.")}

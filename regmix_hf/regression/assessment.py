@@ -143,6 +143,11 @@ class Promise:
         promised, measured = float(predicted[best]), float(true[best])
         return cls(str(folds.runs.losses.index[best]), promised, measured, promised - measured)
 
+    @classmethod
+    def from_plain(cls, found: Mapping[str, Any]) -> Self:
+        """Read what `asdict` gave."""
+        return cls(str(found["run"]), *(float(found[key]) for key in ("promised", "measured", "difference")))
+
     def __str__(self) -> str:
         return (
             f"{self.promised:.4f} promised and {self.measured:.4f} measured ({self.difference:+.4f}) "

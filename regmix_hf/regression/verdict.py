@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from regmix_hf.files import damaged
 from regmix_hf.regression.assessment import BASELINE, HeldOut, number_mixtures
 from regmix_hf.regression.metrics import Resamples, interval, measure
 from regmix_hf.regression.target import Target
@@ -86,6 +88,18 @@ class Verdict:
             for name in ("spearman", "low", "high", "baseline")
         }
         return cls(str(found["word"]), tuple(map(str, found["reasons"])), **numbers)
+
+    @classmethod
+    def said_in(cls, record: Mapping[str, Any], file: Path) -> Self | None:
+        """Read it from what a file holds; `None` where version 0.1 wrote it and nobody judged.
+
+        Raises:
+            StudyError: It cannot be read.
+        """
+        try:
+            return None if record.get("verdict") is None else cls.from_plain(record["verdict"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged(file, "holds a verdict that cannot be read") from error
 
     @property
     def plain(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +86,30 @@ def mixture_of_repository(text: str, hub: Hub | None = None) -> MixtureToTrain:
             (folder / names.CORPUS_FACTS).read_bytes(), f"{runs.id}: {names.CORPUS_FACTS}"
         )
         return _described(mixture, load_recipe(folder / RECIPE_FILE), facts)
+
+
+def mixture_to_publish(study: Study, facts: CorpusFacts | None, sources: Collection[str]) -> MixtureToTrain:
+    """Return the chosen mixture with what everybody may know of its domains, and could use.
+
+    Args:
+        study: The study.
+        facts: The counts of its corpus; `None` where there are none.
+        sources: Datasets on the Hub that everybody finds; other text is nobody's but the publisher's.
+
+    Raises:
+        StudyError: No mixture is chosen yet.
+    """
+    recipe = study.recipe
+    mixture = MixtureToTrain(CHOSEN, read_chosen(study.mixture, recipe.training_domains))
+    if facts is None:
+        return mixture
+    described = _described(mixture, recipe, facts)
+    is_folder = described.tokenizer is not None and Path(described.tokenizer).exists()
+    return replace(
+        described,
+        tokenizer=None if is_folder else described.tokenizer,
+        domains={name: domain for name, domain in recipe.domains.items() if domain.path in sources},
+    )
 
 
 def _described(mixture: MixtureToTrain, recipe: Recipe, facts: CorpusFacts) -> MixtureToTrain:

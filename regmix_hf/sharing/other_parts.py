@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,18 @@ from huggingface_hub.constants import REPOCARD_NAME
 
 from regmix_hf.cards.explorer_page import explorer_page
 from regmix_hf.cards.facts import ChoiceFacts, RegressionFacts, StudyFacts
-from regmix_hf.cards.mixture_card import MixtureCard
+from regmix_hf.cards.mixture_card import EXPORTS, MixtureCard
 from regmix_hf.cards.model_card import ModelCard
 from regmix_hf.cards.pictures import PICTURES
 from regmix_hf.cards.regressor_card import RegressorCard
 from regmix_hf.cards.style import png
+from regmix_hf.exports import render_every
 from regmix_hf.files import read_json, read_parquet
 from regmix_hf.hub import Publication, Repository, matching
 from regmix_hf.hub.privacy import require_public_table
 from regmix_hf.hub.publish import Content, Files, Versioned
 from regmix_hf.regression.pretrained import FILES
+from regmix_hf.sharing.exporting import mixture_to_publish
 from regmix_hf.sharing.runs_part import written
 from regmix_hf.sharing.tables import published_name, table_json
 from regmix_hf.study import Study, names
@@ -64,9 +65,14 @@ def regressor_publication(
 
 
 def mixture_publication(
-    study: Study, address: Address, facts: StudyFacts, choice: ChoiceFacts, stages: Mapping[str, Any]
+    study: Study,
+    address: Address,
+    facts: StudyFacts,
+    choice: ChoiceFacts,
+    stages: Mapping[str, Any],
+    sources: Collection[str],
 ) -> Publication:
-    """The chosen mixture, and what is known of the models trained on it and on its baselines.
+    """The chosen mixture, also in other trainers' words, and what is known of models trained on it.
 
     Args:
         study: Whose tables are published, those of final models as far as `stages` names them.
@@ -74,6 +80,7 @@ def mixture_publication(
         facts: All that is known of it.
         choice: The part about the mixture.
         stages: Markers of the stages that are done.
+        sources: Datasets on the Hub that text comes from and everybody finds.
     """
     tables = {"mixture": names.CHOSEN_TABLE}
     files: dict[str, Content | Versioned] = {
@@ -86,16 +93,20 @@ def mixture_publication(
             tables[Path(name).stem] = name
             files[name] = study.root / place
             require_public_table(read_parquet(study.root / place), name)
-    if "evaluate" not in stages:
-        facts = replace(facts, promises=None)
     if facts.promises is not None:
         # Without what `evaluate.save` knows of the machine.
         files[names.PROMISES] = facts.promises.model_dump_json(indent=2).encode()
     pictures = _pictures(facts, ("weights", "trade_off", "loss_curves"))
     page = explorer_page(study, facts).page
     files |= {names.EXPLORER: page.encode()} if page else {}
+    exports, _ = render_every(mixture_to_publish(study, facts.corpus, sources))
+    files |= {
+        f"{EXPORTS}/{trainer}/{name}": text.encode()
+        for trainer, written_for in exports.items()
+        for name, text in written_for.items()
+    }
     drawn = {name: f"{name}.png" for name in pictures}
-    card = MixtureCard(address, facts, choice, tables, drawn, names.EXPLORER if page else None)
+    card = MixtureCard(address, facts, choice, tables, drawn, names.EXPLORER if page else None, exports)
     files |= {f"{name}.png": content for name, content in pictures.items()}
     files[REPOCARD_NAME] = written(card.render)
     return _publication(
@@ -103,7 +114,7 @@ def mixture_publication(
         files,
         "Publish the chosen mixture",
         facts,
-        ("*.parquet", "*.png", "*.yaml", names.PROMISES, names.EXPLORER),
+        ("*.parquet", "*.png", "*.yaml", names.PROMISES, names.EXPLORER, f"{EXPORTS}/*/*"),
     )
 
 

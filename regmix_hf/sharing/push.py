@@ -141,7 +141,7 @@ def _publications(
         found += model_publications(study, address, facts, sources)
     if "mixture" in only and facts.choice is not None:
         stages = _only(done, "choose", "train", "evaluate")
-        found.append(mixture_publication(study, address, facts, facts.choice, stages))
+        found.append(mixture_publication(study, address, facts, facts.choice, stages, sources))
     if "regressor" in only and facts.regression is not None:
         found.append(regressor_publication(study, address, facts, facts.regression, _only(done, "fit")))
     if "runs" in only and (runs := OwnRuns.read(study, address, _only(done, "sample", "proxies"), sources)):
@@ -165,6 +165,7 @@ def _without_unfinished(facts: StudyFacts, done: Mapping[str, Any]) -> StudyFact
         choice=facts.choice if "choose" in done else None,
         final=facts.final if "train" in done else None,
         scores=facts.scores if "evaluate" in done else None,
+        promises=facts.promises if "evaluate" in done else None,
     )
 
 

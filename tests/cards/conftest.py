@@ -1,5 +1,6 @@
 """A small study by hand: the files that the stages leave, with numbers a person can check."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from regmix_hf.files import read_parquet, write_json, write_parquet, write_text
 from regmix_hf.recipe import Recipe
+from regmix_hf.regression.verdict import Verdict
 from regmix_hf.study import Study
 from regmix_hf.study.names import PROMISES
 from regmix_hf.study.promises import Promise, Promises, Size
@@ -17,6 +19,18 @@ from .explored import corpus_of
 PRIOR = {"prose": 0.5, "code": 0.3, "maths": 0.2}
 CHOSEN = {"prose": 0.25, "code": 0.75, "maths": 0.0}
 VERSIONS = "regmix_hf 0.1.0, torch 2.13.0"
+VERDICT = {
+    "word": "weakly",
+    "reasons": [
+        "rank correlation 80 % [31, 97] over 7 runs (5-fold)",
+        "the trivial baseline has 30 %",
+    ],
+    "spearman": 0.8,
+    "low": 0.31,
+    "high": 0.97,
+    "baseline": 0.3,
+}
+SENTENCE = str(Verdict.from_plain(VERDICT))
 
 
 def make_recipe(folder: Path) -> Recipe:
@@ -131,6 +145,12 @@ def write_regression(study: Study) -> None:
         "judged_on": "5-fold",
         "reason": "power_law is the only estimator.",
         "outlook": "6 more runs would bring at most +3.0 points of Spearman correlation (about +1.0).",
+        "scale": "0.2M on 204,800 tokens",
+        "verdict": VERDICT,
+        "promises": {
+            "power_law": {"run": "p3", "promised": 2.95, "measured": 3.0, "difference": -0.05},
+            "ridge": None,
+        },
     }
     write_json(study.regression / "summary.json", summary)
 
@@ -160,10 +180,12 @@ def write_choice(study: Study) -> None:
         "reason: the optimum of the predictions\n"
         "predicted:\n"
         "  coverage: 0.9\n"
+        "  speaks_of: a new run of 0.2M on 204,800 tokens, not of a larger model\n"
         "  chosen: {loss: 2.84, lower: 2.74, upper: 2.94}\n"
         "  prior: {loss: 2.81, lower: 2.71, upper: 2.91}\n"
         "  is_better_than_prior: false\n"
-        "warnings: [not better than the prior beyond its interval]\n",
+        f"warnings: [not better than the prior beyond its interval, {json.dumps(SENTENCE)}]\n"
+        f"verdict: {json.dumps(VERDICT)}\n",
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,12 @@ from regmix_hf.cards import explorer_page as pages
 from regmix_hf.cards.explorer_page import explorer_page
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.laws import FAMILIES
+from regmix_hf.cards.rendering import recipe_yaml
+from regmix_hf.cli import app
 from regmix_hf.mixtures import check_mixture
 from regmix_hf.regression import ESTIMATORS, MixtureRegressor
 from regmix_hf.regression.target import Target
+from regmix_hf.regression.verdict import WEAKLY, Verdict
 from regmix_hf.study import Study
 
 from .browser import Browser, program
@@ -98,6 +103,23 @@ def check_predictions(browser: Browser, file: Path, regressor: MixtureRegressor,
 def test_it_computes_what_every_family_predicts(family: str, browser: Browser, tmp_path: Path) -> None:
     study = make_study(tmp_path, DOMAINS[:4] if family == "auto" else DOMAINS, num_runs=24)
     regressor = choose(study, family, **PARAMS.get(family, {}))
+    check_predictions(browser, write_page(study), regressor, "mean")
+
+
+@needs_chromium
+def test_trees_have_a_part_in_a_stack(browser: Browser, tmp_path: Path) -> None:
+    study = make_study(tmp_path, DOMAINS[:4], num_runs=24)
+    regressor = choose(study, "auto", members=["lightgbm", "gaussian_process"])
+    assert regressor.model.shares_.all(axis=1).any()
+    check_predictions(browser, write_page(study), regressor, "mean")
+
+
+@needs_chromium
+def test_a_process_over_roots_alone_as_version_0_1_fitted_it(browser: Browser, tmp_path: Path) -> None:
+    study = make_study(tmp_path, DOMAINS[:3], num_runs=24)
+    regressor = choose(study, "gaussian_process", max_steps=3)
+    regressor.model.lengths_ = regressor.model.lengths_[:, :3]
+    regressor.save_pretrained(study.regression / "gaussian_process")
     check_predictions(browser, write_page(study), regressor, "mean")
 
 
@@ -281,6 +303,26 @@ def test_the_yaml_is_a_baseline(opened: Browser) -> None:
 
 
 @needs_chromium
+def test_what_is_pasted_below_the_baselines_is_exported(
+    opened: Browser,
+    study: Study,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_to(opened, "share-1", 30)
+    before, line, after = recipe_yaml(study.recipe).partition("\nbaselines:\n")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(before + line + opened.run("document.getElementById('yaml').value") + after)
+    words = ["export", recipe, f"output_dir={study.root}", "--mixture", "explored", "--to", "json"]
+    monkeypatch.setattr(sys, "argv", ["regmix", *map(str, words)])
+    assert app.run() == 0
+    exported = json.loads(capsys.readouterr().out)["weights"]
+    shares = dict(zip(DOMAINS, weights_of(opened), strict=True))
+    assert exported == pytest.approx({name: share for name, share in shares.items() if share > 0}, abs=1e-5)
+
+
+@needs_chromium
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (800, True), (390, False)])
 def test_it_fits_every_width_in_light_and_dark(width: int, dark: bool, browser: Browser, page: Path) -> None:
     browser.look(width, 800, dark=dark)
@@ -302,6 +344,16 @@ def test_the_script_knows_the_same_families_as_the_writer() -> None:
     block = text[text.index("const FAMILIES = {") : text.index("};", text.index("const FAMILIES = {"))]
     names = re.findall(r"\b(\w+)(?:: \w+)?,", block)
     assert set(names) == set(FAMILIES) <= set(ESTIMATORS)
+
+
+def test_it_says_of_which_runs_it_speaks_and_what_the_law_is_worth(study: Study, page: Path) -> None:
+    assert "those of a new run of the size and length of those fitted on" in page.read_text()
+    assert "Verdict" not in page.read_text()
+    facts = StudyFacts.read(study)
+    assert facts.choice is not None
+    weak = Verdict(WEAKLY, ("few runs",), 0.5, 0.1, 0.9, 0.3)
+    judged = replace(facts, choice=replace(facts.choice, verdict=weak))
+    assert f"<strong>Verdict:</strong> {weak}" in str(explorer_page(study, judged).page)
 
 
 def test_what_it_holds_cannot_end_its_element(page: Path) -> None:

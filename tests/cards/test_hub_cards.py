@@ -42,6 +42,8 @@ def published(study: Study) -> Study:
     return Study(study.recipe.model_copy(update={"hub": hub, "domains": domains}))
 
 
+#: Files for other trainers.
+EXPORTED = {"megatron-lm": ["data_args.sh"], "llamafactory": ["llamafactory.yaml", "dataset_info.json"]}
 #: What the Hub would say is there.
 SOURCES = {"my-org/prose", "my-org/books", "my-org/code", "my-org/letters"}
 
@@ -70,7 +72,9 @@ def cards(study: Study) -> dict[str, str]:
             sources=SOURCES,
         ).render("v1"),
         "regressor": RegressorCard(address, facts, facts.regression, estimators, both).render("v1"),
-        "mixture": MixtureCard(address, facts, facts.choice, tables, weights).render("v1"),
+        "mixture": MixtureCard(
+            address, facts, facts.choice, tables, weights, "explorer.html", EXPORTED
+        ).render("v1"),
         "model": FinalModelCard(address, facts, "chosen", run, 123_456, "loss_curves.png", SOURCES).render(
             "v1"
         ),

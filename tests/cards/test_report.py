@@ -14,8 +14,12 @@ from regmix_hf.cards.summary import summarise
 from regmix_hf.cards.tables import Spread, score_rows
 from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.views import stage_tables
-from regmix_hf.files import read_parquet, write_parquet
+from regmix_hf.errors import StudyError
+from regmix_hf.files import read_json, read_parquet, write_json, write_parquet
+from regmix_hf.regression.verdict import CANNOT, Verdict
 from regmix_hf.study import Study
+
+from .conftest import SENTENCE, VERDICT
 
 GOLDEN = Path(__file__).parent / "report.md"
 PICTURES = {"weights", "trade_off", "predictions", "learning_curve", "effects", "loss_curves"}
@@ -72,6 +76,36 @@ def test_later_stages_may_be_missing(study: Study, count: int) -> None:
     assert "None" not in text
     assert all(f"]({name}.png)" in text for name in drawn(study))
     assert "\n\n\n" not in text
+
+
+def test_a_fit_and_a_choice_of_version_0_1_have_no_verdict(study: Study) -> None:
+    file = study.regression / "summary.json"
+    newer = ("scale", "verdict", "promises")
+    write_json(file, {key: value for key, value in read_json(file).items() if key not in newer})
+    lines = [line for line in study.mixture.read_text().splitlines() if "speaks_of" not in line]
+    study.mixture.write_text("\n".join(line for line in lines if not line.startswith("verdict:")))
+    text = report(study)
+    assert "**Verdict:**" not in text
+    assert "best out of fold" not in text
+    assert text.count("losses of a new run of the size and length of those fitted on") == 2
+    assert "None" not in text
+
+
+@pytest.mark.parametrize("damage", [{"verdict": {"word": "weakly"}}, {"promises": {"ridge": {"run": "p1"}}}])
+def test_what_a_fit_says_of_itself_is_damaged(study: Study, damage: dict[str, object]) -> None:
+    file = study.regression / "summary.json"
+    write_json(file, {**read_json(file), **damage})
+    with pytest.raises(StudyError, match=f"summary.json.*holds (a )?{next(iter(damage))}"):
+        report(study)
+
+
+def test_where_the_regression_knows_nothing_it_is_said_first_and_once(study: Study) -> None:
+    cannot = str(Verdict.from_plain({**VERDICT, "word": CANNOT}))
+    text = study.mixture.read_text().replace(SENTENCE, cannot).replace('"weakly"', f'"{CANNOT}"')
+    study.mixture.write_text(text)
+    written = report(study)
+    assert written.count("cannot tell mixtures apart: keep the prior") == 1
+    assert written.index("cannot tell mixtures apart") < written.index("**In short:**")
 
 
 def test_pictures_of_what_is_gone_go(study: Study) -> None:

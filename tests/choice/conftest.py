@@ -42,7 +42,8 @@ def runs():
     weights = rng.dirichlet(np.ones(3), size=80)
     helped = weights @ np.array([[1.0, 0.2, 0.0], [0.2, 1.0, 0.1], [0.0, 0.1, 1.0]])
     losses = 2.0 + (0.02 + helped) ** -0.4 + rng.normal(scale=0.005, size=weights.shape)
-    return pd.DataFrame(weights, columns=NAMES), pd.DataFrame(losses, columns=NAMES)
+    names = [f"r{number}" for number in range(len(weights))]
+    return pd.DataFrame(weights, names, NAMES), pd.DataFrame(losses, names, NAMES)
 
 
 @pytest.fixture(scope="session")

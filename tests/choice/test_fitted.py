@@ -57,13 +57,17 @@ def test_a_folder_without_a_fit_names_the_stage(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [('{"estimator', "is no JSON"), ("[]", "'estimator'"), ('{"estimator": "ridge"}', "'estimators'")],
+    [
+        ('{"estimator', "cannot be read as JSON"),
+        ("[]", "'estimator'"),
+        ('{"estimator": "ridge"}', "'estimators'"),
+    ],
 )
 def test_a_damaged_summary_is_named(tmp_path, text, says):
     (tmp_path / "summary.json").write_text(text)
     with pytest.raises(StudyError, match=says) as error:
         FittedRuns.load(tmp_path)
-    assert error.value.hint == "run `regmix fit` again"
+    assert error.value.hint.startswith("remove it and run the stage that wrote it again")
 
 
 def test_no_more_mixtures_are_averaged_than_there_are(folder):

@@ -93,7 +93,7 @@ def test_a_target_that_is_not_trained_on_and_a_domain_without_a_loss_have_rows_t
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("weights: [", StudyError, "is no YAML"),
+        ("weights: [", StudyError, "cannot be read as YAML"),
         ("- a", StudyError, "holds no `weights`"),
         ("weights: 3", StudyError, "holds no `weights`"),
         ("weights: {a: 0.5, d: 0.5}", MixtureError, "'d' is no domain"),

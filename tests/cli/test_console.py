@@ -91,3 +91,12 @@ def test_promises_are_shown_with_the_sizes_they_speak_of():
         {"metric": "spearman", "value": None},
         {"metric": "chosen_regret", "value": 0.0},
     ]
+
+
+def test_a_column_that_holds_nothing_takes_no_room_but_a_machine_gets_it(capsys, monkeypatch):
+    rows = [{"stage": "fit", "reason": "", "left": None}, {"stage": "choose", "reason": None, "left": 0}]
+    lines = printed(Table("stages", rows), capsys, monkeypatch, 120)
+    assert "reason" not in "\n".join(lines)
+    assert "left" in "\n".join(lines)
+    Console(Format.JSON).tables([Table("stages", rows)])
+    assert json.loads(capsys.readouterr().out) == {"stages": rows}

@@ -80,8 +80,12 @@ function powerLaw(state) {
 
 function gaussianProcess(state) {
   const [lengths, mean] = [rows(state.lengths_), doubles(state.mean_.data)];
-  const add = process(state, (weights, target) =>
-    Float64Array.from(weights, (weight, i) => Math.sqrt(weight + state.offset) / lengths[target][i]));
+  const add = process(state, (weights, target) => {
+    const roots = Array.from(weights, (weight) => Math.sqrt(weight + state.offset));
+    const logs = Array.from(weights, (weight) => Math.log(weight + state.log_offset) / state.log_scale);
+    // A fit of version 0.1 has length scales of the roots only.
+    return lengths[target].map((length, k) => (k < roots.length ? roots[k] : logs[k - roots.length]) / length);
+  });
   return (weights) => Array.from(mean, (value, target) => value + add(weights, target));
 }
 

@@ -130,11 +130,12 @@ function showEffects() {
   get("effects").replaceChildren(top, body);
 }
 
+// Indented, so that it can stand below the line `baselines:` of a recipe.
 function yaml() {
   const word = (name) => (/^[A-Za-z_][\w-]*$/.test(name) && !/^(true|false|null|yes|no|on|off)$/i.test(name)
     ? name : JSON.stringify(name));
-  const lines = facts.domains.map((name, i) => `  ${word(name)}: ${Number(state.weights[i].toFixed(6))}`);
-  return ["explored:", ...lines, ""].join("\n");
+  const lines = facts.domains.map((name, i) => `    ${word(name)}: ${Number(state.weights[i].toFixed(6))}`);
+  return ["  explored:", ...lines, ""].join("\n");
 }
 
 function fragment() {
