@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from regmix_hf.choice import read_chosen
+from regmix_hf.corpus.local_files import located
 from regmix_hf.files import write_text
 from regmix_hf.jobs.finals import FinalWork, final_tasks
 from regmix_hf.jobs.launch import AccelerateLaunch, Launcher, Launches
@@ -50,8 +51,11 @@ def run(study: Study, progress: Progress, start: Launcher = AccelerateLaunch.sta
         progress.note(f"{len(tasks) - num_open} of {len(tasks)} final runs are done already")
     if num_open:
         _warn_of_samples(study, tasks, progress)
-        recipe = study.models / ".recipe.yaml"  # overrides included: what is launched reads this very recipe
-        write_text(recipe, json.dumps(study.recipe.model_dump(mode="json"), indent=2))
+        # Overrides included, and text where it was found from here: what is launched reads this very recipe.
+        recipe = study.models / ".recipe.yaml"
+        domains = {name: located(domain) for name, domain in study.recipe.domains.items()}
+        told = study.recipe.model_copy(update={"domains": domains})
+        write_text(recipe, json.dumps(told.model_dump(mode="json"), indent=2))
         place = Launches(study.recipe.train, study.models, start)
         place.run(tasks, FinalWork(study.corpus, recipe), progress)
     conclude(study, tasks, progress)

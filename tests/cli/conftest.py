@@ -17,6 +17,7 @@ output_dir: {folder}/study
 domains:
   a: {{path: json, data_files: {{train: {folder}/a.jsonl}}}}
   b: {{path: json, data_files: {{train: {folder}/b.jsonl}}}}
+corpus: {{num_proc: 1}}
 sampling: {{num_mixtures: 12, num_holdout: 4}}
 regression: {{estimators: [ridge]}}
 proxy: {{model: {{preset: tiny}}, num_train_tokens: 1_024, training_args: {{use_cpu: true}}}}

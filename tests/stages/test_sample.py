@@ -236,4 +236,4 @@ def test_a_domain_that_mixtures_give_weight_to_cannot_go(tmp_path):
     without = with_domains(study, {n: d for n, d in study.recipe.domains.items() if n != "code"})
     with pytest.raises(MixtureError, match=r"\d+ of 16 mixtures of the study give weight to 'code'") as error:
         sampled(without)
-    assert "remove the folder 2-mixtures" in error.value.hint
+    assert "remove its folder of mixtures" in error.value.hint

@@ -118,7 +118,7 @@ def test_what_is_launched_reads_this_very_recipe(new_study):
     command = launches.asked[0].command
     assert command[1:4] == ["-m", "accelerate.commands.launch", "--quiet"]
     assert command[-3:-1] == ["-m", "regmix_hf.train"]
-    assert load_recipe(command[-1]) == study.recipe
+    assert load_recipe(command[-1]).model_dump() == study.recipe.model_dump()
     assert study.state(train.STAGE) is State.DONE
     train.run(study, Silent(), start=launches)
     assert len(launches.asked) == 2, "nothing is launched when everything is done"
