@@ -141,7 +141,10 @@ def ends(monkeypatch):
             for task, status in zip(tasks, statuses, strict=True):
                 losses = {f"loss/{name}": 1.0 if status == "ok" else None for name in "ab"}
                 write_json(task.folder / "result.json", {**task.head, "status": status, **losses})
-                write_parquet(task.folder / "trajectory.parquet", pd.DataFrame({"run_id": [task.name]}))
+                write_parquet(
+                    task.folder / "trajectory.parquet",
+                    pd.DataFrame({"run_id": [task.name], "step": [1], "num_tokens": [16]}),
+                )
                 if status == "failed":
                     record_failed(task, "RuntimeError: CUDA error")
             return Counter(statuses)
@@ -268,7 +271,7 @@ def test_a_mistake_is_one_message_and_exit_code_2(regmix, recipe, words, says):
 
 def test_the_folder_of_another_recipe_is_left_alone(regmix, recipe):
     regmix("prepare", recipe)
-    outcome = regmix("run", recipe, "name=three")
+    outcome = regmix("run", recipe, "name=three", "seed=5")
     assert outcome.code == 2
     assert "was made by the recipe 'two', not by 'three'" in outcome.err
 
@@ -319,14 +322,13 @@ def test_a_reader_that_stops_reading_is_no_error(tmp_path):
 
 
 def test_tables_show_numbers_to_people_and_machines(capsys):
-    table = Table(
-        "t", [{"name": "[a]", "loss": 3.14159, "tokens": 12_288_000, "none": None}], {"loss": ".2f"}
-    )
+    row = {"name": "[a]", "loss": 3.14159, "tokens": 12_288_000}
+    table = Table("t", [row, {**row, "loss": None}], {"loss": ".2f"})
     Console(Format.HUMAN).tables([table])
     text = capsys.readouterr().out
     assert all(part in text for part in ("[a]", "3.14", "12.3M", "-"))
     Console(Format.JSON).tables([table])
-    assert json.loads(capsys.readouterr().out) == {"t": [dict(table.rows[0])]}
+    assert json.loads(capsys.readouterr().out) == {"t": [dict(one) for one in table.rows]}
 
 
 def test_amounts_and_times_read_as_people_say_them():
