@@ -13,7 +13,7 @@ from scipy.special import stdtrit
 CONFIDENCE = 0.95
 
 
-class Verdict(StrEnum):
+class Outcome(StrEnum):
     """What the final models say about two mixtures."""
 
     BETTER = "better"
@@ -41,17 +41,17 @@ class Comparison:
     num_seeds: tuple[int, int]
 
     @property
-    def verdict(self) -> Verdict:
+    def outcome(self) -> Outcome:
         """What this says, at the confidence of the interval."""
         if self.half_width is None:
-            return Verdict.UNKNOWN
+            return Outcome.UNKNOWN
         if abs(self.gain) <= self.half_width:
-            return Verdict.UNDECIDED
-        return Verdict.BETTER if self.gain > 0 else Verdict.WORSE
+            return Outcome.UNDECIDED
+        return Outcome.BETTER if self.gain > 0 else Outcome.WORSE
 
     @property
     def sentence(self) -> str:
-        """The verdict as a person says it."""
+        """The outcome as a person says it."""
         size = f"{abs(self.gain):.3f} nats per token"
         side = "lower" if self.gain > 0 else "higher"
         if self.half_width is None:
@@ -61,12 +61,12 @@ class Comparison:
             )
         low, high = self.gain - self.half_width, self.gain + self.half_width
         bounds = f"{100 * CONFIDENCE:.0f} % interval of the gain: {low:+.3f} to {high:+.3f}"
-        if self.verdict is Verdict.UNDECIDED:
+        if self.outcome is Outcome.UNDECIDED:
             return (
                 f"`chosen` is not shown to differ from `{self.baseline}`: its loss is {size} {side}, "
                 f"which is within the noise between seeds ({bounds})."
             )
-        verb = "beats" if self.verdict is Verdict.BETTER else "loses to"
+        verb = "beats" if self.outcome is Outcome.BETTER else "loses to"
         return f"`chosen` {verb} `{self.baseline}` by {size}, more than the noise between seeds ({bounds})."
 
 

@@ -168,7 +168,7 @@ def summary_tables(study: Study) -> list[Table]:
     against = [
         {
             "mixture": comparison.baseline,
-            "the chosen one is": str(comparison.verdict),
+            "the chosen one is": str(comparison.outcome),
             "gain": comparison.gain,
             "lower": None if comparison.half_width is None else comparison.gain - comparison.half_width,
             "upper": None if comparison.half_width is None else comparison.gain + comparison.half_width,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regmix_hf.cards.comparison import Verdict, compare, seed_noise
+from regmix_hf.cards.comparison import Outcome, compare, seed_noise
 
 
 def test_noise_is_pooled_over_mixtures() -> None:
@@ -19,7 +19,7 @@ def test_a_gain_beyond_the_noise_is_a_win() -> None:
     (comparison,) = compare({"chosen": [3.0, 3.02], "prior": [3.2, 3.22]})
     assert comparison.gain == pytest.approx(0.2)
     assert comparison.half_width == pytest.approx(4.3027 * 0.0141421, rel=1e-4)
-    assert comparison.verdict is Verdict.BETTER
+    assert comparison.outcome is Outcome.BETTER
     assert comparison.sentence == (
         "`chosen` beats `prior` by 0.200 nats per token, more than the noise between seeds "
         "(95 % interval of the gain: +0.139 to +0.261)."
@@ -28,20 +28,20 @@ def test_a_gain_beyond_the_noise_is_a_win() -> None:
 
 def test_a_gain_within_the_noise_is_no_win() -> None:
     (comparison,) = compare({"chosen": [3.0, 3.1], "prior": [3.1, 3.2]})
-    assert comparison.verdict is Verdict.UNDECIDED
+    assert comparison.outcome is Outcome.UNDECIDED
     assert "not shown to differ" in comparison.sentence
     assert "0.100 nats per token lower" in comparison.sentence
 
 
 def test_a_loss_beyond_the_noise_is_said_to_be_one() -> None:
     (comparison,) = compare({"chosen": [3.2, 3.22], "prior": [3.0, 3.02]})
-    assert comparison.verdict is Verdict.WORSE
+    assert comparison.outcome is Outcome.WORSE
     assert comparison.sentence.startswith("`chosen` loses to `prior` by 0.200 nats per token")
 
 
 def test_with_one_seed_nobody_knows() -> None:
     (comparison,) = compare({"chosen": [3.0], "prior": [3.5]})
-    assert comparison.verdict is Verdict.UNKNOWN
+    assert comparison.outcome is Outcome.UNKNOWN
     assert comparison.half_width is None
     assert "With one seed per mixture" in comparison.sentence
 
@@ -58,8 +58,8 @@ def test_exchanging_the_mixtures_exchanges_the_verdict(mine: list[float], theirs
     (forth,) = compare({"chosen": mine, "prior": theirs})
     (back,) = compare({"chosen": theirs, "prior": mine})
     assert forth.gain == pytest.approx(-back.gain)
-    opposite = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
-    assert back.verdict is opposite.get(forth.verdict, forth.verdict)
+    opposite = {Outcome.BETTER: Outcome.WORSE, Outcome.WORSE: Outcome.BETTER}
+    assert back.outcome is opposite.get(forth.outcome, forth.outcome)
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
