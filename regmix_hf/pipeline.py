@@ -15,6 +15,7 @@ from regmix_hf.jobs.turns import alone_in, beside_others_in
 from regmix_hf.preflight import check_once, remember_checks
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.study import Stage, State, Study, names
+from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.folder import SWARM_VERBS, Standing
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def status(study: Study) -> list[StageStatus]:
 
 def census_of(study: Study, verb: str) -> Census | None:
     """Count the runs of the stage `verb`; `None` where it has none, or they are not known yet."""
-    if verb not in ("proxies", "train") or not (study.corpus / names.CORPUS_FACTS).exists():
+    if verb not in ("proxies", "train") or CorpusFacts.find(study.corpus) is None:
         return None
     if not study.mixtures.exists() or (verb == "train" and not study.mixture.exists()):
         return None
@@ -166,6 +167,7 @@ def _do_stage(study: Study, verb: str, progress: Progress) -> None:
         progress.note(f"{verb}: stale, because {changes} changed; doing again what that touches")
     elif damaged := _damaged(study, verb):
         progress.note(f"{verb}: {', '.join(damaged)} is not what was written; doing again what that touches")
+        _discard(study, stage, damaged)
     elif state is State.PARTIAL:
         progress.note(f"{verb}: going on from what is done")
     else:
@@ -198,6 +200,16 @@ def _publisher(study: Study, progress: Progress) -> Publisher | None:
     from regmix_hf.sharing.while_running import Publisher
 
     return Publisher(study, [stage_of(verb) for verb in VERBS], progress)
+
+
+def _discard(study: Study, stage: Stage, damaged: list[str]) -> None:
+    """Remove what a stage cannot go on from and writes anew.
+
+    Blocks are looked at one by one by `prepare`, and mixtures that somebody gave nobody draws again.
+    """
+    kept = {"prepare": set(damaged) - {names.CORPUS_FACTS}, "sample": set(damaged)}.get(stage.verb, set())
+    for name in set(damaged) - kept:
+        (study.root / stage.folder / name).unlink(missing_ok=True)
 
 
 def _damaged(study: Study, verb: str) -> list[str]:

@@ -170,6 +170,7 @@ _CHECKS: dict[str, Callable[[Study], Iterator[str]]] = {
 
 def _available_tokens(study: Study) -> dict[str, int] | None:
     """Tokens of every training domain, where known: counted in this very text, or declared for all."""
-    if (study.corpus / names.CORPUS_FACTS).exists() and study.state(PREPARE) is not State.STALE:
-        return CorpusFacts.load(study.corpus).available_tokens(study.recipe)
+    facts = CorpusFacts.find(study.corpus)
+    if facts is not None and study.state(PREPARE) is not State.STALE:
+        return facts.available_tokens(study.recipe)
     return study.recipe.declared_tokens

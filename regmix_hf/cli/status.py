@@ -50,7 +50,11 @@ def _show(study: Study, console: Console) -> bool:
     from regmix_hf.study import State
 
     stages = pipeline.status(study)
-    censuses = {stage.verb: pipeline.census_of(study, stage.verb) for stage in stages}
+    # What is left of a stage that waits for another one is not known yet; `run --dry-run` says the most.
+    censuses = {
+        stage.verb: None if stage.standing.after else pipeline.census_of(study, stage.verb)
+        for stage in stages
+    }
     known = [census for census in censuses.values() if census]
     tables = [
         Table("stages", [_stage_row(study, stage, censuses[stage.verb]) for stage in stages], _COUNTS),

@@ -108,6 +108,14 @@ class CorpusFacts(_Facts):
             where = ".".join(map(str, detail["loc"])) or "all of it"
             raise damaged(file, f"counts nothing that makes sense: {where}: {detail['msg']}") from None
 
+    @classmethod
+    def find(cls, corpus: Path) -> Self | None:
+        """Read it; `None` where there is none, or it is damaged: then `prepare` writes it anew."""
+        try:
+            return cls.load(corpus)
+        except StudyError:
+            return None
+
     def save(self, corpus: Path) -> None:
         """Write `corpus.json`; from then on the corpus is complete."""
         write_json(corpus / CORPUS_FACTS, self.tree)

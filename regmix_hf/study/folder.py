@@ -66,17 +66,20 @@ class Standing:
         state: Stale also where the stage itself is done, but one whose files it reads is not.
         changes: Recipe keys and files that changed since it finished, where it is stale itself.
         after: Verbs of the stages whose files it reads and that may yet change.
+        lost: Files that it wrote when it finished and that are gone or others now.
     """
 
     state: State
     changes: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
     @property
     def reason(self) -> str:
         """Why it is stale, in words; empty where it is not."""
         parts = [f"{', '.join(self.changes)} changed"] if self.changes else []
         parts += [f"it depends on {', '.join(self.after)}"] if self.after else []
+        parts += [f"{', '.join(self.lost)} is not what was written"] if self.lost else []
         return " and ".join(parts)
 
 
@@ -172,6 +175,11 @@ class Study:
         """Hash of all of the recipe that decides a number: equal for a study that only has another name."""
         return hash_value(decisive_but_name(self.recipe))
 
+    @property
+    def _holds_stages(self) -> bool:
+        """Whether a study is here that has lost its `study.json`: its markers say what it is of."""
+        return any(self.root.glob("[1-7]-*/.*.json"))
+
     def check_owner(self) -> None:
         """Check that the folder belongs to this recipe, or is not there yet.
 
@@ -188,7 +196,7 @@ class Study:
                     "give this recipe another output_dir, or remove the folder. To give the study another "
                     "name, change nothing else in its recipe at the same time",
                 )
-        elif self.root.exists() and any(self.root.iterdir()):
+        elif self.root.exists() and any(self.root.iterdir()) and not self._holds_stages:
             raise StudyError(
                 f"{self.root} is not empty and holds no study.", "give the recipe another output_dir"
             )
@@ -219,8 +227,14 @@ class Study:
             changes = tuple(self.changes(stage)) if state is State.STALE else ()
             if after and state is State.DONE:
                 state = State.STALE
-            found[stage.verb] = Standing(state, changes, after if state is State.STALE else ())
+            after = after if state is State.STALE else ()
+            found[stage.verb] = Standing(state, changes, after, self._lost(stage, state))
         return found
+
+    def _lost(self, stage: Stage, state: State) -> tuple[str, ...]:
+        if state is not State.PARTIAL or self.is_pulled or not self.marker(stage).exists():
+            return ()
+        return tuple(self.damaged(stage))
 
     def _may_change(self, stage: Stage, standing: Standing) -> bool:
         """Whether a stage may yet give something else than it has.

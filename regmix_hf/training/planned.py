@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from regmix_hf.recipe import Recipe, TrainedTokenizer
 from regmix_hf.recipe.schema import Training
-from regmix_hf.study import Study, names
+from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.training.presets import model_config
 from regmix_hf.training.spec import planned_spec
@@ -21,8 +21,7 @@ _ANY_VOCABULARY = 1 << 20
 def known_facts(study: Study) -> CorpusFacts | None:
     """What is known of the corpus: all once it is prepared, else the size of the vocabulary at best."""
     recipe = study.recipe
-    if (study.corpus / names.CORPUS_FACTS).exists():
-        facts = CorpusFacts.load(study.corpus)
+    if (facts := CorpusFacts.find(study.corpus)) is not None:
         return facts.model_copy(update={"context_length": recipe.context_length})
     if isinstance(recipe.tokenizer, TrainedTokenizer):
         vocab_size = recipe.tokenizer.train.vocab_size
