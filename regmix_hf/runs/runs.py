@@ -271,7 +271,9 @@ def _check_results(results: pd.DataFrame, origin: str) -> None:
 def _scale(results: pd.DataFrame) -> pd.Series[str] | None:
     if not {"scale", "num_train_tokens"} <= set(results.columns):
         return None
-    return results["scale"].map(str) + results["num_train_tokens"].map(" on {:,} tokens".format)
+    pairs = zip(results["scale"], results["num_train_tokens"], strict=True)
+    words = [f"{scale} on {tokens:,} tokens" for scale, tokens in pairs]
+    return pd.Series(words, index=results.index, dtype="str")
 
 
 def _first(results: pd.DataFrame, where: pd.Series[bool] | NDArray[np.bool_]) -> str:

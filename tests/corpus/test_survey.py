@@ -132,6 +132,7 @@ def test_tasks_that_lm_eval_does_not_have(monkeypatch: pytest.MonkeyPatch) -> No
         check_task_names(["helaswag"])
 
 
+@pytest.mark.cold_processes
 def test_it_imports_nothing_heavy(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a"}))
     code = (

@@ -103,6 +103,8 @@ def test_runs_that_cannot_be_compared_are_not_put_into_one_table(
     other = new_study("proxy.scale=9M", folder="second")
     if change:
         CorpusFacts.load(other.corpus).model_copy(update=change).save(other.corpus)
+        for stage in (prepare.STAGE, sample.STAGE):
+            other.finish(stage)
     train_proxies(other)
     with pytest.raises(HubError, match=f"another {kind} than this study") as caught:
         push_study(other, stages, only=["runs"])

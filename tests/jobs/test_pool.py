@@ -123,6 +123,7 @@ def test_no_worker_outlives_a_pool_that_is_killed(pool_process, tmp_path, within
     within(lambda: gone(workers), seconds=5)
 
 
+@pytest.mark.cold_processes
 def test_ctrl_c_ends_everything_and_keeps_what_is_done(pool_process, pool, tmp_path, within, gone, outcome):
     parent = pool_process(["ok", "sleep 60"], workers=2)
     within(lambda: (tmp_path / "t0" / "result.json").exists() and (tmp_path / "t1" / "begun").exists())

@@ -155,7 +155,7 @@ def test_prepare_reads_the_budget_and_says_so(study: Callable[..., Study]) -> No
     assert budgets is not None
     plan = make_plan(study())
     assert plan.stages[0].tokens == sum(budgets.values())
-    assert any("of the 1e+09 tokens of 2 streams" in note for note in plan.notes)
+    assert any("of the 1B tokens of 2 streams" in note for note in plan.notes)
     prepare.run(study(), notes)  # type: ignore[arg-type]
     facts = CorpusFacts.load(study().corpus)
     for name, budget in budgets.items():
