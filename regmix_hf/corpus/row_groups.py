@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from regmix_hf.corpus.columns import root_columns
+from regmix_hf.corpus.file_errors import FileError
 from regmix_hf.corpus.patient_file import open_bytes
 from regmix_hf.corpus.read_ahead import one_ahead
 
@@ -83,10 +84,16 @@ def empty_table(file: str) -> pa.Table:
 
     Raises:
         OSError: The file cannot be read.
-        pa.ArrowException: It is no Parquet file.
+        FileError: It is no Parquet file, or damaged.
     """
     with open_bytes(file) as raw:
-        return pq.ParquetFile(raw).schema_arrow.empty_table()
+        try:
+            return pq.ParquetFile(raw).schema_arrow.empty_table()
+        except pa.ArrowException as error:
+            raise FileError(
+                f"{file} cannot be read as Parquet: {str(error).splitlines()[0].rstrip('.')}.",
+                "fetch or write it again, or say by `path` what it is",
+            ) from error
 
 
 def _groups(raw: Any, first: int, columns: Sequence[str]) -> Iterator[tuple[int, int, pa.Table]]:

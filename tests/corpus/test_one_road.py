@@ -359,3 +359,21 @@ def test_tables_of_text(tmp_path: Path, separator: str, streaming: bool) -> None
     assert read(**keys) == ["NA", "null", "12", "a, b; c | d"]
     file.write_text("".join(separator.join(row) + "\n" for row in rows[:2]).replace("NA", "XY"))
     assert read(**keys) == ["XY"]
+
+
+@STREAMING
+@pytest.mark.parametrize("kept", [0, 40])
+def test_a_parquet_file_that_was_cut_off_is_named_whether_it_is_the_first_or_not(
+    tmp_path: Path, streaming: bool, kept: int
+) -> None:
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "b.parquet")
+    for name in ("a", "c"):
+        (tmp_path / f"{name}.parquet").write_bytes((tmp_path / "b.parquet").read_bytes()[:kept])
+        domain = Domain(path=str(tmp_path), streaming=streaming)
+        with pytest.raises(DataError) as looked_at:
+            open_source("a", domain, "train").check_first_rows()
+            read(**domain.model_dump(exclude_unset=True))
+        for error in (complaint(**domain.model_dump(exclude_unset=True)), looked_at.value):
+            assert f"{name}.parquet" in error.message
+            assert "write it again" in str(error.hint)
+        (tmp_path / f"{name}.parquet").unlink()
