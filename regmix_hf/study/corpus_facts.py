@@ -7,10 +7,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from regmix_hf.errors import StudyError
-from regmix_hf.files import damaged, hash_value, read_json, write_json
+from regmix_hf.files import hash_value, read_as, write_json
 from regmix_hf.recipe import Recipe
 from regmix_hf.study.names import CORPUS_FACTS
 
@@ -115,17 +115,12 @@ class CorpusFacts(_Facts):
         """Read `corpus.json` of the folder `corpus`.
 
         Raises:
-            StudyError: There is none yet.
+            StudyError: There is none yet, or it is damaged.
         """
         file = corpus / CORPUS_FACTS
         if not file.exists():
             raise StudyError(f"{file} is not there yet.", "run `regmix prepare` first")
-        try:
-            return cls.model_validate(read_json(file))
-        except ValidationError as error:
-            detail = error.errors(include_url=False)[0]
-            where = ".".join(map(str, detail["loc"])) or "all of it"
-            raise damaged(file, f"counts nothing that makes sense: {where}: {detail['msg']}") from None
+        return read_as(file, cls)
 
     def save(self, corpus: Path) -> None:
         """Write `corpus.json`; from then on the corpus is complete."""
