@@ -9,14 +9,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from regmix_hf.errors import StudyError
 from regmix_hf.tables import Columns
+
+T = TypeVar("T")
 
 _CHUNK_BYTES = 1 << 20
 
@@ -80,6 +83,20 @@ def read_record(path: Path, **kinds: type) -> dict[str, Any]:
         if not isinstance(tree.get(key), kind):
             raise damaged(path, f"holds {str(tree.get(key))[:50]!r} in the place of {key!r}")
     return tree
+
+
+def read_as(path: Path, type_: type[T]) -> T:
+    """Read a JSON file that holds what can be made into a type that pydantic knows, a dataclass, say.
+
+    Raises:
+        StudyError: It is damaged, or something else.
+    """
+    try:
+        return TypeAdapter(type_).validate_python(read_json(path))
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        where = ".".join(map(str, detail["loc"])) or "all of it"
+        raise damaged(path, f"holds nothing that makes sense: {where}: {detail['msg']}") from None
 
 
 def read_yaml(path: Path) -> Any:

@@ -84,6 +84,7 @@ class RunsCard:
             counts=SwarmFacts(self.results, len(self.results)).counts,
             splits=self.results["split"].value_counts().sort_index().to_dict(),
             domains=list(self._domains()),
+            reading=list(self._reading()),
             scales=_words(self.results["scale"]),
             tokens=_words(f"{int(count):,}" for count in self.results["num_train_tokens"]),
             num_seeds=self.results.groupby("mixture_id")["seed"].nunique().max(),
@@ -104,6 +105,20 @@ class RunsCard:
                 "weights": weights.get(name, "-"),
                 "losses": losses.get(name, "-"),
             }
+
+    def _reading(self) -> Iterable[dict[str, object]]:
+        """What each domain was read from, as far as that is known."""
+        for name, facts in self.corpus.domains.items():
+            if (read := facts.main_read) is not None:
+                left_out = read.public_left_out
+                yield {
+                    "name": name,
+                    "files": read.num_files,
+                    "rows": read.num_rows,
+                    "left_out": ", ".join(f"{count:,} {reason}" for reason, count in left_out.items()),
+                    "documents": facts.main_split.num_documents,
+                    "bytes": facts.main_split.num_bytes,
+                }
 
     def _environments(self) -> list[str]:
         known = self.results.reindex(columns=["device", "versions"]).dropna()

@@ -12,7 +12,7 @@ from regmix_hf.cli.console import Format, Table, duration
 from regmix_hf.files import read_parquet, read_record
 from regmix_hf.plan import Plan
 from regmix_hf.study import Study, names
-from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, ReadFacts
+from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
 from regmix_hf.tables import MIXTURE, MIXTURES, QUALITY, RESULTS, by_domain
 
@@ -34,7 +34,7 @@ def _prepare(study: Study, format: Format) -> list[Table]:
     rows = [
         {
             "domain": name,
-            "files": read.num_files if (read := _main_read(domain)) else None,
+            "files": read.num_files if (read := domain.main_read) else None,
             "rows": read.num_rows if read else None,
             "left out": sum(read.left_out.values()) if read else None,
             "documents": domain.train.num_documents if domain.train else None,
@@ -47,11 +47,6 @@ def _prepare(study: Study, format: Format) -> list[Table]:
     ]
     counts = dict.fromkeys(("files", "rows", "left out", "documents"), "d")
     return [Table("corpus", rows, {"prior": ".3f", **counts})]
-
-
-def _main_read(domain: DomainFacts) -> ReadFacts | None:
-    """What a domain was read from, or the text it validates on where it has no other."""
-    return domain.read.get("train") or domain.read.get("validation")
 
 
 def _sample(study: Study, format: Format) -> list[Table]:

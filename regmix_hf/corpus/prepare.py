@@ -8,21 +8,22 @@ import shutil
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from regmix_hf.corpus.blocks import check_blocks, shuffle_generator, write_blocks
 from regmix_hf.corpus.encode import DocumentEncoder, EncoderPool, encoder_pool
 from regmix_hf.corpus.holdout import HoldoutRule, LowestHashes, document_hash, hash_below, hold_out_all
+from regmix_hf.corpus.markers import Marker, Trained, Validated, said_by
 from regmix_hf.corpus.opening import open_source
 from regmix_hf.corpus.read_facts import read_facts
 from regmix_hf.corpus.reading import Budget, Reading, read_together
-from regmix_hf.corpus.rules import DIVISION, Division, excluded_hashes
+from regmix_hf.corpus.rules import DIVISION, Divided, Division, excluded_hashes
 from regmix_hf.corpus.source import SharingSource, Source
 from regmix_hf.corpus.tokenizer import CorpusTokenizer, prepare_tokenizer
 from regmix_hf.errors import DataError, RecipeError, StudyError
-from regmix_hf.files import atomic_path, hash_value, read_record, write_json
+from regmix_hf.files import atomic_path, hash_value, write_json
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import names
@@ -108,7 +109,7 @@ def _retract(
     del keys["corpus"]["num_proc"]
     identity = hash_value([_FORMAT, keys, texts, *([dict(budgets)] if budgets else [])])
     marker = folder / ".identity.json"
-    if _done(marker, identity) is None:
+    if said_by(marker, identity, Marker) is None:
         (folder / names.CORPUS_FACTS).unlink(missing_ok=True)
         write_json(marker, {"identity": identity})
 
@@ -183,7 +184,7 @@ class _Preparation:
             source = text.source
             if not isinstance(source, SharingSource):
                 continue
-            if _done(self._marker(text), self._identity(text)) is None:
+            if said_by(self._marker(text), self._identity(text), Marker) is None:
                 sharing.setdefault(source.shared_files, []).append((source, self._reading(text)))
         for together in sharing.values():
             pairs = [(source, reading) for source, reading in together if not reading.done]
@@ -199,8 +200,8 @@ class _Preparation:
     def _own_validation(self, text: _Text) -> DomainFacts:
         """Prepare the validation text of a domain that need not be carved out of its training text."""
         marker, identity = self._marker(text), self._identity(text)
-        if (done := _done(marker, identity)) is not None:
-            facts = DomainFacts(train=None, validation=done["validation"], read=done.get("read", {}))
+        if (before := said_by(marker, identity, Validated)) is not None:
+            facts = DomainFacts(train=None, validation=before.validation, read=before.read)
             if self._is_whole(text.name, facts):
                 self._discard(text)
                 return facts
@@ -218,19 +219,20 @@ class _Preparation:
     def _train(self, text: _Text, own: DomainFacts | None) -> DomainFacts:
         """Prepare the training text of a domain, and the validation text that is carved out of it."""
         marker, identity = self._marker(text), self._identity(text)
-        done = _done(marker, identity)
-        if done is None or not self._is_whole(text.name, DomainFacts(**done["facts"])):
+        done = said_by(marker, identity, Trained)
+        if done is None or not self._is_whole(text.name, done.facts):
             self._begin(text.name, keep_validation=own is not None)
             reading = self._read(text)
             train = self._write_train(text.name, reading)
             validation = own.validation if own else self._write_validation(text.name, reading)[0]
             read = {"train": read_facts(text.source, reading.counts), **(own.read if own else {})}
             facts = DomainFacts(train=train, validation=validation, read=read)
-            done = {"facts": facts.model_dump(exclude_defaults=True), "to_the_end": reading.to_the_end}
-            write_json(marker, {"identity": identity, **done})
+            done = Trained(facts, reading.to_the_end)
+            tree = {"facts": facts.model_dump(exclude_defaults=True), "to_the_end": done.to_the_end}
+            write_json(marker, {"identity": identity, **tree})
         self._discard(text)
-        part_of = None if done.get("to_the_end", True) else self.recipe.domains[text.name].num_tokens
-        return DomainFacts(**done["facts"], part_of=part_of)
+        part_of = None if done.to_the_end else self.recipe.domains[text.name].num_tokens
+        return done.facts.model_copy(update={"part_of": part_of})
 
     def _is_whole(self, name: str, facts: DomainFacts) -> bool:
         """Whether the files of a domain still hold the blocks that were written."""
@@ -328,25 +330,17 @@ class _Preparation:
         marker = self.folder / name / DIVISION
         length, fraction = self.recipe.context_length, self.recipe.corpus.validation_fraction
         identity = hash_value([_FORMAT, self.tokenizer.sha256, source.identity, length, fraction])
-        if (done := _done(marker, identity)) is None:
+        if (done := said_by(marker, identity, Divided)) is None:
             plan = _divide(name, source, self.pool.encoder, fraction, length)
             write_json(marker, {"identity": identity, "plan": asdict(plan)})
             return plan
-        return Division(**done["plan"])
+        return done.plan
 
     def _identity(self, text: _Text) -> str:
         recipe, budget = self.recipe, text.budget
         blocks = [_FORMAT, recipe.seed, recipe.context_length, self.tokenizer.sha256]
         read = [vars(budget)] if budget else []
         return hash_value([blocks, text.source.identity, text.rule.identity, *read])
-
-
-def _done(marker: Path, identity: str) -> Any:
-    """What the marker says, if it was written under this identity."""
-    if not marker.exists():
-        return None
-    facts = read_record(marker, identity=str)
-    return facts if facts["identity"] == identity else None
 
 
 def _divide(

@@ -13,6 +13,8 @@ from regmix_hf.study.corpus_facts import CorpusFacts, ReadFacts
 
 #: Documents below this mean length, in characters, or of more than this share of EOS, may be no documents.
 SHORT_CHARACTERS, MUCH_EOS = 200, 0.01
+#: Above this share of a domain, tokens that fill no block are said.
+MUCH_LEFT_OVER = 0.01
 
 
 def read_facts(source: Source, counts: Counts) -> ReadFacts:
@@ -45,6 +47,7 @@ def warnings(recipe: Recipe, facts: CorpusFacts) -> Iterator[str]:
                 what = name if split == "train" or domain.train is None else f"{name} (validation)"
                 yield f"warning: {what}: {_left_out(read, recipe.domains[name].text_column)}"
     yield from _short(facts)
+    yield from _left_over(facts)
 
 
 def _left_out(read: ReadFacts, column: str) -> str:
@@ -56,8 +59,8 @@ def _left_out(read: ReadFacts, column: str) -> str:
 def _short(facts: CorpusFacts) -> Iterator[str]:
     short = {}
     for name, domain in facts.domains.items():
-        written = domain.train or domain.validation
-        read = domain.read.get("train" if domain.train else "validation")
+        written = domain.main_split
+        read = domain.main_read
         length = read.num_characters / max(read.num_documents, 1) if read else math.inf
         if length < SHORT_CHARACTERS or written.num_documents > MUCH_EOS * written.num_tokens:
             short[name] = length, written.num_documents / written.num_tokens
@@ -68,6 +71,17 @@ def _short(facts: CorpusFacts) -> Iterator[str]:
             f"warning: documents are short: on average {each}; up to {eos:.1%} of the tokens only end one. "
             "Where they are parts of documents, as lines of a file are, give whole ones"
         )
+
+
+def _left_over(facts: CorpusFacts) -> Iterator[str]:
+    """Where much of a domain is trained on by no run, since it is less than a block."""
+    for name, split in facts.training.items():
+        left = split.num_tokens - split.num_blocks * facts.context_length
+        if left > MUCH_LEFT_OVER * split.num_tokens:
+            yield (
+                f"{name}: {left:,} of {split.num_tokens:,} tokens ({left / split.num_tokens:.1%}) are left "
+                f"over: they are shorter than a block of {facts.context_length:,}"
+            )
 
 
 def count_of(number: int, unit: str) -> str:

@@ -15,8 +15,9 @@ import numpy as np
 
 from regmix_hf.corpus.encode import Encoded, EncoderPool, Piece
 from regmix_hf.corpus.holdout import HoldoutRule, LowestHashes
+from regmix_hf.corpus.markers import said_by
 from regmix_hf.corpus.source import Source
-from regmix_hf.files import hash_value, read_record, write_json
+from regmix_hf.files import hash_value, write_json
 from regmix_hf.progress import Bar
 
 #: Text that is read again at most after a kill, in bytes.
@@ -56,6 +57,16 @@ class Counts:
     num_bytes: int = 0
     num_tokens: int = 0
     num_candidates: int = 0
+
+
+@dataclass
+class _State:
+    """What `state.json` says beside the identity."""
+
+    position: Any
+    done: bool
+    counts: Counts
+    to_the_end: bool = False
 
 
 class Reading:
@@ -200,12 +211,11 @@ class Reading:
     def _restore(self) -> bool:
         """Take up the state on disk; tell whether it belongs to this reading and is whole."""
         file = self._folder / "state.json"
-        if not file.exists():
+        paths = [self._folder / name for name in self._names]
+        state = said_by(file, self._identity, _State)
+        if state is None or not all(path.is_file() for path in paths):
             return False
-        state = read_record(file, identity=str, counts=dict)
-        if state["identity"] != self._identity:
-            return False
-        self.counts = Counts(**state["counts"])
+        self.counts = state.counts
         index = self._index()
         sizes = (
             self.counts.num_tokens * self._type.itemsize,
@@ -213,7 +223,6 @@ class Reading:
             int(index["line_bytes"].sum()),
             self.counts.num_candidates * _INDEX.itemsize,
         )
-        paths = [self._folder / name for name in self._names]
         if any(path.stat().st_size < size for path, size in zip(paths, sizes, strict=True)):
             self.counts = Counts()  # the machine, not only the process, went down
             return False
@@ -221,8 +230,7 @@ class Reading:
             os.truncate(path, size)
         for entry in index:
             self._lowest.offer(int(entry["hash"]), int(entry["num_tokens"]))
-        self.position, self.done = state["position"], state["done"]
-        self.to_the_end = state.get("to_the_end", False)
+        self.position, self.done, self.to_the_end = state.position, state.done, state.to_the_end
         return True
 
     def _index(self) -> np.ndarray:

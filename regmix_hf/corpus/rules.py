@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from regmix_hf.corpus.holdout import HoldoutRule, document_hash
-from regmix_hf.files import read_record
+from regmix_hf.files import read_as
 from regmix_hf.recipe import Domain
 from regmix_hf.study import names
 
@@ -30,6 +30,20 @@ class Division:
     beyond: list[int]
 
 
+@dataclass(frozen=True)
+class Divided:
+    """What the file `DIVISION` says."""
+
+    plan: Division
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """What `validation.json` says of a last document that was cut."""
+
+    cut: list[int] = field(default_factory=list)
+
+
 def excluded_hashes(folder: Path, validated: Iterable[str], divisions: Iterable[Division]) -> np.ndarray:
     """Hashes of the documents that no domain of a corpus trains on, sorted.
 
@@ -44,7 +58,7 @@ def excluded_hashes(folder: Path, validated: Iterable[str], divisions: Iterable[
             hashes.update(document_hash(json.loads(line)["text"].encode()) for line in file)
         # The last document may be cut: what must not be trained on is all of it.
         if (marker := folder / name / "validation.json").exists():
-            hashes.update(read_record(marker).get("cut", []))
+            hashes.update(read_as(marker, _Cut).cut)
     return np.array(sorted(hashes), dtype=np.uint64)
 
 
@@ -56,11 +70,7 @@ def rules_of(folder: Path, domains: Mapping[str, Domain]) -> dict[str, HoldoutRu
         domains: The recipe's, all of them.
     """
     own = [name for name, domain in domains.items() if domain.validation_only or domain.validation_split]
-    divisions = {
-        name: Division(**read_record(folder / name / DIVISION, plan=dict)["plan"])
-        for name in domains
-        if name not in own
-    }
+    divisions = {name: read_as(folder / name / DIVISION, Divided).plan for name in domains if name not in own}
     excluded = excluded_hashes(folder, own, divisions.values())
     return {
         name: HoldoutRule(divisions[name].below if name in divisions else 0, excluded, max_tokens=0)

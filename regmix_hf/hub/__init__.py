@@ -4,6 +4,7 @@ Nothing here knows what is published. All of it holds when requests fail at any 
 tried again, `publish` for why nothing is done twice, `fetch` for what may come in.
 """
 
+from regmix_hf.hub.answers import of_type
 from regmix_hf.hub.checks import TableLimits, parse_json, read_table
 from regmix_hf.hub.connection import Hub
 from regmix_hf.hub.fetch import Expected, fetch, matching
@@ -29,6 +30,7 @@ __all__ = [
     "fetch",
     "matching",
     "merge_rows",
+    "of_type",
     "parquet_bytes",
     "parse_json",
     "publish",

@@ -14,6 +14,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import httpx
 
 from regmix_hf.errors import HubError
+from regmix_hf.hub.answers import of_type, understood
 from regmix_hf.hub.explain import explain, is_unknown_token, without_token
 from regmix_hf.hub.repository import Kind, RemoteFile, Repository, Snapshot
 from regmix_hf.hub.retries import CLIENT_ERRORS, Patience, RaceError, is_passing, is_race, repeating
@@ -72,7 +73,7 @@ class Hub:
             HubError: It failed for good.
         """
         try:
-            return repeating(question, self.patience, self.progress.note)
+            return repeating(lambda: understood(question), self.patience, self.progress.note)
         except CLIENT_ERRORS as error:
             raise explain(error, repository, self.api.endpoint) from None
 
@@ -116,40 +117,45 @@ class Hub:
                 if is_unknown_token(error):  # the client takes every 401 for a repository that is not there
                     raise
                 return None
-            return str(info.sha), bool(info.private)
+            private = info.private is not None and of_type(info.private, bool, "`private`")
+            return of_type(info.sha, str, "the commit"), private
 
         found = self.ask(repository, question)
         if found is None:
             return None
         commit, private = found
-        entries = self.ask(
-            repository,
-            lambda: list(
-                self.api.list_repo_tree(
-                    repository.id, repo_type=repository.kind, revision=commit, recursive=True
-                )
-            ),
-        )
-        files = {
-            entry.path: RemoteFile(
-                entry.path, entry.size, entry.blob_id, entry.lfs.sha256 if entry.lfs else None
+
+        def listing() -> dict[str, RemoteFile]:
+            entries = self.api.list_repo_tree(
+                repository.id, repo_type=repository.kind, revision=commit, recursive=True
             )
-            for entry in entries
-            if isinstance(entry, RepoFile)
-        }
-        return Snapshot(repository, commit, private, files)
+            return {entry.path: _remote_file(entry) for entry in entries if isinstance(entry, RepoFile)}
+
+        return Snapshot(repository, commit, private, self.ask(repository, listing))
 
     def commits(self, repository: Repository) -> dict[str, str]:
         """Description of every commit of the main branch by its id, the newest first."""
-        history = self.ask(
-            repository, lambda: self.api.list_repo_commits(repository.id, repo_type=repository.kind)
-        )
-        return {commit.commit_id: commit.message for commit in history}
+
+        def question() -> dict[str, str]:
+            history = self.api.list_repo_commits(repository.id, repo_type=repository.kind)
+            return {
+                of_type(commit.commit_id, str, "a commit"): of_type(commit.message, str, "its description")
+                for commit in history
+            }
+
+        return self.ask(repository, question)
 
     def tags(self, repository: Repository) -> dict[str, str]:
         """Commit of every tag."""
-        refs = self.ask(repository, lambda: self.api.list_repo_refs(repository.id, repo_type=repository.kind))
-        return {tag.name: tag.target_commit for tag in refs.tags}
+
+        def question() -> dict[str, str]:
+            refs = self.api.list_repo_refs(repository.id, repo_type=repository.kind)
+            return {
+                of_type(tag.name, str, "a tag"): of_type(tag.target_commit, str, "its commit")
+                for tag in refs.tags
+            }
+
+        return self.ask(repository, question)
 
     def find_or_create(self, repository: Repository, *, private: bool) -> Snapshot:
         """Find a repository, or make it.
@@ -163,7 +169,9 @@ class Hub:
             if found is not None:
                 return found
             try:
-                self.api.create_repo(repository.id, repo_type=repository.kind, private=private)
+                understood(
+                    lambda: self.api.create_repo(repository.id, repo_type=repository.kind, private=private)
+                )
             except HfHubHTTPError as error:
                 # "It exists" may also mean: as another kind, or created by the request whose reply got lost.
                 if is_race(error):
@@ -197,13 +205,19 @@ class Hub:
         """
         repository = snapshot.repository
         try:
-            info = self.api.create_commit(
-                repository.id,
-                list(operations),
-                repo_type=repository.kind,
-                commit_message=message,
-                commit_description=description,
-                parent_commit=snapshot.commit,
+            return understood(
+                lambda: of_type(
+                    self.api.create_commit(
+                        repository.id,
+                        list(operations),
+                        repo_type=repository.kind,
+                        commit_message=message,
+                        commit_description=description,
+                        parent_commit=snapshot.commit,
+                    ).oid,
+                    str,
+                    "the commit",
+                )
             )
         except CLIENT_ERRORS as error:
             if is_race(error):
@@ -211,7 +225,6 @@ class Hub:
             if is_passing(error):
                 raise
             raise explain(error, repository, self.api.endpoint) from None
-        return info.oid
 
     def tag(self, repository: Repository, name: str, commit: str) -> bool:
         """Give a commit a name, once and for all; return whether it is new.
@@ -292,6 +305,15 @@ class Hub:
                 f"{repository.id!r} is the name of a {other.kind} repository, not of a {repository.kind}."
             )
             raise HubError(message, "choose another name or namespace")
+
+
+def _remote_file(entry: RepoFile) -> RemoteFile:
+    return RemoteFile(
+        of_type(entry.path, str, "a path"),
+        of_type(entry.size, int, "a size"),
+        of_type(entry.blob_id, str, "a hash"),
+        of_type(entry.lfs.sha256, str, "a hash") if entry.lfs else None,
+    )
 
 
 class _TakenError(Exception):

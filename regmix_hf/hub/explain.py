@@ -16,6 +16,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import httpx
 
 from regmix_hf.errors import HubError, UnreachableError
+from regmix_hf.hub.answers import AnswerError
 from regmix_hf.hub.repository import Repository
 from regmix_hf.hub.retries import asked_wait_s, causes
 
@@ -33,6 +34,11 @@ def explain(error: BaseException, repository: Repository, endpoint: str) -> HubE
     if isinstance(error, json.JSONDecodeError):
         message = f"{repository}: the Hub is out of order: its answer is no JSON."
         return UnreachableError(message, f"later, {_AGAIN}")
+    if isinstance(error, AnswerError):
+        return HubError(
+            f"{repository}: what {endpoint} answers is not what a Hub does: {_said(error)}",
+            "look whether HF_ENDPOINT is the address of a Hub, and whether there is a newer huggingface_hub",
+        )
     if isinstance(error, ValueError):
         # The client itself says what is wrong, e.g. with the metadata of a card.
         return HubError(f"{repository}: {_said(error)}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from regmix_hf.hub import Hub, Repository
+from huggingface_hub import Collection
+
+from regmix_hf.hub import Hub, Repository, of_type
 from regmix_hf.study.address import Address
 
 #: The Hub takes titles of fewer than 60 characters.
@@ -26,7 +28,7 @@ def collect_repositories(
     found = hub.ask(
         first,
         lambda: [
-            collection.slug
+            _slug(collection)
             for collection in hub.api.list_collections(owner=address.namespace, item=f"{kind}/{first.id}")
             if collection.title == title
         ],
@@ -36,16 +38,20 @@ def collect_repositories(
     else:
         slug = hub.ask(
             first,
-            lambda: hub.api.create_collection(
-                title, namespace=address.namespace, private=private, exists_ok=True
+            lambda: _slug(
+                hub.api.create_collection(title, namespace=address.namespace, private=private, exists_ok=True)
             ),
-        ).slug
+        )
     collection = hub.ask(first, lambda: hub.api.get_collection(slug))
     there = {(item.item_type, item.item_id) for item in collection.items}
     for repository in repositories:
         if (repository.kind, repository.id) not in there:
             _add(hub, slug, repository)
     return f"{hub.api.endpoint}/collections/{slug}"
+
+
+def _slug(collection: Collection) -> str:
+    return of_type(collection.slug, str, "the name of a collection")
 
 
 def _add(hub: Hub, slug: str, repository: Repository) -> None:

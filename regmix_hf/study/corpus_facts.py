@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from regmix_hf.errors import StudyError
-from regmix_hf.files import damaged, hash_value, read_json, write_json
+from regmix_hf.files import hash_value, read_as, write_json
 from regmix_hf.recipe import Recipe
 from regmix_hf.study.names import CORPUS_FACTS
 
@@ -61,6 +62,14 @@ class ReadFacts(_Facts):
     num_documents: int = 0
     num_characters: int = 0
 
+    @property
+    def public_left_out(self) -> dict[str, int]:
+        """`left_out` without the names of columns that rows have instead: they are nobody else's business."""
+        counts = Counter[str]()
+        for reason, count in self.left_out.items():
+            counts[reason.split(" but ")[0]] += count
+        return dict(counts)
+
 
 class DomainFacts(_Facts):
     """What one domain holds. A validation-only domain has no `train`."""
@@ -72,6 +81,16 @@ class DomainFacts(_Facts):
     part_of: int | None = None
     #: What the text of each split was read from; nothing of what version 0.1 prepared.
     read: dict[Literal["train", "validation"], ReadFacts] = Field(default_factory=dict)
+
+    @property
+    def main_split(self) -> SplitFacts:
+        """What there is to train on, or to validate on where there is nothing else."""
+        return self.train or self.validation
+
+    @property
+    def main_read(self) -> ReadFacts | None:
+        """What that was read from."""
+        return self.read.get("train") or self.read.get("validation")
 
     @property
     def available_tokens(self) -> int:
@@ -96,17 +115,12 @@ class CorpusFacts(_Facts):
         """Read `corpus.json` of the folder `corpus`.
 
         Raises:
-            StudyError: There is none yet.
+            StudyError: There is none yet, or it is damaged.
         """
         file = corpus / CORPUS_FACTS
         if not file.exists():
             raise StudyError(f"{file} is not there yet.", "run `regmix prepare` first")
-        try:
-            return cls.model_validate(read_json(file))
-        except ValidationError as error:
-            detail = error.errors(include_url=False)[0]
-            where = ".".join(map(str, detail["loc"])) or "all of it"
-            raise damaged(file, f"counts nothing that makes sense: {where}: {detail['msg']}") from None
+        return read_as(file, cls)
 
     @classmethod
     def find(cls, corpus: Path) -> Self | None:

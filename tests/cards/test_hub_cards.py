@@ -17,9 +17,29 @@ from regmix_hf.files import read_json, read_parquet, write_json
 from regmix_hf.recipe import Domain, Hub, SharedRuns
 from regmix_hf.study import Study
 from regmix_hf.study.address import Address
+from regmix_hf.study.corpus_facts import CorpusFacts, ReadFacts
 
 GOLDEN = Path(__file__).parent / "hub"
 KINDS = {"runs": DatasetCard, "regressor": ModelCard, "mixture": DatasetCard, "model": ModelCard}
+
+
+#: What was read of three of the domains; `maths` is as version 0.1 left it.
+READ = {
+    "prose": {"train": ReadFacts(num_files=12, num_rows=11_500, num_documents=11_500)},
+    "code": {
+        "train": ReadFacts(
+            num_rows=4_000,
+            left_out={
+                "filtered": 2_500,
+                "no such column": 3,
+                "no such column but 'their_column'": 4,
+                "null": 12,
+            },
+            num_documents=1_481,
+        )
+    },
+    "letters": {"validation": ReadFacts(num_files=1, num_rows=10, num_documents=10)},
+}
 
 
 @pytest.fixture
@@ -33,6 +53,11 @@ def published(study: Study) -> Study:
         "estimators": ["power_law", "own_weight"],
     }
     write_json(study.regression / "summary.json", {**summary, **more})
+    corpus = CorpusFacts.load(study.corpus)
+    read = {
+        name: facts.model_copy(update={"read": READ.get(name, {})}) for name, facts in corpus.domains.items()
+    }
+    corpus.model_copy(update={"domains": read}).save(study.corpus)
     domains = {
         **study.recipe.domains,
         "code": Domain(path="my-org/code", name="python", revision="4f3c2e1"),
@@ -141,6 +166,21 @@ def test_a_config_for_every_table(published: Study) -> None:
     }
     assert names["runs"] == ["results", "mixtures", "trajectories"]
     assert names["mixture"] == ["mixture", "final_results", "final_trajectories", "scores"]
+
+
+def test_what_was_read_is_counted_and_no_column_of_it_named(published: Study) -> None:
+    text = cards(published)["runs"]
+    assert "| `prose` | 12 | 11,500 | none | 10 | 2,000,000 |" in text
+    assert "| `code` | - | 4,000 | 2,500 filtered, 7 no such column, 12 null | 10 | 1,200,000 |" in text
+    assert "| `letters` | 1 | 10 | none | 10 | 51,200 |" in text
+    assert "their_column" not in text
+
+
+def test_a_corpus_of_version_0_1_says_nothing_of_what_was_read(published: Study) -> None:
+    corpus = CorpusFacts.load(published.corpus)
+    domains = {name: facts.model_copy(update={"read": {}}) for name, facts in corpus.domains.items()}
+    corpus.model_copy(update={"domains": domains}).save(published.corpus)
+    assert "What was read" not in cards(published)["runs"]
 
 
 def test_without_a_stated_licence_none_is_claimed(published: Study) -> None:

@@ -120,6 +120,19 @@ def test_a_source_with_about_what_the_recipe_says_is_not(recipe: Recipe, num_tok
     assert facts.samples(recipe.model_copy(update={"domains": domains})) == {}
 
 
+@pytest.mark.parametrize("context_length", [1, 30])
+def test_tokens_that_fill_no_block_are_said_where_they_are_many(recipe: Recipe, context_length: int) -> None:
+    study, notes = Study(recipe.model_copy(update={"context_length": context_length})), Notes()
+    study.open()
+    prepare.run(study, notes)
+    train = Corpus(study.corpus).facts.domains["a"].train
+    left = train.num_tokens - train.num_blocks * context_length
+    assert (left > 0.01 * train.num_tokens) == (context_length == 30)
+    said = [note for note in notes.notes if "left over" in note]
+    many = f"a: {left} of {train.num_tokens} tokens ({left / train.num_tokens:.1%}) are left over: "
+    assert [note.startswith(many) for note in said] == ([True] if context_length == 30 else [])
+
+
 def test_number_of_processes_makes_nothing_stale(recipe: Recipe) -> None:
     prepare.run(Study(recipe), Silent())
     corpus = recipe.corpus.model_copy(update={"num_proc": 2})
