@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,9 +68,10 @@ class EvaluationWork:
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         corpus = Corpus(self.corpus)
-        if HELD_OUT_TEXT in self.evaluation.tasks:
-            write_tasks(self.corpus, corpus.facts.domains, self.folder / "tasks")
-        tasks = load_tasks(self.evaluation.tasks, self.folder / "tasks")
+        with tempfile.TemporaryDirectory() as place:  # of this worker alone: it is emptied, and read at once
+            if HELD_OUT_TEXT in self.evaluation.tasks:
+                write_tasks(self.corpus, corpus.facts.domains, Path(place))
+            tasks = load_tasks(self.evaluation.tasks, Path(place))
         shots = self.evaluation.num_fewshot
         num_fewshot = shots if isinstance(shots, list) else [shots]
         if device == "cpu":

@@ -255,3 +255,9 @@ def test_a_model_that_is_gone_is_named(study: Study, tmp_path: Path) -> None:
     shutil.rmtree(copy.models / "uniform")
     with pytest.raises(StudyError, match="holds no model of uniform with seed 1"):
         evaluate.run(copy, Silent())
+
+
+def test_workers_share_no_file_of_the_tasks_that_each_of_them_writes(study: Study, tmp_path: Path) -> None:
+    work = EvaluationWork(study.corpus, tmp_path / "stage", study.recipe.evaluation, seed=0)
+    work.open()
+    assert not (tmp_path / "stage").exists()
