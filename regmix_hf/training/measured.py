@@ -12,8 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from regmix_hf.quantities import BPB
 from regmix_hf.tables import prefixed
-from regmix_hf.training.spec import SCORED, RunSpec
+from regmix_hf.training.spec import RunSpec
 
 #: The column of a run's row that says it: `<domain>=<start of the hash of its blocks>`, one after the other.
 MEASURED_ON = "measured_on"
@@ -57,7 +58,7 @@ def row_of_now(row: Mapping[str, Any], spec: RunSpec) -> dict[str, Any]:
         for d in spec.validation
     }
     values |= {
-        f"{name}/{task}": row.get(f"{name}/{task}") if f"{SCORED}{task}" in kept else None
+        f"{name}/{task}": row.get(f"{name}/{task}") if f"{BPB}{task}" in kept else None
         for name in _SCORES
         for task in spec.tasks
     }
@@ -87,7 +88,7 @@ def trajectories_of_now(points: pd.DataFrame, results: pd.DataFrame) -> pd.DataF
 
 
 def _is_over_time(column: str, known: set[str]) -> bool:
-    return column.startswith("loss/") or (column.startswith(SCORED) and column in known)
+    return column.startswith("loss/") or (column.startswith(BPB) and column in known)
 
 
 def without_unmeasured(results: pd.DataFrame) -> pd.DataFrame:
@@ -96,7 +97,7 @@ def without_unmeasured(results: pd.DataFrame) -> pd.DataFrame:
 
     def is_unknown(column: str) -> bool:
         kind, _, name = column.partition("/")
-        return kind in (*_LOSSES, *_SCORES) and not {name, f"{SCORED}{name}"} & known
+        return kind in (*_LOSSES, *_SCORES) and not {name, f"{BPB}{name}"} & known
 
     return results.drop(columns=[column for column in results.columns if is_unknown(str(column))])
 
@@ -112,8 +113,8 @@ def missing_losses(results: pd.DataFrame, measured: Mapping[str, str]) -> Iterat
         if count := int((~ended.map(lambda words, word=word: word in words)).sum()):
             name = word.partition("=")[0]
             before, lack = f"domain {name!r} was validated on this text", "no loss on it"
-            if name.startswith(SCORED):
-                before, lack = f"{name.removeprefix(SCORED)!r} asked this", "no score of it"
+            if name.startswith(BPB):
+                before, lack = f"{name.removeprefix(BPB)!r} asked this", "no score of it"
             yield (
                 f"{count} of {len(results)} runs were trained before {before}, and have {lack}; "
                 "remove their folders to train them again"

@@ -13,6 +13,7 @@ from regmix_hf.corpus.local_files import located
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import hash_value, read_json
 from regmix_hf.mixtures.table import completed, further_runs
+from regmix_hf.quantities import BPB
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.outcome import decisive_arguments, decisive_model, decisive_source
 from regmix_hf.recipe.schema import Proxy, Train, Training
@@ -23,9 +24,6 @@ from regmix_hf.tables import by_domain
 from regmix_hf.training.arguments import merged_arguments
 from regmix_hf.training.layout import step_layout
 from regmix_hf.training.presets import model_config
-
-#: Stands before a task's name in the column of its scores.
-SCORED = "bpb/"
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ class RunSpec:
     @property
     def measured(self) -> dict[str, str]:
         """Hash of all that the run is measured on: of domains by their names, of tasks as their columns."""
-        return {**self.validation, **{f"{SCORED}{task}": sha256 for task, sha256 in self.tasks.items()}}
+        return {**self.validation, **{f"{BPB}{task}": sha256 for task, sha256 in self.tasks.items()}}
 
     @property
     def num_blocks(self) -> int:
