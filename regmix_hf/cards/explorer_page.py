@@ -18,7 +18,7 @@ from regmix_hf.mixtures import check_mixture
 from regmix_hf.mixtures.final import given_mixture
 from regmix_hf.mixtures.mixture import uniform
 from regmix_hf.regression import MixtureRegressor
-from regmix_hf.regression.intervals import FARTHEST, ResidualSize
+from regmix_hf.regression.intervals import FARTHEST, HalfWidth
 from regmix_hf.regression.target import Target
 from regmix_hf.runs.runs import Runs, load_runs
 from regmix_hf.study import Study, names
@@ -99,7 +99,7 @@ def _known(
             "name": str(target),
             "coefficients": target.coefficients.tolist() if target.is_linear else None,
         },
-        "intervals": [_interval(size, quantile) for size, quantile in sizes],
+        "intervals": [_interval(width) for width in sizes],
         "runs": {
             "ids": [str(name) for name in runs.weights.index],
             "weights": packed(runs.weights[domains].to_numpy()),
@@ -130,14 +130,16 @@ def _mixtures(
     return {"chosen": chosen, **others, **baselines}
 
 
-def _interval(size: ResidualSize, quantile: float) -> dict[str, Any]:
+def _interval(width: HalfWidth) -> dict[str, Any]:
+    size = width.size
     varies = np.isfinite(size.spread)  # what is alike in all runs says nothing of the size
     return {
         "mean": size.mean.tolist(),
         "spread": np.where(varies, size.spread, 1.0).tolist(),
         "growth": np.where(varies, size.growth, 0.0).tolist(),
         "level": size.level,
-        "quantile": quantile,
+        "quantile": width.quantile,
+        "seeds": width.seeds,
         "farthest": FARTHEST,
     }
 

@@ -104,7 +104,7 @@ class RegressionFacts:
     @property
     def speaks_of(self) -> str:
         """Of what runs predicted losses and their intervals are, in words."""
-        return _a_new_run(self.summary.get("scale"))
+        return _a_new_run(self.summary.get("scale"), self.summary.get("intervals_hold_seed_noise"))
 
     @property
     def judged(self) -> pd.DataFrame:
@@ -330,8 +330,8 @@ def _promises(file: Path, summary: Mapping[str, Any]) -> dict[str, Promise]:
         raise damaged(file, "holds promises that cannot be read") from error
 
 
-def _a_new_run(scale: str | None) -> str:
-    return f"a new run {of_scale(scale)}"
+def _a_new_run(scale: str | None, holds_seed_noise: bool | None = None) -> str:
+    return f"a new run {of_scale(scale, holds_seed_noise=holds_seed_noise)}"
 
 
 def _record(file: Path) -> dict[str, Any]:

@@ -28,6 +28,12 @@ def check_recipe(recipe: Recipe) -> None:
             f"sampling.min_strength {recipe.sampling.min_strength} is above "
             f"sampling.max_strength {recipe.sampling.max_strength}."
         )
+    if 2 * recipe.sampling.num_repeats > recipe.sampling.num_mixtures:
+        raise RecipeError(
+            f"sampling.num_repeats {recipe.sampling.num_repeats} is more than half of "
+            f"sampling.num_mixtures {recipe.sampling.num_mixtures}, of which they are part.",
+            "repeat fewer; 4 tell the noise between seeds",
+        )
     for section in ("proxy", "train"):
         tokens = getattr(recipe, section).num_train_tokens
         if tokens < recipe.context_length:

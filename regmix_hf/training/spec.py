@@ -12,6 +12,7 @@ import pandas as pd
 from regmix_hf.corpus.local_files import located
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import hash_value, read_json
+from regmix_hf.mixtures.table import completed, further_runs
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.outcome import decisive_arguments, decisive_model, decisive_source
 from regmix_hf.recipe.schema import Train, Training
@@ -147,15 +148,20 @@ class RunSpec:
 def proxy_specs(recipe: Recipe, facts: CorpusFacts, mixtures: pd.DataFrame) -> list[RunSpec]:
     """Return the proxy runs: `proxy.num_seeds` of every row of the table `mixtures`, in its order.
 
+    All rows share their seeds, but for those that repeat a mixture or try a choice: these have their own.
+
     Raises:
         TrainingError: The preset does not exist, or the batch does not come out in whole blocks and
             micro-batches.
     """
     weights = by_domain(mixtures, "weight").to_dict("records")
+    naming = [
+        (str(name), str(split)) for name, split in zip(mixtures["mixture_id"], mixtures["split"], strict=True)
+    ]
     specs = [
-        _spec(recipe, facts, recipe.proxy, row, index, (str(mixture_id), str(split), recipe.proxy.scale))
-        for mixture_id, split, row in zip(mixtures["mixture_id"], mixtures["split"], weights, strict=True)
-        for index in range(recipe.proxy.num_seeds)
+        _spec(recipe, facts, recipe.proxy, row, seed, (*names, recipe.proxy.scale))
+        for names, row, number in zip(naming, weights, further_runs(completed(mixtures)), strict=True)
+        for seed in _proxy_seeds(recipe, number)
     ]
     for spec in specs[:1]:  # a proxy has one device, so what cannot be cut for it can be said now
         step_layout(spec.batch_blocks, spec.training_args["per_device_train_batch_size"], num_devices=1)
@@ -173,7 +179,7 @@ def final_specs(
     return [
         (
             name if index == 0 else f"{name}-seed-{index}",
-            _spec(recipe, facts, recipe.train, weights, index, (name, "final", None)),
+            _spec(recipe, facts, recipe.train, weights, run_seed(recipe.seed, index), (name, "final", None)),
         )
         for name, weights in mixtures.items()
         for index in range(recipe.train.num_seeds)
@@ -219,7 +225,7 @@ def planned_spec(recipe: Recipe, facts: CorpusFacts, training: Training) -> RunS
     Raises:
         TrainingError: The preset does not exist or the batch does not come out in whole blocks.
     """
-    return _spec(recipe, facts, training, {}, 0, ("", "", None))
+    return _spec(recipe, facts, training, {}, run_seed(recipe.seed, 0), ("", "", None))
 
 
 def run_seed(recipe_seed: int, index: int) -> int:
@@ -230,12 +236,20 @@ def run_seed(recipe_seed: int, index: int) -> int:
     return seed_of(recipe_seed, RUNS, index)
 
 
+def _proxy_seeds(recipe: Recipe, number: int | None) -> list[int]:
+    """The seeds of a row's runs: those of the swarm, or of the further run with this number."""
+    indices = range(recipe.proxy.num_seeds)
+    if number is None:
+        return [run_seed(recipe.seed, index) for index in indices]
+    return [seed_of(recipe.seed, "further run", number, index) for index in indices]
+
+
 def _spec(
     recipe: Recipe,
     facts: CorpusFacts,
     training: Training,
     weights: Mapping[Any, float],
-    seed_index: int,
+    seed: int,
     naming: tuple[str, str, str | None],
 ) -> RunSpec:
     mixture_id, split, scale = naming
@@ -247,7 +261,7 @@ def _spec(
         mixture_id=mixture_id,
         split=split,
         scale=scale,
-        seed=run_seed(recipe.seed, seed_index),
+        seed=seed,
         weights={str(domain): float(weight) for domain, weight in weights.items()},
         model=model_config(training.model, facts),
         context_length=facts.context_length,
