@@ -21,6 +21,8 @@ FIT_SUMMARY = "summary.json"
 QUALITY, PREDICTIONS, LEARNING_CURVE = "quality.parquet", "predictions.parquet", "learning_curve.parquet"
 #: The runs that a fit was made on.
 FITTED_RUNS = "runs.parquet"
+#: What a fit on tables was asked and read, and what a choice from it was asked; in the folders of both.
+FIT_RECORD, CHOICE_RECORD = "fit.json", "choice.json"
 FIT_TABLES = (QUALITY, PREDICTIONS, LEARNING_CURVE, FITTED_RUNS)
 #: The chosen mixture, and beside it what it changes, domain by domain.
 CHOSEN_MIXTURE, CHOSEN_TABLE = "mixture.yaml", "mixture.parquet"
