@@ -1,4 +1,4 @@
-"""`regmix prepare|sample|proxies|train|evaluate|report`: one stage each."""
+"""`regmix prepare|sample|proxies|train|evaluate`: one stage each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ _HELP = {
     "proxies": "Stage 3: train one small model per mixture.",
     "train": "Stage 6: train the final models on the chosen and the baseline mixtures.",
     "evaluate": "Stage 7: losses and lm-eval tasks of the final models.",
-    "report": "Write what was found, in pictures and words.",
 }
 
 

@@ -67,7 +67,7 @@ def run(study: Study, progress: Progress, place: Place[ProxyWork] | None = None)
     failed = [task for task in tasks if is_failed(task)]
     if len(failed) < len(tasks):
         results, _ = collect(tasks, study.proxies)
-        for missing in missing_losses(results, tasks[0].spec.validation):
+        for missing in missing_losses(results, tasks[0].spec.measured):
             progress.note(missing)
     if counts["diverged"]:
         progress.note(f"{counts['diverged']} of {len(tasks)} runs diverged; nothing is fitted on them")
