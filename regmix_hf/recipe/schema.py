@@ -292,6 +292,14 @@ class Evaluation(Section):
     working directory."""
 
 
+class Executor(Section):
+    """Where and how proxies and evaluations are done; decides nothing of what comes of them."""
+
+    wait: bool = False
+    """A worker that finds nothing free stays until others have ended their runs, and does those of the dead;
+    else it ends. `regmix run` always stays, because the next stage needs all runs."""
+
+
 class Hub(Section):
     """Where a study is published."""
 
@@ -367,6 +375,8 @@ class Recipe(Section):
     """Named mixtures; normalised when read."""
     evaluation: Evaluation = Evaluation()
     """What the final models are scored on."""
+    executor: Executor = Executor()
+    """Where proxies and evaluations are done."""
     hub: Hub | None = None
     """Where the study is published; without it nowhere."""
 
