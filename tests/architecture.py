@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "regmix_hf"
 #: From the ground up. A part may import those of lower floors only: not its neighbours, not what lies above.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "progress", "readable", "reference", "seeds", "tables", "version"),
-    ("files",),
+    ("files", "quantities"),
     ("recipe", "hub"),
     ("mixtures", "exports"),
     ("study",),
@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("preflight",),
     ("pipeline",),
     ("plan",),
+    ("draft",),
     ("cli",),
     ("proxies", "train"),
 )

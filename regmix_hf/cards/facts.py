@@ -1,4 +1,4 @@
-"""What is known of a study, read from its files alone; parts of stages that have not run are `None`."""
+"""What is known of a study or of a fit on tables, from files alone; `None`: it is not there, or not yet."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from regmix_hf.cards.asked import Asked
 from regmix_hf.files import damaged, read_parquet, read_record, read_yaml
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression.assessment import Promise, of_scale
@@ -20,7 +21,9 @@ from regmix_hf.regression.verdict import Verdict
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
+from regmix_hf.study.table_fit import TableFit
 from regmix_hf.tables import (
+    FITTED_RUNS,
     LEARNING_CURVE,
     MIXTURE,
     MIXTURES,
@@ -101,7 +104,7 @@ class RegressionFacts:
     @property
     def speaks_of(self) -> str:
         """Of what runs predicted losses and their intervals are, in words."""
-        return _a_new_run(self.summary.get("scale"))
+        return _a_new_run(self.summary.get("scale"), self.summary.get("intervals_hold_seed_noise"))
 
     @property
     def judged(self) -> pd.DataFrame:
@@ -122,6 +125,15 @@ class ChoiceFacts:
     table: pd.DataFrame
     record: Mapping[str, Any]
     verdict: Verdict | None
+
+    @classmethod
+    def read(cls, file: Path) -> Self | None:
+        """Read `mixture.yaml` and the table beside it; `None` where nothing is chosen yet."""
+        table = _table(file.with_suffix(".parquet"), MIXTURE)
+        if table is None or not file.exists():
+            return None
+        record = _record(file)
+        return cls(table.set_index("domain"), record, Verdict.said_in(record, file))
 
     @property
     def speaks_of(self) -> str:
@@ -210,9 +222,11 @@ class FinalFacts:
 
 @dataclass(frozen=True, eq=False)
 class StudyFacts:
-    """All that a report says; `None` for what the study does not have yet."""
+    """All that a report says; `None` for what is not there, or not yet."""
 
-    recipe: Recipe
+    asked: Asked
+    #: `None`: it is a fit on tables.
+    recipe: Recipe | None
     target: Target
     corpus: CorpusFacts | None
     swarm: SwarmFacts | None
@@ -242,15 +256,36 @@ class StudyFacts:
         promises = study.evaluation / names.PROMISES
         has_corpus = (study.corpus / names.CORPUS_FACTS).exists()
         return cls(
+            asked=Asked.of_recipe(recipe),
             recipe=recipe,
             target=target,
             corpus=CorpusFacts.load(study.corpus) if has_corpus else None,
             swarm=_read_swarm(study),
-            regression=_read_regression(study),
-            choice=_read_choice(study),
+            regression=_read_regression(study.regression),
+            choice=ChoiceFacts.read(study.mixture),
             final=_read_final(study, target),
             scores=_table(study.evaluation / names.RESULTS, SCORES),
             promises=Promises.load(promises) if promises.exists() else None,
+        )
+
+    @classmethod
+    def of_fit(cls, fit: TableFit) -> Self:
+        """Read what a fit on tables left, and the choice from it, if there is one."""
+        regression = _read_regression(fit.regression)
+        assert regression is not None, "that is how its folder is known"
+        asked = Asked.of_fit(fit, regression.summary)
+        runs = read_parquet(fit.regression / names.FITTED_RUNS, FITTED_RUNS)
+        return cls(
+            asked=asked,
+            recipe=None,
+            target=Target.parse(asked.target, regression.summary["targets"]),
+            corpus=None,
+            swarm=SwarmFacts(runs.assign(status="ok"), len(runs)),
+            regression=regression,
+            choice=ChoiceFacts.read(fit.mixture),
+            final=None,
+            scores=None,
+            promises=None,
         )
 
 
@@ -261,13 +296,13 @@ def _read_swarm(study: Study) -> SwarmFacts | None:
     return SwarmFacts(results, len(mixtures) * study.recipe.proxy.num_seeds)
 
 
-def _read_regression(study: Study) -> RegressionFacts | None:
-    file = study.regression / names.FIT_SUMMARY
+def _read_regression(folder: Path) -> RegressionFacts | None:
+    file = folder / names.FIT_SUMMARY
     if not file.exists():
         return None
     summary = read_record(file, target=str, estimator=str, judged_on=str, reason=str)
-    quality = read_parquet(study.regression / names.QUALITY, QUALITY)
-    predictions = read_parquet(study.regression / names.PREDICTIONS, PREDICTIONS)
+    quality = read_parquet(folder / names.QUALITY, QUALITY)
+    predictions = read_parquet(folder / names.PREDICTIONS, PREDICTIONS)
     quality = quality[(quality["target"] == summary["target"]) & (quality["kind"] != "average")]
     wanted = (predictions["target"] == summary["target"]) & (predictions["test"] == summary["judged_on"])
     parts = [
@@ -276,23 +311,15 @@ def _read_regression(study: Study) -> RegressionFacts | None:
     ]
     if not parts:
         what = f"has no row of the target {summary['target']!r}"
-        raise damaged(study.regression / names.QUALITY, what)
+        raise damaged(folder / names.QUALITY, what)
     return RegressionFacts(
         quality=pd.concat(parts, ignore_index=True),
         predictions=predictions[wanted].reset_index(drop=True),
-        learning_curve=read_parquet(study.regression / names.LEARNING_CURVE, LEARNING_CURVE),
+        learning_curve=read_parquet(folder / names.LEARNING_CURVE, LEARNING_CURVE),
         summary=summary,
         verdict=Verdict.said_in(summary, file),
         promises=_promises(file, summary),
     )
-
-
-def _read_choice(study: Study) -> ChoiceFacts | None:
-    table = _table(study.mixture.with_suffix(".parquet"), MIXTURE)
-    if table is None or not study.mixture.exists():
-        return None
-    record = _record(study.mixture)
-    return ChoiceFacts(table.set_index("domain"), record, Verdict.said_in(record, study.mixture))
 
 
 def _promises(file: Path, summary: Mapping[str, Any]) -> dict[str, Promise]:
@@ -303,8 +330,8 @@ def _promises(file: Path, summary: Mapping[str, Any]) -> dict[str, Promise]:
         raise damaged(file, "holds promises that cannot be read") from error
 
 
-def _a_new_run(scale: str | None) -> str:
-    return f"a new run {of_scale(scale)}"
+def _a_new_run(scale: str | None, holds_seed_noise: bool | None = None) -> str:
+    return f"a new run {of_scale(scale, holds_seed_noise=holds_seed_noise)}"
 
 
 def _record(file: Path) -> dict[str, Any]:

@@ -268,7 +268,7 @@ class ChoiceProblem:
             losses=self._trade_off(weights, prior),
             warnings=tuple(warnings),
             verdict=self.verdict,
-            speaks_of=of_scale(self.scale),
+            speaks_of=of_scale(self.scale, holds_seed_noise=self.regressor.holds_seed_noise),
         )
 
     def _unknown(self) -> Iterator[str]:

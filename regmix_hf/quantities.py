@@ -1,0 +1,149 @@
+"""What is measured of a model: a named quantity with a unit and a direction, read from its column's name.
+
+`loss/<domain>` and the bare `<domain>` are in nats per token, `bpb/<domain>` and `bpb/<task>` in bits per
+byte; of these less is better. Of `<task>/<metric>` lm-eval says which way is better. Any other column of a
+table is in the unit it came in, and less of it is better, unless it is called as scores are: then whoever
+brings it says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+from regmix_hf.errors import RegressionError
+
+Direction = Literal["lower", "higher"]
+
+NATS, BITS, SHARE, PERCENT = "nats per token", "bits per byte", "share", "percent"
+#: What names of columns begin with. `target/` is the column of what has no other name in a table of results.
+LOSS, BPB, OTHER = "loss/", "bpb/", "target/"
+
+#: Metrics of lm-eval, whether more is better, and the unit, where the values have one. The directions are
+#: those of its registry (`lm_eval.api.registry.HIGHER_IS_BETTER_REGISTRY`), to which a test holds them.
+_METRICS: dict[str, tuple[bool, str | None]] = {
+    **dict.fromkeys(("acc", "acc_all", "acc_bytes", "acc_mutual_info", "acc_norm"), (True, SHARE)),
+    **dict.fromkeys(("exact_match", "f1"), (True, SHARE)),
+    **dict.fromkeys(("bleu", "bypass", "chrf", "chrf++", "likelihood", "mcc"), (True, None)),
+    **dict.fromkeys(
+        ("brier_score", "byte_perplexity", "perplexity", "ter", "word_perplexity"), (False, None)
+    ),
+    "bits_per_byte": (False, BITS),
+}
+#: Words in the name of a column of which more is better, as far as one can tell.
+_SCORE = re.compile(
+    r"acc|accuracy|auc|auroc|bleu|chrf|em|exact|f1|mcc|pass@?\d*|precision|recall|reward|rouge[12l]?|scores?|winrate"
+)
+#: Words in the name of a column of which less is better, whatever else stands there.
+_FAULT = re.compile(r"bpb|bits|brier|ce|err|error|loss|losses|nll|perplexity|ppl|regret|wer")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One quantity that runs are measured on.
+
+    Attributes:
+        name: `<domain>` for a loss on a domain, else the name of the column.
+        unit: What its values are in, e.g. `nats per token`; `None` where nobody says.
+        direction: Which is better: `lower` or `higher`.
+    """
+
+    name: str
+    unit: str | None = None
+    direction: Direction = "lower"
+
+    @property
+    def sign(self) -> float:
+        """What its values are multiplied by so that less is better: 1 or -1."""
+        return 1.0 if self.direction == "lower" else -1.0
+
+    @property
+    def column(self) -> str:
+        """Its column in a table of results."""
+        if "/" in self.name:
+            return self.name
+        return f"{LOSS if self.unit == NATS else OTHER}{self.name}"
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, found: Mapping[str, Any]) -> Self:
+        """Read what `plain` gave.
+
+        Raises:
+            ValueError: It is no quantity.
+        """
+        name, unit, direction = (found.get(key) for key in ("name", "unit", "direction"))
+        if isinstance(name, str) and isinstance(unit, str | None) and direction in ("lower", "higher"):
+            return cls(name, unit, "lower" if direction == "lower" else "higher")
+        raise ValueError(f"{dict(found)!r} is no quantity")
+
+
+def bare(name: str) -> str:
+    """The name of a quantity, however it is written: `loss/web` and `web` are one."""
+    return name.removeprefix(LOSS).removeprefix(OTHER)
+
+
+def read_name(name: str, domains: Collection[str] = ()) -> Quantity | None:
+    """Read what the name of a column says; `None` where it does not say which way is better.
+
+    Args:
+        name: Of the column, e.g. `loss/web`, `web`, `bpb/arc_easy`, `hellaswag/acc_norm`.
+        domains: Names of domains: a bare column of that name is the loss on it.
+
+    >>> read_name("hellaswag/acc_norm,none").direction, read_name("hellaswag_acc")
+    ('higher', None)
+    """
+    if name.startswith(LOSS) or name in domains:
+        return Quantity(bare(name), NATS)
+    if name.startswith(BPB):
+        return Quantity(name, BITS)
+    name = bare(name)
+    task, slash, metric = name.rpartition("/")
+    if task and slash:
+        known = _METRICS.get(metric.partition(",")[0])
+        if known is None:
+            return None
+        return Quantity(name, known[1], "higher" if known[0] else "lower")
+    words = re.split(r"[^a-z0-9@+]+", name.lower())
+    if any(_FAULT.fullmatch(word) for word in words):
+        is_bits = "bpb" in words or "bits_per_byte" in name.lower()
+        return Quantity(name, BITS if is_bits else None)
+    return None if any(_SCORE.fullmatch(word) for word in words) else Quantity(name)
+
+
+def read_names(
+    names: Iterable[str], domains: Collection[str] = (), given: Mapping[str, Direction] | None = None
+) -> dict[str, Quantity]:
+    """Read the names of columns, and what is said of their direction.
+
+    Args:
+        names: Of the columns.
+        domains: As in `read_name`.
+        given: Column -> which way is better, as a person says it; before all that a name says.
+
+    Returns:
+        Bare name -> quantity.
+
+    Raises:
+        RegressionError: A column is called as scores are, and nobody says which way is better.
+    """
+    given = {bare(name): direction for name, direction in (given or {}).items()}
+    found = {}
+    for name in names:
+        known = read_name(name, domains)
+        if bare(name) in given:
+            known = Quantity(bare(name), known.unit if known else None, given[bare(name)])
+        if known is None:
+            raise RegressionError(
+                f"the column {name!r} looks like a score, and nothing says whether more of it is better.",
+                f"say it: --maximize {name} (or --minimize {name}), in a recipe "
+                f"regression.target: {{{name}: {{weight: 1, maximize: true}}}} (or false)",
+            )
+        found[known.name] = known
+    return found

@@ -1,0 +1,68 @@
+"""What the name of a column says of its unit and of which way is better."""
+
+import pytest
+
+from regmix_hf.errors import RegressionError
+from regmix_hf.quantities import Quantity, read_name, read_names
+
+
+@pytest.mark.parametrize(
+    ("column", "quantity"),
+    [
+        ("loss/web", Quantity("web", "nats per token")),
+        ("web", Quantity("web", "nats per token")),
+        ("bpb/web", Quantity("bpb/web", "bits per byte")),
+        ("bpb/arc_easy", Quantity("bpb/arc_easy", "bits per byte")),
+        ("hellaswag/acc_norm", Quantity("hellaswag/acc_norm", "share", "higher")),
+        ("gsm8k/exact_match,strict-match", Quantity("gsm8k/exact_match,strict-match", "share", "higher")),
+        ("wikitext/word_perplexity", Quantity("wikitext/word_perplexity", None)),
+        ("hellaswag_bpb", Quantity("hellaswag_bpb", "bits per byte")),
+        ("web_ppl", Quantity("web_ppl")),
+        ("anything", Quantity("anything")),
+    ],
+)
+def test_a_name_says_unit_and_direction(column, quantity):
+    assert read_name(column, ["web"]) == quantity
+    assert Quantity.from_plain(quantity.plain) == quantity
+    assert read_name(quantity.column) == quantity  # as a table of results has it
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["acc", "hellaswag_acc", "Accuracy", "squad_f1", "exact_match", "pass@10", "my_score", "task/invented"],
+)
+def test_a_score_of_unknown_direction_is_a_question_that_shows_how_to_answer(column):
+    with pytest.raises(RegressionError) as error:
+        read_names(["web", column], ["web"])
+    assert f"--maximize {column}" in str(error.value)
+    assert "maximize: true" in str(error.value)
+    assert read_names([column], given={column: "higher"})[column].sign == -1
+    assert read_names([column], given={column: "lower"})[column].sign == 1
+
+
+def test_what_a_person_says_comes_before_what_a_name_says():
+    said = read_names(["loss/web", "anything"], ["web"], {"anything": "higher", "web": "lower"})
+    assert said == {
+        "web": Quantity("web", "nats per token"),
+        "anything": Quantity("anything", None, "higher"),
+    }
+
+
+def test_a_domain_may_be_called_as_scores_are():
+    assert read_names(["em", "f1"], ["em", "f1"])["em"] == Quantity("em", "nats per token")
+
+
+def test_directions_are_those_of_lm_eval():
+    import lm_eval.api.metrics  # noqa: F401 (fills the registry)
+    from lm_eval.api.registry import HIGHER_IS_BETTER_REGISTRY
+
+    for metric, is_higher in HIGHER_IS_BETTER_REGISTRY.items():
+        assert (read_name(f"task/{metric}").direction == "higher") is is_higher, metric
+
+
+@pytest.mark.parametrize(
+    "found", [{}, {"name": "a", "unit": 3, "direction": "lower"}, {"name": "a", "unit": None}]
+)
+def test_what_is_no_quantity_is_refused(found):
+    with pytest.raises(ValueError, match="no quantity"):
+        Quantity.from_plain(found)
