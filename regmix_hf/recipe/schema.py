@@ -240,6 +240,12 @@ class Choice(Section):
     force: bool = False
     """Choose what the predictions say also where `fit` found that they cannot tell mixtures apart; else the
     chosen mixture is then the prior."""
+    num_confirm: Annotated[int, Field(ge=0)] = 4
+    """Proxies that are trained to try a choice: at the chosen mixture, at the prior and near the chosen one,
+    with seeds of their own. What was promised is held against what they measure, they are added to the runs,
+    and it is fitted and chosen again. 0: none."""
+    num_rounds: Annotated[int, Field(ge=1)] = 2
+    """Most rounds of `num_confirm` proxies; when a promise holds, no other round follows."""
     max_epochs: Positive | None = 4
     """No domain is seen more often than this in the final run."""
     min: dict[DomainName, Weight] = Field(default_factory=dict)
