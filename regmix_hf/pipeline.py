@@ -75,6 +75,17 @@ def census_of(study: Study, verb: str) -> Census | None:
     return take_census(import_module(f"regmix_hf.stages.{verb}").tasks_of(study))
 
 
+def is_left_to_others(study: Study, verb: str) -> bool:
+    """Whether runs of the stage `verb` are open still: others are at them, or will be."""
+    stage = stage_of(verb)
+    if study.state(stage) is State.DONE:
+        return False
+    census = census_of(study, verb)
+    if census is None:
+        return not all((study.root / stage.folder / name).exists() for name in stage.outputs)
+    return bool(census.running or census.num_left)
+
+
 def to_come(study: Study, first: str) -> list[str]:
     """Verbs from `first` on whose stages are not done.
 
@@ -116,10 +127,12 @@ def run(
     progress = progress or Silent()
     begin(study, first)
     publisher = _publisher(study, progress)
+    executor = study.recipe.executor.model_copy(update={"wait": True})  # the next stage needs all of a stage
+    staying = Study(study.recipe.model_copy(update={"executor": executor}))
     verbs = stages_between(study, first, last)
     verb = verbs[0] if verbs else None
     while verb is not None:
-        run_stage(study, verb, progress)
+        run_stage(staying, verb, progress)
         verb = next_verb(study, verb, verbs)
     if publisher is not None:
         publisher.finish()

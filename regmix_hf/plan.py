@@ -23,6 +23,7 @@ from regmix_hf.training.arguments import merged_arguments
 from regmix_hf.training.device import uses_cpu
 from regmix_hf.training.planned import known_facts, planned_model
 from regmix_hf.training.presets import model_config
+from regmix_hf.training.spec import planned_spec
 
 if TYPE_CHECKING:
     from regmix_hf.training.models import ModelFacts
@@ -34,6 +35,8 @@ PUBLISHED_SEARCH_FLOPS = {"RegMix": 3.5e18, "DoReMi": 3.7e19}
 #: A speed measurement trains on no more than this many FLOPs per device kind, so that it takes seconds.
 _MEASURED_FLOPS = {"cpu": 1e11, "cuda": 1e14}
 _MEASURED_SECONDS = 1.5
+#: Above this share of a proxy's training its tasks are said to cost much.
+_MOST_FOR_TASKS = 0.1
 #: A checkpoint holds weights and two moments in float32; `Trainer` keeps two beside the final weights.
 _BYTES_PER_PARAMETER = 4 * (1 + 3 * 2)
 #: Of text on the Hub, for a first guess at what is downloaded; before compression.
@@ -228,6 +231,20 @@ def _seconds_per_step(model: Any, blocks: Any) -> float:
     return (time.perf_counter() - start) / steps
 
 
+def _note_on_tasks(study: Study, speed: _Speed | None) -> str:
+    """How much of a proxy's cost it is to score its tasks; a forward pass is a third of training."""
+    recipe, facts = study.recipe, CorpusFacts.find(study.corpus)
+    said = f"proxy.tasks: each proxy is scored on {len(recipe.proxy.tasks)} tasks"
+    if facts is None or facts.tasks.keys() != set(recipe.proxy.tasks):
+        return f"{said}; how many tokens that is, is known after `prepare`"
+    spec = planned_spec(recipe, facts, recipe.proxy)
+    times = len(spec.scoring_steps)
+    tokens = times * sum(task.num_tokens for task in facts.tasks.values())
+    share = tokens / 3 / recipe.proxy.num_train_tokens
+    said = f"{said}, {short(tokens)} tokens in {times} x, {share:.1%} of what its training costs"
+    return f"{said}; `proxy.task_limit` makes it less" if share > _MOST_FOR_TASKS else said
+
+
 def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
     recipe = study.recipe
     if further:
@@ -243,6 +260,8 @@ def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
             f"prepare: reads {short(sum(budgets.values()))} of the {short(there)} tokens of "
             f"{len(budgets)} streams, as much as a run can need"
         )
+    if recipe.proxy.tasks:
+        yield _note_on_tasks(study, speed)
     if speed is None:
         yield f"FLOPs and time follow from the vocabulary of {recipe.tokenizer!r}, known after `prepare`"
     elif not speed.measured:

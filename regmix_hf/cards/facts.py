@@ -1,4 +1,4 @@
-"""What is known of a study, read from its files alone; parts of stages that have not run are `None`."""
+"""What is known of a study or of a fit on tables, from files alone; `None`: it is not there, or not yet."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from regmix_hf.cards.asked import Asked
 from regmix_hf.files import damaged, read_parquet, read_record, read_yaml
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression.assessment import Promise, of_scale
@@ -21,7 +22,9 @@ from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
 from regmix_hf.study.rounds import Round, last_measured, rounds_in
+from regmix_hf.study.table_fit import TableFit
 from regmix_hf.tables import (
+    FITTED_RUNS,
     LEARNING_CURVE,
     MIXTURE,
     MIXTURES,
@@ -138,6 +141,16 @@ class ChoiceFacts:
         both = before.keys() | self.record["weights"].keys()
         return sum(abs(before.get(name, 0.0) - self.record["weights"].get(name, 0.0)) for name in both) / 2
 
+    @classmethod
+    def read(cls, file: Path) -> Self | None:
+        """Read `mixture.yaml` and the table beside it; `None` where nothing is chosen yet."""
+        table = _table(file.with_suffix(".parquet"), MIXTURE)
+        if table is None or not file.exists():
+            return None
+        record = _record(file)
+        verdict, rounds = Verdict.said_in(record, file), rounds_in(record, file)
+        return cls(table.set_index("domain"), record, verdict, tuple(rounds))
+
     @property
     def speaks_of(self) -> str:
         """Of what runs predicted losses and their intervals are, in words."""
@@ -225,9 +238,11 @@ class FinalFacts:
 
 @dataclass(frozen=True, eq=False)
 class StudyFacts:
-    """All that a report says; `None` for what the study does not have yet."""
+    """All that a report says; `None` for what is not there, or not yet."""
 
-    recipe: Recipe
+    asked: Asked
+    #: `None`: it is a fit on tables.
+    recipe: Recipe | None
     target: Target
     corpus: CorpusFacts | None
     swarm: SwarmFacts | None
@@ -257,15 +272,36 @@ class StudyFacts:
         promises = study.evaluation / names.PROMISES
         has_corpus = (study.corpus / names.CORPUS_FACTS).exists()
         return cls(
+            asked=Asked.of_recipe(recipe),
             recipe=recipe,
             target=target,
             corpus=CorpusFacts.load(study.corpus) if has_corpus else None,
             swarm=_read_swarm(study),
-            regression=_read_regression(study),
-            choice=_read_choice(study),
+            regression=_read_regression(study.regression),
+            choice=ChoiceFacts.read(study.mixture),
             final=_read_final(study, target),
             scores=_table(study.evaluation / names.RESULTS, SCORES),
             promises=Promises.load(promises) if promises.exists() else None,
+        )
+
+    @classmethod
+    def of_fit(cls, fit: TableFit) -> Self:
+        """Read what a fit on tables left, and the choice from it, if there is one."""
+        regression = _read_regression(fit.regression)
+        assert regression is not None, "that is how its folder is known"
+        asked = Asked.of_fit(fit, regression.summary)
+        runs = read_parquet(fit.regression / names.FITTED_RUNS, FITTED_RUNS)
+        return cls(
+            asked=asked,
+            recipe=None,
+            target=Target.parse(asked.target, regression.summary["targets"]),
+            corpus=None,
+            swarm=SwarmFacts(runs.assign(status="ok"), len(runs)),
+            regression=regression,
+            choice=ChoiceFacts.read(fit.mixture),
+            final=None,
+            scores=None,
+            promises=None,
         )
 
 
@@ -276,13 +312,13 @@ def _read_swarm(study: Study) -> SwarmFacts | None:
     return SwarmFacts(results, len(mixtures) * study.recipe.proxy.num_seeds)
 
 
-def _read_regression(study: Study) -> RegressionFacts | None:
-    file = study.regression / names.FIT_SUMMARY
+def _read_regression(folder: Path) -> RegressionFacts | None:
+    file = folder / names.FIT_SUMMARY
     if not file.exists():
         return None
     summary = read_record(file, target=str, estimator=str, judged_on=str, reason=str)
-    quality = read_parquet(study.regression / names.QUALITY, QUALITY)
-    predictions = read_parquet(study.regression / names.PREDICTIONS, PREDICTIONS)
+    quality = read_parquet(folder / names.QUALITY, QUALITY)
+    predictions = read_parquet(folder / names.PREDICTIONS, PREDICTIONS)
     quality = quality[(quality["target"] == summary["target"]) & (quality["kind"] != "average")]
     wanted = (predictions["target"] == summary["target"]) & (predictions["test"] == summary["judged_on"])
     parts = [
@@ -291,24 +327,15 @@ def _read_regression(study: Study) -> RegressionFacts | None:
     ]
     if not parts:
         what = f"has no row of the target {summary['target']!r}"
-        raise damaged(study.regression / names.QUALITY, what)
+        raise damaged(folder / names.QUALITY, what)
     return RegressionFacts(
         quality=pd.concat(parts, ignore_index=True),
         predictions=predictions[wanted].reset_index(drop=True),
-        learning_curve=read_parquet(study.regression / names.LEARNING_CURVE, LEARNING_CURVE),
+        learning_curve=read_parquet(folder / names.LEARNING_CURVE, LEARNING_CURVE),
         summary=summary,
         verdict=Verdict.said_in(summary, file),
         promises=_promises(file, summary),
     )
-
-
-def _read_choice(study: Study) -> ChoiceFacts | None:
-    table = _table(study.mixture.with_suffix(".parquet"), MIXTURE)
-    if table is None or not study.mixture.exists():
-        return None
-    record = _record(study.mixture)
-    verdict, rounds = Verdict.said_in(record, study.mixture), rounds_in(record, study.mixture)
-    return ChoiceFacts(table.set_index("domain"), record, verdict, tuple(rounds))
 
 
 def _promises(file: Path, summary: Mapping[str, Any]) -> dict[str, Promise]:

@@ -71,4 +71,5 @@ def target_words(facts: StudyFacts) -> str:
     """Which loss is meant: of one domain, or what the domains' losses are combined to."""
     if len(facts.target.weights) == 1:
         return f"validation loss of {facts.target}"
-    return f"validation loss, {facts.target}".replace("targets", "domains")
+    words = f"validation loss, {facts.target}"
+    return words.replace("targets", "domains") if facts.recipe else words

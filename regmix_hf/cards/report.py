@@ -1,7 +1,8 @@
-"""The report of a study: Markdown and pictures, made from its files alone, the same bytes every time."""
+"""The report of a study or of a fit on tables: Markdown and pictures, the same bytes for the same files."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,8 +10,7 @@ from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.pictures import PICTURES, measured_change, target_words
 from regmix_hf.cards.rendering import recipe_yaml, render_template, share
 from regmix_hf.cards.style import png
-from regmix_hf.cards.summary import Summary, summarise
-from regmix_hf.cards.tables import score_rows
+from regmix_hf.cards.summary import Summary, scores_of, summarise
 from regmix_hf.files import atomic_path, write_text
 from regmix_hf.study import names
 
@@ -56,17 +56,17 @@ def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool
         has_explorer: Whether a page to explore the mixture with lies beside it.
     """
     summary = summarise(facts)
-    scores = score_rows(facts.scores, facts.recipe.evaluation.tasks) if facts.scores is not None else []
+    scores = scores_of(facts)
     return render_template(
         TEMPLATE,
         facts=facts,
+        asked=facts.asked,
         recipe=facts.recipe,
         choice=facts.choice,
         promises=facts.promises,
         explorer=names.EXPLORER if has_explorer else None,
         summary=summary,
         target_words=target_words(facts),
-        validation_only=[name for name, domain in facts.recipe.domains.items() if domain.validation_only],
         pictures={**dict.fromkeys(PICTURES), **pictures},
         largest=_largest(summary),
         verdict=facts.verdict,
@@ -78,7 +78,8 @@ def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool
         scores=scores,
         mixture_names=list(dict.fromkeys(name for row in scores for name in row.values)),
         environments=_environments(facts),
-        recipe_yaml=recipe_yaml(facts.recipe),
+        recipe_yaml=recipe_yaml(facts.recipe) if facts.recipe else None,
+        again=[shlex.join(["regmix", *words]) for words in facts.asked.again],
     )
 
 
@@ -102,6 +103,6 @@ def _environments(facts: StudyFacts) -> list[str]:
     lines = []
     for name, part in (("Proxies", facts.swarm), ("Final models", facts.final)):
         if part is not None:
-            pairs = part.results[["device", "versions"]].dropna().drop_duplicates()
+            pairs = part.results.reindex(columns=["device", "versions"]).dropna().drop_duplicates()
             lines += [f"{name}: {device}; {versions}" for device, versions in pairs.itertuples(index=False)]
     return lines

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from regmix_hf.cli import choose, env, export, fit, keys, pull, push, stages, status, validate
+from regmix_hf.cli import choose, env, export, fit, init, keys, pull, push, report, stages, status, validate
 from regmix_hf.cli import run as run_verb
 from regmix_hf.errors import RegmixError
 
@@ -21,10 +21,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 run_verb.register(app)
+init.register(app)
 stages.register(app, "prepare", "sample", "proxies")
 fit.register(app)
 choose.register(app)
-stages.register(app, "train", "evaluate", "report")
+stages.register(app, "train", "evaluate")
+report.register(app)
 export.register(app)
 status.register(app)
 validate.register(app)

@@ -12,6 +12,8 @@ from regmix_hf.cli.arguments import OutputFormat, Overrides
 from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.stages import run_one
 from regmix_hf.errors import RecipeError, StudyError
+from regmix_hf.files import hash_file
+from regmix_hf.study.table_fit import FitRecord, TableFit
 
 if TYPE_CHECKING:
     from regmix_hf.runs.runs import Runs
@@ -90,8 +92,26 @@ class OutsideRuns:
             random_state=self.seed,
             progress=console,
         )
+        TableFit(self.output, self.output).sign_fit(self.record)
         console.tables(quality_tables(fit.quality, str(fit.target), console.format))
         console.next(f"regmix choose {self.output}")
+
+    @property
+    def record(self) -> FitRecord:
+        """What is asked, to be kept beside what comes of it."""
+        words = [
+            "fit",
+            "--mixtures",
+            str(self.mixtures),
+            "--losses",
+            str(self.losses),
+            "--target",
+            self.target,
+        ]
+        words += [word for test in self.tests for word in ("--test", test)]
+        words += ["--estimators", ",".join(self.estimators), "--seed", str(self.seed)]
+        tables = {str(table): hash_file(table) for table in (self.mixtures, self.losses)}
+        return FitRecord((*words, "--output", str(self.output)), self.seed, tables)
 
     def _test_sets(self) -> dict[str, Runs]:
         from regmix_hf.runs.runs import load_runs

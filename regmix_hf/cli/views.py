@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from regmix_hf.choice import read_chosen
 from regmix_hf.cli.console import Format, Table, duration
 from regmix_hf.files import read_parquet, read_record, read_yaml
 from regmix_hf.plan import Plan
@@ -127,9 +128,14 @@ def _fit(study: Study, format: Format) -> list[Table]:
 
 
 def chosen_tables(file: Path) -> list[Table]:
-    """The chosen mixture beside the prior, and what each loss gains or loses by it."""
+    """The chosen mixture beside the prior, and what each loss gains or loses by it.
+
+    What is only validated on is no domain that could have a weight, and stands among the losses alone.
+    """
+    domains = read_chosen(file.with_suffix(".yaml"))
     frame = read_parquet(file, MIXTURE).sort_values(["weight", "prior"], ascending=False, kind="stable")
-    weights = frame[["domain", "prior", "weight", "epochs"]].dropna(axis="columns", how="all")
+    weights = frame.loc[frame["domain"].isin(list(domains)), ["domain", "prior", "weight", "epochs"]]
+    weights = weights.dropna(axis="columns", how="all")
     losses = frame[["domain", "prior_loss", "loss", "change", "loss_lower", "loss_upper"]].dropna()
     return [
         Table("chosen mixture (share of training tokens)", records(weights), _SHARES),

@@ -19,6 +19,7 @@ def check_recipe(recipe: Recipe) -> None:
     """
     if not recipe.training_domains:
         raise RecipeError("domains: every domain is `validation_only`, so there is nothing to train on.")
+    _check_tasks(recipe)
     _check_target(recipe)
     _check_bounds(recipe)
     _check_baselines(recipe)
@@ -84,6 +85,24 @@ def _check_names(key: str, names: Iterable[str], known: Iterable[str], kind: str
     for name in names:
         if name not in known:
             raise RecipeError(f"{key}: {name!r} is no {kind}; {did_you_mean(name, known)}")
+
+
+def _check_tasks(recipe: Recipe) -> None:
+    """Check the names of `proxy.tasks`, which become columns beside those of domains."""
+    tasks = recipe.proxy.tasks
+    for name in tasks:
+        if name == "held_out_text":
+            raise RecipeError(
+                "proxy.tasks: 'held_out_text' is measured of every run already.",
+                "leave it out; it is bpb/<domain> of every domain",
+            )
+        if name in recipe.domains:
+            raise RecipeError(
+                f"proxy.tasks: {name!r} is also a domain, and both would be bpb/{name}.",
+                "give the domain another name",
+            )
+        if tasks.count(name) > 1:
+            raise RecipeError(f"proxy.tasks names {name!r} more than once.")
 
 
 def _check_target(recipe: Recipe) -> None:

@@ -17,6 +17,7 @@ _MODEL_WITHOUT_EFFECT = "attn_implementation"
 #: Keys of a recipe that never change a number.
 _WITHOUT_EFFECT = {
     ("output_dir",),
+    ("executor",),
     ("corpus", "num_proc"),
     ("train", "accelerate_config"),
     ("train", "allow_repetition"),
@@ -58,6 +59,9 @@ _SINCE_0_1 = {
     ("choice", "num_confirm"),
     ("choice", "num_rounds"),
     ("sampling", "num_repeats"),
+    ("executor",),
+    ("evaluation", "include_path"),
+    *(("proxy", key) for key in ("tasks", "task_limit", "tasks_at")),
 }
 
 

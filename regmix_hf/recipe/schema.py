@@ -22,6 +22,7 @@ from pydantic import (
 from regmix_hf.reference import split_reference
 
 DomainName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=96)]
+TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=96)]
 Weight = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Tokens = Annotated[int, Field(gt=0)]
@@ -214,6 +215,13 @@ class Proxy(Training):
     """Runs of every mixture, each with its own seed."""
     num_workers: Annotated[int, Field(ge=1)] | None = None
     """Worker processes; `null` takes one per GPU, or one per core where there is none."""
+    tasks: list[TaskName] = Field(default_factory=list)
+    """Tasks and groups of lm-eval whose right answers all models are scored on, final ones too, in bits per
+    byte: `bpb/<task>`."""
+    task_limit: Annotated[int, Field(ge=1)] | None = None
+    """Documents of each task, the first ones, that are scored. `null`: all."""
+    tasks_at: Literal["end", "evaluations"] = "end"
+    """When proxies are scored on them: once, or whenever losses are measured; final models are once."""
 
 
 class Regression(Section):
@@ -285,6 +293,17 @@ class Evaluation(Section):
     """Documents of each task that are scored. `null`: all."""
     num_fewshot: Examples | Annotated[list[Examples], Field(min_length=1)] | None = None
     """Solved examples before each question; a list: every task once with each. `null`: the task's own."""
+    include_path: str | None = None
+    """A folder with task files of one's own, for `tasks` and `proxy.tasks`; a relative path starts at the
+    working directory."""
+
+
+class Executor(Section):
+    """Where and how proxies and evaluations are done; decides nothing of what comes of them."""
+
+    wait: bool = False
+    """A worker that finds nothing free stays until others have ended their runs, and does those of the dead;
+    else it ends. `regmix run` always stays, because the next stage needs all runs."""
 
 
 class Hub(Section):
@@ -362,6 +381,8 @@ class Recipe(Section):
     """Named mixtures; normalised when read."""
     evaluation: Evaluation = Evaluation()
     """What the final models are scored on."""
+    executor: Executor = Executor()
+    """Where proxies and evaluations are done."""
     hub: Hub | None = None
     """Where the study is published; without it nowhere."""
 

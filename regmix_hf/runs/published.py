@@ -18,8 +18,10 @@ from regmix_hf.study import names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.tables import by_domain
 
-_NUMBERS = ("weight", "realized", "epochs", "loss", "bpb", "loss_stderr")
+_NUMBERS = ("weight", "realized", "epochs", "loss", "bpb", "loss_stderr", "bpb_stderr")
 _DOMAIN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,95}")
+#: Of a domain or of a task.
+_SCORED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,95}")
 _MEGABYTE = 1_000_000
 
 
@@ -66,7 +68,8 @@ def check_results(results: pd.DataFrame, name: str) -> None:
         prefix, slash, domain = str(column).partition("/")
         if not slash:
             continue
-        if prefix not in _NUMBERS or _DOMAIN.fullmatch(domain) is None:
+        name_of = _SCORED if prefix.startswith("bpb") else _DOMAIN
+        if prefix not in _NUMBERS or name_of.fullmatch(domain) is None:
             raise HubError(f"{name}: {column!r} is no column of a table of results.")
         if not pd.api.types.is_numeric_dtype(results[column]):
             raise HubError(f"{name}: the column {column!r} holds no numbers.")

@@ -152,8 +152,7 @@ def _publication(
     facts: StudyFacts,
     owned: tuple[str, ...],
 ) -> Publication:
-    private = facts.recipe.hub is not None and facts.recipe.hub.private
-    return Publication(repository, files, message, private, owned)
+    return Publication(repository, files, message, facts.asked.private, owned)
 
 
 def _pictures(facts: StudyFacts, wanted: Iterable[str]) -> dict[str, bytes]:

@@ -18,11 +18,12 @@ from regmix_hf.mixtures import around_prior, sampling_constraints
 from regmix_hf.mixtures.final import final_constraints
 from regmix_hf.mixtures.table import CONFIRM, append, empty, over, read_mixtures
 from regmix_hf.progress import Progress
+from regmix_hf.runs.runs import Runs
 from regmix_hf.stages import sample
 from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.rounds import Round, Trial, last_measured, rounds_in
-from regmix_hf.tables import RESULTS, by_domain
+from regmix_hf.tables import RESULTS
 
 if TYPE_CHECKING:
     from regmix_hf.choice import ChoiceProblem, ChosenMixture
@@ -131,14 +132,14 @@ def _rounds_left(study: Study, target: str, rounds: Sequence[Round]) -> int:
 
 def measured_rounds(study: Study, target: Target) -> list[Round]:
     """The rounds of the choices so far whose rows are in the table, with what has been measured by now."""
-    if not study.mixture.exists() or not study.mixtures.exists():
+    if not all(file.exists() for file in (study.mixture, study.mixtures, study.proxies / names.RESULTS)):
         return []
     record, there = read_yaml(study.mixture), set(read_mixtures(study.mixtures)["mixture_id"])
     recorded = rounds_in(record, study.mixture) if isinstance(record, dict) else []
     results = _results(study)
-    results = results[results["status"] == "ok"]
-    losses = by_domain(results, "loss").reindex(columns=list(target.names)).astype(float)
-    measured = target.combine(losses).groupby(results["mixture_id"])
+    losses = Runs.from_results(results, str(study.proxies)).losses.reindex(columns=list(target.names))
+    mixture = results.drop_duplicates("run_id").set_index("run_id")["mixture_id"]
+    measured = target.combine(losses).groupby(mixture.reindex(losses.index))
     known = {str(name): tuple(values.dropna()) for name, values in measured}
     return [
         one.measured_as(known) if one.target == str(target) else one
