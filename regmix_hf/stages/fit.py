@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from regmix_hf.progress import Progress
 from regmix_hf.seeds import FIT, seed_of
 from regmix_hf.study import Stage, Study, names
+from regmix_hf.study.corpus_facts import CorpusFacts
 
 STAGE = Stage(
     verb="fit",
@@ -26,9 +29,9 @@ def run(study: Study, progress: Progress) -> None:
     from regmix_hf.regression.fitting import fit_runs
     from regmix_hf.runs.pooled import pooled_runs
 
-    recipe = study.recipe
+    recipe, corpus = study.recipe, CorpusFacts.find(study.corpus)
     fit = fit_runs(
-        pooled_runs(study, progress),
+        replace(pooled_runs(study, progress), token_entropy=corpus.token_entropy if corpus else {}),
         recipe.regression.estimators,
         recipe.regression.target,
         study.regression,
