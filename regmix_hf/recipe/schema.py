@@ -243,8 +243,10 @@ class Choice(Section):
     """Mixtures that are drawn and predicted, of which the best are looked at."""
     top_k: Annotated[int, Field(ge=1)] = 100
     """The chosen mixture is the mean of this many best predicted candidates."""
-    kl_strength: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
-    """Nats of predicted loss that one nat of divergence from the prior costs (Olmix); 0 is RegMix."""
+    kl_strength: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | Literal["auto"] = 0.0
+    """Nats of predicted loss that one nat of divergence from the prior costs (Olmix); 0 is RegMix. `auto`: as
+    many as promises fell short by, per nat of divergence, over the better half of the runs, each predicted
+    by a fit without it; runs that tried a choice are among them."""
     force: bool = False
     """Choose what the predictions say also where `fit` found that they cannot tell mixtures apart; else the
     chosen mixture is then the prior."""

@@ -79,6 +79,10 @@ def run(study: Study, progress: Progress) -> None:
     }
     write_chosen(chosen, study.mixture.parent, epochs=epochs, rounds=rounds)
     progress.note(f"chosen: {chosen.reason}")
+    if recipe.choice.kl_strength == "auto":
+        progress.note(
+            f"choice.kl_strength: auto is {chosen.kl_strength:.4g} nats of loss per nat of divergence"
+        )
     progress.note(f"predicted losses and intervals are those of a new run {chosen.speaks_of}")
     for warning in chosen.warnings:
         progress.note(f"warning: {warning}")
