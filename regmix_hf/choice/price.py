@@ -1,4 +1,4 @@
-"""What leaving the prior costs with `kl_strength: auto`: as much as promises fell short by where they were made."""
+"""What leaving the prior costs with `kl_strength: auto`: as much as promises fell short by."""
 
 from __future__ import annotations
 

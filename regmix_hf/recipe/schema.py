@@ -215,6 +215,10 @@ class Proxy(Training):
     """Runs of every mixture, each with its own seed."""
     num_workers: Annotated[int, Field(ge=1)] | None = None
     """Worker processes; `null` takes one per GPU, or one per core where there is none."""
+    match_repetition: bool = False
+    """Of each domain read only as large a part of what there is as a proxy is shorter than a final run
+    (`num_train_tokens` of both). A proxy then reads a domain as often as a final run on its mixture would, so
+    its losses hold what repetition does; without it proxies repeat less, and a law cannot know."""
     tasks: list[TaskName] = Field(default_factory=list)
     """Tasks and groups of lm-eval whose right answers all models are scored on, final ones too, in bits per
     byte: `bpb/<task>`."""
@@ -257,7 +261,9 @@ class Choice(Section):
     num_rounds: Annotated[int, Field(ge=1)] = 2
     """Most rounds of `num_confirm` proxies; when a promise holds, no other round follows."""
     max_epochs: Positive | None = 4
-    """No domain is seen more often than this in the final run."""
+    """No domain is seen more often than this in the final run. 4 where nothing is known of the text: up to
+    about four times is nearly as good as new text, later it helps ever less (Muennighoff et al. 2023).
+    Proxies that repeat as final runs do (`proxy.match_repetition`) tell more; it may then be `null`."""
     min: dict[DomainName, Weight] = Field(default_factory=dict)
     """Bounds of single domains; `fixed` pins a weight."""
     max: dict[DomainName, Weight] = Field(default_factory=dict)

@@ -16,6 +16,7 @@ import pandas as pd
 from regmix_hf.files import read_parquet, read_yaml, write_parquet
 from regmix_hf.mixtures import around_prior, sampling_constraints
 from regmix_hf.mixtures.final import final_constraints
+from regmix_hf.mixtures.repetition import longest_reading, stamp_matching
 from regmix_hf.mixtures.table import CONFIRM, append, empty, over, read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.runs.runs import Runs
@@ -49,6 +50,7 @@ STAGE = Stage(
         f"{names.REGRESSION}/{names.FIT_SUMMARY}",
     ),
     outputs=(names.CHOSEN_MIXTURE, names.CHOSEN_TABLE),
+    outside=stamp_matching,
 )
 
 
@@ -166,9 +168,7 @@ def _problem(study: Study, tokens: Mapping[str, int]) -> ChoiceProblem:
     fitted = FittedRuns.load(
         study.regression, estimator=recipe.regression.estimator, target=recipe.regression.target
     )
-    drawn_within = sampling_constraints(
-        recipe.sampling, tokens, num_train_tokens=recipe.proxy.num_train_tokens
-    )
+    drawn_within = sampling_constraints(recipe.sampling, tokens, num_train_tokens=longest_reading(recipe))
     return fitted.problem(
         around_prior(CorpusFacts.load(study.corpus).prior(recipe), recipe.sampling, drawn_within),
         constraints,
