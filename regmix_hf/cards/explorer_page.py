@@ -83,7 +83,7 @@ def _known(study: Study, facts: StudyFacts, regressor: MixtureRegressor, runs: R
     assert facts.corpus is not None
     recipe, domains = facts.recipe, list(regressor.domains_)
     coverage = facts.choice.coverage
-    target = Target.parse(recipe.regression.target, regressor.targets_)
+    target = Target.parse(recipe.regression.target, regressor.quantities_, regressor.scales)
     sizes = [*regressor.interval_sizes(coverage, target), *regressor.interval_sizes(coverage)]
     tokens = facts.corpus.available_tokens(recipe)
     return {

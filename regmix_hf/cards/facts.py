@@ -13,9 +13,11 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from regmix_hf.files import damaged, read_parquet, read_record, read_yaml
+from regmix_hf.quantities import Quantity, measured, read_names
 from regmix_hf.recipe import Recipe
+from regmix_hf.recipe.target import Asked, is_pattern
 from regmix_hf.regression.assessment import Promise, of_scale
-from regmix_hf.regression.target import Target
+from regmix_hf.regression.target import Target, scales_of
 from regmix_hf.regression.verdict import Verdict
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
@@ -183,7 +185,7 @@ class FinalFacts:
     def losses(self) -> dict[str, list[float]]:
         """Mixture -> the target's loss after training, one per seed that ended well (nats per token)."""
         usable = self.results[self.results["status"] == "ok"]
-        values = self.target.combine(by_domain(usable, "loss"))
+        values = self.target.combine(measured(usable))
         return {
             str(name): [float(v) for v in part]
             for name, part in values.groupby(usable["mixture_id"], sort=False)
@@ -195,7 +197,7 @@ class FinalFacts:
         runs = self.results[["run_id", "mixture_id", "seed"]]
         # Two mixtures of equal weights are one run, with one trajectory for both.
         points = runs.merge(self.trajectories.drop_duplicates(["run_id", "step"]), on="run_id")
-        points["loss"] = self.target.combine(by_domain(points, "loss"))
+        points["loss"] = self.target.combine(measured(points))
         columns = {"mixture_id": "mixture", "seed": "seed", "num_tokens": "num_tokens", "loss": "loss"}
         return points[list(columns)].rename(columns=columns).dropna()
 
@@ -238,7 +240,7 @@ class StudyFacts:
     def read(cls, study: Study) -> Self:
         """Read what is there."""
         recipe = study.recipe
-        target = Target.parse(recipe.regression.target, list(recipe.domains))
+        target = _target(study)
         promises = study.evaluation / names.PROMISES
         has_corpus = (study.corpus / names.CORPUS_FACTS).exists()
         return cls(
@@ -252,6 +254,26 @@ class StudyFacts:
             scores=_table(study.evaluation / names.RESULTS, SCORES),
             promises=Promises.load(promises) if promises.exists() else None,
         )
+
+
+def _target(study: Study) -> Target:
+    """What the recipe asks for: of what, and in which spreads, the fit says, or else the proxies."""
+    value, file = study.recipe.regression.target, study.regression / names.FIT_SUMMARY
+    asked = Asked.of(value)
+    named = [*study.recipe.domains, *(name for name in asked.names if not is_pattern(name))]
+    if not file.exists():
+        results = _table(study.proxies / names.RESULTS, RESULTS)
+        values = pd.DataFrame() if results is None else measured(results[results["status"] == "ok"])
+        known = read_names([*named, *values.columns], study.recipe.domains, asked.directions)
+        return Target.parse(value, known, scales_of(values))
+    summary = read_record(file)
+    known = read_names(named, study.recipe.domains, asked.directions)
+    try:
+        found = [Quantity.from_plain(plain) for plain in summary.get("quantities", ())]
+        scales = {name: (mean, spread) for name, (mean, spread) in summary.get("scales", {}).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise damaged(file, "holds targets that cannot be read") from error
+    return Target.parse(value, {one.name: one for one in found} or known, scales)
 
 
 def _read_swarm(study: Study) -> SwarmFacts | None:

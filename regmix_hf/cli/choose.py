@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(
         name="choose",
-        help="Stage 5: choose the mixture with the best predicted loss; also from a fit on CSV files.",
+        help="Stage 5: choose the mixture with the best predicted target; also from a fit on CSV files.",
     )(_choose)
 
 
@@ -70,7 +70,7 @@ def _choose_from_fit(folder: Path, overrides: list[str], console: Console) -> No
     chosen = fitted.problem(choice=choice).solve(console)
     write_chosen(chosen, folder)
     console.note(f"chosen: {chosen.reason}")
-    console.note(f"predicted losses and intervals are those of a new run {chosen.speaks_of}")
+    console.note(f"predictions and intervals are those of a new run {chosen.speaks_of}")
     for warning in chosen.warnings:
         console.note(f"warning: {warning}")
     console.note("the prior is not known here: the mean of the runs' mixtures stands in for it")

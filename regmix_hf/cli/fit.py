@@ -12,6 +12,8 @@ from regmix_hf.cli.arguments import OutputFormat, Overrides
 from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.stages import run_one
 from regmix_hf.errors import RecipeError, StudyError
+from regmix_hf.recipe.load import parse_override
+from regmix_hf.recipe.target import TargetValue
 
 if TYPE_CHECKING:
     from regmix_hf.runs.runs import Runs
@@ -37,7 +39,19 @@ def _fit(
         Path | None, typer.Option(help="CSV of mixtures: index, a column per domain.")
     ] = None,
     losses: Annotated[Path | None, typer.Option(help="CSV of losses, joined on the index.")] = None,
-    target: Annotated[str, typer.Option(help="A loss, several (a,b), `mean` or `worst` of all.")] = "mean",
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="A column, several (a,b), `mean` or `worst` of all, or as in a recipe. Default: the mean."
+        ),
+    ] = None,
+    maximize: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Columns of which more is better; without --target, the target."),
+    ] = None,
+    minimize: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Columns of which less is better.")
+    ] = None,
     test: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=MIXTURES,LOSSES", help="More runs to predict; repeatable."),
@@ -48,14 +62,25 @@ def _fit(
     format: OutputFormat = Format.HUMAN,
 ) -> None:
     if recipe is not None:
-        if mixtures or losses or test:
-            raise RecipeError(f"a recipe ({recipe}) and --mixtures, --losses or --test cannot go together.")
+        if mixtures or losses or test or target or maximize or minimize:
+            raise RecipeError(
+                f"a recipe ({recipe}) and options for CSV files cannot go together.",
+                "a recipe says `regression.target` itself; leave the options out",
+            )
         run_one("fit", recipe, overrides, format)
         return
     if mixtures is None or losses is None:
         raise RecipeError("nothing to fit.", "give a recipe, or --mixtures A.csv --losses B.csv")
     request = OutsideRuns(
-        mixtures, losses, target, tuple(test or ()), tuple(_listed(estimators)), output, seed
+        mixtures=mixtures,
+        losses=losses,
+        target=_target(target, _listed(maximize or "")),
+        maximize=tuple(_listed(maximize or "")),
+        minimize=tuple(_listed(minimize or "")),
+        tests=tuple(test or ()),
+        estimators=tuple(_listed(estimators)),
+        output=output,
+        seed=seed,
     )
     request.fit(Console(format))
 
@@ -66,7 +91,9 @@ class OutsideRuns:
 
     mixtures: Path
     losses: Path
-    target: str
+    target: TargetValue
+    maximize: tuple[str, ...] = ()
+    minimize: tuple[str, ...] = ()
     tests: tuple[str, ...] = field(default=())
     estimators: tuple[str, ...] = ()
     output: Path = _DEFAULT_OUTPUT
@@ -82,9 +109,11 @@ class OutsideRuns:
             raise StudyError(f"--output {self.output} is a file.", "name another folder")
         tests = self._test_sets()
         fit = fit_runs(
-            load_runs(mixtures=self.mixtures, losses=self.losses),
+            load_runs(
+                mixtures=self.mixtures, losses=self.losses, maximize=self.maximize, minimize=self.minimize
+            ),
             self.estimators,
-            _listed(self.target) if "," in self.target else self.target,
+            self.target,
             self.output,
             test_sets=tests,
             random_state=self.seed,
@@ -94,8 +123,9 @@ class OutsideRuns:
         console.next(f"regmix choose {self.output}")
 
     def _test_sets(self) -> dict[str, Runs]:
-        from regmix_hf.runs.runs import load_runs
+        from regmix_hf.runs.runs import Runs, directions_of
 
+        given = directions_of(self.maximize, self.minimize)
         sets: dict[str, Runs] = {}
         for text in self.tests:
             name, _, files = text.partition("=")
@@ -106,9 +136,19 @@ class OutsideRuns:
                 )
             if name in sets:
                 raise RecipeError(f"--test {text!r}: there is a test set {name!r} already.", "rename it")
-            sets[name] = load_runs(mixtures=pair[0], losses=pair[1])
+            sets[name] = Runs.from_csv(Path(pair[0]), Path(pair[1]), given=given)
         return sets
 
 
 def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
+    return [part.strip() for part in text.split(",") if text]
+
+
+def _target(text: str | None, maximize: list[str]) -> TargetValue:
+    """What is asked for; without a word of it, what is to be maximised, or the mean of all."""
+    if text is None:
+        return maximize or "mean"
+    if text.lstrip().startswith(("{", "[")):
+        value: TargetValue = parse_override(f"target={text}")[1]
+        return value
+    return _listed(text) if "," in text else text

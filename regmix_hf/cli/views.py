@@ -11,6 +11,7 @@ import pandas as pd
 from regmix_hf.cli.console import Format, Table, duration
 from regmix_hf.files import read_parquet, read_record
 from regmix_hf.plan import Plan
+from regmix_hf.quantities import BPB, Quantity, by_kind, measured, read_name
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
@@ -88,7 +89,25 @@ def _proxies(study: Study, format: Format) -> list[Table]:
     return [
         Table("proxy runs", records(counts.reset_index())),
         Table("loss over proxies (nats per token)", spread, _LOSSES),
+        *_others(done, study),
     ]
+
+
+def _others(done: pd.DataFrame, study: Study) -> list[Table]:
+    """What proxies were measured on beside losses; a domain's bits per byte are its loss again."""
+    known = {f"{BPB}{name}" for name in study.recipe.domains} | set(study.recipe.domains)
+    values = measured(done).drop(columns=list(known), errors="ignore")
+    rows = [
+        {
+            "target": name,
+            "unit": (read_name(str(name)) or Quantity("")).note or None,
+            "lowest": values[name].min(),
+            "mean": values[name].mean(),
+            "highest": values[name].max(),
+        }
+        for name in values
+    ]
+    return [Table("targets over proxies", rows, _LOSSES)] if rows else []
 
 
 _LOSSES = dict.fromkeys(("lowest", "mean", "highest"), ".4f")
@@ -126,18 +145,34 @@ def _fit(study: Study, format: Format) -> list[Table]:
 
 
 def chosen_tables(file: Path) -> list[Table]:
-    """The chosen mixture beside the prior, and what each loss gains or loses by it."""
+    """The chosen mixture beside the prior, and what each target gains or loses by it."""
+    from regmix_hf.choice import read_chosen
+
     frame = read_parquet(file, MIXTURE).sort_values(["weight", "prior"], ascending=False, kind="stable")
-    weights = frame[["domain", "prior", "weight", "epochs"]].dropna(axis="columns", how="all")
-    losses = frame[["domain", "prior_loss", "loss", "change", "loss_lower", "loss_upper"]].dropna()
+    trained = frame[frame["domain"].isin(list(read_chosen(file.with_name(names.CHOSEN_MIXTURE))))]
+    weights = trained[["domain", "prior", "weight", "epochs"]].dropna(axis="columns", how="all")
     return [
         Table("chosen mixture (share of training tokens)", records(weights), _SHARES),
-        Table("predicted losses (nats per token, 90 % interval)", records(losses), _PREDICTED),
+        *_predicted_tables(frame),
     ]
 
 
+def _predicted_tables(mixture: pd.DataFrame) -> list[Table]:
+    """What is predicted, those of one unit and direction together."""
+    tables = []
+    for kind, rows in by_kind(mixture):
+        shown = rows[["domain", "prior_loss", "loss", "change", "loss_lower", "loss_upper"]]
+        if kind.noun != "loss":
+            shown = shown.rename(columns={"domain": "target", **_VALUES})
+        title = "predicted losses" if kind.noun == "loss" else "predicted targets"
+        tables.append(Table(kind.noted(title, "90 % interval"), records(shown), _PREDICTED))
+    return tables
+
+
 _SHARES = {"prior": ".3f", "weight": ".3f", "epochs": ".2f"}
-_PREDICTED = {**dict.fromkeys(("prior_loss", "loss", "loss_lower", "loss_upper"), ".4f"), "change": "+.4f"}
+#: What columns of losses are called where they hold something else.
+_VALUES = {name: name.replace("loss", "value") for name in ("prior_loss", "loss", "loss_lower", "loss_upper")}
+_PREDICTED = {**dict.fromkeys((*_VALUES, *_VALUES.values()), ".4f"), "change": "+.4f"}
 
 
 def _choose(study: Study, format: Format) -> list[Table]:

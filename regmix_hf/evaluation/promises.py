@@ -10,6 +10,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from regmix_hf.files import atomic_path, read_parquet
+from regmix_hf.quantities import measured
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.metrics import evaluate_metric
 from regmix_hf.regression.target import Target
@@ -51,9 +52,9 @@ def _promises(study: Study) -> Promises | None:
         return None
     record = YAML(typ="safe", pure=True).load(study.mixture.read_text(encoding="utf-8"))
     regressor = MixtureRegressor.from_pretrained(study.regression / record["estimator"])
-    target = Target.parse(study.recipe.regression.target, regressor.targets_)
+    target = Target.parse(study.recipe.regression.target, regressor.quantities_, regressor.scales)
     coverage = float(record["predicted"]["coverage"])
-    losses = target.combine(by_domain(ended, "loss").astype(float)).groupby(ended["mixture_id"], sort=False)
+    losses = target.combine(measured(ended).astype(float)).groupby(ended["mixture_id"], sort=False)
     weights = by_domain(ended, "weight").fillna(0.0).groupby(ended["mixture_id"], sort=False).first()
     table = regressor.predict_target(weights[list(regressor.domains_)], target, coverage)
     table = table.assign(measured=losses.mean(), deviation=losses.std(), num_seeds=losses.size())

@@ -62,7 +62,7 @@ def run(study: Study, progress: Progress) -> None:
     }
     write_chosen(chosen, study.mixture.parent, epochs=epochs)
     progress.note(f"chosen: {chosen.reason}")
-    progress.note(f"predicted losses and intervals are those of a new run {chosen.speaks_of}")
+    progress.note(f"predictions and intervals are those of a new run {chosen.speaks_of}")
     for warning in chosen.warnings:
         progress.note(f"warning: {warning}")
     study.finish(STAGE, {"method": chosen.method, "predicted": chosen.predicted.loss})
