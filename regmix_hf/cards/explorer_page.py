@@ -65,6 +65,7 @@ def explorer_page(study: Study, facts: StudyFacts) -> Explorer:
         num_runs=regressor.num_runs_,
         speaks_of=facts.choice.speaks_of,
         verdict=facts.verdict,
+        unit=_only_unit(regressor),
         css=Markup(_read("explorer.css")),
         script=Markup(script),
         facts=Markup(_json(known)),  # nothing in it can end the element
@@ -93,8 +94,15 @@ def _known(study: Study, facts: StudyFacts, regressor: MixtureRegressor, runs: R
         "coverage": coverage,
         "target": {
             "name": str(target),
-            "coefficients": target.coefficients.tolist() if target.is_linear else None,
+            "unit": target.quantity.unit,
+            "sign": target.quantity.sign,
+            "used": [regressor.targets_.index(one.name) for one in target.used],
+            "shares": target.shares.tolist() if target.is_linear else None,
+            "factors": target.factors.tolist(),
+            "offsets": target.offsets.tolist(),
         },
+        "units": [one.unit for one in regressor.quantities_.values()],
+        "signs": [one.sign for one in regressor.quantities_.values()],
         "intervals": [_interval(size, quantile) for size, quantile in sizes],
         "runs": {
             "ids": [str(name) for name in runs.weights.index],
@@ -110,6 +118,12 @@ def _known(study: Study, facts: StudyFacts, regressor: MixtureRegressor, runs: R
         "budget": recipe.train.num_train_tokens,
         "epochs": recipe.choice.max_epochs,
     }
+
+
+def _only_unit(regressor: MixtureRegressor) -> str | None:
+    """The unit of all that is predicted, where all have one and the same."""
+    units = {one.unit for one in regressor.quantities_.values()}
+    return units.pop() if len(units) == 1 else None
 
 
 def _mixtures(study: Study, facts: StudyFacts, tokens: Mapping[str, int]) -> dict[str, Mapping[str, float]]:

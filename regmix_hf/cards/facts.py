@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from regmix_hf.files import damaged, read_parquet, read_record, read_yaml
-from regmix_hf.quantities import Quantity, measured, read_names
+from regmix_hf.quantities import BPB, Quantity, measured, read_name, read_names, with_quantities
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.target import Asked, is_pattern
 from regmix_hf.regression.assessment import Promise, of_scale
@@ -67,15 +67,19 @@ class SwarmFacts:
 
     @cached_property
     def effects(self) -> pd.DataFrame:
-        """Spearman's correlation of every domain's weight (rows) with every domain's loss (columns).
+        """Spearman's correlation of every domain's weight (rows) with every target (columns).
 
-        Over all runs that ended well. NaN where a weight or a loss is the same in all of them.
+        Over all runs that ended well; what is better when higher counts as its negative. NaN where a weight
+        or a target is the same in all of them. A domain's bits per byte are left out: they are its loss.
         """
-        weights, losses = by_domain(self.usable, "weight"), by_domain(self.usable, "loss")
-        columns = {
-            name: _rank_correlation(weights.to_numpy(dtype=float), losses[name].to_numpy(dtype=float))
-            for name in losses
-        }
+        weights, values = by_domain(self.usable, "weight"), measured(self.usable)
+        again = [f"{BPB}{name}" for name in by_domain(self.usable, "loss")]
+        columns = {}
+        for name, column in values.drop(columns=again, errors="ignore").items():
+            sign = (read_name(str(name)) or Quantity("")).sign
+            columns[str(name)] = _rank_correlation(
+                weights.to_numpy(dtype=float), sign * column.to_numpy(dtype=float)
+            )
         return pd.DataFrame(columns, index=weights.columns)
 
 
@@ -143,7 +147,7 @@ class ChoiceFacts:
 
     @property
     def predicted(self) -> dict[str, dict[str, float]]:
-        """`loss`, `lower` and `upper` of the target under `chosen` and `prior` (nats per token)."""
+        """`loss`, `lower` and `upper` of the target under `chosen` and `prior`, in its unit."""
         return {name: self.record["predicted"][name] for name in ("chosen", "prior")}
 
     @property
@@ -153,16 +157,19 @@ class ChoiceFacts:
 
     @property
     def trade_off(self) -> pd.DataFrame:
-        """Predicted loss of every domain under the chosen mixture minus under the prior, by domain.
+        """Prediction of every target under the chosen mixture minus under the prior, by domain or name.
 
-        `change` with `lower` and `upper`, the interval of the loss under the chosen mixture (nats per token).
+        `change` with `lower` and `upper`, the interval of the value under the chosen mixture, in `unit` and
+        with `direction`.
         """
-        known = self.table.dropna(subset=["loss"])
+        known = with_quantities(self.table).dropna(subset=["loss"])
         return pd.DataFrame(
             {
                 "change": known["change"],
                 "lower": known["loss_lower"] - known["prior_loss"],
                 "upper": known["loss_upper"] - known["prior_loss"],
+                "unit": known["unit"],
+                "direction": known["direction"],
             }
         )
 
@@ -183,7 +190,7 @@ class FinalFacts:
 
     @cached_property
     def losses(self) -> dict[str, list[float]]:
-        """Mixture -> the target's loss after training, one per seed that ended well (nats per token)."""
+        """Mixture -> the target after training, one value per seed that ended well, in its unit."""
         usable = self.results[self.results["status"] == "ok"]
         values = self.target.combine(measured(usable))
         return {
@@ -202,9 +209,9 @@ class FinalFacts:
         return points[list(columns)].rename(columns=columns).dropna()
 
     def change(self, mixture: str, baseline: str) -> pd.Series[float] | None:
-        """Mean loss per domain under `mixture` minus under `baseline`, or `None` when one was not trained."""
+        """Mean of each target under `mixture` minus under `baseline`; `None` when one was not trained."""
         usable = self.results[self.results["status"] == "ok"]
-        means = by_domain(usable, "loss").groupby(usable["mixture_id"]).mean()
+        means = measured(usable).groupby(usable["mixture_id"]).mean()
         if not {mixture, baseline} <= set(means.index):
             return None
         return means.T[mixture] - means.T[baseline]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from regmix_hf.cards.facts import StudyFacts
-from regmix_hf.cards.pictures import PICTURES, measured_change, target_words
+from regmix_hf.cards.pictures import PICTURES, error_unit, measured_change, target_words
 from regmix_hf.cards.rendering import recipe_yaml, render_template, share
 from regmix_hf.cards.style import png
 from regmix_hf.cards.summary import Summary, summarise
@@ -66,6 +66,8 @@ def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool
         explorer=names.EXPLORER if has_explorer else None,
         summary=summary,
         target_words=target_words(facts),
+        target=facts.target.quantity,
+        error_unit=error_unit(facts.target.quantity),
         validation_only=[name for name, domain in facts.recipe.domains.items() if domain.validation_only],
         pictures={**dict.fromkeys(PICTURES), **pictures},
         largest=_largest(summary),

@@ -216,15 +216,16 @@ def summary_tables(study: Study) -> list[Table]:
     shares = {"prior": ".3f", "chosen": ".3f", "change": "+.3f", "epochs": ".2f"}
     losses = dict.fromkeys(("loss", "lower", "upper", "+-"), ".4f")
     correlations = dict.fromkeys(("spearman", "lower", "upper"), ".3f")
-    loss = f"predicted loss{speaks_of}: {summary.target} (nats per token, 90 % interval)"
+    kind = summary.quantity
+    predicted = kind.noted(f"predicted {kind.noun}{speaks_of}: {summary.target}", "90 % interval")
     return [
         Table("what the regression is worth", worth),
         *promised,
         Table("chosen mixture (share of training tokens)", summary.mixture, shares),
-        Table(loss, summary.predicted, losses),
+        Table(predicted, summary.predicted, losses),
         Table("held-out quality of the regression", summary.held_out, correlations),
-        Table(f"final models: {summary.target} (nats per token)", final, losses),
-        Table("chosen against the others (nats per token, 95 % interval from the seeds)", against, gains),
+        Table(kind.noted(f"final models: {summary.target}"), final, losses),
+        Table(kind.noted("chosen against the others", "95 % interval from the seeds"), against, gains),
     ]
 
 
@@ -256,7 +257,7 @@ def promise_tables(promises: Promises) -> list[Table]:
     agreement = [{"metric": name, "value": value} for name, value in promises.scores.items()]
     losses = dict.fromkeys(("promised", "lower", "upper", "measured", "+-"), ".4f")
     interval = f"{100 * promises.coverage:.0f} % interval"
-    title = f"promised, measured, promised minus measured (nats per token, {interval})"
+    title = promises.quantity.noted("promised, measured, promised minus measured", interval)
     return [
         Table(title, rows, {**losses, "difference": "+.4f"}),
         Table("models that the losses are of", sizes),

@@ -60,19 +60,21 @@ def _promises(study: Study) -> Promises | None:
     table = table.assign(measured=losses.mean(), deviation=losses.std(), num_seeds=losses.size())
     return Promises(
         target=str(target),
+        unit=target.quantity.unit,
+        direction=target.quantity.direction,
         estimator=regressor.estimator,
         coverage=coverage,
         predicted_for=_proxy_size(study),
         measured_on=_size(ended),
-        mixtures=_rows(table),
-        scores=_scores(table),
+        mixtures=_rows(table, target.quantity.sign),
+        scores=_scores(table, target.quantity.sign),
     )
 
 
-def _rows(table: pd.DataFrame) -> tuple[Promise, ...]:
+def _rows(table: pd.DataFrame, sign: float) -> tuple[Promise, ...]:
     ahead = table[["loss", "measured"]].astype(float) * math.nan
     if _CHOSEN in table.index:
-        ahead = table[["loss", "measured"]] - table.loc[_CHOSEN, ["loss", "measured"]].astype(float)
+        ahead = sign * (table[["loss", "measured"]] - table.loc[_CHOSEN, ["loss", "measured"]].astype(float))
     return tuple(
         Promise(
             mixture=str(name),
@@ -89,8 +91,8 @@ def _rows(table: pd.DataFrame) -> tuple[Promise, ...]:
     )
 
 
-def _scores(table: pd.DataFrame) -> dict[str, float | None]:
-    """Compute all metrics over the final mixtures, the chosen one first."""
+def _scores(table: pd.DataFrame, sign: float) -> dict[str, float | None]:
+    """Compute all metrics over the final mixtures, the chosen one first, of what is to be small."""
     import evaluate
 
     metrics = [evaluate_metric("spearman")]
@@ -98,7 +100,8 @@ def _scores(table: pd.DataFrame) -> dict[str, float | None]:
         table = table.loc[[_CHOSEN, *(name for name in table.index if name != _CHOSEN)]]
         metrics.append(_regret_class()(keep_in_memory=True))
     combined = evaluate.combine(metrics)
-    scores = combined.compute(predictions=table["loss"].tolist(), references=table["measured"].tolist())
+    predicted, measured = ((sign * table[name]).tolist() for name in ("loss", "measured"))
+    scores = combined.compute(predictions=predicted, references=measured)
     return {name: _known(value) for name, value in scores.items()}
 
 
