@@ -127,7 +127,8 @@ class Promises(_Facts):
             sizes = (
                 f"Predictions speak of proxies ({self.predicted_for}), measurements of final models "
                 f"({self.measured_on}). A difference holds what the other size does to every {noun}, so "
-                "it is no error of the law by itself; how mixtures rank, and by how much one is ahead, compares."
+                "it is no error of the law by itself; how mixtures rank, and by how much one is ahead, "
+                "compares."
             )
         return [sizes, *filter(None, (self._agreement, self._regret))]
 
