@@ -16,11 +16,13 @@ from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.laws import FAMILIES, law_state, packed
 from regmix_hf.mixtures import check_mixture
 from regmix_hf.mixtures.final import given_mixture
+from regmix_hf.mixtures.mixture import uniform
 from regmix_hf.regression import MixtureRegressor
-from regmix_hf.regression.intervals import FARTHEST, ResidualSize
+from regmix_hf.regression.intervals import FARTHEST, HalfWidth
 from regmix_hf.regression.target import Target
 from regmix_hf.runs.runs import Runs, load_runs
 from regmix_hf.study import Study, names
+from regmix_hf.study.table_fit import TableFit
 
 MOST_MEGABYTES = 2
 _PARTS = Path(__file__).parent / "explorer"
@@ -41,25 +43,27 @@ class Explorer:
     missing: str = ""
 
 
-def explorer_page(study: Study, facts: StudyFacts) -> Explorer:
-    """Write the page of a study whose mixture is chosen.
+def explorer_page(place: Study | TableFit, facts: StudyFacts) -> Explorer:
+    """Write the page of a study, or of a fit on tables, whose mixture is chosen.
 
     Raises:
         RegressionError: The fit cannot be read.
     """
-    if facts.choice is None or facts.corpus is None:
+    if facts.choice is None or (facts.recipe is not None and facts.corpus is None):
         return Explorer(None, "no mixture is chosen yet")
-    folder = study.regression / str(facts.choice.record["estimator"])
-    if not (folder / "config.json").exists() or not (study.regression / names.FITTED_RUNS).exists():
+    folder = place.regression / str(facts.choice.record["estimator"])
+    if not (folder / "config.json").exists() or not (place.regression / names.FITTED_RUNS).exists():
         return Explorer(None, f"{folder} holds no fit")
-    regressor, runs = MixtureRegressor.from_pretrained(folder), load_runs(study.regression).part("fit")
+    regressor, runs = MixtureRegressor.from_pretrained(folder), load_runs(place.regression).part("fit")
     if unknown := sorted({regressor.estimator, *getattr(regressor.model, "members_", ())} - set(FAMILIES)):
         return Explorer(None, f"it has no formula for {unknown[0]}")
-    known = _known(study, facts, regressor, runs)
+    known = _known(place, facts, regressor, runs)
     script = "\n".join(_read(name) for name in _SCRIPTS) + "\nglobalThis.explorer = start();\n"
     environment = Environment(loader=FileSystemLoader(_PARTS), undefined=StrictUndefined, autoescape=True)
     page = environment.get_template("explorer.html.jinja").render(
-        name=facts.recipe.name,
+        name=facts.asked.name,
+        has_tokens=facts.corpus is not None,
+        has_recipe=facts.recipe is not None,
         coverage=f"{100 * facts.choice.coverage:.0f}",
         estimator=regressor.estimator,
         num_runs=regressor.num_runs_,
@@ -78,15 +82,15 @@ def explorer_page(study: Study, facts: StudyFacts) -> Explorer:
     return Explorer(page)
 
 
-def _known(study: Study, facts: StudyFacts, regressor: MixtureRegressor, runs: Runs) -> Mapping[str, Any]:
+def _known(
+    place: Study | TableFit, facts: StudyFacts, regressor: MixtureRegressor, runs: Runs
+) -> Mapping[str, Any]:
     """What the page computes with; shares of training tokens in the order of the regressor's domains."""
     assert facts.choice is not None
-    assert facts.corpus is not None
-    recipe, domains = facts.recipe, list(regressor.domains_)
-    coverage = facts.choice.coverage
-    target = Target.parse(recipe.regression.target, regressor.quantities_, regressor.scales)
+    domains, coverage = list(regressor.domains_), facts.choice.coverage
+    target = Target.parse(facts.asked.target, regressor.quantities_, regressor.scales)
     sizes = [*regressor.interval_sizes(coverage, target), *regressor.interval_sizes(coverage)]
-    tokens = facts.corpus.available_tokens(recipe)
+    tokens = facts.corpus.available_tokens(facts.recipe) if facts.corpus and facts.recipe else None
     return {
         "domains": domains,
         "targets": list(regressor.targets_),
@@ -103,7 +107,7 @@ def _known(study: Study, facts: StudyFacts, regressor: MixtureRegressor, runs: R
         },
         "units": [one.unit for one in regressor.quantities_.values()],
         "signs": [one.sign for one in regressor.quantities_.values()],
-        "intervals": [_interval(size, quantile) for size, quantile in sizes],
+        "intervals": [_interval(width) for width in sizes],
         "runs": {
             "ids": [str(name) for name in runs.weights.index],
             "weights": packed(runs.weights[domains].to_numpy()),
@@ -112,11 +116,11 @@ def _known(study: Study, facts: StudyFacts, regressor: MixtureRegressor, runs: R
         "widest_gap": facts.choice.record.get("widest_gap_between_runs"),
         "mixtures": {
             name: [mixture.get(domain, 0.0) for domain in domains]
-            for name, mixture in _mixtures(study, facts, tokens).items()
+            for name, mixture in _mixtures(place, facts, tokens or dict.fromkeys(domains, 0)).items()
         },
-        "tokens": [tokens[domain] for domain in domains],
-        "budget": recipe.train.num_train_tokens,
-        "epochs": recipe.choice.max_epochs,
+        "tokens": [tokens[domain] for domain in domains] if tokens else None,
+        "budget": facts.asked.num_train_tokens,
+        "epochs": facts.asked.max_epochs,
     }
 
 
@@ -126,23 +130,30 @@ def _only_unit(regressor: MixtureRegressor) -> str | None:
     return units.pop() if len(units) == 1 else None
 
 
-def _mixtures(study: Study, facts: StudyFacts, tokens: Mapping[str, int]) -> dict[str, Mapping[str, float]]:
+def _mixtures(
+    place: Study | TableFit, facts: StudyFacts, tokens: Mapping[str, int]
+) -> dict[str, Mapping[str, float]]:
     """The chosen one, the prior, the uniform one and the recipe's baselines, by name."""
     assert facts.choice is not None
-    chosen = check_mixture(facts.choice.record["weights"], tuple(tokens), name=str(study.mixture))
+    chosen = check_mixture(facts.choice.record["weights"], tuple(tokens), name=str(place.mixture))
+    if facts.recipe is None:
+        prior = check_mixture(facts.choice.record["prior"], tuple(tokens), name=str(place.mixture))
+        return {"chosen": chosen, "prior": prior, "uniform": uniform(tokens)}
     others = {name: given_mixture(facts.recipe, name, tokens) for name in ("prior", "uniform")}
     baselines = {name: given_mixture(facts.recipe, name, tokens) for name in facts.recipe.baselines}
     return {"chosen": chosen, **others, **baselines}
 
 
-def _interval(size: ResidualSize, quantile: float) -> dict[str, Any]:
+def _interval(width: HalfWidth) -> dict[str, Any]:
+    size = width.size
     varies = np.isfinite(size.spread)  # what is alike in all runs says nothing of the size
     return {
         "mean": size.mean.tolist(),
         "spread": np.where(varies, size.spread, 1.0).tolist(),
         "growth": np.where(varies, size.growth, 0.0).tolist(),
         "level": size.level,
-        "quantile": quantile,
+        "quantile": width.quantile,
+        "seeds": width.seeds,
         "farthest": FARTHEST,
     }
 

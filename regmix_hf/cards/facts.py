@@ -1,4 +1,4 @@
-"""What is known of a study, read from its files alone; parts of stages that have not run are `None`."""
+"""What is known of a study or of a fit on tables, from files alone; `None`: it is not there, or not yet."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
+from regmix_hf.cards.asked import Asked
+from regmix_hf.cards.swarm import SwarmFacts
 from regmix_hf.files import damaged, read_parquet, read_record, read_yaml
-from regmix_hf.quantities import BPB, Quantity, measured, read_name, read_names, with_quantities
+from regmix_hf.quantities import measured, with_quantities
 from regmix_hf.recipe import Recipe
-from regmix_hf.recipe.target import Asked, is_pattern
+from regmix_hf.regression.asked_target import fitted_target, target_of
 from regmix_hf.regression.assessment import Promise, of_scale
-from regmix_hf.regression.target import Target, scales_of
+from regmix_hf.regression.target import Target
 from regmix_hf.regression.verdict import Verdict
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
+from regmix_hf.study.rounds import Round, last_measured, rounds_in
+from regmix_hf.study.table_fit import TableFit
 from regmix_hf.tables import (
+    FITTED_RUNS,
     LEARNING_CURVE,
     MIXTURE,
     MIXTURES,
@@ -32,55 +35,7 @@ from regmix_hf.tables import (
     SCORES,
     TRAJECTORIES,
     Columns,
-    by_domain,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class SwarmFacts:
-    """The proxy runs.
-
-    Attributes:
-        results: The table `results`.
-        num_planned: Runs that were asked for.
-    """
-
-    results: pd.DataFrame
-    num_planned: int
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Runs per status."""
-        return {
-            status: int((self.results["status"] == status).sum()) for status in ("ok", "diverged", "failed")
-        }
-
-    @property
-    def num_missing(self) -> int:
-        """Runs that were asked for and are not in the table."""
-        return max(0, self.num_planned - len(self.results))
-
-    @property
-    def usable(self) -> pd.DataFrame:
-        """Rows of the runs that ended well."""
-        return self.results[self.results["status"] == "ok"]
-
-    @cached_property
-    def effects(self) -> pd.DataFrame:
-        """Spearman's correlation of every domain's weight (rows) with every target (columns).
-
-        Over all runs that ended well; what is better when higher counts as its negative. NaN where a weight
-        or a target is the same in all of them. A domain's bits per byte are left out: they are its loss.
-        """
-        weights, values = by_domain(self.usable, "weight"), measured(self.usable)
-        again = [f"{BPB}{name}" for name in by_domain(self.usable, "loss")]
-        columns = {}
-        for name, column in values.drop(columns=again, errors="ignore").items():
-            sign = (read_name(str(name)) or Quantity("")).sign
-            columns[str(name)] = _rank_correlation(
-                weights.to_numpy(dtype=float), sign * column.to_numpy(dtype=float)
-            )
-        return pd.DataFrame(columns, index=weights.columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +62,7 @@ class RegressionFacts:
     @property
     def speaks_of(self) -> str:
         """Of what runs predicted losses and their intervals are, in words."""
-        return _a_new_run(self.summary.get("scale"))
+        return _a_new_run(self.summary.get("scale"), self.summary.get("intervals_hold_seed_noise"))
 
     @property
     def judged(self) -> pd.DataFrame:
@@ -123,11 +78,35 @@ class ChoiceFacts:
         table: `mixture.parquet`, by domain.
         record: `mixture.yaml`: `estimator`, `reason`, `predicted`, `warnings`, ...
         verdict: Whether the regression knew enough to choose by; `None` in a choice of version 0.1.
+        rounds: In which choices were tried with further proxies.
     """
 
     table: pd.DataFrame
     record: Mapping[str, Any]
     verdict: Verdict | None
+    rounds: tuple[Round, ...] = ()
+
+    @property
+    def tried(self) -> Round | None:
+        """The last round in which a choice for this target was tried and measured."""
+        return last_measured(self.rounds, str(self.record.get("target")))
+
+    @property
+    def moved(self) -> float:
+        """Share of the tokens by which the chosen mixture differs from the one that was tried last."""
+        before = self.tried.weights if self.tried else {}
+        both = before.keys() | self.record["weights"].keys()
+        return sum(abs(before.get(name, 0.0) - self.record["weights"].get(name, 0.0)) for name in both) / 2
+
+    @classmethod
+    def read(cls, file: Path) -> Self | None:
+        """Read `mixture.yaml` and the table beside it; `None` where nothing is chosen yet."""
+        table = _table(file.with_suffix(".parquet"), MIXTURE)
+        if table is None or not file.exists():
+            return None
+        record = _record(file)
+        verdict, rounds = Verdict.said_in(record, file), rounds_in(record, file)
+        return cls(table.set_index("domain"), record, verdict, tuple(rounds))
 
     @property
     def speaks_of(self) -> str:
@@ -219,9 +198,11 @@ class FinalFacts:
 
 @dataclass(frozen=True, eq=False)
 class StudyFacts:
-    """All that a report says; `None` for what the study does not have yet."""
+    """All that a report says; `None` for what is not there, or not yet."""
 
-    recipe: Recipe
+    asked: Asked
+    #: `None`: it is a fit on tables.
+    recipe: Recipe | None
     target: Target
     corpus: CorpusFacts | None
     swarm: SwarmFacts | None
@@ -247,56 +228,58 @@ class StudyFacts:
     def read(cls, study: Study) -> Self:
         """Read what is there."""
         recipe = study.recipe
-        target = _target(study)
+        target = target_of(study)
         promises = study.evaluation / names.PROMISES
         has_corpus = (study.corpus / names.CORPUS_FACTS).exists()
         return cls(
+            asked=Asked.of_recipe(recipe),
             recipe=recipe,
             target=target,
             corpus=CorpusFacts.load(study.corpus) if has_corpus else None,
-            swarm=_read_swarm(study),
-            regression=_read_regression(study),
-            choice=_read_choice(study),
+            swarm=_read_swarm(study, target),
+            regression=_read_regression(study.regression),
+            choice=ChoiceFacts.read(study.mixture),
             final=_read_final(study, target),
             scores=_table(study.evaluation / names.RESULTS, SCORES),
             promises=Promises.load(promises) if promises.exists() else None,
         )
 
+    @classmethod
+    def of_fit(cls, fit: TableFit) -> Self:
+        """Read what a fit on tables left, and the choice from it, if there is one."""
+        regression = _read_regression(fit.regression)
+        assert regression is not None, "that is how its folder is known"
+        asked = Asked.of_fit(fit, regression.summary)
+        target = fitted_target(asked.target, regression.summary, fit.regression / names.FIT_SUMMARY)
+        runs = read_parquet(fit.regression / names.FITTED_RUNS, FITTED_RUNS)
+        return cls(
+            asked=asked,
+            recipe=None,
+            target=target,
+            corpus=None,
+            swarm=SwarmFacts(runs.assign(status="ok"), len(runs), target.quantities),
+            regression=regression,
+            choice=ChoiceFacts.read(fit.mixture),
+            final=None,
+            scores=None,
+            promises=None,
+        )
 
-def _target(study: Study) -> Target:
-    """What the recipe asks for: of what, and in which spreads, the fit says, or else the proxies."""
-    value, file = study.recipe.regression.target, study.regression / names.FIT_SUMMARY
-    asked = Asked.of(value)
-    named = [*study.recipe.domains, *(name for name in asked.names if not is_pattern(name))]
-    if not file.exists():
-        results = _table(study.proxies / names.RESULTS, RESULTS)
-        values = pd.DataFrame() if results is None else measured(results[results["status"] == "ok"])
-        known = read_names([*named, *values.columns], study.recipe.domains, asked.directions)
-        return Target.parse(value, known, scales_of(values))
-    summary = read_record(file)
-    known = read_names(named, study.recipe.domains, asked.directions)
-    try:
-        found = [Quantity.from_plain(plain) for plain in summary.get("quantities", ())]
-        scales = {name: (mean, spread) for name, (mean, spread) in summary.get("scales", {}).items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise damaged(file, "holds targets that cannot be read") from error
-    return Target.parse(value, {one.name: one for one in found} or known, scales)
 
-
-def _read_swarm(study: Study) -> SwarmFacts | None:
+def _read_swarm(study: Study, target: Target) -> SwarmFacts | None:
     results, mixtures = _table(study.proxies / names.RESULTS, RESULTS), _table(study.mixtures, MIXTURES)
     if results is None or mixtures is None:
         return None
-    return SwarmFacts(results, len(mixtures) * study.recipe.proxy.num_seeds)
+    return SwarmFacts(results, len(mixtures) * study.recipe.proxy.num_seeds, target.quantities)
 
 
-def _read_regression(study: Study) -> RegressionFacts | None:
-    file = study.regression / names.FIT_SUMMARY
+def _read_regression(folder: Path) -> RegressionFacts | None:
+    file = folder / names.FIT_SUMMARY
     if not file.exists():
         return None
     summary = read_record(file, target=str, estimator=str, judged_on=str, reason=str)
-    quality = read_parquet(study.regression / names.QUALITY, QUALITY)
-    predictions = read_parquet(study.regression / names.PREDICTIONS, PREDICTIONS)
+    quality = read_parquet(folder / names.QUALITY, QUALITY)
+    predictions = read_parquet(folder / names.PREDICTIONS, PREDICTIONS)
     quality = quality[(quality["target"] == summary["target"]) & (quality["kind"] != "average")]
     wanted = (predictions["target"] == summary["target"]) & (predictions["test"] == summary["judged_on"])
     parts = [
@@ -305,23 +288,15 @@ def _read_regression(study: Study) -> RegressionFacts | None:
     ]
     if not parts:
         what = f"has no row of the target {summary['target']!r}"
-        raise damaged(study.regression / names.QUALITY, what)
+        raise damaged(folder / names.QUALITY, what)
     return RegressionFacts(
         quality=pd.concat(parts, ignore_index=True),
         predictions=predictions[wanted].reset_index(drop=True),
-        learning_curve=read_parquet(study.regression / names.LEARNING_CURVE, LEARNING_CURVE),
+        learning_curve=read_parquet(folder / names.LEARNING_CURVE, LEARNING_CURVE),
         summary=summary,
         verdict=Verdict.said_in(summary, file),
         promises=_promises(file, summary),
     )
-
-
-def _read_choice(study: Study) -> ChoiceFacts | None:
-    table = _table(study.mixture.with_suffix(".parquet"), MIXTURE)
-    if table is None or not study.mixture.exists():
-        return None
-    record = _record(study.mixture)
-    return ChoiceFacts(table.set_index("domain"), record, Verdict.said_in(record, study.mixture))
 
 
 def _promises(file: Path, summary: Mapping[str, Any]) -> dict[str, Promise]:
@@ -332,8 +307,8 @@ def _promises(file: Path, summary: Mapping[str, Any]) -> dict[str, Promise]:
         raise damaged(file, "holds promises that cannot be read") from error
 
 
-def _a_new_run(scale: str | None) -> str:
-    return f"a new run {of_scale(scale)}"
+def _a_new_run(scale: str | None, holds_seed_noise: bool | None = None) -> str:
+    return f"a new run {of_scale(scale, holds_seed_noise=holds_seed_noise)}"
 
 
 def _record(file: Path) -> dict[str, Any]:
@@ -343,7 +318,14 @@ def _record(file: Path) -> dict[str, Any]:
         StudyError: It is damaged.
     """
     record = read_yaml(file)
-    kinds = {"prior": dict, "estimator": str, "reason": str, "predicted": dict, "warnings": list}
+    kinds = {
+        "weights": dict,
+        "prior": dict,
+        "estimator": str,
+        "reason": str,
+        "predicted": dict,
+        "warnings": list,
+    }
     for key, kind in kinds.items():
         if not isinstance(record, dict) or not isinstance(record.get(key), kind):
             raise damaged(file, f"does not say {key!r}")
@@ -367,12 +349,3 @@ def _read_final(study: Study, target: Target) -> FinalFacts | None:
 
 def _table(path: Path, columns: Columns) -> pd.DataFrame | None:
     return read_parquet(path, columns) if path.exists() else None
-
-
-def _rank_correlation(weights: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    known = ~np.isnan(losses)
-    x = rankdata(weights[known], axis=0)
-    y = rankdata(losses[known])
-    x, y = x - x.mean(axis=0), y - y.mean()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(x.T @ y / np.sqrt((x**2).sum(axis=0) * (y**2).sum()))

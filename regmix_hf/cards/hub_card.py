@@ -66,16 +66,11 @@ def source_words(domain: Domain, sources: Collection[str]) -> str:
     return f"[{hub_id}]({url(Repository('dataset', hub_id))}){subset}, {revision}"
 
 
-def licence_words(recipe: Recipe) -> str:
+def licence_words(licence: str | None) -> str:
     """What may be done with the files, as far as the publisher said."""
-    if recipe.hub is None or recipe.hub.license is None:
+    if licence is None:
         return "Its publisher has not stated a licence."
-    return f"Licence: `{recipe.hub.license}`, as its publisher states."
-
-
-def licence(recipe: Recipe) -> str | None:
-    """The licence's id in the metadata."""
-    return recipe.hub.license if recipe.hub else None
+    return f"Licence: `{licence}`, as its publisher states."
 
 
 def size_category(num_rows: int) -> str:

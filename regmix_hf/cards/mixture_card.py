@@ -9,10 +9,9 @@ import pandas as pd
 from huggingface_hub import DatasetCardData
 
 from regmix_hf.cards.facts import ChoiceFacts, StudyFacts
-from regmix_hf.cards.hub_card import TAGS, configs, licence, licence_words, size_category, write_card
+from regmix_hf.cards.hub_card import TAGS, configs, licence_words, size_category, write_card
 from regmix_hf.cards.pictures import target_words
-from regmix_hf.cards.summary import summarise
-from regmix_hf.cards.tables import score_rows
+from regmix_hf.cards.summary import scores_of, summarise
 from regmix_hf.exports import TRAINERS
 from regmix_hf.quantities import Quantity, by_kind
 from regmix_hf.study.address import Address
@@ -47,8 +46,8 @@ class MixtureCard:
     def metadata(self) -> DatasetCardData:
         """The block at the top of the card, which the Hub reads."""
         return DatasetCardData(
-            license=licence(self.facts.recipe),
-            pretty_name=f"{self.facts.recipe.name}: data mixture for pre-training",
+            license=self.facts.asked.license,
+            pretty_name=f"{self.facts.asked.name}: data mixture for pre-training",
             tags=TAGS,
             size_categories=[size_category(len(self.choice.table))],
             configs=configs(self.tables, "mixture"),
@@ -57,13 +56,14 @@ class MixtureCard:
     def render(self, version: str) -> str:
         """Write the card as it is in the version that is called so."""
         facts, summary = self.facts, summarise(self.facts)
-        scores = score_rows(facts.scores, facts.recipe.evaluation.tasks) if facts.scores is not None else []
+        scores = scores_of(facts)
         return write_card(
             "mixture_card.md.jinja",
             self.metadata,
             card=self,
             version=version,
             address=self.address,
+            asked=facts.asked,
             recipe=facts.recipe,
             choice=self.choice,
             verdict=self.choice.verdict,
@@ -78,7 +78,7 @@ class MixtureCard:
             scores=scores,
             mixture_names=list(dict.fromkeys(name for row in scores for name in row.values)),
             has_models=facts.final is not None,
-            licence=licence_words(facts.recipe),
+            licence=licence_words(facts.asked.license),
         )
 
     def _trade_off(self) -> list[tuple[Quantity, list[dict[Hashable, object]]]]:

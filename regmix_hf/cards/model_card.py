@@ -11,8 +11,9 @@ import pandas as pd
 from huggingface_hub import EvalResult, ModelCardData
 
 from regmix_hf.cards.facts import StudyFacts
-from regmix_hf.cards.hub_card import TAGS, licence, licence_words, source_id, source_words, write_card
+from regmix_hf.cards.hub_card import TAGS, licence_words, source_id, source_words, write_card
 from regmix_hf.cards.rendering import recipe_yaml
+from regmix_hf.recipe import Recipe
 from regmix_hf.study.address import Address
 
 
@@ -39,6 +40,12 @@ class ModelCard:
     sources: Collection[str]
 
     @property
+    def _recipe(self) -> Recipe:
+        """Final models are those of a recipe."""
+        assert self.facts.recipe is not None
+        return self.facts.recipe
+
+    @property
     def weights(self) -> dict[str, float]:
         """Share of training tokens of every domain, the largest first."""
         pairs = [
@@ -51,12 +58,12 @@ class ModelCard:
     @property
     def metadata(self) -> ModelCardData:
         """The block at the top of the card, with losses and lm-eval results in the model index."""
-        recipe = self.facts.recipe
+        recipe = self._recipe
         trained_on = [name for name, weight in self.weights.items() if weight > 0]
         sources = [source_id(recipe.domains[name], self.sources) for name in trained_on]
         mixture = [self.address.mixture.id] if self.facts.choice is not None else []
         return ModelCardData(
-            license=licence(recipe),
+            license=self.facts.asked.license,
             library_name="transformers",
             pipeline_tag="text-generation",
             tags=TAGS,
@@ -67,7 +74,7 @@ class ModelCard:
 
     def render(self, version: str) -> str:
         """Write the card as it is in the version that is called so."""
-        recipe = self.facts.recipe
+        recipe = self._recipe
         return write_card(
             "model_card.md.jinja",
             self.metadata,
@@ -80,18 +87,18 @@ class ModelCard:
             others=[name for name in self.facts.final_mixtures if name != self.mixture],
             scores=self._scores().to_dict("records"),
             training_args=recipe.train.training_args,
-            licence=licence_words(recipe),
+            licence=licence_words(self.facts.asked.license),
             recipe_yaml=recipe_yaml(recipe),
         )
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         weights = self.weights
-        for name in [*weights, *(n for n in self.facts.recipe.domains if n not in weights)]:
+        for name in [*weights, *(n for n in self._recipe.domains if n not in weights)]:
             yield {
                 "domain": name,
                 "weight": weights.get(name),
                 "epochs": self.run.get(f"epochs/{name}"),
-                "source": source_words(self.facts.recipe.domains[name], self.sources),
+                "source": source_words(self._recipe.domains[name], self.sources),
                 "loss": self.run.get(f"loss/{name}"),
                 "bpb": self.run.get(f"bpb/{name}"),
             }
@@ -109,7 +116,7 @@ class ModelCard:
         return own[own["value"].notna() & ~said]
 
     def _eval_results(self) -> Iterator[EvalResult]:
-        for name, domain in self.facts.recipe.domains.items():
+        for name, domain in self._recipe.domains.items():
             loss, source = self.run.get(f"loss/{name}"), source_id(domain, self.sources)
             if loss is not None and math.isfinite(loss):
                 # The Hub puts results on one dataset together: what tells them apart is the metric's name.

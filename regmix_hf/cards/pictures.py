@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.mixture_plots import draw_effects, draw_trade_off, draw_weights
 from regmix_hf.cards.quality_plots import draw_learning_curve, draw_loss_curves, draw_predictions
+from regmix_hf.cards.style import png
 from regmix_hf.quantities import Quantity
 
 
@@ -68,13 +69,20 @@ PICTURES: dict[str, Callable[[StudyFacts], Figure | None]] = {
 }
 
 
+def draw_pictures(facts: StudyFacts, wanted: Iterable[str] = tuple(PICTURES)) -> dict[str, bytes]:
+    """Draw pictures as PNG by name, those that there is enough known for."""
+    figures = {name: PICTURES[name](facts) for name in wanted}
+    return {name: png(figure) for name, figure in figures.items() if figure is not None}
+
+
 def target_words(facts: StudyFacts) -> str:
     """What is meant: the loss of one domain, what the domains' losses are combined to, or other targets."""
     if facts.target.quantity.noun != "loss":
         return str(facts.target)
     if len(facts.target.weights) == 1:
         return f"validation loss of {facts.target}"
-    return f"validation loss, {facts.target}".replace("targets", "domains")
+    words = f"validation loss, {facts.target}"
+    return words.replace("targets", "domains") if facts.recipe else words
 
 
 def error_unit(target: Quantity) -> str:

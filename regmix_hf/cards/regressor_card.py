@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from huggingface_hub import EvalResult, ModelCardData
 
 from regmix_hf.cards.facts import RegressionFacts, StudyFacts
-from regmix_hf.cards.hub_card import TAGS, licence, licence_words, write_card
+from regmix_hf.cards.hub_card import TAGS, licence_words, write_card
 from regmix_hf.cards.pictures import error_unit, target_words
 from regmix_hf.quantities import Quantity
 from regmix_hf.study.address import Address
@@ -64,22 +64,21 @@ class RegressorCard:
     @property
     def fitted_on(self) -> list[str]:
         """Repositories of the runs, with their revision where it is another study's."""
-        shared = self.facts.recipe.runs
         own = [self.address.runs.id] if self.facts.swarm is not None else []
-        return own + (list(shared.repositories) if shared else [])
+        return own + list(self.facts.asked.fitted_on)
 
     @property
     def metadata(self) -> ModelCardData:
         """The block at the top of the card, with the selected regressor's held-out quality."""
         results = list(self._eval_results())
         return ModelCardData(
-            license=licence(self.facts.recipe),
+            license=self.facts.asked.license,
             library_name="regmix_hf",
             pipeline_tag="tabular-regression",
             tags=TAGS,
             datasets=list(dict.fromkeys(name.partition("@")[0] for name in self.fitted_on)),
             metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
-            model_name=f"{self.facts.recipe.name} ({self.selected})",
+            model_name=f"{self.facts.asked.name} ({self.selected})",
             eval_results=results,
         )
 
@@ -92,7 +91,7 @@ class RegressorCard:
             card=self,
             version=version,
             address=self.address,
-            recipe=self.facts.recipe,
+            asked=self.facts.asked,
             summary=summary,
             verdict=self.regression.verdict,
             speaks_of=self.regression.speaks_of,
@@ -103,7 +102,7 @@ class RegressorCard:
             error_unit=error_unit(self.target),
             others_measured=self.others_measured,
             others=[name for name in self.estimators if name != self.selected],
-            licence=licence_words(self.facts.recipe),
+            licence=licence_words(self.facts.asked.license),
         )
 
     def _eval_results(self) -> Iterator[EvalResult]:
@@ -117,7 +116,7 @@ class RegressorCard:
                         task_type="tabular-regression",
                         task_name=f"Predict the {target_words(self.facts)}",
                         dataset_type=self.fitted_on[0].partition("@")[0],
-                        dataset_name=f"Runs of {self.facts.recipe.name}",
+                        dataset_name=f"Runs of {self.facts.asked.name}",
                         dataset_config="results",
                         metric_type=metric,
                         metric_name=f"{name}{self._unit(column)}, {row['test']}, {row['num_runs']} runs",

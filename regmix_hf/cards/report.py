@@ -1,16 +1,15 @@
-"""The report of a study: Markdown and pictures, made from its files alone, the same bytes every time."""
+"""The report of a study or of a fit on tables: Markdown and pictures, the same bytes for the same files."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from regmix_hf.cards.facts import StudyFacts
-from regmix_hf.cards.pictures import PICTURES, error_unit, measured_change, target_words
+from regmix_hf.cards.pictures import PICTURES, draw_pictures, error_unit, measured_change, target_words
 from regmix_hf.cards.rendering import recipe_yaml, render_template, share
-from regmix_hf.cards.style import png
-from regmix_hf.cards.summary import Summary, summarise
-from regmix_hf.cards.tables import score_rows
+from regmix_hf.cards.summary import Summary, scores_of, summarise
 from regmix_hf.files import atomic_path, write_text
 from regmix_hf.study import names
 
@@ -30,15 +29,13 @@ def write_report(facts: StudyFacts, folder: Path, explorer: str | None = None) -
     Returns:
         The path of `README.md`.
     """
-    drawn = {}
-    for name, draw in PICTURES.items():
-        path = folder / f"{name}.png"
-        if (figure := draw(facts)) is None:
-            path.unlink(missing_ok=True)
-        else:
-            with atomic_path(path) as temporary:
-                temporary.write_bytes(png(figure))
-            drawn[name] = path.name
+    pictures = draw_pictures(facts)
+    drawn = {name: f"{name}.png" for name in PICTURES if name in pictures}
+    for name in PICTURES.keys() - drawn.keys():
+        (folder / f"{name}.png").unlink(missing_ok=True)
+    for name, file in drawn.items():
+        with atomic_path(folder / file) as temporary:
+            temporary.write_bytes(pictures[name])
     if explorer is None:
         (folder / names.EXPLORER).unlink(missing_ok=True)
     else:
@@ -56,10 +53,11 @@ def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool
         has_explorer: Whether a page to explore the mixture with lies beside it.
     """
     summary = summarise(facts)
-    scores = score_rows(facts.scores, facts.recipe.evaluation.tasks) if facts.scores is not None else []
+    scores = scores_of(facts)
     return render_template(
         TEMPLATE,
         facts=facts,
+        asked=facts.asked,
         recipe=facts.recipe,
         choice=facts.choice,
         promises=facts.promises,
@@ -68,7 +66,6 @@ def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool
         target_words=target_words(facts),
         target=facts.target.quantity,
         error_unit=error_unit(facts.target.quantity),
-        validation_only=[name for name, domain in facts.recipe.domains.items() if domain.validation_only],
         pictures={**dict.fromkeys(PICTURES), **pictures},
         largest=_largest(summary),
         verdict=facts.verdict,
@@ -80,7 +77,8 @@ def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool
         scores=scores,
         mixture_names=list(dict.fromkeys(name for row in scores for name in row.values)),
         environments=_environments(facts),
-        recipe_yaml=recipe_yaml(facts.recipe),
+        recipe_yaml=recipe_yaml(facts.recipe) if facts.recipe else None,
+        again=[shlex.join(["regmix", *words]) for words in facts.asked.again],
     )
 
 
@@ -104,6 +102,6 @@ def _environments(facts: StudyFacts) -> list[str]:
     lines = []
     for name, part in (("Proxies", facts.swarm), ("Final models", facts.final)):
         if part is not None:
-            pairs = part.results[["device", "versions"]].dropna().drop_duplicates()
+            pairs = part.results.reindex(columns=["device", "versions"]).dropna().drop_duplicates()
             lines += [f"{name}: {device}; {versions}" for device, versions in pairs.itertuples(index=False)]
     return lines

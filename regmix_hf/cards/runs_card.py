@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import pandas as pd
 from huggingface_hub import DatasetCardData
 
-from regmix_hf.cards.facts import SwarmFacts
 from regmix_hf.cards.hub_card import (
     TAGS,
     configs,
-    licence,
     licence_words,
     size_category,
     source_id,
@@ -21,6 +19,7 @@ from regmix_hf.cards.hub_card import (
     write_card,
 )
 from regmix_hf.cards.rendering import recipe_yaml
+from regmix_hf.cards.swarm import SwarmFacts
 from regmix_hf.quantities import BITS, BPB, Quantity, is_measured, read_name
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import names
@@ -53,11 +52,15 @@ class RunsCard:
     sources: Collection[str]
 
     @property
+    def _licence(self) -> str | None:
+        return self.recipe.hub.license if self.recipe.hub else None
+
+    @property
     def metadata(self) -> DatasetCardData:
         """The block at the top of the card, which the Hub reads."""
         sources = [source_id(domain, self.sources) for domain in self.recipe.domains.values()]
         return DatasetCardData(
-            license=licence(self.recipe),
+            license=self._licence,
             pretty_name=f"{self.recipe.name}: losses of small models by data mixture",
             tags=TAGS,
             task_categories=["tabular-regression"],
@@ -91,7 +94,7 @@ class RunsCard:
             tokens=_words(f"{int(count):,}" for count in self.results["num_train_tokens"]),
             num_seeds=self.results.groupby("mixture_id")["seed"].nunique().max(),
             environments=self._environments(),
-            licence=licence_words(self.recipe),
+            licence=licence_words(self._licence),
             recipe_yaml=recipe_yaml(self.recipe),
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from regmix_hf.cards.comparison import Comparison, compare
 from regmix_hf.cards.facts import StudyFacts
-from regmix_hf.cards.tables import Spread
+from regmix_hf.cards.tables import ScoreRow, Spread, score_rows
 from regmix_hf.quantities import Quantity
 
 
@@ -34,6 +34,13 @@ class Summary:
     held_out: list[dict[str, Any]] = field(default_factory=list)
     final: list[dict[str, Any]] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
+
+
+def scores_of(facts: StudyFacts) -> list[ScoreRow]:
+    """The rows of the table of scores; none where nothing was evaluated."""
+    if facts.scores is None or facts.recipe is None:
+        return []
+    return score_rows(facts.scores, facts.recipe.evaluation.tasks)
 
 
 def summarise(facts: StudyFacts) -> Summary:

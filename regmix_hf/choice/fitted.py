@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -89,6 +90,7 @@ class FittedRuns:
         sampled: AroundPrior | None = None,
         constraints: Constraints | None = None,
         *,
+        prior: Mapping[str, float] | None = None,
         choice: Choice | None = None,
         random_state: int = 0,
     ) -> ChoiceProblem:
@@ -98,16 +100,21 @@ class FittedRuns:
             sampled: What the runs' mixtures were drawn from. Default: RegMix's distribution around their
                 mean.
             constraints: Bounds; default those of `choice`, without a cap on epochs.
+            prior: Where `sampled` is not given, the prior to compare with, as shares or tokens by domain.
+                Default: the runs' mean.
             choice: Number of candidates, bounds.
             random_state: Seed of the candidates.
 
         Raises:
-            MixtureError: Other domains than the regressor's, or no mixture meets the bounds.
+            MixtureError: Other domains than the regressor's, or no mixture meets the bounds; or the prior
+                names a domain that is none.
         """
         domains, settings = self.regressor.domains_, choice or Choice()
         if sampled is None:
-            prior, usual = self.mean_weights, Sampling()
-            sampled = around_prior(prior, usual, sampling_constraints(usual, prior))
+            usual = Sampling()
+            # How much a domain could have in the swarm follows from what that was drawn around.
+            drawn_within = sampling_constraints(usual, self.mean_weights)
+            sampled = around_prior(prior or self.mean_weights, usual, drawn_within)
         return ChoiceProblem(
             regressor=self.regressor,
             target=self.target,

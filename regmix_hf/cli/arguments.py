@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regmix_hf.cli.console import Format
+from regmix_hf.errors import RecipeError
 
 if TYPE_CHECKING:
     from regmix_hf.study import Study
@@ -43,8 +44,14 @@ def open_study(recipe: Path, overrides: list[str] | None) -> Study:
     """Read the recipe and name its study; touches nothing on disk."""
     from regmix_hf.recipe import load_recipe
     from regmix_hf.study import Study
+    from regmix_hf.study.table_fit import TableFit
 
     quiet_libraries()
+    if TableFit.find(recipe) is not None:
+        raise RecipeError(
+            f"{recipe} is a fit on tables and holds no recipe.",
+            "such a folder has `regmix choose`, `report`, `status`, `export` and `push`",
+        )
     return Study(load_recipe(recipe, overrides or ()))
 
 

@@ -11,8 +11,7 @@ import typer
 from regmix_hf.cli.arguments import open_study, quiet_libraries
 from regmix_hf.cli.console import Console
 from regmix_hf.errors import RecipeError
-from regmix_hf.recipe import RECIPE_FILE
-from regmix_hf.study import names
+from regmix_hf.study.table_fit import TableFit
 
 if TYPE_CHECKING:
     from regmix_hf.exports import MixtureToTrain
@@ -88,8 +87,8 @@ def _mixture(source: str, overrides: list[str] | None, name: str) -> MixtureToTr
     from regmix_hf.sharing.exporting import mixture_of_fit, mixture_of_repository, mixture_of_study
 
     path = Path(source)
-    if (path / names.FIT_SUMMARY).is_file() and not (path / RECIPE_FILE).exists():
-        return mixture_of_fit(path)
+    if (fit := TableFit.find(path)) is not None:
+        return mixture_of_fit(fit.root)
     if not path.exists() and source.count("/") == 1 and not path.suffix:
         return mixture_of_repository(source)
     return mixture_of_study(open_study(path, overrides), name)

@@ -12,8 +12,10 @@ from regmix_hf.cli.arguments import OutputFormat, Overrides
 from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.stages import run_one
 from regmix_hf.errors import RecipeError, StudyError
+from regmix_hf.files import hash_file
 from regmix_hf.recipe.load import parse_override
 from regmix_hf.recipe.target import TargetValue
+from regmix_hf.study.table_fit import FitRecord, TableFit
 
 if TYPE_CHECKING:
     from regmix_hf.runs.runs import Runs
@@ -74,7 +76,7 @@ def _fit(
     request = OutsideRuns(
         mixtures=mixtures,
         losses=losses,
-        target=_target(target, _listed(maximize or "")),
+        asked=target or maximize or "mean",
         maximize=tuple(_listed(maximize or "")),
         minimize=tuple(_listed(minimize or "")),
         tests=tuple(test or ()),
@@ -91,7 +93,7 @@ class OutsideRuns:
 
     mixtures: Path
     losses: Path
-    target: TargetValue
+    asked: str
     maximize: tuple[str, ...] = ()
     minimize: tuple[str, ...] = ()
     tests: tuple[str, ...] = field(default=())
@@ -113,14 +115,34 @@ class OutsideRuns:
                 mixtures=self.mixtures, losses=self.losses, maximize=self.maximize, minimize=self.minimize
             ),
             self.estimators,
-            self.target,
+            _target(self.asked),
             self.output,
             test_sets=tests,
             random_state=self.seed,
             progress=console,
         )
+        TableFit(self.output, self.output).sign_fit(self.record)
         console.tables(quality_tables(fit.quality, str(fit.target), console.format))
         console.next(f"regmix choose {self.output}")
+
+    @property
+    def record(self) -> FitRecord:
+        """What is asked, to be kept beside what comes of it."""
+        words = [
+            "fit",
+            "--mixtures",
+            str(self.mixtures),
+            "--losses",
+            str(self.losses),
+            "--target",
+            self.asked,
+        ]
+        for option, columns in (("--maximize", self.maximize), ("--minimize", self.minimize)):
+            words += [option, ",".join(columns)] if columns else []
+        words += [word for test in self.tests for word in ("--test", test)]
+        words += ["--estimators", ",".join(self.estimators), "--seed", str(self.seed)]
+        tables = {str(table): hash_file(table) for table in (self.mixtures, self.losses)}
+        return FitRecord((*words, "--output", str(self.output)), self.seed, tables)
 
     def _test_sets(self) -> dict[str, Runs]:
         from regmix_hf.runs.runs import Runs, directions_of
@@ -144,10 +166,7 @@ def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if text]
 
 
-def _target(text: str | None, maximize: list[str]) -> TargetValue:
-    """What is asked for; without a word of it, what is to be maximised, or the mean of all."""
-    if text is None:
-        return maximize or "mean"
+def _target(text: str) -> TargetValue:
     if text.lstrip().startswith(("{", "[")):
         value: TargetValue = parse_override(f"target={text}")[1]
         return value

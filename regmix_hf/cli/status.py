@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,8 @@ import typer
 
 from regmix_hf.cli.arguments import OutputFormat, Overrides, RecipePath, command, open_study
 from regmix_hf.cli.console import Console, Format, Table, duration
+from regmix_hf.study import State
+from regmix_hf.study.table_fit import TableFit
 
 if TYPE_CHECKING:
     from regmix_hf.jobs.census import Census
@@ -34,7 +37,11 @@ def _status(
     ] = False,
     format: OutputFormat = Format.HUMAN,
 ) -> None:
-    study, console = open_study(recipe, overrides), Console(format)
+    console = Console(format)
+    if (fit := TableFit.find(recipe)) is not None:
+        _show_fit(fit, console)
+        return
+    study = open_study(recipe, overrides)
     study.check_owner()
     while (waiting := _show(study, console)) and watch:
         time.sleep(_WATCH_INTERVAL_S)
@@ -47,7 +54,6 @@ def _status(
 def _show(study: Study, console: Console) -> bool:
     """Print the tables; tell whether anything is left to do."""
     from regmix_hf import pipeline
-    from regmix_hf.study import State
 
     stages = pipeline.status(study)
     # What is left of a stage that waits for another one is not known yet; `run --dry-run` says the most.
@@ -62,8 +68,26 @@ def _show(study: Study, console: Console) -> bool:
         Table("failed", [row for census in known for row in _failed(census)], {"runs": "d"}),
     ]
     console.tables([table for table in tables if table.rows])
-    wanted = pipeline.stages_between(study, pipeline.VERBS[0], pipeline.VERBS[-1])
+    wanted = pipeline.stages_of(study)
     return any(stage.state is not State.DONE and stage.verb in wanted for stage in stages)
+
+
+def _show_fit(fit: TableFit, console: Console) -> None:
+    """Print the table of a fit on tables, and what comes next."""
+    folders = {"fit": fit.regression, "choose": fit.root, "report": fit.report}
+    standings = fit.standings()
+    rows = [
+        {"stage": verb, "state": str(one.state), "reason": one.reason, "folder": str(folders[verb])}
+        for verb, one in standings.items()
+    ]
+    console.tables([Table("stages", rows)])
+    left = next((verb for verb, one in standings.items() if one.state is not State.DONE), None)
+    asked, choice = fit.asked, fit.choice
+    again = {"fit": asked.command, "choose": choice.command if choice else ()}
+    if left is None:
+        console.note(f"All done: read {fit.page}")
+    else:
+        console.next(shlex.join(["regmix", *(again.get(left) or (left, str(fit.root)))]))
 
 
 _COUNTS = dict.fromkeys(("left", "runs done", "failed", "running"), "d")

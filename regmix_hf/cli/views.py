@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from regmix_hf.choice import read_chosen
 from regmix_hf.cli.console import Format, Table, duration
-from regmix_hf.files import read_parquet, read_record
+from regmix_hf.files import read_parquet, read_record, read_yaml
 from regmix_hf.plan import Plan
 from regmix_hf.quantities import BPB, Quantity, by_kind, measured, read_name
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
+from regmix_hf.study.rounds import Round, rounds_in
 from regmix_hf.tables import MIXTURE, MIXTURES, QUALITY, RESULTS, by_domain
 
 
@@ -145,12 +147,14 @@ def _fit(study: Study, format: Format) -> list[Table]:
 
 
 def chosen_tables(file: Path) -> list[Table]:
-    """The chosen mixture beside the prior, and what each target gains or loses by it."""
-    from regmix_hf.choice import read_chosen
+    """The chosen mixture beside the prior, and what each target gains or loses by it.
 
+    What is only validated on is no domain that could have a weight, and stands among the targets alone.
+    """
+    domains = read_chosen(file.with_suffix(".yaml"))
     frame = read_parquet(file, MIXTURE).sort_values(["weight", "prior"], ascending=False, kind="stable")
-    trained = frame[frame["domain"].isin(list(read_chosen(file.with_name(names.CHOSEN_MIXTURE))))]
-    weights = trained[["domain", "prior", "weight", "epochs"]].dropna(axis="columns", how="all")
+    weights = frame.loc[frame["domain"].isin(list(domains)), ["domain", "prior", "weight", "epochs"]]
+    weights = weights.dropna(axis="columns", how="all")
     return [
         Table("chosen mixture (share of training tokens)", records(weights), _SHARES),
         *_predicted_tables(frame),
@@ -176,7 +180,37 @@ _PREDICTED = {**dict.fromkeys((*_VALUES, *_VALUES.values()), ".4f"), "change": "
 
 
 def _choose(study: Study, format: Format) -> list[Table]:
-    return chosen_tables(study.mixture.parent / names.CHOSEN_TABLE)
+    record = read_yaml(study.mixture)
+    return [
+        *chosen_tables(study.mixture.parent / names.CHOSEN_TABLE),
+        *tried_tables(rounds_in(record, study.mixture)),
+    ]
+
+
+def tried_tables(rounds: Sequence[Round]) -> list[Table]:
+    """What choices promised beside what further proxies measured; none where none was tried."""
+    rows = [
+        {
+            "round": one.number,
+            "tried at": tried.kind,
+            "promised": tried.promised,
+            "measured": tried.measured,
+            "+-": tried.deviation,
+            "difference": tried.difference,
+            "lower": tried.lower,
+            "upper": tried.upper,
+            "seeds": tried.num_seeds,
+        }
+        for one in rounds
+        for tried in one.tried
+    ]
+    losses = dict.fromkeys(("promised", "lower", "upper", "measured", "+-"), ".4f")
+    unit = rounds[-1].unit if rounds else None
+    title = Quantity("", unit).noted(
+        "the choice as proxies tried it: promised minus measured", "90 % interval"
+    )
+    formats = {**losses, "difference": "+.4f", "round": "d", "seeds": "d"}
+    return [Table(title, rows, formats)] if rows else []
 
 
 def summary_tables(study: Study) -> list[Table]:
@@ -220,6 +254,7 @@ def summary_tables(study: Study) -> list[Table]:
     predicted = kind.noted(f"predicted {kind.noun}{speaks_of}: {summary.target}", "90 % interval")
     return [
         Table("what the regression is worth", worth),
+        *(tried_tables(facts.choice.rounds) if facts.choice else []),
         *promised,
         Table("chosen mixture (share of training tokens)", summary.mixture, shares),
         Table(predicted, summary.predicted, losses),

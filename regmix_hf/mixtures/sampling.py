@@ -13,7 +13,7 @@ from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures.constraints import Constraints, EpochCap
 from regmix_hf.mixtures.dirichlet import NUM_STRENGTHS, AroundPrior
 from regmix_hf.mixtures.mixture import normalise
-from regmix_hf.mixtures.table import SAMPLED, append, empty
+from regmix_hf.mixtures.table import REPEAT, SAMPLED, append, empty
 from regmix_hf.recipe import Sampling
 from regmix_hf.seeds import WEIGHTS, generator
 from regmix_hf.tables import by_domain
@@ -48,15 +48,17 @@ def sample_mixtures(
 
     Args:
         prior: Tokens, or shares of tokens, of every domain.
-        sampling: Number of mixtures, temperature, strengths, floor; RegMix's values by default.
+        sampling: Numbers of mixtures and repeats, temperature, strengths, floor; RegMix's values by default.
         constraints: Bounds. By default the `min` and `max` of `sampling`, and at most `max_epochs` times
             the prior (RegMix's cap: that many epochs of a run over all available tokens).
-        existing: The table so far, over the domains of `prior`. Of its rows those that were sampled count.
+        existing: The table so far, over the domains of `prior`. Of its rows those that were sampled, and
+            their repeats, count.
         random_state: Seed.
 
     Returns:
         The table `mixtures`: `mixture_id` (`m0000`, ...), `split` (`fit` or `holdout`, at random), `round`
-        (from 0), `origin` (`sampled`) and `weight/<domain>` (share of training tokens).
+        (from 0), `origin` (`sampled`, or `repeat` for a mixture to fit on that is run once more with another
+        seed) and `weight/<domain>` (share of training tokens).
 
     Raises:
         MixtureError: The prior is none, or the constraints leave nothing, or too little, to sample.
@@ -72,11 +74,30 @@ def sample_mixtures(
     there = empty(constraints.domains) if existing is None else existing
     distribution = around_prior(prior, sampling, constraints, min_weight=sampling.min_weight)
     drawn = there.loc[there["origin"] == SAMPLED, "split"]
-    num_fit = max(0, sampling.num_mixtures - int((drawn == "fit").sum()))
+    repeated = int((there["origin"] == REPEAT).sum())
+    num_fit = max(0, sampling.num_mixtures - int((drawn == "fit").sum()) - repeated)
+    num_repeats = min(num_fit, max(0, sampling.num_repeats - repeated))
     num_holdout = max(0, sampling.num_holdout - int((drawn == "holdout").sum()))
     before = by_domain(there, "weight").to_numpy(dtype=np.float64)
-    weights = _draw_distinct(distribution, before, num_fit + num_holdout, generator(random_state, *WEIGHTS))
-    return append(there, weights, _splits(len(there), len(weights), num_holdout, random_state), SAMPLED)
+    count = num_fit - num_repeats + num_holdout
+    weights = _draw_distinct(distribution, before, count, generator(random_state, *WEIGHTS))
+    splits = _splits(len(there), len(weights), num_holdout, random_state)
+    fitted = [split == "fit" for split in (*there["split"], *splits)]
+    again = _to_repeat(np.concatenate([before, weights])[fitted], num_repeats, random_state)
+    return append(
+        there,
+        np.concatenate([weights, again]),
+        [*splits, *["fit"] * num_repeats],
+        [*[SAMPLED] * count, *[REPEAT] * num_repeats],
+    )
+
+
+def _to_repeat(fitted: Array, count: int, random_state: int) -> Array:
+    """Pick mixtures at random, of those that are run once so far."""
+    distinct, runs = np.unique(fitted, axis=0, return_counts=True)
+    once = distinct[runs == 1]
+    rng = generator(random_state, "repeat", len(fitted))
+    return np.asarray(once[rng.choice(len(once), count, replace=False)] if count else once[:0])
 
 
 def _splits(first: int, count: int, num_holdout: int, random_state: int) -> list[str]:

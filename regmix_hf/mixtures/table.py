@@ -15,9 +15,10 @@ from regmix_hf.errors import MixtureError
 from regmix_hf.files import read_parquet
 from regmix_hf.tables import MIXTURES, by_domain, prefixed
 
-#: How a row came into the table: drawn by `sample`, or given by somebody.
-Origin = Literal["sampled", "given"]
-SAMPLED: Origin = get_args(Origin)[0]
+#: How a row came into the table: drawn by `sample`, given by somebody, a mixture of the swarm that is run
+#: again, or one that a choice is tried with.
+Origin = Literal["sampled", "given", "repeat", "confirm"]
+SAMPLED, GIVEN, REPEAT, CONFIRM = get_args(Origin)
 #: What version 0.1 did not write: all its rows were drawn at once.
 _FIRST = {"round": 0, "origin": SAMPLED}
 _NUMBERED = re.compile(r"m(\d+)")
@@ -54,7 +55,7 @@ def over(mixtures: pd.DataFrame, domains: Sequence[str]) -> pd.DataFrame:
 
 
 def append(
-    mixtures: pd.DataFrame, weights: NDArray[np.float64], splits: Sequence[str], origin: Origin
+    mixtures: pd.DataFrame, weights: NDArray[np.float64], splits: Sequence[str], origins: Sequence[Origin]
 ) -> pd.DataFrame:
     """Add rows as the table's next round, with new ids.
 
@@ -62,7 +63,7 @@ def append(
         mixtures: What is there, over the domains of `weights`.
         weights: New rows, `(n, d)`.
         splits: `fit` or `holdout` for each.
-        origin: How they came about.
+        origins: How each came about.
     """
     if not len(weights):
         return mixtures
@@ -78,10 +79,22 @@ def append(
             "origin": origin,
             **prefixed("weight", dict(zip(domains, weights[row].tolist(), strict=True))),
         }
-        for row, split in enumerate(splits)
+        for row, (split, origin) in enumerate(zip(splits, origins, strict=True))
     ]
     new = pd.DataFrame(rows)
     return pd.concat([mixtures, new], ignore_index=True) if len(mixtures) else new
+
+
+def further_runs(mixtures: pd.DataFrame) -> list[int | None]:
+    """Number the rows that are run with seeds of their own, from 0; `None` for those that share the swarm's.
+
+    Rows are never removed, so a row keeps its number.
+    """
+    is_further = mixtures["origin"].isin([REPEAT, CONFIRM])
+    return [
+        int(number) if further else None
+        for further, number in zip(is_further, is_further.cumsum() - 1, strict=True)
+    ]
 
 
 def empty(domains: Sequence[str]) -> pd.DataFrame:

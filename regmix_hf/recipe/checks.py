@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from regmix_hf.errors import RecipeError, RegressionError, did_you_mean
 from regmix_hf.quantities import BPB, read_names
 from regmix_hf.recipe.schema import BUILT_IN_MIXTURES, HOLDOUT, PARTS, Recipe
-from regmix_hf.recipe.target import TARGET_WORDS, Asked, is_pattern
+from regmix_hf.recipe.target import TARGET_WORDS, AskedTarget, is_pattern
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -18,6 +18,7 @@ def check_recipe(recipe: Recipe) -> None:
     """
     if not recipe.training_domains:
         raise RecipeError("domains: every domain is `validation_only`, so there is nothing to train on.")
+    _check_tasks(recipe)
     _check_target(recipe)
     _check_bounds(recipe)
     _check_baselines(recipe)
@@ -26,6 +27,12 @@ def check_recipe(recipe: Recipe) -> None:
         raise RecipeError(
             f"sampling.min_strength {recipe.sampling.min_strength} is above "
             f"sampling.max_strength {recipe.sampling.max_strength}."
+        )
+    if 2 * recipe.sampling.num_repeats > recipe.sampling.num_mixtures:
+        raise RecipeError(
+            f"sampling.num_repeats {recipe.sampling.num_repeats} is more than half of "
+            f"sampling.num_mixtures {recipe.sampling.num_mixtures}, of which they are part.",
+            "repeat fewer; 4 tell the noise between seeds",
         )
     for section in ("proxy", "train"):
         tokens = getattr(recipe, section).num_train_tokens
@@ -79,14 +86,40 @@ def _check_names(key: str, names: Iterable[str], known: Iterable[str], kind: str
             raise RecipeError(f"{key}: {name!r} is no {kind}; {did_you_mean(name, known)}")
 
 
+def _check_tasks(recipe: Recipe) -> None:
+    """Check the names of `proxy.tasks`, which become columns beside those of domains."""
+    tasks = recipe.proxy.tasks
+    for name in tasks:
+        if name == "held_out_text":
+            raise RecipeError(
+                "proxy.tasks: 'held_out_text' is measured of every run already.",
+                "leave it out; it is bpb/<domain> of every domain",
+            )
+        if name in recipe.domains:
+            raise RecipeError(
+                f"proxy.tasks: {name!r} is also a domain, and both would be bpb/{name}.",
+                "give the domain another name",
+            )
+        if tasks.count(name) > 1:
+            raise RecipeError(f"proxy.tasks names {name!r} more than once.")
+
+
 def _check_target(recipe: Recipe) -> None:
     """Refuse what no run of the study measures; what runs of others hold is seen when they are read."""
     target = recipe.regression.target
-    asked = Asked.of(target)
+    asked = AskedTarget.of(target)
     names = [name for name in asked.names if not is_pattern(name)]
     if recipe.runs is None:
-        known = [*recipe.domains, *TARGET_WORDS] if isinstance(target, str) else list(recipe.domains)
-        _check_names("regression.target", (name.removeprefix(BPB) for name in names), known, "domain")
+        words = TARGET_WORDS if isinstance(target, str) else ()
+        _check_names(
+            "regression.target", [n for n in names if "/" not in n], [*recipe.domains, *words], "domain"
+        )
+        scored = [*recipe.domains, *recipe.proxy.tasks]
+        members = tuple(f"{task}_" for task in recipe.proxy.tasks)  # of groups, which lm-eval names so
+        others = [name.removeprefix(BPB) for name in names if "/" in name]
+        _check_names(
+            "regression.target", [n for n in others if not n.startswith(members)], scored, "domain or task"
+        )
     try:
         read_names(names, recipe.domains, asked.directions)
     except RegressionError as error:

@@ -24,6 +24,7 @@ from regmix_hf.recipe.target import Combined, Shares, checked_target
 from regmix_hf.reference import split_reference
 
 DomainName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=96)]
+TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=96)]
 Weight = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Tokens = Annotated[int, Field(gt=0)]
@@ -149,6 +150,9 @@ class Sampling(Section):
     """Mixtures to fit on; `num_holdout` more are drawn that no regression is ever fitted on."""
     num_holdout: Annotated[int, Field(ge=0)] = 32
     """Mixtures that no regression is ever fitted on."""
+    num_repeats: Annotated[int, Field(ge=0)] = 0
+    """How many of `num_mixtures` are no new mixtures, but others of them run again with another seed. All
+    other runs share a seed, so without repeats intervals do not hold the noise between seeds; 4 will do."""
     temperature: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """The Dirichlet's centre is prior ** temperature, normalised: 1 is the prior, 0 is uniform."""
     min_strength: Positive = 0.1
@@ -213,6 +217,13 @@ class Proxy(Training):
     """Runs of every mixture, each with its own seed."""
     num_workers: Annotated[int, Field(ge=1)] | None = None
     """Worker processes; `null` takes one per GPU, or one per core where there is none."""
+    tasks: list[TaskName] = Field(default_factory=list)
+    """Tasks and groups of lm-eval whose right answers all models are scored on, final ones too, in bits per
+    byte: `bpb/<task>`."""
+    task_limit: Annotated[int, Field(ge=1)] | None = None
+    """Documents of each task, the first ones, that are scored. `null`: all."""
+    tasks_at: Literal["end", "evaluations"] = "end"
+    """When proxies are scored on them: once, or whenever losses are measured; final models are once."""
 
 
 class Regression(Section):
@@ -242,6 +253,12 @@ class Choice(Section):
     force: bool = False
     """Choose what the predictions say also where `fit` found that they cannot tell mixtures apart; else the
     chosen mixture is then the prior."""
+    num_confirm: Annotated[int, Field(ge=0)] = 4
+    """Proxies that are trained to try a choice: at the chosen mixture, at the prior and near the chosen one,
+    with seeds of their own. What was promised is held against what they measure, they are added to the runs,
+    and it is fitted and chosen again. 0: none."""
+    num_rounds: Annotated[int, Field(ge=1)] = 2
+    """Most rounds of `num_confirm` proxies; when a promise holds, no other round follows."""
     max_epochs: Positive | None = 4
     """No domain is seen more often than this in the final run."""
     min: dict[DomainName, Weight] = Field(default_factory=dict)
@@ -281,6 +298,17 @@ class Evaluation(Section):
     """Documents of each task that are scored. `null`: all."""
     num_fewshot: Examples | Annotated[list[Examples], Field(min_length=1)] | None = None
     """Solved examples before each question; a list: every task once with each. `null`: the task's own."""
+    include_path: str | None = None
+    """A folder with task files of one's own, for `tasks` and `proxy.tasks`; a relative path starts at the
+    working directory."""
+
+
+class Executor(Section):
+    """Where and how proxies and evaluations are done; decides nothing of what comes of them."""
+
+    wait: bool = False
+    """A worker that finds nothing free stays until others have ended their runs, and does those of the dead;
+    else it ends. `regmix run` always stays, because the next stage needs all runs."""
 
 
 class Hub(Section):
@@ -358,6 +386,8 @@ class Recipe(Section):
     """Named mixtures; normalised when read."""
     evaluation: Evaluation = Evaluation()
     """What the final models are scored on."""
+    executor: Executor = Executor()
+    """Where proxies and evaluations are done."""
     hub: Hub | None = None
     """Where the study is published; without it nowhere."""
 

@@ -56,7 +56,7 @@ TargetValue = str | Sequence[Any] | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedTarget:
     """What a target's value asks for, before anybody knows which targets there are.
 
     Attributes:
@@ -67,7 +67,7 @@ class Asked:
     """
 
     takes: Takes
-    members: tuple[tuple[str | Asked, float], ...] | None
+    members: tuple[tuple[str | AskedTarget, float], ...] | None
     is_scaled: bool = False
     directions: Mapping[str, Direction] = field(default_factory=dict)
 
@@ -99,7 +99,7 @@ class Asked:
 
     def _all_members(self) -> Iterator[tuple[str, float]]:
         for member, weight in self.members or ():
-            if isinstance(member, Asked):
+            if isinstance(member, AskedTarget):
                 yield from member._all_members()
             else:
                 yield bare(member), weight
@@ -112,7 +112,7 @@ def checked_target(value: Any) -> Any:
         ValueError: It is no target.
     """
     try:
-        Asked.of(value)
+        AskedTarget.of(value)
     except RegressionError as error:
         hint = f"; {error.hint}" if error.hint else ""
         raise ValueError(error.message.removeprefix("target: ").removesuffix(".") + hint) from None
@@ -145,7 +145,7 @@ def _opened(value: Any) -> tuple[Takes, Any, bool]:
     return ("mean" if takes == "mean" else "worst"), inner, "scale" in value
 
 
-def _members(value: Sequence[Any] | Mapping[str, Any]) -> Iterator[tuple[str | Asked, float]]:
+def _members(value: Sequence[Any] | Mapping[str, Any]) -> Iterator[tuple[str | AskedTarget, float]]:
     if isinstance(value, Mapping):
         for name, share in value.items():
             yield name, _weight(name, share)
@@ -154,7 +154,7 @@ def _members(value: Sequence[Any] | Mapping[str, Any]) -> Iterator[tuple[str | A
         if isinstance(member, str):
             yield member, 1.0
         elif isinstance(member, Mapping) and set(member) == {"mean_of"}:
-            yield Asked.of(member), 1.0
+            yield AskedTarget.of(member), 1.0
         else:
             raise RegressionError(f"target: {member!r} is no target.", "write a name, or {mean_of: [...]}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from regmix_hf.regression import intervals
 from regmix_hf.regression.metrics import METRICS, Resamples, interval, measure
 from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.regression.target import Target
@@ -106,11 +106,8 @@ def seed_noise(runs: Runs) -> dict[str, float]:
     Pooled over mixtures that were run more than once, in the unit of the losses; targets without such a
     mixture are left out. No regression can come closer than this.
     """
-    mixture = number_mixtures(runs)
-    groups = runs.losses.groupby(mixture)
-    repeats = (groups.count() - 1).clip(lower=0).sum()
-    squares = ((runs.losses - groups.transform("mean")) ** 2).sum()
-    return {name: math.sqrt(squares[name] / repeats[name]) for name in runs.targets if repeats[name]}
+    deviation, freedom = intervals.seed_noise(runs.losses.to_numpy(), number_mixtures(runs))
+    return {name: float(deviation[i]) for i, name in enumerate(runs.targets) if freedom[i]}
 
 
 @dataclass(frozen=True)
@@ -155,14 +152,24 @@ class Promise:
         )
 
 
-def of_scale(scale: str | None) -> str:
-    """Say which runs a predicted loss and its interval speak of: no other size, and no other length."""
-    return f"of {scale}, not of a larger model" if scale else "of the size and length of those fitted on"
+def of_scale(scale: str | None, *, holds_seed_noise: bool | None = None) -> str:
+    """Say which runs a predicted loss and its interval speak of: no other size or length, and of which seeds.
+
+    Args:
+        scale: What the fitted runs trained for how long, where that is known.
+        holds_seed_noise: Whether intervals hold the noise between seeds; `None`: nobody said.
+    """
+    of = f"of {scale}, not of a larger model" if scale else "of the size and length of those fitted on"
+    if holds_seed_noise is None:
+        return of
+    if holds_seed_noise:
+        return f"{of} (intervals hold the noise between seeds)"
+    return f"{of} (intervals do not hold the noise between seeds: no mixture was run with two)"
 
 
 def number_mixtures(runs: Runs) -> NDArray[np.intp]:
     """Number the mixtures of the runs, from 0; runs of equal weights share a number."""
-    return np.unique(runs.weights.to_numpy(), axis=0, return_inverse=True)[1].reshape(-1)
+    return intervals.number_rows(runs.weights.to_numpy())
 
 
 @dataclass(frozen=True, eq=False)

@@ -134,7 +134,9 @@ def fit_runs(
     for name, promise in fit.promises.items():
         if promise is not None:
             progress.note(f"{name}: {promise}")
-    progress.note(f"predictions and intervals are those of a new run {of_scale(fit.summary['scale'])}")
+    holds = regressors[fit.selection.estimator].holds_seed_noise
+    speaks_of = of_scale(fit.summary["scale"], holds_seed_noise=holds)
+    progress.note(f"predictions and intervals are those of a new run {speaks_of}")
     return fit
 
 
@@ -325,10 +327,11 @@ def _summary(
         },
         "absurd_losses": question.absurd,
         "scale": None if runs.scale is None else str(runs.scale.iloc[0]),
+        "intervals_hold_seed_noise": regressors[selection.estimator].holds_seed_noise,
         "domains": list(runs.domains),
         "targets": list(runs.targets),
         "quantities": [quantity.plain for quantity in runs.quantities.values()],
-        "scales": question.goal.scales,
+        "scales": scales_of(question.fitted.losses),
         "outlook": curve.outlook(selection.estimator),
         "gains": [asdict(gain) for gain in curve.gains.get(selection.estimator, ())],
         "shares": {

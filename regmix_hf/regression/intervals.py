@@ -6,6 +6,14 @@ being those of a K-fold cross-validation. The scaling matters: runs with a high 
 target's own domain, are missed by far more than those a choice looks for, and mixtures of two domains by
 more than mixtures of ten. Without it, intervals that cover nine of ten runs of the swarm cover too many of
 mixtures that are more even than the swarm's.
+
+An interval is for a new run of a mixture, and a new run has a seed of its own. The runs of a swarm share
+one, so their residuals hold what it does to single mixtures, not what it does to all alike. Where mixtures
+were run more than once, the deviation within them is known and is added in squares, times Student's quantile
+for as few of them as there are. With 4 repeats in 36 runs and a law that is exact to a third of the noise,
+simulated 90 % intervals hold 98 % of new runs where seeds act on each mixture in another way, 92 % where half
+of the variance is common to all, and 83 % where all of it is; without repeats 90, 69 and 28 %. Where no
+mixture was run twice nothing is added, and whoever states an interval says so.
 """
 
 from __future__ import annotations
@@ -18,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import entr
+from scipy.stats import t as student
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.regression.target import Target
@@ -42,11 +51,14 @@ class OutOfFold:
         losses: Runs x targets; NaN where there was none.
         predicted: Runs x targets.
         entropy: Of each run's mixture, see `entropy`; one per run.
+        mixture: Number of each run's mixture, see `number_rows`; `None`: not known, as in what was saved
+            before intervals held the noise between seeds.
     """
 
     losses: Array
     predicted: Array
     entropy: Array
+    mixture: Array | None = None
 
     @property
     def residuals(self) -> Array:
@@ -56,7 +68,12 @@ class OutOfFold:
     def combined(self, target: Target) -> Self:
         """The same for what `target` makes of the losses: runs x 1."""
         losses, predicted = (target.combine(table)[:, None] for table in (self.losses, self.predicted))
-        return type(self)(losses, predicted, self.entropy)
+        return type(self)(losses, predicted, self.entropy, self.mixture)
+
+    @property
+    def holds_seed_noise(self) -> bool:
+        """Whether every target was measured in a mixture that was run more than once."""
+        return self.mixture is not None and bool((seed_noise(self.losses, self.mixture)[1] > 0).all())
 
     def half_widths(self, coverage: float, predicted: Array, weights: Array) -> Array:
         """Half the width of the interval around each of new predictions, runs x targets, in the losses' unit.
@@ -71,13 +88,13 @@ class OutOfFold:
         """
         here = entropy(weights)
         columns = [
-            quantile * size(_places(column, here))
-            for (size, quantile), column in zip(self.sizes(coverage), predicted.T, strict=True)
+            width(_places(column, here))
+            for width, column in zip(self.sizes(coverage), predicted.T, strict=True)
         ]
         return np.stack(columns, axis=1)
 
-    def sizes(self, coverage: float) -> list[tuple[ResidualSize, float]]:
-        """For each target the size of residuals by place, and how many of it half an interval is wide.
+    def sizes(self, coverage: float) -> list[HalfWidth]:
+        """For each target what half an interval is made of.
 
         Raises:
             RegressionError: As `half_widths`.
@@ -85,12 +102,42 @@ class OutOfFold:
         if not 0 < coverage < 1:
             raise RegressionError(f"coverage is {coverage}; write a number between 0 and 1, e.g. 0.9.")
         sizes = []
-        for seen, residual in zip(self.predicted.T, self.residuals.T, strict=True):
+        for seen, residual, seeds in zip(
+            self.predicted.T, self.residuals.T, self._from_seeds(coverage), strict=True
+        ):
             known = ~np.isnan(residual)
             missed, places = np.abs(residual[known]), _places(seen[known], self.entropy[known])
             size = ResidualSize.fit(places, missed)
-            sizes.append((size, _quantile(missed / size.without_own(places, missed), coverage)))
+            quantile = _quantile(missed / size.without_own(places, missed), coverage)
+            sizes.append(HalfWidth(size, quantile, float(seeds)))
         return sizes
+
+    def _from_seeds(self, coverage: float) -> Array:
+        """Half the width of an interval for what a seed does, one per target; 0 where that is not known."""
+        if self.mixture is None:
+            return np.zeros(self.losses.shape[1])
+        deviation, freedom = seed_noise(self.losses, self.mixture)
+        known = freedom > 0
+        return np.where(known, student.ppf((1 + coverage) / 2, np.where(known, freedom, 1)) * deviation, 0.0)
+
+
+@dataclass(frozen=True)
+class HalfWidth:
+    """Half the width of a target's intervals: `sqrt((quantile * size(place))^2 + seeds^2)`.
+
+    Attributes:
+        size: The usual size of a residual, by place.
+        quantile: How many such sizes the share of runs is off that an interval shall hold.
+        seeds: What a seed of its own adds to a new run, in the unit of the losses; 0 where it is not known.
+    """
+
+    size: ResidualSize
+    quantile: float
+    seeds: float
+
+    def __call__(self, places: Array) -> Array:
+        """Half the width at each place, runs x coordinates."""
+        return np.hypot(self.quantile * self.size(places), self.seeds)
 
 
 @dataclass(frozen=True)
@@ -159,6 +206,33 @@ def _gamma_regression(away: Array, missed: Array) -> Array:
         return float(value), columns.T @ (1 - share) + pull * coefficients
 
     return np.asarray(minimize(misfit, np.zeros(len(pull)), jac=True, method="L-BFGS-B").x)
+
+
+def number_rows(weights: Array) -> NDArray[np.intp]:
+    """Number the different rows of a matrix, from 0; rows that are equal share a number."""
+    return np.unique(weights, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def seed_noise(losses: Array, mixture: Array | NDArray[np.intp]) -> tuple[Array, NDArray[np.intp]]:
+    """Return the standard deviation between runs of one mixture, pooled over mixtures, and what it rests on.
+
+    Args:
+        losses: Runs x targets; NaN where there is none.
+        mixture: Number of each run's mixture.
+
+    Returns:
+        The deviation of each target, in the unit of the losses, NaN without a mixture that was run more than
+        once, and its degrees of freedom: runs beyond the first of each mixture.
+    """
+    names, group = np.unique(mixture, return_inverse=True)
+    known = ~np.isnan(losses)
+    sums, counts = np.zeros((2, len(names), losses.shape[1]))
+    np.add.at(sums, group, np.where(known, losses, 0.0))
+    np.add.at(counts, group, known)
+    means = sums / np.maximum(counts, 1)
+    squares = (np.where(known, losses - means[group], 0.0) ** 2).sum(axis=0)
+    freedom = np.maximum(counts - 1, 0).sum(axis=0).astype(np.intp)
+    return np.sqrt(squares / np.where(freedom > 0, freedom, np.nan)), freedom
 
 
 def entropy(weights: Array) -> Array:

@@ -18,7 +18,7 @@ from regmix_hf.quantities import BPB, Quantity, read_name, read_names
 from regmix_hf.regression.absurd import find_absurd
 from regmix_hf.regression.base import UnfittedError, check_runs
 from regmix_hf.regression.frames import Table, losses_table, weights_table
-from regmix_hf.regression.intervals import OutOfFold, ResidualSize, entropy
+from regmix_hf.regression.intervals import HalfWidth, OutOfFold, entropy, number_rows
 from regmix_hf.regression.pretrained import CARD, SharedRegressor
 from regmix_hf.regression.registry import build_estimator
 from regmix_hf.regression.storage import read_arrays, write_arrays
@@ -27,7 +27,14 @@ from regmix_hf.regression.target import Target, scales_of
 #: Version of the saved folder, and those before that are read, which made every target small.
 _FORMAT, _BEFORE = 3, (2,)
 #: What is saved of the cross-validation, and the names of its dimensions.
-_MISSED = {"losses": ("runs", "targets"), "predicted": ("runs", "targets"), "entropy": ("runs",)}
+_MISSED = {
+    "losses": ("runs", "targets"),
+    "predicted": ("runs", "targets"),
+    "entropy": ("runs",),
+    "mixture": ("runs",),
+}
+#: Of these, what is not there in a folder that was saved before intervals held the noise between seeds.
+_NEW = ("mixture",)
 
 
 class MixtureRegressor(
@@ -99,6 +106,12 @@ class MixtureRegressor(
         self._check_fitted()
         return self._out_of_fold.residuals
 
+    @property
+    def holds_seed_noise(self) -> bool:
+        """Whether intervals hold the noise between seeds: some mixture was run more than once."""
+        self._check_fitted()
+        return self._out_of_fold.holds_seed_noise
+
     def fit(
         self,
         weights: Table,
@@ -134,7 +147,8 @@ class MixtureRegressor(
         check_runs(self.estimator, self.model.min_runs(len(self.domains_)), X, y, self.targets_)
         signs = self._signs
         self.model.fit(X, signs * y, own_domains=own)
-        self._out_of_fold = OutOfFold(y, signs * self.model.out_of_fold(X, signs * y, own), entropy(X))
+        missed = signs * self.model.out_of_fold(X, signs * y, own)
+        self._out_of_fold = OutOfFold(y, missed, entropy(X), number_rows(X).astype(np.float64))
         return self
 
     def predict(self, weights: Table) -> pd.DataFrame:
@@ -150,6 +164,8 @@ class MixtureRegressor(
 
     def predict_interval(self, weights: Table, coverage: float = 0.9) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Lower and upper bounds that hold the loss of a new run with probability `coverage`.
+
+        They hold the uncertainty of the fit and, where `holds_seed_noise`, the noise between seeds.
 
         Raises:
             RegressionError: As `predict`; or the runs are too few for this coverage.
@@ -174,10 +190,8 @@ class MixtureRegressor(
         half = missed.half_widths(coverage, centre, mixtures.to_numpy())[:, 0]
         return pd.DataFrame({"loss": loss, "lower": loss - half, "upper": loss + half})
 
-    def interval_sizes(
-        self, coverage: float, target: Target | None = None
-    ) -> list[tuple[ResidualSize, float]]:
-        """What intervals are made of: for each target, or for `target` alone, sizes by place and a factor.
+    def interval_sizes(self, coverage: float, target: Target | None = None) -> list[HalfWidth]:
+        """What intervals are made of, for each target, or for `target` alone.
 
         Raises:
             RegressionError: As `predict_interval`.
@@ -218,7 +232,11 @@ class MixtureRegressor(
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save(folder)
         missed = self._out_of_fold
-        write_arrays(folder / "out_of_fold.safetensors", {name: getattr(missed, name) for name in _MISSED})
+        saved = {name: getattr(missed, name) for name in _MISSED}
+        write_arrays(
+            folder / "out_of_fold.safetensors",
+            {name: array for name, array in saved.items() if array is not None},
+        )
         config = {
             "library_name": "regmix_hf",
             "format": _FORMAT,
@@ -250,7 +268,9 @@ class MixtureRegressor(
         regressor.quantities_ = _quantities(config, folder / "config.json")
         regressor.num_runs_, regressor.num_dropped_ = config["num_runs"], config["num_dropped"]
         sizes = {"domains": len(domains), "targets": len(targets), "runs": regressor.num_runs_}
-        arrays = read_arrays(folder / "out_of_fold.safetensors", _MISSED, sizes, may_be_nan=("losses",))
+        arrays = read_arrays(
+            folder / "out_of_fold.safetensors", _MISSED, sizes, may_be_nan=("losses",), may_lack=_NEW
+        )
         regressor._out_of_fold = OutOfFold(**arrays)
         return regressor
 

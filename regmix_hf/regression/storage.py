@@ -28,6 +28,7 @@ def read_arrays(
     sizes: Mapping[str, int],
     *,
     may_be_nan: Collection[str] = (),
+    may_lack: Collection[str] = (),
 ) -> dict[str, NDArray[np.float64]]:
     """Read the arrays that `write_arrays` wrote.
 
@@ -36,6 +37,7 @@ def read_arrays(
         dimensions: Every array that must be there, and the names of its dimensions.
         sizes: Lengths of dimensions that are known; any other name must have one length throughout.
         may_be_nan: Arrays in which NaN stands for a missing number. Infinities never pass.
+        may_lack: Arrays that need not be there.
 
     Raises:
         RegressionError: The file is missing or damaged, arrays are missing or too many, or one of them
@@ -50,8 +52,11 @@ def read_arrays(
             # From the header alone: what does not fit is not read.
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             shapes = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
-            _check_shapes(path, shapes, dimensions, sizes)
-            arrays = {name: file.get_tensor(name) for name in dimensions}
+            there = {
+                name: part for name, part in dimensions.items() if name in shapes or name not in may_lack
+            }
+            _check_shapes(path, shapes, there, sizes)
+            arrays = {name: file.get_tensor(name) for name in there}
     except RegressionError:
         raise
     except (SafetensorError, ValueError, KeyError) as error:

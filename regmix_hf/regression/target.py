@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from regmix_hf.errors import RegressionError, did_you_mean
 from regmix_hf.quantities import Quantity, bare
-from regmix_hf.recipe.target import TARGET_WORDS, Asked, TargetValue, is_pattern
+from regmix_hf.recipe.target import TARGET_WORDS, AskedTarget, TargetValue, is_pattern
 
 __all__ = ["SPREADS", "Scales", "Target", "TargetValue", "scales_of"]
 
@@ -65,7 +65,7 @@ class Target:
             RegressionError: A target is unknown or named twice, the weights are no weights, or what is better
                 when higher stands beside what is better when lower.
         """
-        asked = Asked.of(value)
+        asked = AskedTarget.of(value)
         _check_directions(asked, quantities)
         if asked.members is None:
             usual = [name for name in quantities if "/" not in name] or list(quantities)
@@ -196,7 +196,7 @@ def scales_of(values: pd.DataFrame) -> dict[str, tuple[float, float]]:
     }
 
 
-def _check_directions(asked: Asked, quantities: Mapping[str, Quantity]) -> None:
+def _check_directions(asked: AskedTarget, quantities: Mapping[str, Quantity]) -> None:
     for name, direction in asked.directions.items():
         if name in quantities and quantities[name].direction != direction:
             raise RegressionError(
@@ -206,11 +206,11 @@ def _check_directions(asked: Asked, quantities: Mapping[str, Quantity]) -> None:
             )
 
 
-def _resolve(asked: Asked, quantities: Mapping[str, Quantity], is_word: bool) -> dict[str, float]:
+def _resolve(asked: AskedTarget, quantities: Mapping[str, Quantity], is_word: bool) -> dict[str, float]:
     """Shares that sum to 1, of every target that a name, a pattern or a mean within stands for."""
     found: dict[str, float] = {}
     for member, weight in asked.members or ():
-        if isinstance(member, Asked):
+        if isinstance(member, AskedTarget):
             parts = {
                 name: weight * share for name, share in _resolve(member, quantities, is_word=False).items()
             }

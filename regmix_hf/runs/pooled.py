@@ -5,7 +5,7 @@ from __future__ import annotations
 from regmix_hf.files import read_parquet
 from regmix_hf.hub import Hub, Reference
 from regmix_hf.progress import Progress, Silent
-from regmix_hf.recipe.target import Asked
+from regmix_hf.recipe.target import AskedTarget
 from regmix_hf.runs.comparable import Swarm, below_each_other, check_comparable
 from regmix_hf.runs.published import load_published
 from regmix_hf.runs.runs import Runs
@@ -23,7 +23,7 @@ def pooled_runs(study: Study, progress: Progress | None = None) -> Runs:
         HubError: Runs cannot be had, or come from another corpus, tokenizer or scale.
         DataError: A table of results cannot be used.
     """
-    asked = Asked.of(study.recipe.regression.target)
+    asked = AskedTarget.of(study.recipe.regression.target)
     own, shared = study.proxies / names.RESULTS, study.recipe.runs
     if shared is None:
         table = read_parquet(study.require(own, "proxies"), FITTED_RUNS)

@@ -1,9 +1,15 @@
-"""The verb `report`: what a study found, in pictures and words, from its files alone."""
+"""The verb `report`: what a study or a fit on tables found, in pictures and words, from files alone."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from regmix_hf.progress import Progress
 from regmix_hf.study import Stage, Study, names
+from regmix_hf.study.table_fit import TableFit
+
+if TYPE_CHECKING:
+    from regmix_hf.cards.facts import StudyFacts
 
 STAGE = Stage(
     verb="report",
@@ -44,13 +50,25 @@ STAGE = Stage(
 
 def run(study: Study, progress: Progress) -> None:
     """Write `report/README.md`, its pictures and a page to explore; what there is not yet is left out."""
-    from regmix_hf.cards.explorer_page import explorer_page
     from regmix_hf.cards.facts import StudyFacts
+
+    _write(study, StudyFacts.read(study), progress)
+    study.finish(STAGE)
+
+
+def report_fit(fit: TableFit, progress: Progress) -> None:
+    """Write the same of a fit on tables, beside its choice."""
+    from regmix_hf.cards.facts import StudyFacts
+
+    _write(fit, StudyFacts.of_fit(fit), progress)
+    fit.sign_report()
+
+
+def _write(place: Study | TableFit, facts: StudyFacts, progress: Progress) -> None:
+    from regmix_hf.cards.explorer_page import explorer_page
     from regmix_hf.cards.report import write_report
 
-    facts = StudyFacts.read(study)
-    explorer = explorer_page(study, facts)
+    explorer = explorer_page(place, facts)
     if explorer.page is None:
         progress.note(f"no page to explore mixtures: {explorer.missing}")
-    write_report(facts, study.report, explorer.page)
-    study.finish(STAGE)
+    write_report(facts, place.report, explorer.page)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from regmix_hf.files import hash_value, read_json, read_parquet, write_parquet
 from regmix_hf.mixtures import Constraints, count_zeros, sample_mixtures, sampling_constraints
-from regmix_hf.mixtures.table import SAMPLED, over, read_mixtures
+from regmix_hf.mixtures.table import REPEAT, SAMPLED, over, read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import Stage, Study
@@ -51,8 +51,10 @@ def run(study: Study, progress: Progress) -> None:
             progress.note(message)
     if there is None or len(mixtures) > len(there) or set(mixtures) - set(read_parquet(study.mixtures)):
         write_parquet(study.mixtures, mixtures)
+    repeats = int((mixtures["origin"] == REPEAT).sum())
     progress.note(
         f"{num_fit} mixtures of {len(tokens)} domains to fit on, {len(mixtures) - num_fit} held out"
+        + (f"; of those to fit on {repeats} are others run again with another seed" if repeats else "")
     )
     study.finish(STAGE, {"num_mixtures": len(mixtures), "zero_weights": zeros, "settings": settings})
 
@@ -63,11 +65,17 @@ def _compare(
     """Say what of the table was there before, where that is not what the recipe asks for now."""
     sampling, new = study.recipe.sampling, len(mixtures) - len(there)
     for split, asked in (("fit", sampling.num_mixtures), ("holdout", sampling.num_holdout)):
-        count = int(((there["split"] == split) & (there["origin"] == SAMPLED)).sum())
+        count = int(((there["split"] == split) & there["origin"].isin([SAMPLED, REPEAT])).sum())
         if count > asked:
             progress.note(
                 f"{count} mixtures of the split {split!r} were sampled before and stay; {asked} are asked for"
             )
+    repeats = int((mixtures["origin"] == REPEAT).sum())
+    if repeats < sampling.num_repeats:
+        progress.note(
+            f"sampling.num_repeats {sampling.num_repeats}: {repeats} mixtures are run again, because those "
+            f"to fit on were drawn before; raise sampling.num_mixtures by {sampling.num_repeats - repeats}"
+        )
     marker = study.marker(STAGE)
     before = read_json(marker).get("settings") if marker.exists() else None
     if before not in (None, settings):
@@ -82,7 +90,7 @@ def _compare(
 
 def _settings(recipe: Recipe, constraints: Constraints) -> str:
     """Hash what mixtures are drawn from, however many they are."""
-    drawn = recipe.sampling.model_dump(mode="json", exclude={"num_mixtures", "num_holdout"})
+    drawn = recipe.sampling.model_dump(mode="json", exclude={"num_mixtures", "num_holdout", "num_repeats"})
     bounds = dict(
         zip(
             constraints.domains,

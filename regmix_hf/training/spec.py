@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ import pandas as pd
 from regmix_hf.corpus.local_files import located
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import hash_value, read_json
+from regmix_hf.mixtures.table import completed, further_runs
+from regmix_hf.quantities import BPB
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.outcome import decisive_arguments, decisive_model, decisive_source
-from regmix_hf.recipe.schema import Train, Training
+from regmix_hf.recipe.schema import Proxy, Train, Training
 from regmix_hf.seeds import RUNS, seed_of
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.names import RESULT
@@ -44,6 +46,8 @@ class RunSpec:
             from the text they say which documents were held out.
         tokenizer: Hash of the tokenizer.
         validation: Domain -> hash of the blocks that its loss is measured on. No part of what is trained.
+        tasks: Task -> hash of the answers that it is scored on. No part of what is trained either.
+        num_scorings: Times the tasks are scored: at the last evaluations.
         corpus: `CorpusFacts.fingerprint` of the corpus, by which version 0.1 named runs.
         sources: Domain -> the recipe's words on its text, for a run straight from the text; `None`: it reads
             the corpus's blocks.
@@ -67,6 +71,8 @@ class RunSpec:
     corpus: str
     sources: dict[str, dict[str, Any]] | None = None
     name: str | None = None
+    tasks: dict[str, str] = field(default_factory=dict)
+    num_scorings: int = 1
 
     @property
     def run_id(self) -> str:
@@ -114,6 +120,11 @@ class RunSpec:
         return {domain: weight for domain, weight in self.weights.items() if weight > 0}
 
     @property
+    def measured(self) -> dict[str, str]:
+        """Hash of all that the run is measured on: of domains by their names, of tasks as their columns."""
+        return {**self.validation, **{f"{BPB}{task}": sha256 for task, sha256 in self.tasks.items()}}
+
+    @property
     def num_blocks(self) -> int:
         """Blocks the run trains on: `num_train_tokens` rounded down to whole blocks."""
         return self.num_train_tokens // self.context_length
@@ -139,6 +150,11 @@ class RunSpec:
         count = min(self.num_evaluations, self.num_steps)
         return tuple(round(self.num_steps * k / count) for k in range(1, count + 1))
 
+    @property
+    def scoring_steps(self) -> tuple[int, ...]:
+        """Of those, the steps after which the tasks are scored, too."""
+        return self.evaluation_steps[-self.num_scorings :] if self.tasks else ()
+
     def tokens_at(self, step: int) -> int:
         """Tokens trained on after `step` optimiser steps."""
         return min(step * self.batch_blocks, self.num_blocks) * self.context_length
@@ -147,15 +163,20 @@ class RunSpec:
 def proxy_specs(recipe: Recipe, facts: CorpusFacts, mixtures: pd.DataFrame) -> list[RunSpec]:
     """Return the proxy runs: `proxy.num_seeds` of every row of the table `mixtures`, in its order.
 
+    All rows share their seeds, but for those that repeat a mixture or try a choice: these have their own.
+
     Raises:
         TrainingError: The preset does not exist, or the batch does not come out in whole blocks and
             micro-batches.
     """
     weights = by_domain(mixtures, "weight").to_dict("records")
+    naming = [
+        (str(name), str(split)) for name, split in zip(mixtures["mixture_id"], mixtures["split"], strict=True)
+    ]
     specs = [
-        _spec(recipe, facts, recipe.proxy, row, index, (str(mixture_id), str(split), recipe.proxy.scale))
-        for mixture_id, split, row in zip(mixtures["mixture_id"], mixtures["split"], weights, strict=True)
-        for index in range(recipe.proxy.num_seeds)
+        _spec(recipe, facts, recipe.proxy, row, seed, (*names, recipe.proxy.scale))
+        for names, row, number in zip(naming, weights, further_runs(completed(mixtures)), strict=True)
+        for seed in _proxy_seeds(recipe, number)
     ]
     for spec in specs[:1]:  # a proxy has one device, so what cannot be cut for it can be said now
         step_layout(spec.batch_blocks, spec.training_args["per_device_train_batch_size"], num_devices=1)
@@ -173,7 +194,7 @@ def final_specs(
     return [
         (
             name if index == 0 else f"{name}-seed-{index}",
-            _spec(recipe, facts, recipe.train, weights, index, (name, "final", None)),
+            _spec(recipe, facts, recipe.train, weights, run_seed(recipe.seed, index), (name, "final", None)),
         )
         for name, weights in mixtures.items()
         for index in range(recipe.train.num_seeds)
@@ -186,6 +207,7 @@ def identity_of(facts: CorpusFacts) -> dict[str, Any]:
         "text": {name: split.sha256 for name, split in facts.training.items()},
         "tokenizer": facts.tokenizer_sha256,
         "validation": facts.validation,
+        "tasks": {name: task.sha256 for name, task in facts.tasks.items()},
         "corpus": facts.fingerprint,
     }
 
@@ -219,7 +241,7 @@ def planned_spec(recipe: Recipe, facts: CorpusFacts, training: Training) -> RunS
     Raises:
         TrainingError: The preset does not exist or the batch does not come out in whole blocks.
     """
-    return _spec(recipe, facts, training, {}, 0, ("", "", None))
+    return _spec(recipe, facts, training, {}, run_seed(recipe.seed, 0), ("", "", None))
 
 
 def run_seed(recipe_seed: int, index: int) -> int:
@@ -230,12 +252,20 @@ def run_seed(recipe_seed: int, index: int) -> int:
     return seed_of(recipe_seed, RUNS, index)
 
 
+def _proxy_seeds(recipe: Recipe, number: int | None) -> list[int]:
+    """The seeds of a row's runs: those of the swarm, or of the further run with this number."""
+    indices = range(recipe.proxy.num_seeds)
+    if number is None:
+        return [run_seed(recipe.seed, index) for index in indices]
+    return [seed_of(recipe.seed, "further run", number, index) for index in indices]
+
+
 def _spec(
     recipe: Recipe,
     facts: CorpusFacts,
     training: Training,
     weights: Mapping[Any, float],
-    seed_index: int,
+    seed: int,
     naming: tuple[str, str, str | None],
 ) -> RunSpec:
     mixture_id, split, scale = naming
@@ -247,7 +277,7 @@ def _spec(
         mixture_id=mixture_id,
         split=split,
         scale=scale,
-        seed=run_seed(recipe.seed, seed_index),
+        seed=seed,
         weights={str(domain): float(weight) for domain, weight in weights.items()},
         model=model_config(training.model, facts),
         context_length=facts.context_length,
@@ -255,9 +285,15 @@ def _spec(
         num_batch_tokens=_batch_tokens(training, arguments, facts.context_length),
         training_args=arguments,
         num_evaluations=training.num_evaluations,
+        num_scorings=_num_scorings(training),
         **identity_of(facts),
         sources=sources,
     )
+
+
+def _num_scorings(training: Training) -> int:
+    every = isinstance(training, Proxy) and training.tasks_at == "evaluations"
+    return training.num_evaluations if every else 1
 
 
 def _batch_tokens(training: Training, arguments: Mapping[str, Any], context_length: int) -> int:

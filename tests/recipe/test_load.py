@@ -101,6 +101,7 @@ def complaint(file: Path, *overrides: str) -> str:
         ("baselines={x: {a: .nan}}", ["baselines.x.a", "nan"]),
         ("proxy.num_train_tokens=10", ["proxy.num_train_tokens", "10", "16"]),
         ("choice.num_candidates=10", ["choice.top_k", "100", "10"]),
+        ("sampling={num_mixtures: 6, num_repeats: 4}", ["sampling.num_repeats 4", "num_mixtures 6"]),
         ("sampling.min_strength=9", ["min_strength", "9", "5"]),
         ("seed", ["'seed'", "key.path=value"]),
         ("name.x=1", ["'name'", "'two'"]),

@@ -198,9 +198,23 @@ def test_runs_of_another_size_are_no_part_of_a_fit_and_it_says_of_which_size_it_
     assert any(
         note.startswith("8 runs of 60M on 6,000,000,000 tokens are no part") for note in recorder.notes
     )
-    assert recorder.notes[-1].endswith("of 1M on 1,000,000,000 tokens, not of a larger model")
+    assert recorder.notes[-1].endswith(
+        "a new run of 1M on 1,000,000,000 tokens, not of a larger model (intervals do not hold the noise "
+        "between seeds: no mixture was run with two)"
+    )
     assert found.summary["scale"] == "1M on 1,000,000,000 tokens"
     assert len(load_runs(tmp_path / "both")) == 24
+
+
+def test_a_fit_says_where_its_intervals_hold_the_noise_between_seeds(swarm, tmp_path, recorder):
+    runs = swarm(24)
+    again = runs.to_results().head(4).assign(run_id=list("abcd"))
+    again[["loss/code", "loss/prose", "loss/sums"]] += 0.1
+    both = Runs.from_results(pd.concat([runs.to_results(), again], ignore_index=True), "with repeats")
+    fit = fit_runs(both, ["ridge"], "code", tmp_path, progress=recorder)
+    assert fit.summary["intervals_hold_seed_noise"] is True
+    assert recorder.notes[-1].endswith(" (intervals hold the noise between seeds)")
+    assert fit.summary["seed_noise"]["code"] == pytest.approx(0.1 / np.sqrt(2))
 
 
 def test_every_family_says_what_it_promised_of_the_run_it_predicts_best_and_what_that_measured(fit, swarm):

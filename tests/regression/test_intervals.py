@@ -1,13 +1,16 @@
 """Intervals: the quantile that conformal prediction asks for, narrower where predictions are good."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from safetensors.numpy import load_file, save_file
+from scipy.stats import t as student
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.quantities import read_names
 from regmix_hf.regression import ESTIMATORS, MixtureRegressor
 from regmix_hf.regression.folds import assign_folds
-from regmix_hf.regression.intervals import OutOfFold, ResidualSize, entropy
+from regmix_hf.regression.intervals import OutOfFold, ResidualSize, entropy, seed_noise
 from regmix_hf.regression.target import Target
 
 EVEN = np.full((20, 4), 0.25)
@@ -123,3 +126,71 @@ def test_runs_of_one_mixture_share_a_fold_and_folds_are_even():
 
 def test_there_are_no_more_folds_than_mixtures():
     assert set(assign_folds(np.eye(3), 10, 0, "a")) == {0, 1, 2}
+
+
+def test_the_deviation_within_mixtures_is_pooled_and_rests_on_the_runs_beyond_the_first():
+    losses = np.array([[1.0, 1.0], [1.2, np.nan], [9.0, 2.0], [3.0, 5.0], [3.4, 5.0]])
+    deviation, freedom = seed_noise(losses, np.array([0, 0, 1, 2, 2]))
+    np.testing.assert_allclose(deviation, [np.sqrt((0.02 + 0.08) / 2), 0.0])
+    assert freedom.tolist() == [2, 1]
+    deviation, freedom = seed_noise(losses[:3], np.arange(3))
+    assert np.isnan(deviation).all()
+    assert freedom.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.5, 1.0])
+def test_repeats_make_intervals_hold_a_new_seed_whatever_it_does_to_all_alike(shared):
+    """Residuals of runs of one seed do not hold what a seed does to all runs alike; a few repeats tell it."""
+    rng = np.random.default_rng(0)
+    held = {False: [], True: []}
+    for _ in range(300):
+        off, own, alike = (
+            0.3,
+            np.sqrt(1 - shared),
+            np.sqrt(shared),
+        )  # the law is off by 0.3, a seed by 1 in all
+        law, swarm, others = off * rng.normal(size=32), alike * rng.normal(), alike * rng.normal(size=4)
+        once = law + swarm + own * rng.normal(size=32)
+        again = law[:4] + others + own * rng.normal(size=4)
+        losses = (
+            np.concatenate([once, again])[:, None] - swarm
+        )  # the fit follows the seed that most runs share
+        new = off * rng.normal() + own * rng.normal() + alike * rng.normal() - swarm
+        for num_runs in (32, 36):
+            mixture = np.arange(num_runs) % 32.0
+            missed = OutOfFold(losses[:num_runs], np.zeros((num_runs, 1)), np.ones(num_runs), mixture)
+            half = missed.half_widths(0.9, np.zeros((1, 1)), EVEN[:1])[0, 0]
+            held[num_runs > 32].append(abs(new) <= half)
+    assert np.mean(held[True]) > 0.8
+    assert np.mean(held[False]) < 0.92 - 0.4 * shared
+
+
+def test_a_regressor_says_whether_its_intervals_hold_the_noise_between_seeds(swarm, tmp_path):
+    runs = swarm(32, 0, seed=0)
+    losses = pd.concat([runs.losses, runs.losses[:4] + 0.5], ignore_index=True)
+    weights = pd.concat([runs.weights, runs.weights[:4]], ignore_index=True)
+    once = MixtureRegressor("ridge").fit(runs.weights, runs.losses)
+    again = MixtureRegressor("ridge").fit(weights, losses)
+    assert (once.holds_seed_noise, again.holds_seed_noise) == (False, True)
+    again.save_pretrained(tmp_path)
+    read = MixtureRegressor.from_pretrained(tmp_path)
+    assert read.holds_seed_noise
+    for mine, saved in zip(again.predict_interval(weights), read.predict_interval(weights), strict=True):
+        pd.testing.assert_frame_equal(mine, saved)
+    lower, upper = again.predict_interval(weights)
+    at_least = student.ppf(0.95, 4) * 0.5 / np.sqrt(2)
+    assert ((upper - lower) / 2 >= at_least).all(axis=None)
+
+
+def test_a_regressor_that_was_saved_without_the_mixtures_of_its_runs_is_read(swarm, tmp_path):
+    runs = swarm(32, 0, seed=0)
+    model = MixtureRegressor("ridge").fit(runs.weights, runs.losses)
+    model.save_pretrained(tmp_path)
+    arrays = load_file(tmp_path / "out_of_fold.safetensors")
+    del arrays["mixture"]
+    save_file(arrays, tmp_path / "out_of_fold.safetensors")
+    read = MixtureRegressor.from_pretrained(tmp_path)
+    assert not read.holds_seed_noise
+    pd.testing.assert_frame_equal(
+        read.predict_interval(runs.weights)[0], model.predict_interval(runs.weights)[0]
+    )

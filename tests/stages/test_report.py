@@ -29,7 +29,7 @@ def make_study(folder: Path) -> Study:
                 "sampling": {"num_mixtures": 24, "num_holdout": 4},
                 "proxy": {"model": model, "num_train_tokens": 204_800},
                 "regression": {"estimators": ["ridge"], "target": "mean"},
-                "choice": {"num_candidates": 1000, "top_k": 10},
+                "choice": {"num_candidates": 1000, "top_k": 10, "num_confirm": 0},
                 "train": {"model": model, "num_train_tokens": 819_200},
             }
         )
@@ -78,7 +78,8 @@ def test_it_tells_what_the_stages_found(study: Study) -> None:
     text = (study.report / "README.md").read_text()
     assert "| `ridge` | 4 (holdout) |" in text
     assert "| `own_weight` | 4 (holdout) |" in text
-    assert "a new run of the size and length of those fitted on, predicted by `ridge`." in text
+    assert "a new run of the size and length of those fitted on (intervals do not hold the noise" in text
+    assert "no mixture was run with two), predicted by `ridge`." in text
     assert "28 of 28 proxies ended well." in text
     pictures = {path.stem for path in study.report.glob("*.png")}
     assert pictures == {"weights", "trade_off", "predictions", "learning_curve", "effects"}

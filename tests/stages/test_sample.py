@@ -180,7 +180,7 @@ def test_rows_that_others_added_stay_and_do_not_count_as_sampled(tmp_path):
     study = make_study(tmp_path)
     prepare(study)
     table, _ = sampled(study)
-    pure = append(table, np.eye(3), ["fit"] * 3, "given")
+    pure = append(table, np.eye(3), ["fit"] * 3, ["given"] * 3)
     pure.to_parquet(study.mixtures, index=False)
     larger, _ = sampled(make_study(tmp_path, num_mixtures=14))
     pd.testing.assert_frame_equal(larger[:19], pure)
@@ -237,3 +237,40 @@ def test_a_domain_that_mixtures_give_weight_to_cannot_go(tmp_path):
     with pytest.raises(MixtureError, match=r"\d+ of 16 mixtures of the study give weight to 'code'") as error:
         sampled(without)
     assert "remove its folder of mixtures" in error.value.hint
+
+
+def test_repeats_are_mixtures_to_fit_on_once_more_and_are_counted_among_them(tmp_path):
+    study = make_study(tmp_path, num_repeats=3)
+    prepare(study)
+    table, said = sampled(study)
+    assert table["split"].value_counts().to_dict() == {"fit": 12, "holdout": 4}
+    assert table["origin"].value_counts().to_dict() == {"sampled": 13, "repeat": 3}
+    assert table["mixture_id"].is_unique
+    weights = by_domain(table, "weight")
+    once = weights[(table["origin"] == "sampled") & (table["split"] == "fit")]
+    again = weights[table["origin"] == "repeat"]
+    assert len(pd.concat([once, again]).drop_duplicates()) == len(once)
+    assert not again.duplicated().any()
+    assert any("of those to fit on 3 are others run again with another seed" in line for line in said)
+    plain = make_study(tmp_path / "plain", num_mixtures=9)
+    prepare(plain)
+    pd.testing.assert_frame_equal(by_domain(sampled(plain)[0], "weight"), weights[:13])
+
+
+def test_a_swarm_that_was_drawn_without_repeats_gets_them_where_it_grows(tmp_path):
+    study = make_study(tmp_path)
+    prepare(study)
+    small, _ = sampled(study)
+    same, said = sampled(make_study(tmp_path, num_repeats=3))
+    pd.testing.assert_frame_equal(same, small)
+    [note] = [line for line in said if "num_repeats" in line]
+    assert note.startswith("sampling.num_repeats 3: 0 mixtures are run again")
+    assert note.endswith("raise sampling.num_mixtures by 3")
+    larger, _ = sampled(make_study(tmp_path, num_mixtures=15, num_repeats=3))
+    pd.testing.assert_frame_equal(larger[:16], small)
+    assert larger["origin"][16:].tolist() == ["repeat"] * 3
+    again, _ = sampled(make_study(tmp_path, num_mixtures=18, num_repeats=4))
+    pd.testing.assert_frame_equal(again[:19], larger)
+    assert again["origin"][19:].tolist() == ["sampled"] * 2 + ["repeat"]
+    fitted = by_domain(again[again["split"] == "fit"], "weight")
+    assert fitted.value_counts().max() == 2

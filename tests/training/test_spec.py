@@ -100,6 +100,22 @@ def test_all_mixtures_share_their_seeds(corpus):
     assert [s.seed for s in specs[:2]] == [s.seed for s in specs[2:]]
 
 
+def test_rows_that_repeat_a_mixture_have_seeds_of_their_own_for_good(corpus):
+    again = MIXTURES.assign(origin="repeat", mixture_id=["m2", "m3"], split="fit")
+    table = pd.concat([MIXTURES.assign(origin="sampled"), again], ignore_index=True).assign(round=0)
+    specs = proxy_specs(recipe(), corpus.facts, table)
+    assert [s.run_id for s in specs[:4]] == [s.run_id for s in proxy_specs(recipe(), corpus.facts, MIXTURES)]
+    assert [s.weights for s in specs[4:]] == [s.weights for s in specs[:4]]
+    assert len({s.seed for s in specs}) == 2 + 4
+    once = proxy_specs(recipe(proxy={"num_seeds": 1}), corpus.facts, table)
+    assert [s.run_id for s in once] == [s.run_id for s in specs[::2]]
+    grown = pd.concat([table, MIXTURES.assign(origin="sampled"), again.iloc[:1]], ignore_index=True)
+    grown["origin"] = grown["origin"].where(grown.index < 6, "confirm")
+    more = proxy_specs(recipe(), corpus.facts, grown)
+    assert [s.run_id for s in more[:8]] == [s.run_id for s in specs]
+    assert not {s.seed for s in more[12:]} & {s.seed for s in specs}
+
+
 def test_seeds_differ_by_recipe_and_index():
     seeds = {run_seed(r, k) for r in (0, 1) for k in (0, 1)}
     assert len(seeds) == 4

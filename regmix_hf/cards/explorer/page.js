@@ -154,8 +154,9 @@ function fragment() {
   const locked = facts.domains.filter((_, i) => state.locked[i]);
   return new URLSearchParams([
     ...facts.domains.map((name, i) => [`w.${name}`, String(Number(state.weights[i].toPrecision(12)))]),
-    ...locked.map((name) => ["lock", name]), ["budget", state.budget], ["epochs", state.epochs],
-    ["capped", state.capped ? 1 : 0]]).toString();
+    ...locked.map((name) => ["lock", name]),
+    ...(facts.tokens === null ? [] : [["budget", state.budget], ["epochs", state.epochs],
+      ["capped", state.capped ? 1 : 0]])]).toString();
 }
 
 // Take what an address says, as far as it is a mixture of these domains; returns whether it was.

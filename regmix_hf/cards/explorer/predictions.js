@@ -26,10 +26,10 @@ function predict(weights) {
 function halfWidths(losses, weights) {
   const mixed = entropy(weights);
   return losses.map((loss, i) => {
-    const { mean, spread, growth, level, quantile, farthest } = facts.intervals[i];
+    const { mean, spread, growth, level, quantile, seeds, farthest } = facts.intervals[i];
     const away = [loss, mixed].map((place, k) =>
       Math.min(farthest, Math.max(-farthest, (place - mean[k]) / spread[k])));
-    return quantile * level * Math.exp(away[0] * growth[0] + away[1] * growth[1]);
+    return Math.hypot(quantile * level * Math.exp(away[0] * growth[0] + away[1] * growth[1]), seeds);
   });
 }
 

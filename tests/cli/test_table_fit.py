@@ -1,0 +1,170 @@
+"""A fit on tables gets what a study gets: a choice with a prior, a report, a status, an export."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from regmix_hf.choice import read_chosen
+
+#: Of a choice that has to be quick.
+FEW = ("choice.num_candidates=2000", "choice.top_k=20")
+
+
+def write_tables(folder: Path, num_runs: int = 30) -> None:
+    """Runs over three domains; `exam` is like half of the first and is none of them."""
+    rng = np.random.default_rng(5)
+    weights = pd.DataFrame(rng.dirichlet([1.0, 1.0, 1.0], num_runs), columns=["web", "code", "books"])
+    losses = 3.0 + 0.4 * (weights[["web", "code"]] + 0.05) ** -0.4
+    losses["exam"] = 1.5 + 0.3 * losses["code"] + rng.normal(0, 0.005, num_runs)
+    for name, table in (("mixtures", weights), ("losses", losses)):
+        table.rename_axis("index").to_csv(folder / f"{name}.csv")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fit, made once: what `regmix fit` leaves, and the tables beside it."""
+    from regmix_hf.cli.console import Console, Format
+    from regmix_hf.cli.fit import OutsideRuns
+
+    folder = tmp_path_factory.mktemp("tables")
+    write_tables(folder)
+    tables = folder / "mixtures.csv", folder / "losses.csv"
+    OutsideRuns(*tables, "exam", (), ("power_law",), folder / "fit", 0).fit(Console(Format.QUIET))
+    return folder
+
+
+@pytest.fixture
+def fit(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made / "fit", tmp_path / "fit")
+    return tmp_path / "fit"
+
+
+def states(regmix, folder: Path) -> dict[str, str]:
+    rows = json.loads(regmix("status", folder, "--format", "json").out)["stages"]
+    return {row["stage"]: row["state"] for row in rows}
+
+
+def test_it_is_reported_with_pictures_and_a_page_to_explore(regmix, fit):
+    assert regmix("choose", fit, *FEW).code == 0
+    outcome = regmix("report", fit)
+    assert (outcome.code, outcome.err.splitlines()[-1]) == (0, f"Read {fit / 'report' / 'README.md'}")
+    page = (fit / "report" / "README.md").read_text()
+    assert page.startswith("# fit: which data to train on\n")
+    assert "**Verdict:** the regression" in page
+    assert "Only validated on: `exam`." in page
+    assert "validation loss of exam small." in page
+    assert "the mean of the runs' mixtures, which stands in for it" in page
+    assert "30 runs of `mixtures.csv` and `losses.csv`." in page
+    assert "epochs" not in page
+    assert "    regmix choose " in page.split("## Do it again")[1]
+    pictures = {path.stem for path in (fit / "report").glob("*.png")}
+    assert pictures == {"weights", "trade_off", "predictions", "learning_curve", "effects"}
+    for name in pictures:
+        assert f"({name}.png)" in page
+    facts = (fit / "report" / "explorer.html").read_text().split('id="facts">')[1].split("</script>")[0]
+    known = json.loads(facts)
+    assert (known["domains"], known["targets"]) == (["web", "code", "books"], ["web", "code", "exam"])
+    assert (known["tokens"], list(known["mixtures"])) == (None, ["chosen", "prior", "uniform"])
+
+
+def test_the_commands_in_the_report_do_it_again(regmix, fit):
+    regmix("choose", fit, *FEW, "choice.max.code=0.5")
+    regmix("report", fit)
+    before = (fit / "mixture.yaml").read_text()
+    lines = (fit / "report" / "README.md").read_text().split("## Do it again")[1].splitlines()
+    commands = [line.split()[1:] for line in lines if line.startswith("    regmix ")]
+    assert [words[0] for words in commands] == ["fit", "choose"]
+    (fit / "mixture.yaml").unlink()
+    assert regmix(*commands[1]).code == 0
+    assert (fit / "mixture.yaml").read_text() == before
+    assert read_chosen(fit / "mixture.yaml")["code"] <= 0.5
+
+
+def test_status_says_what_is_left_and_what_is_stale(regmix, made, fit):
+    assert states(regmix, fit) == {"fit": "done", "choose": "missing", "report": "missing"}
+    assert f"Next: regmix choose {fit}" in regmix("status", fit).err
+    regmix("choose", fit, *FEW)
+    regmix("report", fit)
+    assert states(regmix, fit) == {"fit": "done", "choose": "done", "report": "done"}
+    assert "All done: read" in regmix("status", fit).err
+    summary = json.loads((fit / "summary.json").read_text())
+    (fit / "summary.json").write_text(json.dumps({**summary, "seed_noise": 0.5}))
+    outcome = regmix("status", fit)
+    assert "summary.json changed" in outcome.out
+    assert states(regmix, fit) == {"fit": "done", "choose": "stale", "report": "stale"}
+    assert f"Next: regmix choose {fit} {' '.join(FEW)}" in outcome.err, "as it was chosen before"
+    record = json.loads((fit / "fit.json").read_text())
+    record["tables"] = dict.fromkeys(record["tables"], "0" * 64)
+    (fit / "fit.json").write_text(json.dumps(record))
+    assert states(regmix, fit)["fit"] == "stale"
+
+
+def test_a_choice_may_have_a_prior_of_its_own_and_a_folder_of_its_own(regmix, fit, tmp_path):
+    prior = tmp_path / "prior.yaml"
+    prior.write_text("priors:\n  token_counts: {web: 7_000_000, code: 1_000_000, books: 2_000_000}\n")
+    other = tmp_path / "other"
+    assert regmix("choose", fit, *FEW, "--prior", prior, "--output", other).code == 0
+    assert not (fit / "mixture.yaml").exists()
+    record = YAML(typ="safe").load((other / "mixture.yaml").read_text())
+    assert record["prior"] == pytest.approx({"web": 0.7, "code": 0.1, "books": 0.2})
+    assert regmix("report", other).code == 0
+    assert "The prior is that of prior.yaml." in (other / "report" / "README.md").read_text()
+    assert states(regmix, other) == {"fit": "done", "choose": "done", "report": "done"}
+    exported = json.loads(regmix("export", other, "--to", "json").out)["weights"]
+    assert exported == {name: share for name, share in record["weights"].items() if share > 0}
+    shutil.rmtree(fit)
+    outcome = regmix("report", other)
+    assert outcome.code == 2
+    assert "which is gone" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("web: 0.5\ncodes: 0.5\n", "'codes' is no domain; did you mean 'code'?"),
+        ("web: a lot\n", "'web' has 'a lot'"),
+        ("- web\n", "holds no domains"),
+        ("web: -1\n", "the weight of 'web' is -1"),
+        ("web: [\n", "cannot be read"),
+    ],
+)
+def test_a_prior_that_is_none_is_refused(regmix, fit, tmp_path, text, message):
+    (tmp_path / "prior.yaml").write_text(text)
+    outcome = regmix("choose", fit, "--prior", tmp_path / "prior.yaml")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert message in outcome.err
+    assert not (fit / "mixture.yaml").exists()
+
+
+def test_what_is_only_validated_on_is_no_domain_of_weight_0(regmix, fit):
+    tables = json.loads(regmix("choose", fit, *FEW, "--format", "json").out)
+    weights, losses = tables.values()
+    assert {row["domain"] for row in weights} == {"web", "code", "books"}
+    assert {row["domain"] for row in losses} == {"web", "code", "exam"}
+
+
+@pytest.mark.parametrize("words", [["run"], ["prepare"], ["validate"], ["train"], ["fit"]])
+def test_verbs_of_a_recipe_say_what_such_a_folder_has(regmix, fit, words):
+    outcome = regmix(*words, fit)
+    assert outcome.code == 2
+    assert "is a fit on tables and holds no recipe" in outcome.err
+    assert "`regmix choose`, `report`, `status`, `export` and `push`" in outcome.err
+
+
+def test_a_recipe_has_a_prior_and_a_folder_already(regmix, recipe, tmp_path):
+    outcome = regmix("choose", recipe, "--output", tmp_path / "x")
+    assert outcome.code == 2
+    assert "--prior and --output are for a fit on tables" in outcome.err
+
+
+def test_a_fit_of_version_0_1_is_chosen_from_and_reported(regmix, fit):
+    (fit / "fit.json").unlink()
+    regmix("choose", fit, *FEW)
+    (fit / "choice.json").unlink()
+    assert regmix("report", fit).code == 0
+    assert states(regmix, fit) == {"fit": "done", "choose": "done", "report": "done"}
