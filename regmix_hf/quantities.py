@@ -115,6 +115,19 @@ def is_measured(column: str) -> bool:
     return bool(slash) and prefix not in _UNMEASURED and not is_error
 
 
+def error_column(column: str) -> str:
+    """The column of the standard errors of what stands in another.
+
+    >>> error_column("loss/web"), error_column("bpb/arc"), error_column("arc/acc,none")
+    ('loss_stderr/web', 'bpb_stderr/arc', 'arc/acc_stderr,none')
+    """
+    prefix, _, name = column.partition("/")
+    if column.startswith((LOSS, BPB, OTHER)):
+        return f"{prefix}_stderr/{name}"
+    metric, comma, kind = name.partition(",")
+    return f"{prefix}/{metric}_stderr{comma}{kind}"
+
+
 def measured(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of a table of results that hold what was measured, under their bare names."""
     return table[[name for name in table.columns if is_measured(str(name))]].rename(columns=bare)

@@ -54,6 +54,9 @@ def _fit(
     minimize: Annotated[
         str | None, typer.Option(metavar="A,B", help="Columns of which less is better.")
     ] = None,
+    min_signal: Annotated[
+        float | None, typer.Option(min=0.0, help="Least spread of a target over mixtures, in its noise.")
+    ] = None,
     test: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=MIXTURES,LOSSES", help="More runs to predict; repeatable."),
@@ -64,7 +67,7 @@ def _fit(
     format: OutputFormat = Format.HUMAN,
 ) -> None:
     if recipe is not None:
-        if mixtures or losses or test or target or maximize or minimize:
+        if mixtures or losses or test or target or maximize or minimize or min_signal is not None:
             raise RecipeError(
                 f"a recipe ({recipe}) and options for CSV files cannot go together.",
                 "a recipe says `regression.target` itself; leave the options out",
@@ -79,6 +82,7 @@ def _fit(
         asked=target or maximize or "mean",
         maximize=tuple(_listed(maximize or "")),
         minimize=tuple(_listed(minimize or "")),
+        min_signal=min_signal,
         tests=tuple(test or ()),
         estimators=tuple(_listed(estimators)),
         output=output,
@@ -96,6 +100,7 @@ class OutsideRuns:
     asked: str
     maximize: tuple[str, ...] = ()
     minimize: tuple[str, ...] = ()
+    min_signal: float | None = None
     tests: tuple[str, ...] = field(default=())
     estimators: tuple[str, ...] = ()
     output: Path = _DEFAULT_OUTPUT
@@ -103,17 +108,19 @@ class OutsideRuns:
 
     def fit(self, console: Console) -> None:
         """Fit, save and print how well every estimator predicts."""
-        from regmix_hf.cli.views import quality_tables
+        from regmix_hf.cli.views import carry_tables, quality_tables
+        from regmix_hf.regression.carrying import carrying
         from regmix_hf.regression.fitting import fit_runs
         from regmix_hf.runs.runs import load_runs
 
         if self.output.exists() and not self.output.is_dir():
             raise StudyError(f"--output {self.output} is a file.", "name another folder")
         tests = self._test_sets()
+        runs = load_runs(
+            mixtures=self.mixtures, losses=self.losses, maximize=self.maximize, minimize=self.minimize
+        )
         fit = fit_runs(
-            load_runs(
-                mixtures=self.mixtures, losses=self.losses, maximize=self.maximize, minimize=self.minimize
-            ),
+            carrying(runs, self.min_signal, console),
             self.estimators,
             _target(self.asked),
             self.output,
@@ -123,6 +130,7 @@ class OutsideRuns:
         )
         TableFit(self.output, self.output).sign_fit(self.record)
         console.tables(quality_tables(fit.quality, str(fit.target), console.format))
+        console.tables(carry_tables(fit.summary))
         console.next(f"regmix choose {self.output}")
 
     @property
@@ -137,6 +145,7 @@ class OutsideRuns:
             "--target",
             self.asked,
         ]
+        words += ["--min-signal", str(self.min_signal)] if self.min_signal is not None else []
         for option, columns in (("--maximize", self.maximize), ("--minimize", self.minimize)):
             words += [option, ",".join(columns)] if columns else []
         words += [word for test in self.tests for word in ("--test", test)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +141,18 @@ def quality_tables(quality: pd.DataFrame, target: str, format: Format) -> list[T
 
 def _fit(study: Study, format: Format) -> list[Table]:
     quality = read_parquet(study.regression / names.QUALITY, QUALITY)
-    return quality_tables(
-        quality, read_record(study.regression / names.FIT_SUMMARY, target=str)["target"], format
-    )
+    summary = read_record(study.regression / names.FIT_SUMMARY, target=str)
+    return quality_tables(quality, summary["target"], format) + carry_tables(summary)
+
+
+def carry_tables(summary: Mapping[str, Any]) -> list[Table]:
+    """How far mixtures lie apart on each target, in its noise; none where no noise was measured."""
+    found = summary.get("carries", [])
+    rows = [{key: one[key] for key in ("target", "unit", "spread", "noise", "signal")} for one in found]
+    if all(row["signal"] is None for row in rows):
+        return []
+    formats = {"spread": ".4f", "noise": ".4f", "signal": ".1f"}
+    return [Table("which targets carry (signal: spread over mixtures / noise)", rows, formats)]
 
 
 def chosen_tables(file: Path) -> list[Table]:

@@ -237,6 +237,9 @@ class Regression(Section):
     """What `choose` makes good: a domain's loss (`web`, or `bpb/web` in bits per byte), `bpb/<task>`,
     `<task>/<metric>` of lm-eval, or a column of the runs; a list of them (their mean), targets with weights,
     `{mean_of: [...]}`, `{worst_of: [...]}`, `mean` of all losses or `worst` of all."""
+    min_signal: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None = None
+    """Leave targets out on which mixtures differ by fewer noises than this: standard deviations between seeds
+    of one mixture, or else standard errors. `null`: those below 1 are named."""
     estimator: str | None = None
     """The estimator `choose` uses. `null`: the best on held-out runs."""
 

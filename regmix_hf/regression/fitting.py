@@ -28,6 +28,7 @@ from regmix_hf.regression.assessment import (
     quality_table,
     seed_noise,
 )
+from regmix_hf.regression.carrying import carries
 from regmix_hf.regression.learning_curve import LearningCurve, learning_curve
 from regmix_hf.regression.metrics import METRICS
 from regmix_hf.regression.registry import estimator_class
@@ -331,6 +332,8 @@ def _summary(
         "domains": list(runs.domains),
         "targets": list(runs.targets),
         "quantities": [quantity.plain for quantity in runs.quantities.values()],
+        "carries": [one.plain for one in carries(question.runs)],
+        "dropped_targets": dict(runs.dropped),
         "scales": scales_of(question.fitted.losses),
         "outlook": curve.outlook(selection.estimator),
         "gains": [asdict(gain) for gain in curve.gains.get(selection.estimator, ())],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Self, get_args
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from regmix_hf.errors import DataError, did_you_mean
 from regmix_hf.files import damaged, read_json, read_parquet
 from regmix_hf.mixtures.mixture import is_no_mixture, what_is_wrong
-from regmix_hf.quantities import BPB, LOSS, Direction, Quantity, bare, is_measured, read_names
+from regmix_hf.quantities import BPB, LOSS, Direction, Quantity, bare, error_column, is_measured, read_names
 from regmix_hf.reference import split_reference
 from regmix_hf.runs.csv_pair import read_csv_pair
 from regmix_hf.study import names
@@ -43,6 +43,8 @@ class Runs:
         mixtures_from: The file the weights came from, for messages.
         losses_from: The file the losses came from, for messages.
         quantities: Unit and direction of each target, in their order. Default: what their names say.
+        errors: Standard errors of `losses` over documents or blocks, of the targets that have them.
+        dropped: Targets that were left out because mixtures hardly differ on them, with the signal of each.
 
     Raises:
         RegressionError: A target is called as scores are, and nobody says which way is better.
@@ -58,6 +60,8 @@ class Runs:
     mixtures_from: str = "the mixtures"
     losses_from: str = "the losses"
     quantities: Mapping[str, Quantity] = field(default_factory=dict)
+    errors: pd.DataFrame | None = None
+    dropped: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = self.quantities or read_names(self.losses.columns, self.weights.columns)
@@ -110,6 +114,7 @@ class Runs:
             weights=weights,
             losses=usable[columns].rename(columns=bare).astype(np.float64),
             quantities=quantities,
+            errors=_errors(usable, quantities),
             split=usable["split"],
             scale=_scale(usable),
             num_diverged=int((status == "diverged").sum()),
@@ -151,6 +156,7 @@ class Runs:
                 self.split.rename("split"),
                 self.weights.add_prefix("weight/"),
                 self.losses.rename(columns=lambda name: self.quantities[name].column),
+                *([] if self.errors is None else [self.errors.rename(columns=self._error_column)]),
             ],
             axis=1,
         ).reset_index(names="run_id")
@@ -166,11 +172,21 @@ class Runs:
             weights=self.weights.iloc[rows],
             losses=self.losses.iloc[rows],
             split=self.split.iloc[rows],
+            errors=None if self.errors is None else self.errors.iloc[rows],
             scale=None if self.scale is None else self.scale.iloc[rows],
             num_diverged=0,
             num_failed=0,
             num_duplicates=0,
         )
+
+    def of_targets(self, targets: Sequence[str], *, dropped: Mapping[str, float] | None = None) -> Self:
+        """Return the runs with these targets alone; `dropped` are those left out as noise."""
+        kept = None if self.errors is None else self.errors[[n for n in targets if n in self.errors]]
+        losses = self.losses[list(targets)]
+        return replace(self, losses=losses, errors=kept, dropped=dropped or self.dropped)
+
+    def _error_column(self, name: str) -> str:
+        return error_column(self.quantities[name].column)
 
     def aligned_to(self, fitted: Runs) -> Self:
         """Return these runs with the columns of the runs a regressor was fitted on.
@@ -194,7 +210,7 @@ class Runs:
                     "only losses that were fitted can be predicted; remove or rename the column",
                 )
         targets = [target for target in fitted.targets if target in self.targets]
-        return replace(self, weights=self.weights[list(fitted.domains)], losses=self.losses[targets])
+        return replace(self, weights=self.weights[list(fitted.domains)]).of_targets(targets)
 
     def left_out(self) -> str:
         """Say in words what was left out, e.g. `2 diverged, 1 failed`; empty when nothing was."""
@@ -325,6 +341,12 @@ def _said_by_fit(summary: Path) -> dict[str, Direction]:
         return {one.name: one.direction for one in map(Quantity.from_plain, found)}
     except (AttributeError, TypeError, ValueError) as error:
         raise damaged(summary, "holds targets that cannot be read") from error
+
+
+def _errors(results: pd.DataFrame, quantities: Mapping[str, Quantity]) -> pd.DataFrame | None:
+    found = {name: error_column(quantity.column) for name, quantity in quantities.items()}
+    known = {column: name for name, column in found.items() if column in results}
+    return results[list(known)].rename(columns=known).astype(np.float64) if known else None
 
 
 def _targets(results: pd.DataFrame, asked: Collection[str]) -> Iterable[str]:
