@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from regmix_hf.cli.tables import OF_VERB, Column, Kind
+from regmix_hf.cli.tables import OF_TARGET, OF_VERB, Column, Kind
 from regmix_hf.recipe.reference import Key
 
 
@@ -67,11 +67,15 @@ def output_model(verb: str) -> type[BaseModel]:
 def _table(kind: Kind) -> type[BaseModel]:
     """`rows` of values, `units` of those that have one, and what all of it is about."""
     row = create_model(f"{kind.name} row", __base__=_Printed, **_fields(kind.columns))
-    units = {column.key: (str, Field(examples=[column.unit])) for column in kind.columns if column.unit}
+    units: dict[str, Any] = {
+        column.key: (str | None, None) if column.unit == OF_TARGET else (Literal[column.unit], ...)
+        for column in kind.columns
+        if column.unit
+    }
     fields: dict[str, Any] = {
         **_fields(kind.about),
         "units": (create_model(f"{kind.name} units", __base__=_Printed, **units), ...),
-        "rows": (list[row], ...),  # type: ignore[valid-type]
+        "rows": (list[row], ...),
     }
     return create_model(kind.name, __base__=_Printed, **fields)
 

@@ -15,6 +15,8 @@ from regmix_hf.tables import QUALITY, SCORES
 SHARE, NATS, TOKENS, BYTES, SECONDS = (
     *("share_of_training_tokens", "nats_per_token", "tokens", "bytes", "seconds"),
 )
+#: In the place of a unit: that of the target, which the table is about.
+OF_TARGET = "of the target"
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Column:
     Attributes:
         key: Its name for machines.
         type: Of its values, each of which may be missing. A `dict` is a column for each of its keys.
-        unit: What its values are in; `None`: a name or a number of things.
+        unit: What its values are in; `None`: a name or a number of things. `OF_TARGET`: see there.
         head: What a person reads above it; `None`: the key.
         format: How a person sees its numbers: a format specification, or what makes words of one.
         for_machines: A person reads it elsewhere, in the title say.
@@ -72,12 +74,13 @@ class Table:
     @property
     def plain(self) -> dict[str, Any]:
         """As JSON has it: what it is about, units, and rows that all have all columns."""
-        units = {column.key: column.unit for column in self.kind.columns if column.unit}
+        own = {OF_TARGET: self.about.get("unit")}
+        units = {column.key: own.get(str(column.unit), column.unit) for column in self.kind.columns}
         rows = [
             {column.key: _plain(row.get(column.key)) for column in self.kind.columns} for row in self.rows
         ]
         about = {column.key: _plain(self.about.get(column.key)) for column in self.kind.about}
-        return {**about, "units": units, "rows": rows}
+        return {**about, "units": {key: unit for key, unit in units.items() if unit}, "rows": rows}
 
 
 def _plain(value: Any) -> Any:
@@ -106,9 +109,14 @@ def number(
 
 
 _DOMAIN, _MIXTURE = name("domain"), name("mixture")
-_UNIT = Column("unit", for_machines=True)
-_INTERVAL = (number("lower", NATS, ".4f"), number("upper", NATS, ".4f"))
-_SPEAKS_OF = (name("target"), name("unit"), Column("coverage", float))
+_INTERVAL = (number("lower", OF_TARGET, ".4f"), number("upper", OF_TARGET, ".4f"))
+_TARGET = (name("target"), name("unit"), name("direction"))
+_SPEAKS_OF = (*_TARGET, Column("coverage", float))
+_PROMISED = (
+    *(number("promised", OF_TARGET, ".4f"), number("measured", OF_TARGET, ".4f")),
+    *(number("deviation", OF_TARGET, ".4f", "+-"), number("difference", OF_TARGET, "+.4f")),
+    *(*_INTERVAL, count("seeds")),
+)
 
 CORPUS = Kind(
     "corpus",
@@ -130,6 +138,17 @@ WEIGHTS = Kind(
 PROXY_RUNS = Kind("proxy_runs", (name("status"), count("runs"), count("tokens", unit=TOKENS)))
 PROXY_LOSSES = Kind(
     "proxy_losses", (_DOMAIN, *(number(key, NATS, ".4f") for key in ("lowest", "mean", "highest")))
+)
+PROXY_TARGETS = Kind(
+    "proxy_targets",
+    (name("target"), name("unit"), *(number(key, None, ".4f") for key in ("lowest", "mean", "highest"))),
+)
+CARRIES = Kind(
+    "targets_that_carry",
+    (
+        *(name("target"), name("unit"), number("spread", None, ".4f"), number("noise", None, ".4f")),
+        number("signal", None, ".1f"),
+    ),
 )
 FINAL_RUNS = Kind(
     "final_runs",
@@ -159,25 +178,23 @@ CHOSEN = Kind(
 PREDICTED = Kind(
     "predicted",
     (
-        *(name("target"), _UNIT, number("prior", None, ".4f"), number("chosen", None, ".4f")),
+        *(name("target"), *(Column(key, for_machines=True) for key in ("unit", "direction"))),
+        *(number("prior", None, ".4f"), number("chosen", None, ".4f")),
         *(number("change", None, "+.4f"), number("lower", None, ".4f"), number("upper", None, ".4f")),
     ),
     (Column("coverage", float),),
 )
 PREDICTED_TARGET = Kind(
     "predicted_target",
-    (_MIXTURE, number("loss", NATS, ".4f"), *_INTERVAL),
+    (_MIXTURE, number("value", OF_TARGET, ".4f", "loss"), *_INTERVAL),
     (*_SPEAKS_OF, name("of")),
 )
 VERDICT = Kind("verdict", (name("verdict"), name("because")))
-PROMISES = Kind(
-    "promises",
-    (
-        *(_MIXTURE, number("promised", NATS, ".4f"), number("measured", NATS, ".4f")),
-        *(number("deviation", NATS, ".4f", "+-"), number("difference", NATS, "+.4f")),
-        *(*_INTERVAL, count("seeds")),
-    ),
-    _SPEAKS_OF,
+PROMISES = Kind("promises", (_MIXTURE, *_PROMISED), _SPEAKS_OF)
+TRIED = Kind(
+    "choice_as_tried",
+    (count("round"), name("tried_at", "tried at"), *_PROMISED),
+    (name("unit"), Column("coverage", float)),
 )
 SIZES = Kind("sizes", (name("loss"), name("parameters"), count("tokens", unit=TOKENS)))
 AGREEMENT = Kind("agreement", (name("metric"), number("value", None, ".3f")))
@@ -187,15 +204,19 @@ HELD_OUT = Kind(
 )
 FINAL = Kind(
     "final_models",
-    (_MIXTURE, number("loss", NATS, ".4f"), count("seeds"), number("deviation", NATS, ".4f", "+-")),
-    (name("target"), name("unit")),
+    (
+        *(_MIXTURE, number("value", OF_TARGET, ".4f", "loss"), count("seeds")),
+        number("deviation", OF_TARGET, ".4f", "+-"),
+    ),
+    _TARGET,
 )
 AGAINST = Kind(
     "chosen_against_others",
     (
         *(_MIXTURE, name("outcome", "the chosen one is")),
-        *(number(key, NATS, "+.4f") for key in ("gain", "lower", "upper")),
+        *(number(key, OF_TARGET, "+.4f") for key in ("gain", "lower", "upper")),
     ),
+    _TARGET,
 )
 SCORES_OF_ALL = Kind(
     "scores",
@@ -244,14 +265,14 @@ PUBLISHED = Kind(
 PULLED = Kind("commits", (name("repository"), name("commit")), (name("version"),))
 ENVIRONMENT = Kind("environment", (name("what"), name("value")))
 
-_ANSWER = (VERDICT, PROMISES, SIZES, AGREEMENT, CHOSEN, PREDICTED_TARGET, HELD_OUT, FINAL, AGAINST)
+_ANSWER = (VERDICT, TRIED, PROMISES, SIZES, AGREEMENT, CHOSEN, PREDICTED_TARGET, HELD_OUT, FINAL, AGAINST)
 _MEASURED = (PROMISES, SIZES, AGREEMENT, SCORES_OF_ALL)
 _STAGES: dict[str, tuple[Kind, ...]] = {
     "prepare": (CORPUS,),
     "sample": (WEIGHTS,),
-    "proxies": (PROXY_RUNS, PROXY_LOSSES),
-    "fit": (QUALITY_OF_ALL,),
-    "choose": (CHOSEN, PREDICTED),
+    "proxies": (PROXY_RUNS, PROXY_LOSSES, PROXY_TARGETS),
+    "fit": (QUALITY_OF_ALL, CARRIES),
+    "choose": (CHOSEN, PREDICTED, TRIED),
     "train": (FINAL_RUNS,),
     "evaluate": _MEASURED,
     "report": (),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,11 +13,13 @@ from regmix_hf.choice import COVERAGE, read_chosen
 from regmix_hf.cli import tables as kinds
 from regmix_hf.cli.console import Format
 from regmix_hf.cli.tables import Table
-from regmix_hf.files import read_parquet, read_record
+from regmix_hf.files import read_parquet, read_record, read_yaml
 from regmix_hf.plan import Plan
+from regmix_hf.quantities import BPB, Quantity, by_kind, measured, read_name
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
+from regmix_hf.study.rounds import Round, rounds_in
 from regmix_hf.tables import MIXTURE, MIXTURES, QUALITY, RESULTS, by_domain
 
 
@@ -90,7 +92,25 @@ def _proxies(study: Study, format: Format) -> list[Table]:
     return [
         Table(kinds.PROXY_RUNS, records(counts.reset_index()), "proxy runs"),
         Table(kinds.PROXY_LOSSES, spread, "loss over proxies (nats per token)"),
+        *_others(done, study),
     ]
+
+
+def _others(done: pd.DataFrame, study: Study) -> list[Table]:
+    """What proxies were measured on beside losses; a domain's bits per byte are its loss again."""
+    known = {f"{BPB}{name}" for name in study.recipe.domains} | set(study.recipe.domains)
+    values = measured(done).drop(columns=list(known), errors="ignore")
+    rows = [
+        {
+            "target": name,
+            "unit": (read_name(str(name)) or Quantity("")).note or None,
+            "lowest": values[name].min(),
+            "mean": values[name].mean(),
+            "highest": values[name].max(),
+        }
+        for name in values
+    ]
+    return [Table(kinds.PROXY_TARGETS, rows, "targets over proxies")] if rows else []
 
 
 def _train(study: Study, format: Format) -> list[Table]:
@@ -124,30 +144,44 @@ def quality_tables(quality: pd.DataFrame, target: str, format: Format) -> list[T
 
 def _fit(study: Study, format: Format) -> list[Table]:
     quality = read_parquet(study.regression / names.QUALITY, QUALITY)
-    return quality_tables(
-        quality, read_record(study.regression / names.FIT_SUMMARY, target=str)["target"], format
-    )
+    summary = read_record(study.regression / names.FIT_SUMMARY, target=str)
+    return quality_tables(quality, summary["target"], format) + carry_tables(summary)
+
+
+def carry_tables(summary: Mapping[str, Any]) -> list[Table]:
+    """How far mixtures lie apart on each target, in its noise; none where no noise was measured."""
+    found = summary.get("carries", [])
+    rows = [{key: one[key] for key in ("target", "unit", "spread", "noise", "signal")} for one in found]
+    if all(row["signal"] is None for row in rows):
+        return []
+    return [Table(kinds.CARRIES, rows, "which targets carry (signal: spread over mixtures / noise)")]
 
 
 def chosen_tables(file: Path) -> list[Table]:
-    """The chosen mixture beside the prior, and what each loss gains or loses by it.
+    """The chosen mixture beside the prior, and what each target gains or loses by it.
 
-    What is only validated on is no domain that could have a weight, and stands among the losses alone.
+    What is only validated on is no domain that could have a weight, and stands among the targets alone.
     """
     domains = read_chosen(file.with_suffix(".yaml"))
     frame = read_parquet(file, MIXTURE).sort_values(["weight", "prior"], ascending=False, kind="stable")
     weights = frame.loc[frame["domain"].isin(list(domains)), ["domain", "prior", "weight", "epochs"]]
     weights = weights.assign(change=weights["weight"] - weights["prior"])
-    losses = frame[list(_PREDICTED)].dropna().rename(columns=_PREDICTED).assign(unit=kinds.NATS)
     return [
         Table(kinds.CHOSEN, records(weights), "chosen mixture (share of training tokens)"),
-        Table(
-            kinds.PREDICTED,
-            records(losses),
-            "predicted losses (nats per token, 90 % interval)",
-            {"coverage": COVERAGE},
-        ),
+        *_predicted_tables(frame),
     ]
+
+
+def _predicted_tables(mixture: pd.DataFrame) -> list[Table]:
+    """What is predicted, those of one unit and direction together."""
+    tables = []
+    for kind, rows in by_kind(mixture):
+        shown = rows[list(_PREDICTED)].rename(columns=_PREDICTED)
+        shown = shown.assign(unit=_unit(kind), direction=kind.direction)
+        title = "predicted losses" if kind.noun == "loss" else "predicted targets"
+        about = {"coverage": COVERAGE}
+        tables.append(Table(kinds.PREDICTED, records(shown), kind.noted(title, "90 % interval"), about))
+    return tables
 
 
 #: Columns of the chosen mixture's table, as `kinds.PREDICTED` calls them.
@@ -157,8 +191,40 @@ _PREDICTED = {
 }
 
 
+def _unit(quantity: Quantity) -> str | None:
+    """The unit of a quantity as machines read it: `nats_per_token`."""
+    return quantity.unit.replace(" ", "_") if quantity.unit else None
+
+
 def _choose(study: Study, format: Format) -> list[Table]:
-    return chosen_tables(study.mixture.parent / names.CHOSEN_TABLE)
+    record = read_yaml(study.mixture)
+    return [
+        *chosen_tables(study.mixture.parent / names.CHOSEN_TABLE),
+        *tried_tables(rounds_in(record, study.mixture)),
+    ]
+
+
+def tried_tables(rounds: Sequence[Round]) -> list[Table]:
+    """What choices promised beside what further proxies measured; none where none was tried."""
+    rows = [
+        {
+            "round": one.number,
+            "tried_at": tried.kind,
+            "promised": tried.promised,
+            "measured": tried.measured,
+            "deviation": tried.deviation,
+            "difference": tried.difference,
+            "lower": tried.lower,
+            "upper": tried.upper,
+            "seeds": tried.num_seeds,
+        }
+        for one in rounds
+        for tried in one.tried
+    ]
+    quantity = Quantity("", rounds[-1].unit if rounds else None)
+    title = quantity.noted("the choice as proxies tried it: promised minus measured", "90 % interval")
+    about = {"unit": _unit(quantity), "coverage": COVERAGE}
+    return [Table(kinds.TRIED, rows, title, about)] if rows else []
 
 
 def summary_tables(study: Study) -> list[Table]:
@@ -171,7 +237,7 @@ def summary_tables(study: Study) -> list[Table]:
     final = [
         {
             "mixture": row["mixture"],
-            "loss": row["loss"].mean,
+            "value": row["loss"].mean,
             "seeds": row["loss"].num_seeds,
             "deviation": row["loss"].deviation,
         }
@@ -195,18 +261,21 @@ def summary_tables(study: Study) -> list[Table]:
         else []
     )
     mixture = [{**row, "weight": row["chosen"]} for row in summary.mixture]
-    about = {"target": summary.target, "unit": kinds.NATS}
-    predicted = {**about, "coverage": COVERAGE, "of": facts.choice.speaks_of if facts.choice else None}
-    loss = f"predicted loss{speaks_of}: {summary.target} (nats per token, 90 % interval)"
-    gain = "chosen against the others (nats per token, 95 % interval from the seeds)"
+    kind = summary.quantity
+    about = {"target": summary.target, "unit": _unit(kind), "direction": kind.direction}
+    told = {**about, "coverage": COVERAGE, "of": facts.choice.speaks_of if facts.choice else None}
+    predicted = [{**row, "value": row["loss"]} for row in summary.predicted]
+    title = kind.noted(f"predicted {kind.noun}{speaks_of}: {summary.target}", "90 % interval")
+    gain = kind.noted("chosen against the others", "95 % interval from the seeds")
     return [
         Table(kinds.VERDICT, worth, "what the regression is worth"),
+        *(tried_tables(facts.choice.rounds) if facts.choice else []),
         *promised,
         Table(kinds.CHOSEN, mixture, "chosen mixture (share of training tokens)"),
-        Table(kinds.PREDICTED_TARGET, summary.predicted, loss, predicted),
+        Table(kinds.PREDICTED_TARGET, predicted, title, told),
         Table(kinds.HELD_OUT, summary.held_out, "held-out quality of the regression"),
-        Table(kinds.FINAL, final, f"final models: {summary.target} (nats per token)", about),
-        Table(kinds.AGAINST, against, gain),
+        Table(kinds.FINAL, final, kind.noted(f"final models: {summary.target}"), about),
+        Table(kinds.AGAINST, against, gain, about),
     ]
 
 
@@ -237,10 +306,12 @@ def promise_tables(promises: Promises) -> list[Table]:
     ]
     agreement = [{"metric": name, "value": value} for name, value in promises.scores.items()]
     interval = f"{100 * promises.coverage:.0f} % interval"
-    title = f"promised, measured, promised minus measured (nats per token, {interval})"
-    about = {"target": promises.target, "unit": kinds.NATS, "coverage": promises.coverage}
+    kind = promises.quantity
+    title = kind.noted("promised, measured, promised minus measured", interval)
+    about = {"target": promises.target, "unit": _unit(kind), "direction": kind.direction}
+    told = {**about, "coverage": promises.coverage}
     return [
-        Table(kinds.PROMISES, rows, title, about),
+        Table(kinds.PROMISES, rows, title, told),
         Table(kinds.SIZES, sizes, "models that the losses are of"),
         Table(kinds.AGREEMENT, agreement, "promised against measured over the final mixtures"),
     ]

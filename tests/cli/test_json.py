@@ -57,7 +57,7 @@ def test_a_study_says_its_answer_in_numbers_with_units(regmix, finished):
     tables = [found["chosen_mixture"]["rows"] for found in (answer, chosen)]
     weights = [{row["domain"]: row["weight"] for row in rows} for rows in tables]
     assert weights[0] == weights[1], "`weight` means the same in every verb"
-    assert answer["final_models"]["units"]["loss"] == "nats_per_token"
+    assert answer["final_models"]["units"]["value"] == "nats_per_token"
     plan = json.loads(regmix("run", "recipe.yaml", "--dry-run", "--format", "json").out)
     output_model("run").model_validate(plan)
     assert plan["plan"]["units"]["disk_bytes"] == "bytes"
@@ -73,7 +73,7 @@ def test_keys_are_words_that_any_language_takes():
 
 def test_the_schema_of_a_verb_is_printed(regmix):
     schema = json.loads(regmix("keys", "--printed-by", "choose").out)
-    assert set(schema["properties"]) == {"chosen_mixture", "predicted"}
+    assert set(schema["properties"]) == {"chosen_mixture", "predicted", "choice_as_tried"}
     assert regmix("keys", "--printed-by", "chose").err.endswith("did you mean 'choose'?\n")
 
 
