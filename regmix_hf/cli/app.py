@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -112,7 +113,7 @@ def run(application: typer.Typer = app) -> int:
 
 
 def _asks_for_json(words: list[str]) -> bool:
-    pairs = zip(words, [*words[1:], ""], strict=True)
+    pairs = pairwise([*words, ""])
     return any(word == "--format=json" or (word, after) == ("--format", "json") for word, after in pairs)
 
 

@@ -46,7 +46,7 @@ def test_a_verb_prints_what_its_schema_says(regmix, finished, monkeypatch, verb)
     printed = output_model(verb).model_validate_json(outcome.out)
     assert printed.model_fields_set, "something was printed"
     if verb in OF_VERB:
-        assert all(table["rows"] for table in json.loads(outcome.out).values())
+        assert any(table["rows"] for table in json.loads(outcome.out).values())
 
 
 def test_a_study_says_its_answer_in_numbers_with_units(regmix, finished):
