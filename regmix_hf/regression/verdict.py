@@ -135,7 +135,7 @@ def _by_correlation(count: int, test: str, spearman: float, low: float, high: fl
 def _learnt(true: np.ndarray, target: Target, entropy: Mapping[str, float]) -> tuple[float, str] | None:
     """How far the median run is below what is reached by knowing how often each token occurs, and in words.
 
-    In nats per token; `None` where that was not counted, for the worst of several, and in standard deviations.
+    In nats per token; `None` where it was not counted, for the worst of several, or in standard deviations.
     """
     if not target.is_linear or target.scales or not target.weights.keys() <= entropy.keys():
         return None
