@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -19,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from regmix_hf.recipe.target import Combined, Shares, checked_target
 from regmix_hf.reference import split_reference
 
 DomainName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=96)]
@@ -215,6 +217,10 @@ class Proxy(Training):
     """Runs of every mixture, each with its own seed."""
     num_workers: Annotated[int, Field(ge=1)] | None = None
     """Worker processes; `null` takes one per GPU, or one per core where there is none."""
+    match_repetition: bool = False
+    """Of each domain read only as large a part of what there is as a proxy is shorter than a final run
+    (`num_train_tokens` of both). A proxy then reads a domain as often as a final run on its mixture would, so
+    its losses hold what repetition does; without it proxies repeat less, and a law cannot know."""
     tasks: list[TaskName] = Field(default_factory=list)
     """Tasks and groups of lm-eval whose right answers all models are scored on, final ones too, in bits per
     byte: `bpb/<task>`."""
@@ -229,9 +235,15 @@ class Regression(Section):
 
     estimators: Annotated[list[str], Field(min_length=1)] = ["ridge", "lightgbm", "power_law"]
     """Families to fit and compare; the names are those of `regmix fit --estimators`."""
-    target: str | list[str] | dict[str, float] = "mean"
-    """What `choose` makes small: a domain, a list of them (their mean), domains with weights, `mean` of all
-    or `worst` of all."""
+    target: Annotated[str | list[str | Combined] | Shares | Combined, BeforeValidator(checked_target)] = (
+        "mean"
+    )
+    """What `choose` makes good: a domain's loss (`web`, or `bpb/web` in bits per byte), `bpb/<task>`,
+    `<task>/<metric>` of lm-eval, or a column of the runs; a list of them (their mean), targets with weights,
+    `{mean_of: [...]}`, `{worst_of: [...]}`, `mean` of all losses or `worst` of all."""
+    min_signal: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None = None
+    """Leave targets out on which mixtures differ by fewer noises than this: standard deviations between seeds
+    of one mixture, or else standard errors. `null`: those below 1 are named."""
     estimator: str | None = None
     """The estimator `choose` uses. `null`: the best on held-out runs."""
 
@@ -243,13 +255,23 @@ class Choice(Section):
     """Mixtures that are drawn and predicted, of which the best are looked at."""
     top_k: Annotated[int, Field(ge=1)] = 100
     """The chosen mixture is the mean of this many best predicted candidates."""
-    kl_strength: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
-    """Nats of predicted loss that one nat of divergence from the prior costs (Olmix); 0 is RegMix."""
+    kl_strength: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | Literal["auto"] = 0.0
+    """Nats of predicted loss that one nat of divergence from the prior costs (Olmix); 0 is RegMix. `auto`: as
+    many as promises fell short by, per nat of divergence, over the better half of the runs, each predicted
+    by a fit without it; runs that tried a choice are among them."""
     force: bool = False
     """Choose what the predictions say also where `fit` found that they cannot tell mixtures apart; else the
     chosen mixture is then the prior."""
+    num_confirm: Annotated[int, Field(ge=0)] = 4
+    """Proxies that are trained to try a choice: at the chosen mixture, at the prior and near the chosen one,
+    with seeds of their own. What was promised is held against what they measure, they are added to the runs,
+    and it is fitted and chosen again. 0: none."""
+    num_rounds: Annotated[int, Field(ge=1)] = 2
+    """Most rounds of `num_confirm` proxies; when a promise holds, no other round follows."""
     max_epochs: Positive | None = 4
-    """No domain is seen more often than this in the final run."""
+    """No domain is seen more often than this in the final run. 4 where nothing is known of the text: up to
+    about four times is nearly as good as new text, later it helps ever less (Muennighoff et al. 2023).
+    Proxies that repeat as final runs do (`proxy.match_repetition`) tell more; it may then be `null`."""
     min: dict[DomainName, Weight] = Field(default_factory=dict)
     """Bounds of single domains; `fixed` pins a weight."""
     max: dict[DomainName, Weight] = Field(default_factory=dict)

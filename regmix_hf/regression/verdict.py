@@ -78,6 +78,10 @@ class Verdict:
             word = (
                 CANNOT if signal < _NO_SIGNAL else WEAKLY if signal < _WEAK_SIGNAL and word == TELLS else word
             )
+        if (learnt := _learnt(true, target, judged.runs.token_entropy)) is not None:
+            reasons.append(learnt[1])
+            if learnt[0] <= 0 and word == TELLS:
+                word = WEAKLY
         return cls(word, tuple(reasons), spearman, low, high, trivial)
 
     @classmethod
@@ -128,13 +132,31 @@ def _by_correlation(count: int, test: str, spearman: float, low: float, high: fl
     return word, [found]
 
 
+def _learnt(true: np.ndarray, target: Target, entropy: Mapping[str, float]) -> tuple[float, str] | None:
+    """How far the median run is below what is reached by knowing how often each token occurs, and in words.
+
+    In nats per token; `None` where it was not counted, for the worst of several, or in standard deviations.
+    """
+    if not target.is_linear or target.scales or not target.weights.keys() <= entropy.keys():
+        return None
+    bound = sum(share * entropy[name] for name, share in target.weights.items())
+    median = float(np.nanmedian(true))
+    learnt = float(bound - median)
+    if learnt > 0:
+        return learnt, f"the median run is {learnt:.2f} nats below the entropy of single tokens"
+    return learnt, (
+        f"the median run, {median:.2f} nats, is not below the entropy of single tokens, {bound:.2f}: it has "
+        "learnt no more than how often they occur"
+    )
+
+
 def _signal(true: np.ndarray, target: Target, noise: Mapping[str, float]) -> float | None:
     """Spread of the target between runs, in noises between seeds; `None` where these were not measured.
 
-    A mean of losses is taken to have the mean of their noises: one seed moves all losses of a run together.
+    A mean of targets is taken to have the mean of their noises: one seed moves all of a run together.
     """
-    used = target.weights or dict.fromkeys(target.names, 1 / len(target.names))
-    if not used.keys() <= noise.keys():
+    if not target.weights.keys() <= noise.keys():
         return None
-    floor = sum(share * noise[name] for name, share in used.items())
+    noises = np.array([noise[name] for name in target.weights])
+    floor = float(target.shares @ (noises / target.spreads))
     return float(np.nanstd(true)) / floor if floor > 0 else None

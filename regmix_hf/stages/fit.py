@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from regmix_hf.progress import Progress
 from regmix_hf.seeds import FIT, seed_of
 from regmix_hf.study import Stage, Study, names
+from regmix_hf.study.corpus_facts import CorpusFacts
 
 STAGE = Stage(
     verb="fit",
@@ -23,12 +26,14 @@ def run(study: Study, progress: Progress) -> None:
         HubError: The recipe names runs that cannot be had or compared.
         RegressionError: An estimator or target is unknown, or the runs are too few for an estimator.
     """
+    from regmix_hf.regression.carrying import carrying
     from regmix_hf.regression.fitting import fit_runs
     from regmix_hf.runs.pooled import pooled_runs
 
-    recipe = study.recipe
+    recipe, corpus = study.recipe, CorpusFacts.find(study.corpus)
+    runs = replace(pooled_runs(study, progress), token_entropy=corpus.token_entropy if corpus else {})
     fit = fit_runs(
-        pooled_runs(study, progress),
+        carrying(runs, recipe.regression.min_signal, progress),
         recipe.regression.estimators,
         recipe.regression.target,
         study.regression,
