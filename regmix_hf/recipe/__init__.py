@@ -1,12 +1,12 @@
 """The recipe: what one study is, as a checked, immutable object read from `recipe.yaml`."""
 
 from regmix_hf.recipe.load import RECIPE_FILE, load_recipe, parse_override
+from regmix_hf.recipe.model import Model
 from regmix_hf.recipe.schema import (
     Choice,
     Domain,
     Evaluation,
     Hub,
-    Model,
     Proxy,
     Recipe,
     Regression,

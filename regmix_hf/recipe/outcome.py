@@ -58,6 +58,7 @@ _SINCE_0_1 = {
     ("sampling", "num_repeats"),
     ("evaluation", "include_path"),
     *(("proxy", key) for key in ("tasks", "task_limit", "tasks_at")),
+    *((section, "model", key) for section in _TRAININGS for key in ("pretrained", "revision")),
 }
 
 

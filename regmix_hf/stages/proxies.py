@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from regmix_hf.errors import UnfinishedError
+from regmix_hf.jobs.base import train_base_once
 from regmix_hf.jobs.devices import worker_slots
 from regmix_hf.jobs.place import Place
 from regmix_hf.jobs.pool import Pool
@@ -57,6 +58,7 @@ def run(study: Study, progress: Progress, place: Place[ProxyWork] | None = None)
             study.recipe.proxy.num_workers, use_cpu=uses_cpu(study.recipe.proxy.training_args)
         )
         place = Pool(slots, study.proxies)
+    train_base_once(study, place, progress)
     counts = place.run(tasks, ProxyWork(study.corpus), progress)
     failed = [task for task in tasks if is_failed(task)]
     if len(failed) < len(tasks):
