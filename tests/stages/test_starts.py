@@ -145,16 +145,16 @@ def test_final_models_start_from_no_other_model_of_the_study(new_study):
     [
         ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, (), {}, "is a BertForMaskedLM, not a"),
         (
-            {"architectures": ["LlamaForSequenceClassification"]},
+            {"architectures": ["LlamaForTokens"]},
             (),
             {},
-            "is a LlamaForSequenceClassification",
+            "is a LlamaForTokens",
         ),
         (
             {"model_type": "own", "auto_map": {"AutoModel": "own.Own"}},
             (),
             {},
-            "code of its own, which is not",
+            "it is code of its own",
         ),
         ({"quantization_config": {"bits": 4}}, (), {}, "is quantised"),
         ({"max_position_embeddings": 8}, (), {}, "context_length 16 is longer than the model's"),
