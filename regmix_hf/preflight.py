@@ -62,7 +62,7 @@ def _stamp(study: Study) -> str:
     corpus = study.corpus / names.CORPUS_FACTS
     return hash_value(
         {
-            "recipe": study.recipe.model_dump(mode="json"),
+            "recipe": study.recipe.model_dump(mode="json", exclude={"executor"}),
             "corpus": hash_file(corpus) if corpus.exists() else None,
             "machine": platform.node(),
             "versions": [VERSION, *(version(name) for name in _DECISIVE_PACKAGES)],

@@ -21,6 +21,7 @@ from regmix_hf.regression.verdict import Verdict
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
+from regmix_hf.study.rounds import Round, last_measured, rounds_in
 from regmix_hf.study.table_fit import TableFit
 from regmix_hf.tables import (
     FITTED_RUNS,
@@ -120,11 +121,25 @@ class ChoiceFacts:
         table: `mixture.parquet`, by domain.
         record: `mixture.yaml`: `estimator`, `reason`, `predicted`, `warnings`, ...
         verdict: Whether the regression knew enough to choose by; `None` in a choice of version 0.1.
+        rounds: In which choices were tried with further proxies.
     """
 
     table: pd.DataFrame
     record: Mapping[str, Any]
     verdict: Verdict | None
+    rounds: tuple[Round, ...] = ()
+
+    @property
+    def tried(self) -> Round | None:
+        """The last round in which a choice for this target was tried and measured."""
+        return last_measured(self.rounds, str(self.record.get("target")))
+
+    @property
+    def moved(self) -> float:
+        """Share of the tokens by which the chosen mixture differs from the one that was tried last."""
+        before = self.tried.weights if self.tried else {}
+        both = before.keys() | self.record["weights"].keys()
+        return sum(abs(before.get(name, 0.0) - self.record["weights"].get(name, 0.0)) for name in both) / 2
 
     @classmethod
     def read(cls, file: Path) -> Self | None:
@@ -133,7 +148,8 @@ class ChoiceFacts:
         if table is None or not file.exists():
             return None
         record = _record(file)
-        return cls(table.set_index("domain"), record, Verdict.said_in(record, file))
+        verdict, rounds = Verdict.said_in(record, file), rounds_in(record, file)
+        return cls(table.set_index("domain"), record, verdict, tuple(rounds))
 
     @property
     def speaks_of(self) -> str:
@@ -355,7 +371,14 @@ def _record(file: Path) -> dict[str, Any]:
         StudyError: It is damaged.
     """
     record = read_yaml(file)
-    kinds = {"prior": dict, "estimator": str, "reason": str, "predicted": dict, "warnings": list}
+    kinds = {
+        "weights": dict,
+        "prior": dict,
+        "estimator": str,
+        "reason": str,
+        "predicted": dict,
+        "warnings": list,
+    }
     for key, kind in kinds.items():
         if not isinstance(record, dict) or not isinstance(record.get(key), kind):
             raise damaged(file, f"does not say {key!r}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -15,6 +15,7 @@ from regmix_hf.cards.quality_plots import (
     draw_predictions,
     draw_since_start,
 )
+from regmix_hf.cards.style import png
 
 
 def _draw_weights(facts: StudyFacts) -> Figure | None:
@@ -77,6 +78,12 @@ PICTURES: dict[str, Callable[[StudyFacts], Figure | None]] = {
     "loss_curves": _draw_loss_curves,
     "since_start": _draw_since_start,
 }
+
+
+def draw_pictures(facts: StudyFacts, wanted: Iterable[str] = tuple(PICTURES)) -> dict[str, bytes]:
+    """Draw pictures as PNG by name, those that there is enough known for."""
+    figures = {name: PICTURES[name](facts) for name in wanted}
+    return {name: png(figure) for name, figure in figures.items() if figure is not None}
 
 
 def target_words(facts: StudyFacts) -> str:

@@ -149,7 +149,7 @@ class ChoiceProblem:
         as bad as the one that was predicted worst.
         """
         swarm = None if self.swarm is None else NearestRuns(self.swarm, self.constraints.domains)
-        bounds = self._reach()
+        bounds = self.reach
         objective = Objective.of(
             self.regressor, self.target, bounds, self.sampled.prior, self.choice.kl_strength
         )
@@ -188,7 +188,8 @@ class ChoiceProblem:
         still = shares.max() - shares.min() <= _STILL
         return {str(name): float(share) for name, share in shares.mean()[still].items()}
 
-    def _reach(self) -> Constraints:
+    @property
+    def reach(self) -> Constraints:
         """The constraints and, on top, that no domain gets more than it could have in the swarm.
 
         A domain whose share never varied keeps it. What is asked comes first: a least weight above the
@@ -217,11 +218,12 @@ class ChoiceProblem:
         return Candidate(
             method=method,
             weights=dict(zip(self.regressor.domains_, rounded.tolist(), strict=True)),
-            predicted=self._predict_target(rounded),
+            predicted=self.predict(rounded),
             distance=float(swarm.distance(rounded[None])[0]) if swarm else np.nan,
         )
 
-    def _predict_target(self, weights: Array) -> Predicted:
+    def predict(self, weights: Array) -> Predicted:
+        """Predict the target of one mixture, `(d,)`, with the interval of a new run."""
         row = self.regressor.predict_target(weights[None], self.target, COVERAGE).iloc[0]
         return Predicted(float(row["loss"]), float(row["lower"]), float(row["upper"]))
 
@@ -248,7 +250,7 @@ class ChoiceProblem:
         chosen, reason = self._decide(found, gap)
         weights = np.array([chosen.weights[domain] for domain in bounds.domains])
         prior = self._prior
-        prior_predicted = self._predict_target(prior)
+        prior_predicted = self.predict(prior)
         warnings = [
             *self._unknown(),
             *(_doubts(chosen, prior_predicted, gap) if chosen.method != "prior" else ()),

@@ -78,6 +78,11 @@ def _choose_from_fit(fit: TableFit, overrides: list[str], prior: Path | None, co
                 f"override {override!r} has no effect on a fit: it does not know how much text there is.",
                 "bound single domains instead, e.g. choice.max.NAME=0.3",
             )
+        if rest.startswith(("num_confirm", "num_rounds")):
+            raise RecipeError(
+                f"override {override!r} has no effect on a fit: there is nothing to train here.",
+                "`regmix fit` says what each family promised of the run that it predicted best",
+            )
         keys[section].append(rest)
     choice = read_section(Choice, keys["choice"], name="choice")
     regression = read_section(Regression, keys["regression"], name="regression")

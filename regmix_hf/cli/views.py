@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,12 @@ import pandas as pd
 
 from regmix_hf.choice import read_chosen
 from regmix_hf.cli.console import Format, Table, duration
-from regmix_hf.files import read_parquet, read_record
+from regmix_hf.files import read_parquet, read_record, read_yaml
 from regmix_hf.plan import Plan
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
+from regmix_hf.study.rounds import Round, rounds_in
 from regmix_hf.tables import MIXTURE, MIXTURES, QUALITY, RESULTS, by_domain
 
 
@@ -147,7 +148,34 @@ _PREDICTED = {**dict.fromkeys(("prior_loss", "loss", "loss_lower", "loss_upper")
 
 
 def _choose(study: Study, format: Format) -> list[Table]:
-    return chosen_tables(study.mixture.parent / names.CHOSEN_TABLE)
+    record = read_yaml(study.mixture)
+    return [
+        *chosen_tables(study.mixture.parent / names.CHOSEN_TABLE),
+        *tried_tables(rounds_in(record, study.mixture)),
+    ]
+
+
+def tried_tables(rounds: Sequence[Round]) -> list[Table]:
+    """What choices promised beside what further proxies measured; none where none was tried."""
+    rows = [
+        {
+            "round": one.number,
+            "tried at": tried.kind,
+            "promised": tried.promised,
+            "measured": tried.measured,
+            "+-": tried.deviation,
+            "difference": tried.difference,
+            "lower": tried.lower,
+            "upper": tried.upper,
+            "seeds": tried.num_seeds,
+        }
+        for one in rounds
+        for tried in one.tried
+    ]
+    losses = dict.fromkeys(("promised", "lower", "upper", "measured", "+-"), ".4f")
+    title = "the choice as proxies tried it: promised minus measured (nats per token, 90 % interval)"
+    formats = {**losses, "difference": "+.4f", "round": "d", "seeds": "d"}
+    return [Table(title, rows, formats)] if rows else []
 
 
 def summary_tables(study: Study) -> list[Table]:
@@ -190,6 +218,7 @@ def summary_tables(study: Study) -> list[Table]:
     loss = f"predicted loss{speaks_of}: {summary.target} (nats per token, 90 % interval)"
     return [
         Table("what the regression is worth", worth),
+        *(tried_tables(facts.choice.rounds) if facts.choice else []),
         *promised,
         Table("chosen mixture (share of training tokens)", summary.mixture, shares),
         Table(loss, summary.predicted, losses),

@@ -17,6 +17,7 @@ _MODEL_WITHOUT_EFFECT = "attn_implementation"
 #: Keys of a recipe that never change a number.
 _WITHOUT_EFFECT = {
     ("output_dir",),
+    ("executor",),
     ("corpus", "num_proc"),
     ("train", "accelerate_config"),
     ("train", "allow_repetition"),
@@ -55,7 +56,10 @@ _LEFT_OUT_BY_0_1 = {"output_dir", "num_proc", "num_workers", "accelerate_config"
 #: Keys that came after version 0.1, whose markers know nothing of them; whoever adds one names it here.
 _SINCE_0_1 = {
     ("choice", "force"),
+    ("choice", "num_confirm"),
+    ("choice", "num_rounds"),
     ("sampling", "num_repeats"),
+    ("executor",),
     ("evaluation", "include_path"),
     *(("proxy", key) for key in ("tasks", "task_limit", "tasks_at")),
     *((section, "model", key) for section in _TRAININGS for key in ("pretrained", "revision")),

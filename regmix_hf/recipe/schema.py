@@ -215,6 +215,12 @@ class Choice(Section):
     force: bool = False
     """Choose what the predictions say also where `fit` found that they cannot tell mixtures apart; else the
     chosen mixture is then the prior."""
+    num_confirm: Annotated[int, Field(ge=0)] = 4
+    """Proxies that are trained to try a choice: at the chosen mixture, at the prior and near the chosen one,
+    with seeds of their own. What was promised is held against what they measure, they are added to the runs,
+    and it is fitted and chosen again. 0: none."""
+    num_rounds: Annotated[int, Field(ge=1)] = 2
+    """Most rounds of `num_confirm` proxies; when a promise holds, no other round follows."""
     max_epochs: Positive | None = 4
     """No domain is seen more often than this in the final run."""
     min: dict[DomainName, Weight] = Field(default_factory=dict)
@@ -257,6 +263,14 @@ class Evaluation(Section):
     include_path: str | None = None
     """A folder with task files of one's own, for `tasks` and `proxy.tasks`; a relative path starts at the
     working directory."""
+
+
+class Executor(Section):
+    """Where and how proxies and evaluations are done; decides nothing of what comes of them."""
+
+    wait: bool = False
+    """A worker that finds nothing free stays until others have ended their runs, and does those of the dead;
+    else it ends. `regmix run` always stays, because the next stage needs all runs."""
 
 
 class Hub(Section):
@@ -335,6 +349,8 @@ class Recipe(Section):
     """Named mixtures; normalised when read."""
     evaluation: Evaluation = Evaluation()
     """What the final models are scored on."""
+    executor: Executor = Executor()
+    """Where proxies and evaluations are done."""
     hub: Hub | None = None
     """Where the study is published; without it nowhere."""
 

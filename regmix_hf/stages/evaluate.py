@@ -65,8 +65,11 @@ def run(study: Study, progress: Progress, place: Place[EvaluationWork] | None = 
     forget_failed(tasks)
     if place is None:
         slots = worker_slots(None, use_cpu=uses_cpu(study.recipe.train.training_args))
-        place = Pool(slots, study.evaluation)
-    place.run(tasks, _work_of(study), progress)
+        place = Pool(slots, study.evaluation, stays=study.recipe.executor.wait)
+    counts = place.run(tasks, _work_of(study), progress)
+    if others := len(tasks) - counts.total():
+        progress.note(f"{others} of {len(tasks)} evaluations are being done by others")
+        return
     results = [read_record(task.folder / names.RESULT, status=str) for task in tasks]
     for task, result in zip(tasks, results, strict=True):
         if result["status"] == "failed":

@@ -36,7 +36,8 @@ def run(study: Study, progress: Progress, place: Place[ProxyWork] | None = None)
     """Train every proxy that has no result yet, and collect the tables.
 
     Runs that failed before are tried again. When some still fail, the tables are written and the stage stays
-    unfinished, so that doing it again tries them again.
+    unfinished, so that doing it again tries them again. Where only runs are left that others are at, they are
+    left to these, unless the recipe says `executor.wait`.
 
     Args:
         study: With a corpus and mixtures.
@@ -57,9 +58,16 @@ def run(study: Study, progress: Progress, place: Place[ProxyWork] | None = None)
         slots = worker_slots(
             study.recipe.proxy.num_workers, use_cpu=uses_cpu(study.recipe.proxy.training_args)
         )
-        place = Pool(slots, study.proxies)
-    train_base_once(study, place, progress)
+        place = Pool(slots, study.proxies, stays=study.recipe.executor.wait)
+    if not train_base_once(study, place, progress):
+        progress.note("the model that proxies start from is being trained by others; proxies come after it")
+        return
     counts = place.run(tasks, ProxyWork(study.corpus), progress)
+    if others := len(tasks) - counts.total():
+        progress.note(
+            f"{others} of {len(tasks)} runs are being done by others; the last of them ends the stage"
+        )
+        return
     failed = [task for task in tasks if is_failed(task)]
     if len(failed) < len(tasks):
         results, _ = collect(tasks, study.proxies)

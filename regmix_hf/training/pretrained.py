@@ -115,7 +115,11 @@ def read_shape(source: Source, context_length: int) -> dict[str, Any]:
     if tree.get("quantization_config"):
         raise _refusal(source, "is quantised, and cannot be trained on")
     config_class = CONFIG_MAPPING[kind]
-    whole = config_class.from_dict({key: value for key, value in tree.items() if key != "auto_map"})
+    try:
+        whole = config_class.from_dict({key: value for key, value in tree.items() if key != "auto_map"})
+    except Exception as error:  # each config class validates in its own way, and says what is wrong
+        said = str(error).strip().splitlines()[-1].strip()
+        raise _refusal(source, f"has a {_CONFIG} that is none: {said}") from error
     taken = {name for name in constructor_names(config_class) if "implementation" not in name}
     keys = {key: value for key, value in whole.to_dict().items() if key in taken and key != "dtype"}
     keys = {"model_type": kind, **keys}

@@ -13,7 +13,13 @@ from regmix_hf.training.pretrained import fetch_checkpoint, hash_weights, open_s
 
 from .standin.store import Blob
 
-SHAPE = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 16, "vocab_size": 300}
+SHAPE = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "vocab_size": 300,
+}
 
 
 @pytest.fixture

@@ -157,6 +157,7 @@ def test_final_models_start_from_no_other_model_of_the_study(new_study):
             "it is code of its own",
         ),
         ({"quantization_config": {"bits": 4}}, (), {}, "is quantised"),
+        ({"num_attention_heads": 3}, (), {}, "has a config.json that is none: .*not a multiple"),
         ({"max_position_embeddings": 8}, (), {}, "context_length 16 is longer than the model's"),
         ({}, ("model.safetensors",), {"pytorch_model__bin": b"\x80"}, "in pytorch_model.bin only: a pickle"),
         ({}, ("model.safetensors",), {}, "has no model.safetensors"),
