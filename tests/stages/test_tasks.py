@@ -133,3 +133,32 @@ def test_a_task_whose_documents_cannot_be_had_is_named_before_any_text_is_read(
     with pytest.raises(DataError, match=r"proxy.tasks: the documents of additions cannot be loaded"):
         prepare.run(study, Silent())
     assert (study.corpus / "corpus.json").exists()
+
+
+def test_the_mixture_chosen_for_a_task_is_better_at_it_than_prior_and_uniform(scored_study):
+    from regmix_hf.corpus.corpus import Corpus
+    from regmix_hf.stages import choose, fit, train
+    from regmix_hf.training.run import train_run
+
+    study = scored_study(
+        "regression={estimators: [ridge], target: bpb/additions}",
+        "choice={num_candidates: 2000, max_epochs: null, force: true, num_confirm: 0}",
+        "train.mixtures=[chosen, prior, uniform]",
+        "train.num_seeds=2",
+    )
+    corpus = Corpus(study.corpus)
+    proxies = tasks_of(study)
+    for task in proxies:
+        train_run(task.spec, corpus, task.folder)
+    collect(proxies, study.proxies)
+    fit.run(study, Silent())
+    choose.run(study, Silent())
+    finals = train.tasks_of(study)
+    for task in finals:
+        train_run(task.spec, corpus, task.folder)
+    train.conclude(study, finals, Silent())
+    results = pd.read_parquet(study.models / "results.parquet")
+    scores = results.groupby("mixture_id")["bpb/additions"]
+    noise = scores.std().max()
+    for other in ("prior", "uniform"):
+        assert scores.mean()["chosen"] < scores.mean()[other] - 2 * noise
