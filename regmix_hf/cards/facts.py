@@ -35,6 +35,7 @@ from regmix_hf.tables import (
     SCORES,
     TRAJECTORIES,
     Columns,
+    by_domain,
 )
 
 
