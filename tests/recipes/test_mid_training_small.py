@@ -8,13 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from regmix_hf.recipe import load_recipe
+from regmix_hf.stages.proxies import tasks_of
+from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 
 from ..hub.standin.server import serve
@@ -156,24 +157,28 @@ def test_proxies_of_the_recipe_start_from_its_model_on_its_sets_over_http(tmp_pa
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
         told = [f"output_dir={tmp_path / 'study'}", f"evaluation={{include_path: {tmp_path / 'tasks'}}}"]
-        words = ["run", str(FOLDER), *OVERRIDES, *told, "--to", "proxies"]
+        words = ["run", str(FOLDER), *OVERRIDES, *told, "--to", "sample"]
         done = subprocess.run(
             [sys.executable, "-m", "regmix_hf", *words], env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
     assert hub.bugs == []
-    check(tmp_path / "study")
+    check(Study(load_recipe(FOLDER, [*OVERRIDES, *told])))
 
 
-def check(study: Path) -> None:
-    """All sets are there, all proxies start from one model, and are scored on the benchmark."""
-    facts = CorpusFacts.load(study / "1-corpus")
-    assert set(facts.domains) == set(load_recipe(FOLDER).domains)
+def check(study: Study) -> None:
+    """All sets are there; two proxies start from one model, and are scored on the benchmark."""
+    from regmix_hf.corpus.corpus import Corpus
+    from regmix_hf.training.run import train_run
+
+    facts = CorpusFacts.load(study.corpus)
+    assert list(facts.domains) == list(study.recipe.domains)
     assert len({checkpoint.sha256 for checkpoint in facts.checkpoints.values()}) == 1
-    results = pd.read_parquet(study / "3-proxies" / "results.parquet")
-    assert np.isfinite(results.filter(regex="^(loss|bpb)/").to_numpy()).all()
-    assert results["bpb/capitals"].nunique() == len(results)
-    points = pd.read_parquet(study / "3-proxies" / "trajectories.parquet")
-    start = points[points["step"] == 0].filter(regex="^loss/")
-    assert len(start) == len(results)
-    assert len(start.drop_duplicates()) == 1
+    rows, starts = [], []
+    for task in tasks_of(study)[:2]:
+        rows.append(train_run(task.spec, Corpus(study.corpus), task.folder))
+        starts.append(pd.read_parquet(task.folder / "trajectory.parquet").iloc[0])
+    for name in facts.domains:
+        assert starts[0][f"loss/{name}"] == starts[1][f"loss/{name}"]
+        assert rows[0][f"loss/{name}"] != rows[1][f"loss/{name}"]
+    assert rows[0]["bpb/capitals"] != rows[1]["bpb/capitals"]

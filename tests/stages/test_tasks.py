@@ -137,7 +137,7 @@ def test_a_task_whose_documents_cannot_be_had_is_named_before_any_text_is_read(
 
 def test_the_mixture_chosen_for_a_task_is_better_at_it_than_prior_and_uniform(scored_study):
     from regmix_hf.corpus.corpus import Corpus
-    from regmix_hf.stages import choose, fit, train
+    from regmix_hf.stages import choose, fit, sample, train
     from regmix_hf.training.run import train_run
 
     study = scored_study(
@@ -146,6 +146,7 @@ def test_the_mixture_chosen_for_a_task_is_better_at_it_than_prior_and_uniform(sc
         "train.mixtures=[chosen, prior, uniform]",
         "train.num_seeds=2",
     )
+    sample.run(study, Silent())
     corpus = Corpus(study.corpus)
     proxies = tasks_of(study)
     for task in proxies:
