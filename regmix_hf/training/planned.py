@@ -41,7 +41,7 @@ def known_facts(study: Study) -> CorpusFacts | None:
 
 
 def _shapes(recipe: Recipe, facts: CorpusFacts | None) -> dict[str, CheckpointFacts]:
-    """The shapes of models from elsewhere, whose weights nobody has fetched.
+    """The shapes of models from elsewhere whose weights nobody has fetched.
 
     Raises:
         TrainingError: One is none to start from.
@@ -52,6 +52,8 @@ def _shapes(recipe: Recipe, facts: CorpusFacts | None) -> dict[str, CheckpointFa
         vocab_size = recipe.tokenizer.train.vocab_size
     found = {}
     for key, model in models_from_elsewhere(recipe).items():
+        if facts is not None and key in facts.checkpoints:
+            continue
         source = open_source(model)
         keys = read_shape(source, recipe.context_length)
         check_vocabulary(source, keys, vocab_size)
