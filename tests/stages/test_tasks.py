@@ -40,8 +40,8 @@ def own_tasks(tmp_path_factory):
     }
     (folder / "additions.yaml").write_text(json.dumps(task))
     draw = random.Random(1)
-    words = [" ".join(draw.choices(WORDS["code"].split(), k=9)) for _ in range(16)]
-    rows = [{"q": text[:12], "a": text[12:].strip()} for text in words]
+    words = [" ".join(draw.choices(WORDS["code"].split(), k=4)) for _ in range(32)]
+    rows = [{"q": text[:5], "a": text[5:15].strip()} for text in words]
     (folder / "code.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     files = {"data_files": {"test": str(folder / "code.jsonl")}}
     (folder / "keywords.yaml").write_text(json.dumps({**task, "task": "keywords", "dataset_kwargs": files}))
