@@ -13,8 +13,8 @@ from regmix_hf.recipe.schema import (
     Sampling,
     SharedRuns,
     Train,
-    TrainedTokenizer,
 )
+from regmix_hf.recipe.tokenizer import TrainedTokenizer
 
 __all__ = [
     "RECIPE_FILE",

@@ -8,12 +8,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    Discriminator,
     Field,
     PrivateAttr,
     SerializerFunctionWrapHandler,
     StringConstraints,
-    Tag,
     model_serializer,
     model_validator,
 )
@@ -21,6 +19,7 @@ from pydantic import (
 from regmix_hf.recipe.model import Model
 from regmix_hf.recipe.section import DomainName, Section, Tokens
 from regmix_hf.recipe.target import Combined, Shares, checked_target
+from regmix_hf.recipe.tokenizer import Tokenizer
 from regmix_hf.reference import split_reference
 
 TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=96)]
@@ -92,36 +91,6 @@ class Domain(Section):
         return words
 
 
-class TrainTokenizer(Section):
-    """A byte-level BPE, trained on the same number of bytes of every training domain."""
-
-    vocab_size: Annotated[int, Field(ge=257)]
-    """Tokens of the vocabulary, bytes and the end of a text included."""
-
-
-class TrainedTokenizer(Section):
-    """`tokenizer: {train: {vocab_size: 4096}}`."""
-
-    train: TrainTokenizer
-    """How it is trained."""
-
-
-def _kind_of_tokenizer(value: Any) -> str | None:
-    if isinstance(value, str):
-        return "name"
-    return "trained" if isinstance(value, dict | TrainedTokenizer) else None
-
-
-Tokenizer = Annotated[
-    Annotated[str, Tag("name")] | Annotated[TrainedTokenizer, Tag("trained")],
-    Discriminator(
-        _kind_of_tokenizer,
-        custom_error_type="tokenizer",
-        custom_error_message="give a Hub id, a folder, or {train: {vocab_size: 4096}}",
-    ),
-]
-
-
 class Corpus(Section):
     """How text becomes blocks."""
 
@@ -184,6 +153,10 @@ class Proxy(Training):
     """Runs of every mixture, each with its own seed."""
     num_workers: Annotated[int, Field(ge=1)] | None = None
     """Worker processes; `null` takes one per GPU, or one per core where there is none."""
+    match_repetition: bool = False
+    """Of each domain read only as large a part of what there is as a proxy is shorter than a final run
+    (`num_train_tokens` of both). A proxy then reads a domain as often as a final run on its mixture would, so
+    its losses hold what repetition does; without it proxies repeat less, and a law cannot know."""
     tasks: list[TaskName] = Field(default_factory=list)
     """Tasks and groups of lm-eval whose right answers all models are scored on, final ones too, in bits per
     byte: `bpb/<task>`."""
@@ -218,8 +191,10 @@ class Choice(Section):
     """Mixtures that are drawn and predicted, of which the best are looked at."""
     top_k: Annotated[int, Field(ge=1)] = 100
     """The chosen mixture is the mean of this many best predicted candidates."""
-    kl_strength: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
-    """Nats of predicted loss that one nat of divergence from the prior costs (Olmix); 0 is RegMix."""
+    kl_strength: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | Literal["auto"] = 0.0
+    """Nats of predicted loss that one nat of divergence from the prior costs (Olmix); 0 is RegMix. `auto`: as
+    many as promises fell short by, per nat of divergence, over the better half of the runs, each predicted
+    by a fit without it; runs that tried a choice are among them."""
     force: bool = False
     """Choose what the predictions say also where `fit` found that they cannot tell mixtures apart; else the
     chosen mixture is then the prior."""
@@ -230,7 +205,9 @@ class Choice(Section):
     num_rounds: Annotated[int, Field(ge=1)] = 2
     """Most rounds of `num_confirm` proxies; when a promise holds, no other round follows."""
     max_epochs: Positive | None = 4
-    """No domain is seen more often than this in the final run."""
+    """No domain is seen more often than this in the final run. 4 where nothing is known of the text: up to
+    about four times is nearly as good as new text, later it helps ever less (Muennighoff et al. 2023).
+    Proxies that repeat as final runs do (`proxy.match_repetition`) tell more; it may then be `null`."""
     min: dict[DomainName, Weight] = Field(default_factory=dict)
     """Bounds of single domains; `fixed` pins a weight."""
     max: dict[DomainName, Weight] = Field(default_factory=dict)
