@@ -21,8 +21,6 @@ from regmix_hf.regression.storage import read_arrays, write_arrays
 
 Array = NDArray[np.float64]
 
-#: What says how large a model is and how long it trained.
-SIZES = ("num_parameters", "num_train_tokens")
 #: From this many runs on, leaving out a tenth of them hardly changes a fit.
 MANY_RUNS = 256
 #: Fewer residuals than this tell no interval of 90 %.
@@ -289,14 +287,17 @@ def _array_file(folder: Path, part: str) -> Path:
 
 
 def of_largest(sizes: Array) -> NDArray[np.bool_]:
-    """Which runs are of the largest size and ran longest of these; where those are few, at any length.
+    """Which runs a fit of several sizes is judged by: the longest of the largest size that has ten of them.
 
     Args:
         sizes: Parameters and tokens, or their logarithms, runs x 2.
     """
-    large = sizes[:, 0] == sizes[:, 0].max()
-    longest = large & (sizes[:, 1] == sizes[large, 1].max())
-    return np.asarray(longest if longest.sum() >= _ENOUGH else large)
+    for size in np.unique(sizes[:, 0])[::-1]:
+        of_size = sizes[:, 0] == size
+        longest = of_size & (sizes[:, 1] == sizes[of_size, 1].max())
+        if longest.sum() >= _ENOUGH:
+            return np.asarray(longest)
+    return np.asarray((sizes == sizes[sizes[:, 0] == sizes[:, 0].max()].max(axis=0)).all(axis=1))
 
 
 def check_runs(estimator: str, needed: int, weights: Array, losses: Array, names: Sequence[str] = ()) -> None:

@@ -28,6 +28,7 @@ from regmix_hf.regression.assessment import (
     quality_table,
     seed_noise,
 )
+from regmix_hf.regression.base import of_largest
 from regmix_hf.regression.learning_curve import LearningCurve, learning_curve
 from regmix_hf.regression.metrics import METRICS
 from regmix_hf.regression.registry import estimator_class
@@ -35,7 +36,7 @@ from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.regression.selection import Selection, select
 from regmix_hf.regression.target import Target, TargetValue
 from regmix_hf.regression.verdict import Verdict
-from regmix_hf.runs.runs import Runs
+from regmix_hf.runs.runs import SIZES, Runs, scale_words
 from regmix_hf.study import names
 
 #: With fewer holdout runs than this, estimators are compared by cross-validation of the fitted runs instead.
@@ -145,7 +146,8 @@ class Question:
     """What is asked of a set of runs, checked before anything is fitted.
 
     Attributes:
-        runs: All of them, of one size and length.
+        runs: All that are judged, of one size and length.
+        beside: Runs of other sizes and lengths, for families that can be fitted on them, too.
         fitted: Those to fit on, without their absurd losses.
         holdout: Those that are only predicted, without their absurd losses.
         tests: Further runs to predict, by name, with the columns of the fit.
@@ -156,6 +158,7 @@ class Question:
     """
 
     runs: Runs
+    beside: Runs | None
     fitted: Runs
     holdout: Runs
     tests: Mapping[str, Runs]
@@ -175,13 +178,14 @@ class Question:
         progress: Progress,
     ) -> Self:
         """Check what is asked; raises as `fit_runs` does."""
-        runs = _of_one_scale(runs, progress)
+        asked = tuple(dict.fromkeys([*estimators, *([use] if use else [])]))
+        takes_sizes = any(estimator_class(name).takes_sizes for name in asked)
+        runs, beside = _by_size(runs, progress) if takes_sizes else (_of_one_scale(runs, progress), None)
         usable = replace(runs, losses=runs.losses.mask(find_absurd(runs.losses.to_numpy())))
         goal, fitted = Target.parse(target, runs.targets), usable.part("fit")
         named = () if target in TARGET_WORDS else tuple(goal.weights)
         tests = {name: _test_set(name, test, fitted, named, progress) for name, test in test_sets.items()}
-        asked = tuple(dict.fromkeys([*estimators, *([use] if use else [])]))
-        question = cls(runs, fitted, usable.part("holdout"), tests, asked, use, target, goal)
+        question = cls(runs, beside, fitted, usable.part("holdout"), tests, asked, use, target, goal)
         for name in question.names:
             _check_enough(name, fitted)
         if runs.left_out():
@@ -202,6 +206,13 @@ class Question:
         }
 
     @property
+    def curved(self) -> tuple[str, ...]:
+        """The families with a learning curve: those whose runs are all in `fitted`."""
+        return tuple(
+            name for name in self.asked if self.beside is None or not estimator_class(name).takes_sizes
+        )
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The families to fit: those asked for, and the baseline beside them."""
         return tuple(dict.fromkeys([*self.asked, BASELINE]))
@@ -212,11 +223,21 @@ def _fit_all(question: Question, random_state: int, progress: Progress) -> dict[
     with progress.bar("fit", total=len(question.names), unit="estimators") as bar:
         for done, name in enumerate(question.names):
             bar.update(done, detail=f"{name} on {len(fitted)} runs, {len(fitted.targets)} targets")
-            regressors[name] = MixtureRegressor(name, random_state=random_state).fit(
-                fitted.weights, fitted.losses
-            )
+            regressors[name] = _fit_one(name, random_state, fitted, question.beside)
         bar.update(len(question.names))
     return regressors
+
+
+def _fit_one(name: str, random_state: int, fitted: Runs, beside: Runs | None) -> MixtureRegressor:
+    """Fit on the judged runs, and on those of other sizes where the family can be."""
+    regressor = MixtureRegressor(name, random_state=random_state)
+    if beside is None or not estimator_class(name).takes_sizes:
+        return regressor.fit(fitted.weights, fitted.losses, sizes=fitted.sizes)
+    tables = [
+        pd.concat([getattr(runs, part) for runs in (fitted, beside)])
+        for part in ("weights", "losses", "sizes")
+    ]
+    return regressor.fit(tables[0], tables[1], sizes=tables[2])
 
 
 def _judge(
@@ -240,7 +261,7 @@ def _judge(
     curve = learning_curve(
         question.fitted,
         holdout if judged.test == HOLDOUT else None,
-        question.asked,
+        question.curved,
         goal,
         random_state=random_state,
         progress=progress,
@@ -276,6 +297,36 @@ def _test_set(name: str, test: Runs, fitted: Runs, named: Sequence[str], progres
     if absent:
         progress.note(f"test set {name!r} has no losses of {', '.join(absent)}: not measured there")
     return aligned
+
+
+def _by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:
+    """Part the runs of the largest size, which are judged, from those that are only fitted beside them.
+
+    Raises:
+        RegressionError: It is not known how large the runs are.
+    """
+    if runs.sizes is None:
+        raise RegressionError(
+            "the runs do not say how many parameters and tokens each had.",
+            f"give them in columns {' and '.join(SIZES)}, or fit a family that needs no sizes",
+        )
+    largest = of_largest(runs.sizes.to_numpy())
+    if largest.all():
+        return runs, None
+    own, beside = (runs.take(np.flatnonzero(rows)) for rows in (largest, ~largest))
+    beside = beside.part("fit")
+    progress.note(
+        f"{len(own)} runs of {_scale(own)} are judged; {len(beside)} of other sizes and lengths are fitted"
+    )
+    counts = {name: getattr(runs, name) for name in ("num_diverged", "num_failed", "num_duplicates")}
+    return replace(own, **counts), beside
+
+
+def _scale(runs: Runs) -> str | None:
+    """What the runs, which are of one size and length, trained for how long; `None`: not known."""
+    if runs.scale is not None:
+        return str(runs.scale.iloc[0])
+    return None if runs.sizes is None else scale_words(*runs.sizes.iloc[0])
 
 
 def _of_one_scale(runs: Runs, progress: Progress) -> Runs:
@@ -325,7 +376,7 @@ def _summary(
             "duplicates": runs.num_duplicates,
         },
         "absurd_losses": question.absurd,
-        "scale": None if runs.scale is None else str(runs.scale.iloc[0]),
+        "scale": _scale(runs),
         "intervals_hold_seed_noise": regressors[selection.estimator].holds_seed_noise,
         "domains": list(runs.domains),
         "targets": list(runs.targets),

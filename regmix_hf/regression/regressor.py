@@ -15,13 +15,14 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from regmix_hf.errors import RegressionError
 from regmix_hf.files import read_json, write_json
 from regmix_hf.regression.absurd import find_absurd
-from regmix_hf.regression.base import SIZES, UnfittedError, check_runs, of_largest
+from regmix_hf.regression.base import UnfittedError, check_runs, of_largest
 from regmix_hf.regression.frames import Table, losses_table, weights_table
 from regmix_hf.regression.intervals import HalfWidth, OutOfFold, entropy, number_rows
 from regmix_hf.regression.pretrained import CARD, SharedRegressor
 from regmix_hf.regression.registry import build_estimator
 from regmix_hf.regression.storage import read_arrays, write_arrays
 from regmix_hf.regression.target import Target
+from regmix_hf.runs.runs import SIZES
 
 #: Version of the saved folder; another one is refused.
 _FORMAT = 2
@@ -144,11 +145,8 @@ class MixtureRegressor(
             raise RegressionError(f"there is one domain, {self.domains_[0]!r}: every mixture is the same.")
         check_runs(self.estimator, self.model.min_runs(len(self.domains_)), X, y, self.targets_)
         self.model.fit(X, y, own_domains=own, sizes=size)
-        missed, mixture = self.model.out_of_fold(X, y, own), number_rows(X).astype(np.float64)[largest]
-        of_one_length = size is None or len(np.unique(size[largest], axis=0)) == 1
-        self._out_of_fold = OutOfFold(
-            y[largest], missed[largest], entropy(X)[largest], mixture if of_one_length else None
-        )
+        missed, mixture = self.model.out_of_fold(X, y, own), number_rows(X).astype(np.float64)
+        self._out_of_fold = OutOfFold(y[largest], missed[largest], entropy(X)[largest], mixture[largest])
         return self
 
     def at(self, num_parameters: float, num_train_tokens: float) -> Self:

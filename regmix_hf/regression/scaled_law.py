@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import expit
 
 from regmix_hf.errors import RegressionError
-from regmix_hf.regression.base import Array, MixtureEstimator
+from regmix_hf.regression.base import Array, MixtureEstimator, of_largest
 from regmix_hf.regression.folds import assign_folds
 from regmix_hf.regression.kriged_power_law import LENGTHS, NOISES, likeliest, pull_in
 from regmix_hf.regression.least_squares import Observations, minimise
@@ -40,8 +40,8 @@ class ScaledLaw(MixtureEstimator):
     The trend is `ScaledCurve`. `z` is a Matern 5/2 process over root shares of effective tokens, as in
     `KrigedPowerLaw`, for what the runs of the size with the most mixtures miss on average over their lengths.
     `g` is the process of `size_process`: with a few runs at a larger size it is an offset and a slope there,
-    and what mixtures keep over sizes. Predictions are those at one size and length, by default the largest
-    that was fitted and its longest runs: `at` returns a copy for another.
+    and what mixtures keep over sizes. Predictions are those at one size and length, by default those
+    of `of_largest`: `at` returns a copy for another.
 
     Without sizes all runs are taken to be of one, and it is a kriged power law.
 
@@ -64,6 +64,7 @@ class ScaledLaw(MixtureEstimator):
         hyper_: Hyperparameters of g.
         coefficients_: Coefficients of g, targets x runs.
         at_: Log parameters and log tokens that predictions are for, `(2,)`.
+        judged_: The size and length that `out_of_fold` tells how far off predictions are at, `(2,)`.
         beyond_: How far off the law was at the largest size without its runs, in what it misses out of fold
             with them, and how far that is beyond the next, in log parameters; `(2,)`. Known after
             `out_of_fold`; 1 and 1 before.
@@ -92,6 +93,7 @@ class ScaledLaw(MixtureEstimator):
         "hyper_": ("hyperparameters",),
         "coefficients_": ("targets", "runs"),
         "at_": ("size",),
+        "judged_": ("size",),
         "beyond_": ("size",),
     }
 
@@ -108,6 +110,7 @@ class ScaledLaw(MixtureEstimator):
     hyper_: Array
     coefficients_: Array
     at_: Array
+    judged_: Array
     beyond_: Array
     #: Of the fit of all runs, for the fits of its folds.
     _start: Array | None = None
@@ -144,11 +147,11 @@ class ScaledLaw(MixtureEstimator):
     def stretch(self) -> float:
         """How many times as far off predictions may be as out of fold: more, the farther beyond the runs.
 
-        It grows in proportion to log parameters (and log tokens) beyond the largest, from what the largest
-        size's runs were missed by when they were left out.
+        It grows in proportion to log parameters (and log tokens) beyond those that `out_of_fold` speaks of,
+        from what the largest size's runs were missed by when they were left out.
         """
         ratio, apart = self.beyond_
-        beyond = np.maximum(self.at_ - self.sizes_.max(axis=0), 0.0).sum()
+        beyond = np.maximum(self.at_ - self.judged_, 0.0).sum()
         return float(1 + (ratio - 1) * beyond / apart)
 
     def out_of_fold(self, X: ArrayLike, y: ArrayLike, own: Sequence[int]) -> Array:
@@ -203,8 +206,8 @@ class ScaledLaw(MixtureEstimator):
     def _fit(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
         sizes = np.zeros((len(weights), 2)) if self._sizes is None else self._sizes
         self.weights_, self.sizes_, self.centre_ = weights, sizes, sizes.mean(axis=0)
-        largest, self.beyond_ = sizes[:, 0] == sizes[:, 0].max(), np.ones(2)
-        self.at_ = np.array([sizes[:, 0].max(), sizes[largest, 1].max()])
+        self.at_, self.beyond_ = sizes[of_largest(sizes)][0], np.ones(2)
+        self.judged_ = self.at_
         self._fit_trend(weights, losses, own)
         trend = self._plain(ScaledCurve(weights, sizes - self.centre_)(self.raw_)[0])
         self.level_ = np.stack([trend.mean(axis=0), trend.std(axis=0)], axis=1)

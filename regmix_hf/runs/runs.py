@@ -18,6 +18,8 @@ from regmix_hf.runs.csv_pair import read_csv_pair
 from regmix_hf.study import names
 from regmix_hf.tables import FITTED_RUNS, by_domain
 
+#: What says how large a model is and how long it trained.
+SIZES = ("num_parameters", "num_train_tokens")
 Split = Literal["fit", "holdout"]
 
 #: Where a folder may hold runs: a study's results, or the runs that a fit was made on.
@@ -34,6 +36,7 @@ class Runs:
         split: `fit` or `holdout` for every run.
         scale: For every run what was trained for how long, e.g. `1M on 1,000,000,000 tokens`; `None` where
             that is not known.
+        sizes: `num_parameters` and `num_train_tokens` of every run; `None` where they are not known.
         num_diverged: Runs left out because a loss is infinite or none is a number.
         num_failed: Runs left out because they did not end.
         num_duplicates: Runs left out because another has the same id, or the same weights and losses.
@@ -45,6 +48,7 @@ class Runs:
     losses: pd.DataFrame
     split: pd.Series[str]
     scale: pd.Series[str] | None = None
+    sizes: pd.DataFrame | None = None
     num_diverged: int = 0
     num_failed: int = 0
     num_duplicates: int = 0
@@ -84,6 +88,7 @@ class Runs:
             losses=by_domain(usable, "loss").astype(np.float64),
             split=usable["split"],
             scale=_scale(usable),
+            sizes=_sizes(usable),
             num_diverged=int((status == "diverged").sum()),
             num_failed=int((status == "failed").sum()),
             num_duplicates=len(results) - len(unique),
@@ -116,6 +121,7 @@ class Runs:
                 self.split.rename("split"),
                 self.weights.add_prefix("weight/"),
                 self.losses.add_prefix("loss/"),
+                *([] if self.sizes is None else [self.sizes]),
             ],
             axis=1,
         ).reset_index(names="run_id")
@@ -132,6 +138,7 @@ class Runs:
             losses=self.losses.iloc[rows],
             split=self.split.iloc[rows],
             scale=None if self.scale is None else self.scale.iloc[rows],
+            sizes=None if self.sizes is None else self.sizes.iloc[rows],
             num_diverged=0,
             num_failed=0,
             num_duplicates=0,
@@ -174,7 +181,8 @@ class Runs:
         """Leave out copies and runs whose losses say nothing; normalise the weights."""
         values = self.losses.to_numpy()
         diverged = np.isinf(values).any(axis=1) | np.isnan(values).all(axis=1)
-        copies = pd.concat([self.weights, self.losses], axis=1).duplicated().to_numpy()
+        parts = [self.weights, self.losses, *([] if self.sizes is None else [self.sizes])]
+        copies = pd.concat(parts, axis=1).duplicated().to_numpy()
         kept = self.take(np.flatnonzero(~diverged & ~copies))
         if not len(kept):
             raise DataError(
@@ -194,6 +202,11 @@ class Runs:
             num_failed=self.num_failed,
             num_duplicates=self.num_duplicates + int((copies & ~diverged).sum()),
         )
+
+
+def scale_words(num_parameters: float, num_train_tokens: float) -> str:
+    """Say a size and a length, e.g. `60,000,000 parameters on 1,000,000,000 tokens`."""
+    return f"{num_parameters:,.0f} parameters on {num_train_tokens:,.0f} tokens"
 
 
 def load_runs(
@@ -274,6 +287,14 @@ def _scale(results: pd.DataFrame) -> pd.Series[str] | None:
     pairs = zip(results["scale"], results["num_train_tokens"], strict=True)
     words = [f"{scale} on {tokens:,} tokens" for scale, tokens in pairs]
     return pd.Series(words, index=results.index, dtype="str")
+
+
+def _sizes(results: pd.DataFrame) -> pd.DataFrame | None:
+    """Sizes where every run has one: tables of version 0.1 count no parameters."""
+    if not set(SIZES) <= set(results.columns):
+        return None
+    sizes = results[list(SIZES)].astype(np.float64)
+    return sizes if (np.isfinite(sizes) & (sizes > 0)).all(axis=None) else None
 
 
 def _first(results: pd.DataFrame, where: pd.Series[bool] | NDArray[np.bool_]) -> str:

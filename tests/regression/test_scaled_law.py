@@ -9,9 +9,9 @@ from scipy.stats import spearmanr
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.regression import MixtureRegressor
-from regmix_hf.regression.base import SIZES
 from regmix_hf.regression.scaled_curve import ScaledCurve, ScaledLayout
 from regmix_hf.regression.scaled_law import ScaledLaw
+from regmix_hf.runs.runs import SIZES
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
