@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from regmix_hf.cards.facts import StudyFacts
-from regmix_hf.cards.pictures import PICTURES, draw_pictures, measured_change, target_words
+from regmix_hf.cards.pictures import PICTURES, draw_pictures, error_unit, measured_change, target_words
 from regmix_hf.cards.rendering import recipe_yaml, render_template, share
 from regmix_hf.cards.summary import Summary, scores_of, summarise
 from regmix_hf.files import atomic_path, write_text
@@ -64,6 +64,8 @@ def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool
         explorer=names.EXPLORER if has_explorer else None,
         summary=summary,
         target_words=target_words(facts),
+        target=facts.target.quantity,
+        error_unit=error_unit(facts.target.quantity),
         pictures={**dict.fromkeys(PICTURES), **pictures},
         largest=_largest(summary),
         verdict=facts.verdict,

@@ -21,7 +21,7 @@ from regmix_hf.study.rounds import Round
 
 _HEADER = """\
 # The chosen mixture: shares of training tokens, largest first. Copy `weights` into the `baselines` of
-# another recipe to train on it there. Losses are in nats per token, distances in shares of the tokens.
+# another recipe to train on it there. `loss` is the target in its unit, distances are shares of the tokens.
 """
 #: Decimals of losses and distances in the file.
 _DECIMALS = 6
@@ -75,6 +75,8 @@ def _tree(chosen: ChosenMixture, name: str) -> dict[str, Any]:
         "weights": _largest_first(chosen.weights),
         "prior": _largest_first(chosen.prior),
         "target": chosen.target,
+        "unit": chosen.quantity.unit,
+        "direction": chosen.quantity.direction,
         "estimator": chosen.estimator,
         "method": chosen.method,
         "reason": chosen.reason,

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(
         name="choose",
-        help="Stage 5: choose the mixture with the best predicted loss; also from a fit on tables.",
+        help="Stage 5: choose the mixture with the best predicted target; also from a fit on tables.",
     )(_choose)
 
 
@@ -132,7 +132,7 @@ def _choose_from_fit(
     words += ["--output", str(fit.root)] if fit.root != fit.regression else []
     fit.sign_choice(words, target, str(prior) if prior else None)
     console.note(f"chosen: {chosen.reason}")
-    console.note(f"predicted losses and intervals are those of a new run {chosen.speaks_of}")
+    console.note(f"predictions and intervals are those of a new run {chosen.speaks_of}")
     for warning in chosen.warnings:
         console.note(f"warning: {warning}")
     if prior is None:

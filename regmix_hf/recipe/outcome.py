@@ -58,6 +58,7 @@ _SINCE_0_1 = {
     ("choice", "force"),
     ("choice", "num_confirm"),
     ("choice", "num_rounds"),
+    ("regression", "min_signal"),
     ("sampling", "num_repeats"),
     ("executor",),
     ("evaluation", "include_path"),

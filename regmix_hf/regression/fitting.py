@@ -14,7 +14,7 @@ from regmix_hf.errors import RegressionError
 from regmix_hf.files import write_json, write_parquet
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.readable import with_interval
-from regmix_hf.recipe.checks import TARGET_WORDS
+from regmix_hf.recipe.target import TARGET_WORDS
 from regmix_hf.regression.absurd import find_absurd
 from regmix_hf.regression.assessment import (
     BASELINE,
@@ -29,12 +29,13 @@ from regmix_hf.regression.assessment import (
     seed_noise,
 )
 from regmix_hf.regression.base import of_largest
+from regmix_hf.regression.carrying import carries
 from regmix_hf.regression.learning_curve import LearningCurve, learning_curve
 from regmix_hf.regression.metrics import METRICS
 from regmix_hf.regression.registry import estimator_class
 from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.regression.selection import Selection, select
-from regmix_hf.regression.target import Target, TargetValue
+from regmix_hf.regression.target import Target, TargetValue, scales_of
 from regmix_hf.regression.verdict import Verdict
 from regmix_hf.runs.runs import SIZES, Runs, scale_words
 from regmix_hf.study import names
@@ -137,7 +138,7 @@ def fit_runs(
             progress.note(f"{name}: {promise}")
     holds = regressors[fit.selection.estimator].holds_seed_noise
     speaks_of = of_scale(fit.summary["scale"], holds_seed_noise=holds)
-    progress.note(f"losses and intervals are those of a new run {speaks_of}")
+    progress.note(f"predictions and intervals are those of a new run {speaks_of}")
     return fit
 
 
@@ -182,7 +183,8 @@ class Question:
         takes_sizes = any(estimator_class(name).takes_sizes for name in asked)
         runs, beside = _by_size(runs, progress) if takes_sizes else (_of_one_scale(runs, progress), None)
         usable = replace(runs, losses=runs.losses.mask(find_absurd(runs.losses.to_numpy())))
-        goal, fitted = Target.parse(target, runs.targets), usable.part("fit")
+        fitted = usable.part("fit")
+        goal = Target.parse(target, runs.quantities, scales_of(fitted.losses))
         named = () if target in TARGET_WORDS else tuple(goal.weights)
         tests = {name: _test_set(name, test, fitted, named, progress) for name, test in test_sets.items()}
         question = cls(runs, beside, fitted, usable.part("holdout"), tests, asked, use, target, goal)
@@ -232,7 +234,7 @@ def _fit_one(name: str, random_state: int, fitted: Runs, beside: Runs | None) ->
     """Fit on the judged runs, and on those of other sizes where the family can be."""
     regressor = MixtureRegressor(name, random_state=random_state)
     if beside is None or not estimator_class(name).takes_sizes:
-        return regressor.fit(fitted.weights, fitted.losses, sizes=fitted.sizes)
+        return regressor.fit(fitted.weights, fitted.losses, fitted.quantities, sizes=fitted.sizes)
     tables = [
         pd.concat([getattr(runs, part) for runs in (fitted, beside)])
         for part in ("weights", "losses", "sizes")
@@ -380,6 +382,10 @@ def _summary(
         "intervals_hold_seed_noise": regressors[selection.estimator].holds_seed_noise,
         "domains": list(runs.domains),
         "targets": list(runs.targets),
+        "quantities": [quantity.plain for quantity in runs.quantities.values()],
+        "carries": [one.plain for one in carries(question.runs)],
+        "dropped_targets": dict(runs.dropped),
+        "scales": scales_of(question.fitted.losses),
         "outlook": curve.outlook(selection.estimator),
         "gains": [asdict(gain) for gain in curve.gains.get(selection.estimator, ())],
         "shares": {

@@ -226,7 +226,8 @@ class ScaledLaw(MixtureEstimator):
         standard = ((losses - self.mean_) / self.spread_).T
         known = np.isfinite(standard)
         # Errors count by their share of the loss: late in a run a nat is more than at its beginning.
-        counts = np.where(known, (self.mean_ / np.where(known.T, losses, 1.0)).T ** 2, 0.0)
+        sizes = np.maximum(np.abs(np.where(known.T, losses, self.mean_)), 0.5 * np.abs(self.mean_))
+        counts = known * (self.mean_ / np.where(sizes > 0, sizes, 1.0)).T ** 2
         counts *= self._is_common()
         observed = Observations(np.where(known, standard, 0.0), counts, self.robust_scale)
         layout, curve = ScaledLayout(weights.shape[1]), ScaledCurve(weights, self.sizes_ - self.centre_)

@@ -18,6 +18,7 @@ from regmix_hf.mixtures import around_prior, sampling_constraints
 from regmix_hf.mixtures.final import final_constraints
 from regmix_hf.mixtures.table import CONFIRM, append, empty, over, read_mixtures
 from regmix_hf.progress import Progress
+from regmix_hf.recipe.target import AskedTarget
 from regmix_hf.runs.runs import Runs
 from regmix_hf.stages import sample
 from regmix_hf.study import Stage, Study, names
@@ -79,7 +80,7 @@ def run(study: Study, progress: Progress) -> None:
     }
     write_chosen(chosen, study.mixture.parent, epochs=epochs, rounds=rounds)
     progress.note(f"chosen: {chosen.reason}")
-    progress.note(f"predicted losses and intervals are those of a new run {chosen.speaks_of}")
+    progress.note(f"predictions and intervals are those of a new run {chosen.speaks_of}")
     for warning in chosen.warnings:
         progress.note(f"warning: {warning}")
     if longer is not None:
@@ -102,11 +103,14 @@ def asked_for(study: Study) -> list[str]:
 
 def most_to_try(study: Study) -> int:
     """The most proxies that `choose` may yet ask for."""
-    from regmix_hf.regression.target import Target
+    from regmix_hf.regression.asked_target import target_of
 
     recipe = study.recipe
-    target = Target.parse(recipe.regression.target, list(recipe.domains))
-    rounds = _rounds_left(study, str(target), measured_rounds(study, target))
+    if not study.mixture.exists():  # then no round is recorded, for whatever target
+        rounds = _rounds_left(study, "", ())
+    else:
+        target = target_of(study)
+        rounds = _rounds_left(study, str(target), measured_rounds(study, target))
     return rounds * recipe.choice.num_confirm * recipe.proxy.num_seeds
 
 
@@ -137,7 +141,9 @@ def measured_rounds(study: Study, target: Target) -> list[Round]:
     record, there = read_yaml(study.mixture), set(read_mixtures(study.mixtures)["mixture_id"])
     recorded = rounds_in(record, study.mixture) if isinstance(record, dict) else []
     results = _results(study)
-    losses = Runs.from_results(results, str(study.proxies)).losses.reindex(columns=list(target.names))
+    asked = AskedTarget.of(study.recipe.regression.target)
+    runs = Runs.from_results(results, str(study.proxies), asked=asked.names, given=asked.directions)
+    losses = runs.losses.reindex(columns=list(target.names))
     mixture = results.drop_duplicates("run_id").set_index("run_id")["mixture_id"]
     measured = target.combine(losses).groupby(mixture.reindex(losses.index))
     known = {str(name): tuple(values.dropna()) for name, values in measured}
@@ -190,6 +196,7 @@ def _try(
     return longer, Round(
         number=number,
         target=chosen.target,
+        unit=chosen.quantity.unit,
         estimator=chosen.estimator,
         weights=dict(chosen.weights),
         trials=trials,

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from regmix_hf.files import damaged
+from regmix_hf.quantities import NATS
 
 #: What a choice is tried at: the mixture that it chose, the prior, and one near the chosen mixture.
 Kind = Literal["chosen", "prior", "near"]
@@ -25,7 +26,7 @@ class _Facts(BaseModel):
 
 
 class Trial(_Facts):
-    """One mixture that was tried; losses of the target, in nats per token, of proxies.
+    """One mixture that was tried; values of the target, of proxies.
 
     Attributes:
         mixture_id: Of its row in the table of mixtures.
@@ -44,7 +45,7 @@ class Trial(_Facts):
 
 @dataclass(frozen=True)
 class Tried:
-    """One mixture, over the seeds it was tried with; nats per token.
+    """One mixture, over the seeds it was tried with; values of the target.
 
     Attributes:
         kind: Which mixture.
@@ -52,6 +53,7 @@ class Tried:
         measured: Mean over seeds.
         deviation: Standard deviation over seeds; `None` for a single one.
         num_seeds: How many.
+        unit: Of the target; `None` where nobody says.
     """
 
     kind: Kind
@@ -61,6 +63,7 @@ class Tried:
     measured: float
     deviation: float | None
     num_seeds: int
+    unit: str | None = NATS
 
     @property
     def difference(self) -> float:
@@ -78,8 +81,8 @@ class Tried:
         where = "within" if self.holds else "outside"
         return (
             f"promised {self.promised:.4f} [{self.lower:.4f}, {self.upper:.4f}] and measured "
-            f"{self.measured:.4f}{noise}, promised minus measured {self.difference:+.4f} nats per token, "
-            f"{where} the interval"
+            f"{self.measured:.4f}{noise}, promised minus measured {self.difference:+.4f}"
+            f"{f' {self.unit}' if self.unit else ''}, {where} the interval"
         )
 
 
@@ -88,7 +91,8 @@ class Round(_Facts):
 
     Attributes:
         number: In the table of mixtures.
-        target: What was to be made small, in words.
+        target: What was to be made good, in words.
+        unit: Its unit; `None` where nobody says.
         estimator: The family that promised.
         weights: The mixture that was chosen: share of the tokens of each domain.
         trials: What was trained.
@@ -96,6 +100,7 @@ class Round(_Facts):
 
     number: int
     target: str
+    unit: str | None = NATS
     estimator: str
     weights: dict[str, _Finite]
     trials: tuple[Trial, ...]
@@ -118,7 +123,8 @@ class Round(_Facts):
                 spread = statistics.stdev(losses) if len(losses) > 1 else None
                 mean = statistics.fmean(losses)
                 first = alike[0]
-                found.append(Tried(kind, first.promised, first.lower, first.upper, mean, spread, len(losses)))
+                promise = (first.promised, first.lower, first.upper)
+                found.append(Tried(kind, *promise, mean, spread, len(losses), self.unit))
         return found
 
     @property
