@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 
 from regmix_hf.errors import RegressionError
@@ -28,7 +27,7 @@ from regmix_hf.regression.assessment import (
     quality_table,
     seed_noise,
 )
-from regmix_hf.regression.base import of_largest
+from regmix_hf.regression.by_size import by_size, fit_one, of_one_scale, scale_of
 from regmix_hf.regression.carrying import carries
 from regmix_hf.regression.learning_curve import LearningCurve, learning_curve
 from regmix_hf.regression.metrics import METRICS
@@ -37,7 +36,7 @@ from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.regression.selection import Selection, select
 from regmix_hf.regression.target import Target, TargetValue, scales_of
 from regmix_hf.regression.verdict import Verdict
-from regmix_hf.runs.runs import SIZES, Runs, scale_words
+from regmix_hf.runs.runs import Runs
 from regmix_hf.study import names
 
 #: With fewer holdout runs than this, estimators are compared by cross-validation of the fitted runs instead.
@@ -181,7 +180,7 @@ class Question:
         """Check what is asked; raises as `fit_runs` does."""
         asked = tuple(dict.fromkeys([*estimators, *([use] if use else [])]))
         takes_sizes = any(estimator_class(name).takes_sizes for name in asked)
-        runs, beside = _by_size(runs, progress) if takes_sizes else (_of_one_scale(runs, progress), None)
+        runs, beside = by_size(runs, progress) if takes_sizes else (of_one_scale(runs, progress), None)
         usable = replace(runs, losses=runs.losses.mask(find_absurd(runs.losses.to_numpy())))
         fitted = usable.part("fit")
         goal = Target.parse(target, runs.quantities, scales_of(fitted.losses))
@@ -225,21 +224,9 @@ def _fit_all(question: Question, random_state: int, progress: Progress) -> dict[
     with progress.bar("fit", total=len(question.names), unit="estimators") as bar:
         for done, name in enumerate(question.names):
             bar.update(done, detail=f"{name} on {len(fitted)} runs, {len(fitted.targets)} targets")
-            regressors[name] = _fit_one(name, random_state, fitted, question.beside)
+            regressors[name] = fit_one(name, random_state, fitted, question.beside)
         bar.update(len(question.names))
     return regressors
-
-
-def _fit_one(name: str, random_state: int, fitted: Runs, beside: Runs | None) -> MixtureRegressor:
-    """Fit on the judged runs, and on those of other sizes where the family can be."""
-    regressor = MixtureRegressor(name, random_state=random_state)
-    if beside is None or not estimator_class(name).takes_sizes:
-        return regressor.fit(fitted.weights, fitted.losses, fitted.quantities, sizes=fitted.sizes)
-    tables = [
-        pd.concat([getattr(runs, part) for runs in (fitted, beside)])
-        for part in ("weights", "losses", "sizes")
-    ]
-    return regressor.fit(tables[0], tables[1], sizes=tables[2])
 
 
 def _judge(
@@ -301,51 +288,6 @@ def _test_set(name: str, test: Runs, fitted: Runs, named: Sequence[str], progres
     return aligned
 
 
-def _by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:
-    """Part the runs of the largest size, which are judged, from those that are only fitted beside them.
-
-    Raises:
-        RegressionError: It is not known how large the runs are.
-    """
-    if runs.sizes is None:
-        raise RegressionError(
-            "the runs do not say how many parameters and tokens each had.",
-            f"give them in columns {' and '.join(SIZES)}, or fit a family that needs no sizes",
-        )
-    largest = of_largest(runs.sizes.to_numpy())
-    if largest.all():
-        return runs, None
-    own, beside = (runs.take(np.flatnonzero(rows)) for rows in (largest, ~largest))
-    beside = beside.part("fit")
-    progress.note(
-        f"{len(own)} runs of {_scale(own)} are judged; {len(beside)} of other sizes and lengths are fitted"
-    )
-    counts = {name: getattr(runs, name) for name in ("num_diverged", "num_failed", "num_duplicates")}
-    return replace(own, **counts), beside
-
-
-def _scale(runs: Runs) -> str | None:
-    """What the runs, which are of one size and length, trained for how long; `None`: not known."""
-    if runs.scale is not None:
-        return str(runs.scale.iloc[0])
-    return None if runs.sizes is None else scale_words(*runs.sizes.iloc[0])
-
-
-def _of_one_scale(runs: Runs, progress: Progress) -> Runs:
-    """Leave out runs of other models or lengths than those of the first, a study's own."""
-    if runs.scale is None:
-        return runs
-    own = runs.scale.iloc[0]
-    for scale, count in runs.scale[runs.scale != own].value_counts().items():
-        progress.note(f"{count} runs of {scale} are no part of the fit: it is of {own}, and losses differ")
-    return replace(
-        runs.take(np.flatnonzero(runs.scale == own)),
-        num_diverged=runs.num_diverged,
-        num_failed=runs.num_failed,
-        num_duplicates=runs.num_duplicates,
-    )
-
-
 def _check_enough(estimator: str, fitted: Runs) -> None:
     needed = estimator_class(estimator).min_runs(len(fitted.domains))
     if len(fitted) < needed:
@@ -378,7 +320,7 @@ def _summary(
             "duplicates": runs.num_duplicates,
         },
         "absurd_losses": question.absurd,
-        "scale": _scale(runs),
+        "scale": scale_of(runs),
         "intervals_hold_seed_noise": regressors[selection.estimator].holds_seed_noise,
         "domains": list(runs.domains),
         "targets": list(runs.targets),
