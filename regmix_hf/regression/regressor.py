@@ -24,7 +24,7 @@ from regmix_hf.regression.pretrained import CARD, SharedRegressor
 from regmix_hf.regression.registry import build_estimator
 from regmix_hf.regression.storage import read_arrays, write_arrays
 from regmix_hf.regression.target import Target, scales_of
-from regmix_hf.runs.runs import SIZES
+from regmix_hf.tables import SIZES
 
 #: Version of the saved folder, and those before that are read, which made every target small.
 _FORMAT, _BEFORE = 3, (2,)

@@ -19,10 +19,8 @@ from regmix_hf.quantities import BPB, LOSS, Direction, Quantity, bare, error_col
 from regmix_hf.reference import split_reference
 from regmix_hf.runs.csv_pair import read_csv_pair
 from regmix_hf.study import names
-from regmix_hf.tables import FITTED_RUNS, by_domain
+from regmix_hf.tables import FITTED_RUNS, SIZES, by_domain
 
-#: What says how large a model is and how long it trained.
-SIZES = ("num_parameters", "num_train_tokens")
 Split = Literal["fit", "holdout"]
 
 #: Where a folder may hold runs: a study's results, or the runs that a fit was made on.
@@ -143,12 +141,13 @@ class Runs:
             DataError: A file cannot be read as such a table, or the two do not hold the same runs.
             RegressionError: Nobody says which way a score is better.
         """
-        weights, values = read_csv_pair(mixtures, losses)
+        weights, values, sizes = read_csv_pair(mixtures, losses)
         runs = cls(
             weights=weights,
             losses=values,
             quantities=read_names(values.columns, weights.columns, given),
             split=pd.Series("fit", index=weights.index, name="split"),
+            sizes=sizes,
             mixtures_from=str(mixtures),
             losses_from=str(losses),
         )

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from regmix_hf.regression import MixtureRegressor
-from regmix_hf.runs.runs import SIZES
+from regmix_hf.tables import SIZES
 from tests.benchmarks.regression import DATA, mean_spearman, published
 
 

@@ -11,7 +11,7 @@ from regmix_hf.errors import RegressionError
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.scaled_curve import ScaledCurve, ScaledLayout
 from regmix_hf.regression.scaled_law import ScaledLaw
-from regmix_hf.runs.runs import SIZES
+from regmix_hf.tables import SIZES
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
