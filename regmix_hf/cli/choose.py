@@ -58,9 +58,14 @@ def _choose(
     size = _size(num_parameters, num_tokens)
     if fit is not None:
         _choose_from_fit(replace(fit, root=output or source), overrides or [], prior, size, Console(format))
-    elif prior is not None or output is not None or size is not None:
+    elif size is not None:
         raise RecipeError(
-            f"--prior, --output and --num-parameters are for a fit on tables, and {source} is none.",
+            f"--num-parameters and --num-tokens are for a fit on tables, and {source} is none.",
+            "a recipe's fit speaks of its proxies",
+        )
+    elif prior is not None or output is not None:
+        raise RecipeError(
+            f"--prior and --output are for a fit on tables, and {source} is none.",
             "a recipe's prior is the text it has (domains.*.num_tokens), its folder is output_dir",
         )
     elif source.is_dir() and not (source / RECIPE_FILE).exists():
