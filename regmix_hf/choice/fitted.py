@@ -16,7 +16,8 @@ from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.assessment import BASELINE, cross_validation, seed_noise
 from regmix_hf.regression.target import Target, TargetValue
 from regmix_hf.regression.verdict import Verdict
-from regmix_hf.runs.runs import Runs, load_runs, scale_words
+from regmix_hf.runs.runs import Runs, load_runs
+from regmix_hf.runs.sizes import scale_words
 from regmix_hf.study import names
 
 #: What a choice needs of `summary.json`.

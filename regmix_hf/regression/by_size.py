@@ -12,7 +12,8 @@ from regmix_hf.progress import Progress
 from regmix_hf.regression.base import of_largest
 from regmix_hf.regression.registry import estimator_class
 from regmix_hf.regression.regressor import MixtureRegressor
-from regmix_hf.runs.runs import Runs, scale_words
+from regmix_hf.runs.runs import Runs
+from regmix_hf.runs.sizes import scale_words
 from regmix_hf.tables import SIZES
 
 

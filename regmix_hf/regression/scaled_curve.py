@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
+from regmix_hf.regression.base import Array
 from regmix_hf.regression.least_squares import Prior
-from regmix_hf.regression.power_law import WEIGHT_OFFSET, Array
+from regmix_hf.regression.power_law import WEIGHT_OFFSET
 from regmix_hf.regression.shared_help import SharedHelp
 
 #: Exponents to expect of parameters and of tokens. Hoffmann et al. 2022 (arXiv 2203.15556, approach 3) found
@@ -110,9 +111,9 @@ class ScaledCurve:
         self.parameters, self.tokens = sizes.T
         self.layout = ScaledLayout(weights.shape[1])
 
-    def __call__(self, raw: Array) -> tuple[Array, Array]:
+    def __call__(self, parameters: Array) -> tuple[Array, Array]:
         """Return values, problems x runs, and derivatives, problems x runs x raw parameters."""
-        values, jacobian, _ = self._evaluate(raw)
+        values, jacobian, _ = self._evaluate(parameters)
         return values, jacobian
 
     def by_weight(self, raw: Array) -> Array:

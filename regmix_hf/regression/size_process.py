@@ -15,8 +15,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 
+from regmix_hf.regression.base import Array
 from regmix_hf.regression.matern import matern, matern_slope
-from regmix_hf.regression.power_law import Array
 from regmix_hf.regression.threads import one_blas_thread
 
 #: Hyperparameters, as logarithms; variances in units of the squared robust size of what the trend leaves.

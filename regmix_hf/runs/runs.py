@@ -18,8 +18,9 @@ from regmix_hf.mixtures.mixture import is_no_mixture, what_is_wrong
 from regmix_hf.quantities import BPB, LOSS, Direction, Quantity, bare, error_column, is_measured, read_names
 from regmix_hf.reference import split_reference
 from regmix_hf.runs.csv_pair import read_csv_pair
+from regmix_hf.runs.sizes import scales_in, sizes_in
 from regmix_hf.study import names
-from regmix_hf.tables import FITTED_RUNS, SIZES, by_domain
+from regmix_hf.tables import FITTED_RUNS, by_domain
 
 Split = Literal["fit", "holdout"]
 
@@ -121,8 +122,8 @@ class Runs:
             quantities=quantities,
             errors=_errors(usable, quantities),
             split=usable["split"],
-            scale=_scale(usable),
-            sizes=_sizes(usable),
+            scale=scales_in(usable),
+            sizes=sizes_in(usable),
             num_diverged=int((status == "diverged").sum()),
             num_failed=int((status == "failed").sum()),
             num_duplicates=len(results) - len(unique),
@@ -257,11 +258,6 @@ class Runs:
         )
 
 
-def scale_words(num_parameters: float, num_train_tokens: float) -> str:
-    """Say a size and a length, e.g. `60,000,000 parameters on 1,000,000,000 tokens`."""
-    return f"{num_parameters:,.0f} parameters on {num_train_tokens:,.0f} tokens"
-
-
 def load_runs(
     source: str | Path | None = None,
     *,
@@ -394,22 +390,6 @@ def _check_results(results: pd.DataFrame, origin: str) -> None:
     off = is_no_mixture(weights)
     if off.any():
         raise DataError(f"{origin}: of the run {_first(results, off)} {what_is_wrong(weights[off].iloc[0])}.")
-
-
-def _scale(results: pd.DataFrame) -> pd.Series[str] | None:
-    if not {"scale", "num_train_tokens"} <= set(results.columns):
-        return None
-    pairs = zip(results["scale"], results["num_train_tokens"], strict=True)
-    words = [f"{scale} on {tokens:,} tokens" for scale, tokens in pairs]
-    return pd.Series(words, index=results.index, dtype="str")
-
-
-def _sizes(results: pd.DataFrame) -> pd.DataFrame | None:
-    """Sizes where every run has one: tables of version 0.1 count no parameters."""
-    if not set(SIZES) <= set(results.columns):
-        return None
-    sizes = results[list(SIZES)].astype(np.float64)
-    return sizes if (np.isfinite(sizes) & (sizes > 0)).all(axis=None) else None
 
 
 def _first(results: pd.DataFrame, where: pd.Series[bool] | NDArray[np.bool_]) -> str:
