@@ -278,8 +278,8 @@ def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
             f"{len(budgets)} streams, as much as a run can need"
         )
     if isinstance(base := recipe.proxy.model.pretrained, Base):
-        tokens = short(base.num_train_tokens)
-        yield f"proxy.model.pretrained: one model is trained before the proxies, on {tokens} tokens"
+        length = short(base.num_train_tokens)
+        yield f"proxy.model.pretrained: one model is trained before the proxies, on {length} tokens"
     if recipe.proxy.tasks:
         yield _note_on_tasks(study, speed)
     if speed is None:
