@@ -107,7 +107,6 @@ WRONG = [
     ("runs", "results.parquet", as_table(lambda t: t.assign(status="fine")), "status is 'fine'"),
     ("runs", "results.parquet", as_table(lambda t: t.assign(split="x")), "split is 'x'"),
     ("runs", "results.parquet", as_table(lambda t: t.assign(mixture_id="m9")), "names the mixture 'm9'"),
-    ("runs", "results.parquet", as_table(lambda t: t.drop(columns="device")), "do not make a study: KeyErr"),
     ("runs", "results.parquet", lambda content: wide_parquet(), "Exceeded size limit"),
     ("runs", "mixtures.parquet", as_table(twice), "has more than one row"),
     (
