@@ -106,6 +106,12 @@ class MixtureRegressor(
         self._check_fitted()
         return self._out_of_fold.residuals
 
+    def out_of_fold(self, target: Target) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The fitted runs' values of `target`, NaN without one, and predictions by fits on other mixtures."""
+        self._check_fitted()
+        missed = self._out_of_fold.combined(target)
+        return missed.losses[:, 0], missed.predicted[:, 0]
+
     @property
     def holds_seed_noise(self) -> bool:
         """Whether intervals hold the noise between seeds: some mixture was run more than once."""

@@ -37,6 +37,8 @@ class Runs:
         split: `fit` or `holdout` for every run.
         scale: For every run what was trained for how long, e.g. `1M on 1,000,000,000 tokens`; `None` where
             that is not known.
+        token_entropy: Target -> the loss of a model that only knows how often tokens occur, nats per token;
+            only of targets for which somebody counted it.
         num_diverged: Runs left out because a loss is infinite or none is a number.
         num_failed: Runs left out because they did not end.
         num_duplicates: Runs left out because another has the same id, or the same weights and losses.
@@ -54,6 +56,7 @@ class Runs:
     losses: pd.DataFrame
     split: pd.Series[str]
     scale: pd.Series[str] | None = None
+    token_entropy: Mapping[str, float] = field(default_factory=dict)
     num_diverged: int = 0
     num_failed: int = 0
     num_duplicates: int = 0

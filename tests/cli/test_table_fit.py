@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tables")
     write_tables(folder)
     tables = folder / "mixtures.csv", folder / "losses.csv"
-    OutsideRuns(*tables, "exam", (), ("power_law",), folder / "fit", 0).fit(Console(Format.QUIET))
+    OutsideRuns(*tables, "exam", estimators=("power_law",), output=folder / "fit").fit(Console(Format.QUIET))
     return folder
 
 
@@ -144,10 +144,9 @@ def test_a_prior_that_is_none_is_refused(regmix, fit, tmp_path, text, message):
 
 def test_what_is_only_validated_on_is_no_domain_of_weight_0(regmix, fit):
     tables = json.loads(regmix("choose", fit, *FEW, "--format", "json").out)
-    weights, losses, others = tables.values()
-    assert {row["domain"] for row in weights} == {"web", "code", "books"}
-    assert {row["domain"] for row in losses} == {"web", "code"}
-    assert [row["target"] for row in others] == ["exam"]  # of which nobody says the unit
+    assert {row["domain"] for row in tables["chosen"]["rows"]} == {"web", "code", "books"}
+    units = {row["target"]: row["unit"] for row in tables["predicted"]["rows"]}
+    assert units == {"web": "nats_per_token", "code": "nats_per_token", "exam": None}  # of that nobody says
 
 
 @pytest.mark.parametrize("words", [["run"], ["prepare"], ["validate"], ["train"], ["fit"]])
