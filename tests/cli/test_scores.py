@@ -55,7 +55,7 @@ def test_what_is_maximised_is_the_target_where_none_is_named_and_the_choice_may_
     ):
         outcome = regmix("choose", "out", f"regression.target={target}", *FEW, "--format", "json")
         assert outcome.code == 0, outcome.err
-        rows = json.loads(outcome.out)["chosen"]["rows"]
+        rows = json.loads(outcome.out)["chosen_mixture"]["rows"]
         weights = {row["domain"]: row["weight"] for row in rows}
         assert set(weights) == {"web", "code", "books"}
         assert all(weights[name] > least for name, least in says.items()), (target, weights)

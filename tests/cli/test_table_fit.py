@@ -45,7 +45,7 @@ def fit(made: Path, tmp_path: Path) -> Path:
 
 
 def states(regmix, folder: Path) -> dict[str, str]:
-    rows = json.loads(regmix("status", folder, "--format", "json").out)["stages"]
+    rows = json.loads(regmix("status", folder, "--format", "json").out)["stages"]["rows"]
     return {row["stage"]: row["state"] for row in rows}
 
 
@@ -144,7 +144,7 @@ def test_a_prior_that_is_none_is_refused(regmix, fit, tmp_path, text, message):
 
 def test_what_is_only_validated_on_is_no_domain_of_weight_0(regmix, fit):
     tables = json.loads(regmix("choose", fit, *FEW, "--format", "json").out)
-    assert {row["domain"] for row in tables["chosen"]["rows"]} == {"web", "code", "books"}
+    assert {row["domain"] for row in tables["chosen_mixture"]["rows"]} == {"web", "code", "books"}
     units = {row["target"]: row["unit"] for row in tables["predicted"]["rows"]}
     assert units == {"web": "nats_per_token", "code": "nats_per_token", "exam": None}  # of that nobody says
 
