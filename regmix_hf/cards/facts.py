@@ -35,6 +35,7 @@ from regmix_hf.tables import (
     SCORES,
     TRAJECTORIES,
     Columns,
+    by_domain,
 )
 
 
@@ -186,6 +187,20 @@ class FinalFacts:
         points["loss"] = self.target.combine(measured(points))
         columns = {"mixture_id": "mixture", "seed": "seed", "num_tokens": "num_tokens", "loss": "loss"}
         return points[list(columns)].rename(columns=columns).dropna()
+
+    @cached_property
+    def since_start(self) -> pd.DataFrame:
+        """By how much training changed each domain's loss (nats per token): domains x mixtures.
+
+        Means over seeds; empty where models did not start from one that was measured before the first step.
+        """
+        runs = self.results.loc[self.results["status"] == "ok", ["run_id", "mixture_id"]].drop_duplicates()
+        points = runs.merge(self.trajectories.drop_duplicates(["run_id", "step"]), on="run_id")
+        points = points.sort_values("step").set_index(["mixture_id", "run_id"])
+        start = points[points["step"] == 0]
+        end = points.groupby(level=[0, 1]).last().loc[start.index]
+        change = (by_domain(end, "loss") - by_domain(start, "loss")).groupby(level=0).mean()
+        return change.reindex([name for name in runs["mixture_id"].unique() if name in change.index]).T
 
     def change(self, mixture: str, baseline: str) -> pd.Series[float] | None:
         """Mean of each target under `mixture` minus under `baseline`; `None` when one was not trained."""
