@@ -170,8 +170,10 @@ class FinalFacts:
 
     @cached_property
     def losses(self) -> dict[str, list[float]]:
-        """Mixture -> the target after training, one value per seed that ended well, in its unit."""
+        """Mixture -> the target after training, one value per seed that ended well; empty: not measured."""
         usable = self.results[self.results["status"] == "ok"]
+        if not self.target.is_in(measured(usable)):
+            return {}
         values = self.target.combine(measured(usable))
         return {
             str(name): [float(v) for v in part]
@@ -184,8 +186,10 @@ class FinalFacts:
         runs = self.results[["run_id", "mixture_id", "seed"]]
         # Two mixtures of equal weights are one run, with one trajectory for both.
         points = runs.merge(self.trajectories.drop_duplicates(["run_id", "step"]), on="run_id")
-        points["loss"] = self.target.combine(measured(points))
         columns = {"mixture_id": "mixture", "seed": "seed", "num_tokens": "num_tokens", "loss": "loss"}
+        if not self.target.is_in(measured(points)):
+            return pd.DataFrame(columns=list(columns.values()))
+        points["loss"] = self.target.combine(measured(points))
         return points[list(columns)].rename(columns=columns).dropna()
 
     @cached_property

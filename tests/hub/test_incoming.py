@@ -130,6 +130,7 @@ WRONG = [
     ("regressor", "summary.json", as_json(lambda t: t.update(target="none")), "do not make a study"),
     ("regressor", "summary.json", as_json(lambda t: t.update(verdict="good")), "do not make a study"),
     ("regressor", "summary.json", as_json(lambda t: t.update(promises={"ridge": 1})), "do not make a study"),
+    ("mixture", "mixture.yaml", add("rounds: [{number: one}]\n"), "holds rounds that cannot be read"),
     ("mixture", "mixture.yaml", swap("  word: ", "  mood: "), "do not make a study"),
     ("mixture", "mixture.yaml", swap("coverage: 0.9", "coverage: high"), "do not make a study"),
     ("mixture", "mixture.yaml", lambda content: content + b"# caf\xe9", "no YAML"),
