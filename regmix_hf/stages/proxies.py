@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from regmix_hf.errors import UnfinishedError
+from regmix_hf.jobs.base import train_base_once
 from regmix_hf.jobs.devices import worker_slots
 from regmix_hf.jobs.place import Place
 from regmix_hf.jobs.pool import Pool
@@ -60,6 +61,9 @@ def run(study: Study, progress: Progress, place: Place[ProxyWork] | None = None)
             study.recipe.proxy.num_workers, use_cpu=uses_cpu(study.recipe.proxy.training_args)
         )
         place = Pool(slots, study.proxies, stays=study.recipe.executor.wait)
+    if not train_base_once(study, place, progress):
+        progress.note("the model that proxies start from is being trained by others; proxies come after it")
+        return
     counts = place.run(tasks, ProxyWork(study.corpus), progress)
     if others := len(tasks) - counts.total():
         progress.note(
