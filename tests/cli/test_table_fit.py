@@ -4,38 +4,17 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
 from regmix_hf.choice import read_chosen
-
-#: Of a choice that has to be quick.
-FEW = ("choice.num_candidates=2000", "choice.top_k=20")
-
-
-def write_tables(folder: Path, num_runs: int = 30) -> None:
-    """Runs over three domains; `exam` is like half of the first and is none of them."""
-    rng = np.random.default_rng(5)
-    weights = pd.DataFrame(rng.dirichlet([1.0, 1.0, 1.0], num_runs), columns=["web", "code", "books"])
-    losses = 3.0 + 0.4 * (weights[["web", "code"]] + 0.05) ** -0.4
-    losses["exam"] = 1.5 + 0.3 * losses["code"] + rng.normal(0, 0.005, num_runs)
-    for name, table in (("mixtures", weights), ("losses", losses)):
-        table.rename_axis("index").to_csv(folder / f"{name}.csv")
+from tests.table_fit import FEW, make_fit
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fit, made once: what `regmix fit` leaves, and the tables beside it."""
-    from regmix_hf.cli.console import Console, Format
-    from regmix_hf.cli.fit import OutsideRuns
-
-    folder = tmp_path_factory.mktemp("tables")
-    write_tables(folder)
-    tables = folder / "mixtures.csv", folder / "losses.csv"
-    OutsideRuns(*tables, "exam", (), ("power_law",), folder / "fit", 0).fit(Console(Format.QUIET))
-    return folder
+    return make_fit(tmp_path_factory.mktemp("tables"))
 
 
 @pytest.fixture
