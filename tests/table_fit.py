@@ -9,6 +9,7 @@ import pandas as pd
 
 from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.fit import OutsideRuns
+from regmix_hf.cli.quality import QualityFormat
 
 #: Of a choice that has to be quick.
 FEW = ("choice.num_candidates=2000", "choice.top_k=20")
@@ -17,8 +18,9 @@ FEW = ("choice.num_candidates=2000", "choice.top_k=20")
 def make_fit(folder: Path) -> Path:
     """Write tables and fit on them, in the folder `fit` beside them."""
     write_tables(folder)
-    tables = folder / "mixtures.csv", folder / "losses.csv"
-    OutsideRuns(*tables, "exam", (), ("power_law",), folder / "fit", 0).fit(Console(Format.QUIET))
+    tables = str(folder / "mixtures.csv"), str(folder / "losses.csv")
+    request = OutsideRuns(source=tables, target="exam", estimators=("power_law",), output=folder / "fit")
+    request.fit(Console(Format.QUIET), QualityFormat.QUIET)
     return folder
 
 
@@ -30,3 +32,5 @@ def write_tables(folder: Path, num_runs: int = 30) -> None:
     losses["exam"] = 1.5 + 0.3 * losses["code"] + rng.normal(0, 0.005, num_runs)
     for name, table in (("mixtures", weights), ("losses", losses)):
         table.rename_axis("index").to_csv(folder / f"{name}.csv")
+    wide = pd.concat([weights.add_prefix("w_"), losses.add_prefix("loss_")], axis=1)
+    wide.rename_axis("run").to_csv(folder / "wide.csv")

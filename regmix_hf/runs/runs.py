@@ -14,7 +14,8 @@ from regmix_hf.errors import DataError
 from regmix_hf.files import read_parquet
 from regmix_hf.mixtures.mixture import is_no_mixture, what_is_wrong
 from regmix_hf.reference import split_reference
-from regmix_hf.runs.csv_pair import read_csv_pair
+from regmix_hf.runs.layout import Columns
+from regmix_hf.runs.outside import METRICS, RATIOS, OutsideTables, read_pair, read_wide
 from regmix_hf.study import names
 from regmix_hf.tables import FITTED_RUNS, by_domain
 
@@ -39,6 +40,7 @@ class Runs:
         num_duplicates: Runs left out because another has the same id, or the same weights and losses.
         mixtures_from: The file the weights came from, for messages.
         losses_from: The file the losses came from, for messages.
+        notes: What was left out or changed when tables were read, with counts.
     """
 
     weights: pd.DataFrame
@@ -50,6 +52,7 @@ class Runs:
     num_duplicates: int = 0
     mixtures_from: str = "the mixtures"
     losses_from: str = "the losses"
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -94,18 +97,27 @@ class Runs:
 
     @classmethod
     def from_csv(cls, mixtures: Path, losses: Path) -> Self:
-        """Read two CSV files, in RegMix's or Olmix's layout, and join them on their index; all are `fit`.
+        """Read two tables, in RegMix's or Olmix's layout, and join them on their index; all are `fit`.
 
         Raises:
-            DataError: A file cannot be read as such a table, or the two do not hold the same runs.
+            DataError: A file cannot be read as such a table, or the two have no run in common.
         """
-        weights, values = read_csv_pair(mixtures, losses)
+        return cls.from_tables(read_pair(mixtures, losses))
+
+    @classmethod
+    def from_tables(cls, tables: OutsideTables) -> Self:
+        """Take runs as tables gave them; all are `fit`.
+
+        Raises:
+            DataError: No run is left.
+        """
         runs = cls(
-            weights=weights,
-            losses=values,
-            split=pd.Series("fit", index=weights.index, name="split"),
-            mixtures_from=str(mixtures),
-            losses_from=str(losses),
+            weights=tables.weights,
+            losses=tables.values,
+            split=pd.Series("fit", index=tables.weights.index, name="split"),
+            mixtures_from=tables.weights_from,
+            losses_from=tables.values_from,
+            notes=tables.notes,
         )
         return runs._checked()
 
@@ -201,16 +213,19 @@ def load_runs(
     *,
     mixtures: str | Path | None = None,
     losses: str | Path | None = None,
+    columns: Columns | None = None,
 ) -> Runs:
     """Read the runs of a study, or runs that were made elsewhere.
 
     Args:
-        source: The folder of a study (its `output_dir`) or of a fit, or a repository of runs on the Hub,
+        source: The folder of a study (its `output_dir`) or of a fit; one table of weights and losses (CSV,
+            TSV, JSON lines or Parquet), or a folder of Olmix's two; or a repository of runs on the Hub,
             `NAMESPACE/NAME[@REVISION]`, unless a folder has that name.
         mixtures: CSV of weights, in RegMix's layout (`index`, `train_<dataset>_<domain>`) or Olmix's
             (`run,name,index,<domain>...`).
         losses: CSV of losses of the same runs (`index`, `metric/<dataset>_<domain>_val_loss` or
             `valid_<dataset>_<domain>`, or `run,name,index,<metric>...`).
+        columns: What is said of the columns of tables; what is not said is found.
 
     Returns:
         The runs that can be fitted or predicted, with a count of the others. In RegMix's layout the data
@@ -228,15 +243,19 @@ def load_runs(
             from regmix_hf.runs.published import load_published
 
             return Runs.from_results(load_published(source).results, source)
-        return _load_folder(Path(source))
+        return _load_here(Path(source), columns)
     if mixtures is None or losses is None:
         raise DataError(
             "runs need two tables: mixtures and losses.", "give both CSV files, or the folder of a study"
         )
-    return Runs.from_csv(Path(mixtures), Path(losses))
+    return Runs.from_tables(read_pair(Path(mixtures), Path(losses), columns))
 
 
-def _load_folder(folder: Path) -> Runs:
+def _load_here(folder: Path, columns: Columns | None) -> Runs:
+    if folder.is_file() or any((folder / name).is_file() for name in (RATIOS, METRICS)):
+        return Runs.from_tables(read_wide(folder, columns))
+    if not folder.exists():
+        raise DataError(f"{folder} is not there.")
     for name in _TABLES:
         if (folder / name).is_file():
             return Runs.from_results(read_parquet(folder / name, FITTED_RUNS), str(folder / name))

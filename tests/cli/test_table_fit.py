@@ -1,9 +1,11 @@
 """A fit on tables gets what a study gets: a choice with a prior, a report, a status, an export."""
 
+import io
 import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
@@ -125,6 +127,46 @@ def test_what_is_only_validated_on_is_no_domain_of_weight_0(regmix, fit):
     weights, losses = tables.values()
     assert {row["domain"] for row in weights} == {"web", "code", "books"}
     assert {row["domain"] for row in losses} == {"web", "code", "exam"}
+
+
+def test_the_table_of_quality_for_a_paper_a_page_and_a_program(regmix, made, tmp_path):
+    words = ["fit", "--runs", made / "wide.csv", "--target", "exam", "--estimators", "power_law"]
+    told = {
+        kind: regmix(*words, "--output", tmp_path / kind, "--format", kind)
+        for kind in ("csv", "markdown", "latex")
+    }
+    assert all(outcome.code == 0 for outcome in told.values())
+    assert "weights: w_web, w_code, w_books" in told["csv"].err
+    rows = pd.read_csv(io.StringIO(told["csv"].out))
+    assert set(rows["estimator"]) == {"power_law", "own_weight"}
+    assert {"spearman", "spearman_low", "spearman_high"} <= set(rows.columns)
+    row = rows[(rows["target"] == "exam") & (rows["estimator"] == "power_law")].iloc[0]
+    shown = f"{100 * row['spearman']:.1f} [{100 * row['spearman_low']:.1f}, {100 * row['spearman_high']:.1f}]"
+    lines = told["markdown"].out.splitlines()
+    assert lines[1].startswith("| --- | --- |")
+    assert any(shown in line and "| power_law |" in line for line in lines)
+    assert all(part in told["latex"].out for part in ("\\toprule", "\\midrule", "\\bottomrule", shown))
+    assert "power\\_law" in told["latex"].out
+    assert "spearman (\\%)" in told["latex"].out
+    record = json.loads((tmp_path / "csv" / "fit.json").read_text())
+    assert record["command"][:3] == ["fit", "--runs", str(made / "wide.csv")]
+    assert any(note.startswith("weights: ") for note in record["notes"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mixtures", "a.csv"], "--mixtures a.csv is there, and --losses is missing."),
+        (["--losses", "b.csv"], "--losses b.csv is there, and --mixtures is missing."),
+        (["--runs", "a.csv", "--losses", "b.csv"], "--runs holds weights and losses"),
+        (["--runs", "nowhere.csv"], "nowhere.csv is not there"),
+        (["--runs", "a.csv", "--where", "size"], "--where 'size' says no value"),
+    ],
+)
+def test_what_is_missing_of_tables_is_named(regmix, words, message):
+    outcome = regmix("fit", *words)
+    assert outcome.code == 2
+    assert message in outcome.err
 
 
 @pytest.mark.parametrize("words", [["run"], ["prepare"], ["validate"], ["train"], ["fit"]])
