@@ -62,7 +62,7 @@ def _stamp(study: Study) -> str:
     corpus = study.corpus / names.CORPUS_FACTS
     return hash_value(
         {
-            "recipe": study.recipe.model_dump(mode="json"),
+            "recipe": study.recipe.model_dump(mode="json", exclude={"executor"}),
             "corpus": hash_file(corpus) if corpus.exists() else None,
             "machine": platform.node(),
             "versions": [VERSION, *(version(name) for name in _DECISIVE_PACKAGES)],
@@ -89,6 +89,9 @@ def _check_sample(study: Study) -> Iterator[str]:
 
 
 def _check_proxies(study: Study) -> Iterator[str]:
+    if tasks := study.recipe.proxy.tasks:
+        check_task_names(tasks, study.recipe.evaluation.include_path, "proxy.tasks")
+        yield f"proxy.tasks: {len(tasks)} are known"
     yield from _check_runs(study, "proxy")
 
 
@@ -132,7 +135,7 @@ def _check_train(study: Study) -> Iterator[str]:
 
 def _check_evaluate(study: Study) -> Iterator[str]:
     tasks = study.recipe.evaluation.tasks
-    check_task_names(tasks)
+    check_task_names(tasks, study.recipe.evaluation.include_path)
     yield f"evaluation: {len(tasks)} tasks are known"
 
 

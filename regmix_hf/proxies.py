@@ -45,9 +45,11 @@ def train_proxies(recipe: RecipePath, overrides: Overrides = None) -> None:
         pipeline.publishing(study, "proxies", console),
     ):
         use_cpu = uses_cpu(study.recipe.proxy.training_args)
-        place = None if rank is None else Pool([rank.slot(use_cpu=use_cpu)], study.proxies)
+        stays = study.recipe.executor.wait
+        place = None if rank is None else Pool([rank.slot(use_cpu=use_cpu)], study.proxies, stays)
         proxies.run(study, shown, place)
-    shown.next(command("fit", recipe, overrides))
+    is_left = pipeline.is_left_to_others(study, "proxies")
+    shown.next(command("status" if is_left else "fit", recipe, overrides))
 
 
 def check_one_machine(environment: Mapping[str, str], recipe: Path) -> None:

@@ -1,9 +1,9 @@
 """The tables of a study, the same on disk and on the Hub: names of columns, and ways to take them apart.
 
 `mixtures`: `mixture_id`, `split` (`fit` or `holdout`), `round`, `origin`, and `weight/<domain>` per domain.
-`results`: one row per run; `weight/`, `realized/`, `epochs/`, `loss/`, `bpb/`, `loss_stderr/` per domain, and
-`measured_on`, which text its losses were measured on.
-`trajectories`: `run_id`, `step`, `num_tokens`, `loss/<domain>`.
+`results`: one row per run; `weight/`, `realized/`, `epochs/`, `loss/`, `bpb/`, `loss_stderr/` per domain,
+`bpb/` and `bpb_stderr/` per task of lm-eval, and `measured_on`, which text they were measured on.
+`trajectories`: `run_id`, `step`, `num_tokens`, `loss/<domain>`, `bpb/<task>` where it was measured.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 import pandas as pd
 
-Prefix = Literal["weight", "realized", "epochs", "loss", "bpb", "loss_stderr"]
+Prefix = Literal["weight", "realized", "epochs", "loss", "bpb", "loss_stderr", "bpb_stderr"]
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("preflight",),
     ("pipeline",),
     ("plan",),
+    ("draft",),
     ("cli",),
     ("proxies", "train"),
 )

@@ -56,7 +56,7 @@ MODULES = (
     *("transformers.models.llama.modeling_llama", "transformers.models.gpt_neox.modeling_gpt_neox"),
     *("lm_eval.evaluator", "lm_eval.tasks", "matplotlib.figure", "matplotlib.backends.backend_agg"),
     *("typer", "rich.progress", "rich.table", "ruamel.yaml", "pydantic", "jinja2", "psutil", "tenacity"),
-    *("filelock", "fsspec.implementations.http", "aiohttp"),
+    *("fsspec.implementations.http", "aiohttp"),
 )
 #: Modules that keep what the environment said when they were imported, and where it is said.
 READ_AGAIN = ("huggingface_hub.constants", "datasets.config", "evaluate.config")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,8 @@ from regmix_hf.cli.quality import QualityFormat, quality_text
 from regmix_hf.cli.stages import run_one
 from regmix_hf.errors import RecipeError, StudyError
 from regmix_hf.files import hash_file
+from regmix_hf.recipe.load import parse_override
+from regmix_hf.recipe.target import TargetValue
 from regmix_hf.study.table_fit import FitRecord, TableFit
 
 if TYPE_CHECKING:
@@ -57,7 +59,22 @@ def _fit(
     where: Annotated[
         str | None, typer.Option(metavar="COLUMN=VALUE,...", help="Take only runs that have this.")
     ] = None,
-    target: Annotated[str, typer.Option(help="A loss, several (a,b), `mean` or `worst` of all.")] = "mean",
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="A column, several (a,b), `mean` or `worst` of all, or as in a recipe. Default: the mean."
+        ),
+    ] = None,
+    maximize: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Columns of which more is better; without --target, the target."),
+    ] = None,
+    minimize: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Columns of which less is better.")
+    ] = None,
+    min_signal: Annotated[
+        float | None, typer.Option(min=0.0, help="Least spread of a target over mixtures, in its noise.")
+    ] = None,
     test: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=MIXTURES,LOSSES", help="More runs to predict; repeatable."),
@@ -70,16 +87,20 @@ def _fit(
     ] = QualityFormat.HUMAN,
 ) -> None:
     if recipe is not None:
-        if mixtures or losses or runs or test:
+        if mixtures or losses or runs or test or target or maximize or minimize or min_signal is not None:
             raise RecipeError(
-                f"a recipe ({recipe}) and --runs, --mixtures, --losses or --test cannot go together."
+                f"a recipe ({recipe}) and options for tables cannot go together.",
+                "a recipe says `regression.target` itself; leave the options out",
             )
         _fit_study(recipe, overrides, format)
         return
     request = OutsideRuns(
         source=_source(runs, mixtures, losses),
         said=_said(id, weights, targets, ignore, where),
-        target=target,
+        asked=target or maximize or "mean",
+        maximize=tuple(_listed(maximize or "")),
+        minimize=tuple(_listed(minimize or "")),
+        min_signal=min_signal,
         tests=tuple(test or ()),
         estimators=tuple(_listed(estimators)),
         output=output,
@@ -160,8 +181,11 @@ class OutsideRuns:
     """
 
     source: tuple[str, ...]
-    target: str
+    asked: str
     said: Columns | None = None
+    maximize: tuple[str, ...] = ()
+    minimize: tuple[str, ...] = ()
+    min_signal: float | None = None
     tests: tuple[str, ...] = field(default=())
     estimators: tuple[str, ...] = ()
     output: Path = _DEFAULT_OUTPUT
@@ -169,17 +193,19 @@ class OutsideRuns:
 
     def fit(self, console: Console, format: QualityFormat = QualityFormat.HUMAN) -> None:
         """Fit, save and print how well every estimator predicts."""
+        from regmix_hf.cli.views import carry_tables
+        from regmix_hf.regression.carrying import carrying
         from regmix_hf.regression.fitting import fit_runs
 
         if self.output.exists() and not self.output.is_dir():
             raise StudyError(f"--output {self.output} is a file.", "name another folder")
-        tests, runs = self._test_sets(), _read(self.source, self.said)
+        tests, runs = self._test_sets(), self._read(self.source)
         for note in runs.notes:
             console.note(note)
         fit = fit_runs(
-            runs,
+            carrying(runs, self.min_signal, console),
             self.estimators,
-            _listed(self.target) if "," in self.target else self.target,
+            _target(self.asked),
             self.output,
             test_sets=tests,
             random_state=self.seed,
@@ -187,6 +213,8 @@ class OutsideRuns:
         )
         TableFit(self.output, self.output).sign_fit(self._record(runs.notes))
         _print_quality(fit.quality, str(fit.target), format, console)
+        if format in tuple(Format):
+            console.tables(carry_tables(fit.summary))
         console.next(f"regmix choose {self.output}")
 
     def _record(self, notes: tuple[str, ...]) -> FitRecord:
@@ -194,7 +222,10 @@ class OutsideRuns:
         options = ("--runs",) if len(self.source) == 1 else ("--mixtures", "--losses")
         words = ["fit", *(word for pair in zip(options, self.source, strict=True) for word in pair)]
         words += self.said.words if self.said else []
-        words += ["--target", self.target]
+        words += ["--target", self.asked]
+        words += ["--min-signal", str(self.min_signal)] if self.min_signal is not None else []
+        for option, columns in (("--maximize", self.maximize), ("--minimize", self.minimize)):
+            words += [option, ",".join(columns)] if columns else []
         words += [word for test in self.tests for word in ("--test", test)]
         words += ["--estimators", ",".join(self.estimators), "--seed", str(self.seed)]
         files = [file for name in self.source for file in _files_of(Path(name))]
@@ -213,8 +244,16 @@ class OutsideRuns:
                 )
             if name in sets:
                 raise RecipeError(f"--test {text!r}: there is a test set {name!r} already.", "rename it")
-            sets[name] = _read(source, self.said)
+            sets[name] = self._read(source)
         return sets
+
+    def _read(self, source: tuple[str, ...]) -> Runs:
+        from regmix_hf.runs.runs import load_runs
+
+        said: dict[str, Any] = {"columns": self.said, "maximize": self.maximize, "minimize": self.minimize}
+        if len(source) == 1:
+            return load_runs(source[0], **said)
+        return load_runs(mixtures=source[0], losses=source[1], **said)
 
 
 def _files_of(source: Path) -> list[Path]:
@@ -226,13 +265,12 @@ def _files_of(source: Path) -> list[Path]:
     return [file for name in (RATIOS, METRICS) if (file := source / name).is_file()]
 
 
-def _read(source: tuple[str, ...], said: Columns | None) -> Runs:
-    from regmix_hf.runs.runs import load_runs
-
-    if len(source) == 1:
-        return load_runs(source[0], columns=said)
-    return load_runs(mixtures=source[0], losses=source[1], columns=said)
-
-
 def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")] if text else []
+    return [part.strip() for part in text.split(",") if text]
+
+
+def _target(text: str) -> TargetValue:
+    if text.lstrip().startswith(("{", "[")):
+        value: TargetValue = parse_override(f"target={text}")[1]
+        return value
+    return _listed(text) if "," in text else text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
@@ -19,10 +20,18 @@ _HELP = {
 }
 
 
+#: Stages whose tasks may be done in several places; they have options that are keys of `executor`.
+_PLACED = {"proxies", "evaluate"}
+_Wait = Annotated[
+    bool, typer.Option("--wait", help="Stay until others have ended their runs, and do those of the dead.")
+]
+
+
 def register(app: typer.Typer, *verbs: str) -> None:
-    """Add verbs of stages that take a recipe and nothing else."""
+    """Add verbs of stages."""
     for verb in verbs:
-        app.command(name=verb, help=_HELP[verb])(_command(verb))
+        make = _placed_command if verb in _PLACED else _command
+        app.command(name=verb, help=_HELP[verb])(make(verb))
 
 
 def run_one(verb: str, recipe: RecipePath, overrides: list[str] | None, format: Format) -> None:
@@ -33,10 +42,13 @@ def run_one(verb: str, recipe: RecipePath, overrides: list[str] | None, format: 
 
     pipeline.begin(study, verb)
     pipeline.run_stage(study, verb, console)
+    if verb in _PLACED and pipeline.is_left_to_others(study, verb):
+        console.next(command("status", recipe, overrides))
+        return
     console.tables(stage_tables(study, verb, format))
-    following = [later for later in pipeline.stages_between(study, verb, pipeline.VERBS[-1]) if later != verb]
+    following = pipeline.next_verb(study, verb, pipeline.stages_of(study))
     if following:
-        console.next(command(following[0], recipe, overrides))
+        console.next(command(following, recipe, overrides))
     else:
         console.note(f"Read {study.page}")
 
@@ -44,5 +56,18 @@ def run_one(verb: str, recipe: RecipePath, overrides: list[str] | None, format: 
 def _command(verb: str) -> Callable[[RecipePath, Overrides, OutputFormat], None]:
     def run(recipe: RecipePath, overrides: Overrides = None, format: OutputFormat = Format.HUMAN) -> None:
         run_one(verb, recipe, overrides, format)
+
+    return run
+
+
+def _placed_command(verb: str) -> Callable[..., None]:
+    def run(
+        recipe: RecipePath,
+        overrides: Overrides = None,
+        wait: _Wait = False,
+        format: OutputFormat = Format.HUMAN,
+    ) -> None:
+        keys = ["executor.wait=true"] if wait else []
+        run_one(verb, recipe, [*(overrides or []), *keys], format)
 
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Generator, Iterator
 from functools import cached_property
 from glob import escape
@@ -22,6 +23,7 @@ from regmix_hf.corpus.local_files import (
     Found,
     Kind,
     SourceFile,
+    end_of,
     folder_of,
     local_files,
     patterns_of,
@@ -29,7 +31,7 @@ from regmix_hf.corpus.local_files import (
     start_of,
 )
 from regmix_hf.corpus.patient_file import OPENING, tried
-from regmix_hf.corpus.patterns import matches
+from regmix_hf.corpus.patterns import files_below, matches
 from regmix_hf.corpus.source import Source, identity_of
 from regmix_hf.corpus.tables import TABLE_ENDS, header
 from regmix_hf.errors import DataError
@@ -69,7 +71,10 @@ def open_data_set(name: str, domain: Domain, split: str) -> Source:
         known = None if paths else addresses
         splits = builder.info.splits or {}
         num_rows = splits[split].num_examples if split in splits else None
-        return _DataSetSource(name, domain, split, data, paths, known, num_rows)
+        source = _DataSetSource(name, domain, split, data, paths, known, num_rows)
+        if paths:
+            source.read_files = _read_files(folder, paths), len(files.get(split, paths))
+        return source
 
 
 def _file_source(name: str, domain: Domain, split: str, files: dict[str, list[str]], kind: Kind) -> Source:
@@ -79,6 +84,14 @@ def _file_source(name: str, domain: Domain, split: str, files: dict[str, list[st
         files = {**files, split: download.download(files[split])}
     splits = {other: tuple(SourceFile(file, kind) for file in names) for other, names in files.items()}
     return FileSource(name, domain, split, Found(splits), known if any("://" in f for f in known) else None)
+
+
+def _read_files(folder: Path | None, paths: list[Path]) -> Found:
+    """Count what lies beside local files and is not read, by the ends of names."""
+    beside = files_below(folder) if folder is not None else []
+    read = {path.resolve() for path in paths}
+    others = Counter(end_of(path) for path in beside if path.resolve() not in read)
+    return Found({}, left_out=tuple(others.most_common()))
 
 
 class _DataSetSource:
@@ -97,6 +110,7 @@ class _DataSetSource:
         self._name, self._domain, self._split, self._data = name, domain, split, data
         self._paths, self._addresses, self._num_rows = paths, addresses, num_rows
         self._place = f"domain {name!r}, split {split!r}"
+        self.read_files: tuple[Found, int] | None = None
 
     @cached_property
     def identity(self) -> Any:

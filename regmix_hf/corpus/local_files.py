@@ -125,6 +125,18 @@ def find_files(domain: Domain) -> Found | None:
     return found
 
 
+def kind_of(path: Path) -> Kind | None:
+    """What lies in a file by its name; `None`: the name says nothing that is read."""
+    kind = KINDS.get(plain_name(path.name).suffix.lower())
+    return None if kind == "parquet" and is_compressed(path.name) else kind
+
+
+def end_of(path: Path) -> str:
+    """The end of a name, that of a compression included; a name without one is its own."""
+    ends = path.suffixes[-2:] if is_compressed(path.name) else path.suffixes[-1:]
+    return "".join(ends).lower() or path.name
+
+
 def patterns_of(domain: Domain) -> dict[str, list[str]]:
     """The patterns of `data_files` by split; `""` where the recipe names no split. `{}`: there are none."""
     files = domain.data_files
@@ -285,10 +297,10 @@ def _collected(
         paths, base = matches(name, place), head(name, place)
         unmatched += [] if paths else [name]
         for path in paths:
-            own = KINDS.get(plain_name(path.name).suffix.lower())
+            own = kind_of(path)
             by_name = kind is None or (place / name).is_dir()
-            if by_name and (own is None or kind not in (None, own) or not _is_readable(path, own)):
-                left_out[_end(path)] += 1
+            if by_name and (own is None or kind not in (None, own)):
+                left_out[end_of(path)] += 1
             elif (real := os.path.realpath(path)) in known:
                 num_twice += 1
             else:
@@ -302,16 +314,6 @@ def _collected(
     if not splits and not any(end in _TABLES for end in left_out):
         raise _nothing_found(domain, by_split, found)
     return found
-
-
-def _end(path: Path) -> str:
-    """The end of a name, that of a compression included; a name without one is its own."""
-    ends = path.suffixes[-2:] if is_compressed(path.name) else path.suffixes[-1:]
-    return "".join(ends).lower() or path.name
-
-
-def _is_readable(path: Path, kind: Kind) -> bool:
-    return kind != "parquet" or not is_compressed(path.name)
 
 
 def _split_of(file: SourceFile, files: Sequence[SourceFile], domain: Domain, place: Path) -> str:

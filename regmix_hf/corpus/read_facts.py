@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from regmix_hf.corpus.columns import FILTERED
 from regmix_hf.corpus.reading import Counts
-from regmix_hf.corpus.source import SharingSource, Source
+from regmix_hf.corpus.source import CountingSource, Source
 from regmix_hf.recipe import Recipe
 from regmix_hf.study.corpus_facts import CorpusFacts, ReadFacts
 
@@ -25,9 +25,9 @@ def read_facts(source: Source, counts: Counts) -> ReadFacts:
         num_documents=counts.num_texts,
         num_characters=counts.num_characters,
     )
-    if not isinstance(source, SharingSource):
+    if not isinstance(source, CountingSource) or (known := source.read_files) is None:
         return facts
-    found, num_files = source.read_files
+    found, num_files = known
     return facts.model_copy(
         update={
             "num_files": num_files,

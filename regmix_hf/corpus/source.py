@@ -32,12 +32,17 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class SharingSource(Source, Protocol):
-    """A source that picks its documents from rows of files from which others may pick theirs."""
+class CountingSource(Source, Protocol):
+    """A source that knows its files."""
 
     @property
-    def read_files(self) -> tuple[Found, int]:
-        """What the domain's patterns match, and how many files the split has."""
+    def read_files(self) -> tuple[Found, int] | None:
+        """What the domain's patterns match, and how many files the split has; `None`: others know them."""
+
+
+@runtime_checkable
+class SharingSource(Source, Protocol):
+    """A source that picks its documents from rows of files from which others may pick theirs."""
 
     @property
     def shared_files(self) -> Hashable:

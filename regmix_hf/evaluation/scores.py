@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from regmix_hf.evaluation.held_out_text import HELD_OUT_TEXT
 from regmix_hf.evaluation.model import LanguageModel, Score, finite
 from regmix_hf.evaluation.tasks import LoadedTasks, TaskSet
+from regmix_hf.training.answers import Bits
 
 if TYPE_CHECKING:
     from lm_eval.models.huggingface import HFLM
@@ -70,7 +72,7 @@ def _wrap(model: LanguageModel) -> HFLM:
 def _run(lm: HFLM, loaded: dict[str, Any], limit: int | None) -> list[Score]:
     from lm_eval.evaluator import evaluate
 
-    with _quiet():
+    with quiet():
         outcome = evaluate(
             lm,
             loaded,
@@ -93,7 +95,8 @@ def _scores(task: str, outcome: Mapping[str, Any], loaded: Mapping[str, Any]) ->
             continue
         stderr = values.get(f"{metric}_stderr,{variant}")
         if metric == "bits_per_byte":
-            stderr = _bits_per_byte_stderr([row[metric] for row in outcome["samples"][task]])
+            nats, num_bytes = zip(*(row[metric] for row in outcome["samples"][task]), strict=True)
+            stderr = Bits.of(np.array(nats), np.array(num_bytes)).stderr  # lm-eval leaves it out
         yield Score(
             task=HELD_OUT_TEXT if domain else task,
             domain=domain,
@@ -106,22 +109,8 @@ def _scores(task: str, outcome: Mapping[str, Any], loaded: Mapping[str, Any]) ->
         )
 
 
-def _bits_per_byte_stderr(documents: Sequence[tuple[float, int]]) -> float | None:
-    """Standard error of sum(nats) / sum(bytes) / ln 2 over documents, which lm-eval leaves out.
-
-    The linearised variance of a ratio of means: n / (n - 1) * sum((nats - ratio * bytes)^2) / sum(bytes)^2
-    (Cochran, Sampling Techniques, 3rd ed., eq. 2.46 without the finite population correction).
-    """
-    n, num_bytes = len(documents), sum(size for _, size in documents)
-    if n < 2 or num_bytes == 0:
-        return None
-    ratio = sum(nats for nats, _ in documents) / num_bytes
-    squares = sum((nats - ratio * size) ** 2 for nats, size in documents)
-    return math.sqrt(n / (n - 1) * squares) / num_bytes / math.log(2)
-
-
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep lm-eval's bars off the terminal and its prints off stdout, which is for data."""
     from lm_eval.api import model, task
     from lm_eval.models import huggingface

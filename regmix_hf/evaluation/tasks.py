@@ -17,6 +17,9 @@ from regmix_hf.evaluation.held_out_text import HELD_OUT_TEXT
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
+#: Of the recipe, where names of tasks stand.
+_EVALUATION = "evaluation.tasks"
+
 
 class TaskSet:
     """Tasks and groups of lm-eval with their documents in memory, ready for any number of models.
@@ -56,12 +59,13 @@ class LoadedTasks:
     public: TaskSet | None
 
 
-def load_tasks(names: Sequence[str], local_tasks: Path) -> LoadedTasks:
+def load_tasks(names: Sequence[str], local_tasks: Path, include_path: str | None = None) -> LoadedTasks:
     """Find and load tasks; lm-eval's own index (seconds to build) is only opened when it is needed.
 
     Args:
         names: Tasks, groups or tags of lm-eval, and `held_out_text`.
         local_tasks: The folder of the tasks made of validation documents.
+        include_path: A folder with task files of the user's own.
 
     Raises:
         RecipeError: lm-eval has no task of a name.
@@ -74,17 +78,59 @@ def load_tasks(names: Sequence[str], local_tasks: Path) -> LoadedTasks:
     public_names = [name for name in names if name != HELD_OUT_TEXT]
     public = None
     if public_names:
-        manager = TaskManager()
-        check_names(public_names, manager)
-        public = _load(public_names, manager)
+        public = _load(public_names, _index(public_names, include_path, _EVALUATION), _EVALUATION)
     local = None
     if HELD_OUT_TEXT in names:
         manager = TaskManager(include_path=str(local_tasks), include_defaults=False)
-        local = _load([HELD_OUT_TEXT], manager)
+        local = _load([HELD_OUT_TEXT], manager, _EVALUATION)
     return LoadedTasks(local, public)
 
 
-def check_names(names: Sequence[str], manager: TaskManager) -> None:
+def load_each(names: Sequence[str], include_path: str | None, key: str) -> dict[str, TaskSet]:
+    """Find and load tasks and groups, each by itself.
+
+    Args:
+        names: Tasks, groups or tags of lm-eval.
+        include_path: A folder with task files of the user's own.
+        key: Of the recipe, where the names stand.
+
+    Raises:
+        RecipeError: lm-eval has no task of a name, or there is no such folder.
+        DataError: A task's documents cannot be had, e.g. because there is no network.
+    """
+    if not names:
+        return {}
+    manager = _index(names, include_path, key)
+    return {name: _load([name], manager, key) for name in names}
+
+
+def _index(names: Sequence[str], include_path: str | None, key: str) -> TaskManager:
+    """The smallest index that knows all names: that of the user's own files, else with lm-eval's.
+
+    Raises:
+        RecipeError: There is no such folder, or no task of a name.
+    """
+    from lm_eval.tasks import TaskManager
+
+    if include_path is not None:
+        own = TaskManager(include_path=_folder(include_path), include_defaults=False)
+        if set(names) <= set(own.all_tasks):
+            return own
+    manager = TaskManager(include_path=include_path)
+    check_names(names, manager, key)
+    return manager
+
+
+def _folder(include_path: str) -> str:
+    if not Path(include_path).is_dir():
+        raise RecipeError(
+            f"evaluation.include_path: {include_path!r} is no folder.",
+            f"a relative path starts at the working directory, {Path.cwd()}",
+        )
+    return include_path
+
+
+def check_names(names: Sequence[str], manager: TaskManager, key: str = _EVALUATION) -> None:
     """Refuse names that lm-eval does not know.
 
     Raises:
@@ -95,20 +141,23 @@ def check_names(names: Sequence[str], manager: TaskManager) -> None:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else "`lm_eval ls tasks` lists what there is"
-            raise RecipeError(f"evaluation.tasks: lm-eval has no task {name!r}.", hint)
+            raise RecipeError(f"{key}: lm-eval has no task {name!r}.", hint)
 
 
-def check_task_names(names: Sequence[str]) -> None:
+def check_task_names(names: Sequence[str], include_path: str | None = None, key: str = _EVALUATION) -> None:
     """Refuse names that lm-eval does not know, without its index where each is found in a file of its tasks.
 
     Raises:
-        RecipeError: At the first such name.
+        RecipeError: At the first such name, or there is no folder `include_path`.
     """
     wanted = {name for name in names if name != HELD_OUT_TEXT}
-    if wanted and wanted - _named_in_files(wanted):
+    if include_path is not None:
         from lm_eval.tasks import TaskManager
 
-        check_names(sorted(wanted), TaskManager())
+        own = TaskManager(include_path=_folder(include_path), include_defaults=False)
+        wanted -= set(own.all_tasks)
+    if wanted and wanted - _named_in_files(wanted):
+        _index(sorted(wanted), include_path, key)
 
 
 def _named_in_files(names: set[str]) -> set[str]:
@@ -139,13 +188,14 @@ def _named_in_files(names: set[str]) -> set[str]:
     return found
 
 
-def _load(names: Sequence[str], manager: TaskManager) -> TaskSet:
+def _load(names: Sequence[str], manager: TaskManager, key: str) -> TaskSet:
     from datasets.exceptions import DatasetsError
 
     try:
         return TaskSet(manager.load(list(names)))
     except (OSError, DatasetsError, RuntimeError) as error:  # offline; not found; "scripts are not supported"
+        instead = f", or evaluate only on {HELD_OUT_TEXT}" if key == _EVALUATION else ", or leave it out"
         raise DataError(
-            f"evaluation.tasks: the documents of {', '.join(names)} cannot be loaded: {error}",
-            f"go online once so that they are cached, or evaluate only on {HELD_OUT_TEXT}",
+            f"{key}: the documents of {', '.join(names)} cannot be loaded: {error}",
+            f"go online once so that they are cached{instead}",
         ) from error

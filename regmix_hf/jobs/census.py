@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from regmix_hf.jobs.claims import claim
+from regmix_hf.jobs.claims import Standing, Watch
 from regmix_hf.jobs.results import reason_of, status_of
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.jobs.tokens import Doer, doer_of, tokens_so_far
@@ -40,6 +40,7 @@ class Census:
 
 def take_census(tasks: Sequence[Task[Any]]) -> Census:
     """Count tasks, without disturbing those who do them."""
+    watch = Watch()
     ended: dict[str, int] = {}
     running, failed, num_left, tokens_left = [], [], 0, 0
     for task in tasks:
@@ -49,7 +50,7 @@ def take_census(tasks: Sequence[Task[Any]]) -> Census:
                 failed.append((task, reason_of(task)))
             continue
         tokens_left += task.num_tokens
-        if doer := _doer_now(task):
+        if doer := _doer_now(task, watch):
             running.append((task, doer))
             tokens_left -= min(tokens_so_far(task.folder), task.num_tokens)
         else:
@@ -57,9 +58,9 @@ def take_census(tasks: Sequence[Task[Any]]) -> Census:
     return Census(ended, tuple(running), tuple(failed), num_left, tokens_left)
 
 
-def _doer_now(task: Task[Any]) -> Doer | None:
-    """Who does the task at this moment."""
+def _doer_now(task: Task[Any], watch: Watch) -> Doer | None:
+    """Who does the task at this moment, or did when he was last heard of."""
     if not (task.folder / TOKENS).exists():
         return None
-    with claim(task.folder) as granted:  # nobody who lives holds it, then
-        return None if granted else doer_of(task.folder)
+    standing, _ = watch.look(task.folder)
+    return None if standing is Standing.FREE else doer_of(task.folder)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from regmix_hf.jobs.claims import claim
+from regmix_hf.jobs.claims import Standing, Watch, claim
+from regmix_hf.jobs.messages import Assignment
 from regmix_hf.jobs.results import record_failed, status_of
 from regmix_hf.jobs.tasks import Task, Work
 from regmix_hf.jobs.tokens import tokens_so_far
@@ -40,6 +41,12 @@ class Dispatch:
     _in_hand: dict[str, Task[Any]] = field(default_factory=dict)
     _elsewhere: list[Task[Any]] = field(default_factory=list)
     _attempts: Counter[str] = field(default_factory=Counter)
+    #: Why tasks that nobody tries again failed, until that is recorded.
+    _failing: dict[str, str] = field(default_factory=dict)
+    #: Leases of dead holders, by task.
+    _dead: dict[str, str] = field(default_factory=dict)
+    _living: set[str] = field(default_factory=set)
+    _watch: Watch = field(default_factory=Watch)
 
     def __post_init__(self) -> None:
         self.queue = deque()
@@ -56,6 +63,14 @@ class Dispatch:
         return bool(self.queue or self._in_hand or self._elsewhere)
 
     @property
+    def is_left_to_others(self) -> bool:
+        """Whether all that is open is being done by others, who were seen to live."""
+        open_ = {task.name for task in self._elsewhere}
+        return (
+            not self.queue and not self._in_hand and open_ <= self._living and not open_ & set(self._failing)
+        )
+
+    @property
     def num_tokens(self) -> int:
         """Tokens trained on since this began, by anybody."""
         running = [*self._in_hand.values(), *self._elsewhere]
@@ -67,13 +82,13 @@ class Dispatch:
         words = {"ok": "done", "diverged": "diverged", "failed": "failed"}
         return ", ".join(f"{self.counts[status]} {word}" for status, word in words.items())
 
-    def next(self) -> Task[Any] | None:
+    def next(self) -> Assignment | None:
         """Take the next task in order that has no result yet."""
         while self.queue:
             task = self.queue.popleft()
             if (status := status_of(task)) is None:
                 self._in_hand[task.name] = task
-                return task
+                return Assignment(task, self._dead.pop(task.name, None))
             self._settle(task, status)
         return None
 
@@ -106,21 +121,30 @@ class Dispatch:
         self.queue.appendleft(task)
 
     def look_elsewhere(self) -> None:
-        """See which tasks others have finished; try the rest again when nothing else is left."""
+        """See which tasks others have finished, and which are free again because whoever did them is gone."""
         for task in self._elsewhere.copy():
-            if status := status_of(task):
+            status, (standing, dead) = status_of(task), self._watch.look(task.folder)
+            if status is None and standing is Standing.FREE and (reason := self._failing.get(task.name)):
+                with claim(task.folder, dead) as granted:
+                    if granted and status_of(task) is None:
+                        record_failed(task, reason)
+                status = status_of(task)
+            self._living.discard(task.name)
+            if status:
                 self._elsewhere.remove(task)
                 self._settle(task, status)
-        if not self.queue:
-            self.queue.extend(self._elsewhere)
-            self._elsewhere.clear()
+            elif standing is Standing.ALIVE:
+                self._living.add(task.name)
+            elif standing is Standing.FREE and task.name not in self._failing:
+                self._elsewhere.remove(task)
+                self.queue.append(task)
+                if dead:
+                    self._dead[task.name] = dead
 
     def _fail(self, task: Task[Any], reason: str) -> None:
         _write_down(task, f"failed: {reason}")
-        with claim(task.folder) as granted:
-            if granted and status_of(task) is None:
-                record_failed(task, reason)
-        self._elsewhere.append(task)  # settled at the next look, by whoever recorded it
+        self._failing[task.name] = reason
+        self._elsewhere.append(task)  # recorded at the next look, once whoever tried it has let go
 
     def _settle(self, task: Task[Any], status: str) -> None:
         self.counts[status] += 1

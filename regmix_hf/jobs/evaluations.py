@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class EvaluationWork:
         with tempfile.TemporaryDirectory() as place:  # of this worker alone: it is emptied, and read at once
             if HELD_OUT_TEXT in self.evaluation.tasks:
                 write_tasks(self.corpus, corpus.facts.domains, Path(place))
-            tasks = load_tasks(self.evaluation.tasks, Path(place))
+            tasks = load_tasks(self.evaluation.tasks, Path(place), self.evaluation.include_path)
         shots = self.evaluation.num_fewshot
         num_fewshot = shots if isinstance(shots, list) else [shots]
         if device == "cpu":
@@ -99,7 +99,10 @@ class EvaluationWork:
 
 
 def evaluation_tasks(
-    models: Sequence[tuple[Path, dict[str, Any]]], work: EvaluationWork, facts: CorpusFacts
+    models: Sequence[tuple[Path, dict[str, Any]]],
+    work: EvaluationWork,
+    facts: CorpusFacts,
+    own_tasks: Mapping[str, str],
 ) -> list[Task[FinalModel]]:
     """Return one task per final model, in order.
 
@@ -107,10 +110,12 @@ def evaluation_tasks(
         models: Folder and row (`run_id`, `mixture_id`, `seed`) of each.
         work: How they are evaluated.
         facts: Of the corpus.
+        own_tasks: What tells the files of the user's own tasks from any others.
     """
     decisive = {
         "corpus": facts.fingerprint,
-        "evaluation": work.evaluation.model_dump(mode="json"),
+        "evaluation": work.evaluation.model_dump(mode="json", exclude={"include_path"}),
+        **own_tasks,
         "seed": work.seed,
     }
     num_tokens = sum(domain.validation.num_tokens for domain in facts.domains.values())

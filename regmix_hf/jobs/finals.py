@@ -9,7 +9,7 @@ from pathlib import Path
 
 from regmix_hf.jobs.proxies import run_head
 from regmix_hf.jobs.tasks import Do, Task
-from regmix_hf.study.names import LOCK, RESULT
+from regmix_hf.study.names import LEASE, LOCK, RESULT
 from regmix_hf.training.spec import RunSpec, with_former_names
 
 
@@ -65,6 +65,6 @@ def make_ready(task: Task[RunSpec]) -> None:
     for path in task.folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name not in (RESULT, LOCK):
+        elif path.name not in (RESULT, LOCK) and not path.name.startswith(LEASE):
             path.unlink()
     marker.unlink()

@@ -1,10 +1,25 @@
-"""What a worker tells the pool."""
+"""What the pool and a worker tell each other."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from regmix_hf.errors import RegmixError
+from regmix_hf.jobs.tasks import Task
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A task for a worker to do.
+
+    Attributes:
+        task: The task.
+        dead: The lease of one who did it before and is known to be dead, for `claims.take`.
+    """
+
+    task: Task[Any]
+    dead: str | None = None
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from typing import Any
 from regmix_hf.errors import TrainingError
 from regmix_hf.jobs.devices import Slot
 from regmix_hf.jobs.dispatch import Dispatch
-from regmix_hf.jobs.messages import Elsewhere, Message, Raised, Ready, Refused, Settled
+from regmix_hf.jobs.messages import Assignment, Elsewhere, Message, Raised, Ready, Refused, Settled
 from regmix_hf.jobs.tasks import Task, Work
 from regmix_hf.progress import Bar, Progress
 
@@ -42,15 +42,17 @@ _GRACE_S = 5.0
 class Pool:
     """Workers of this machine, one task at a time each; a `regmix_hf.jobs.place.Place` for every work.
 
-    Tasks that another pool has claimed are left to it and waited for; when it dies, they are done here.
+    Tasks that another pool has claimed are left to it; when it dies, they are done here.
 
     Attributes:
         slots: One worker each; no more are started than there are tasks.
         logs: Folder for what workers print before they begin a task.
+        stays: Whether it stays until others have ended their tasks, or leaves them alone with those.
     """
 
     slots: Sequence[Slot]
     logs: Path
+    stays: bool = True
 
     def run(self, tasks: Sequence[Task[Any]], work: Work[Any], progress: Progress) -> Counter[str]:
         """Do all tasks that have no result yet, in their order (see `Place.run`)."""
@@ -61,16 +63,16 @@ class Pool:
                 _crew(work, self.slots[:num_open], self.logs) as crew,
                 progress.bar(f"{num_open} runs", total=total, unit="tokens") as bar,
             ):
-                _work_off(dispatch, crew, bar)
+                _work_off(dispatch, crew, bar, stays=self.stays)
         return dispatch.counts
 
 
-def _work_off(dispatch: Dispatch, crew: list[_Worker], bar: Bar) -> None:
+def _work_off(dispatch: Dispatch, crew: list[_Worker], bar: Bar, *, stays: bool) -> None:
     next_look = 0.0
-    while dispatch.is_open:
+    while dispatch.is_open and (stays or not dispatch.is_left_to_others):
         for worker in crew:
-            if worker.is_idle and (task := dispatch.next()):
-                worker.do(task)
+            if worker.is_idle and (assignment := dispatch.next()):
+                worker.do(assignment)
         wait([worker.connection for worker in crew], timeout=_LOOK_INTERVAL_S)
         for worker in crew:
             for message in worker.messages():
@@ -150,10 +152,10 @@ class _Worker:
         """Whether the process ended; what it said before is read first."""
         return self._is_cut or (self.process.poll() is not None and not self.connection.poll())
 
-    def do(self, task: Task[Any]) -> None:
+    def do(self, assignment: Assignment) -> None:
         """Hand it a task."""
-        self.task = task
-        self._say(task)
+        self.task = assignment.task
+        self._say(assignment)
 
     def messages(self) -> Iterator[Message]:
         """Read what it has said."""
@@ -163,7 +165,7 @@ class _Worker:
         except (EOFError, OSError):
             self._is_cut = True
 
-    def _say(self, thing: Work[Any] | Task[Any]) -> None:
+    def _say(self, thing: Work[Any] | Assignment) -> None:
         try:
             self.connection.send(thing)
         except OSError:  # it died; the pool sees that at its next turn

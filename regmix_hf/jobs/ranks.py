@@ -6,13 +6,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import TypeVar
 
 from regmix_hf.errors import TrainingError
-from regmix_hf.jobs.claims import claim
+from regmix_hf.jobs.claims import Claim, Watch, claim
 from regmix_hf.jobs.finals import FinalWork, make_ready
 from regmix_hf.jobs.results import result_of
 from regmix_hf.jobs.tasks import Task
@@ -74,18 +74,29 @@ def do_together(tasks: Sequence[Task[RunSpec]], work: FinalWork, ranks: Ranks) -
     Raises:
         TrainingError: A model cannot be built or trained as asked.
     """
-    do, by_name = work.open(), {task.name: task for task in tasks}
+    do, by_name, watch = work.open(), {task.name: task for task in tasks}, Watch()
     while names := ranks.tell([task.name for task in tasks if result_of(task) is None]):
-        choice = _claim_first([by_name[name] for name in names]) if ranks.is_first else nullcontext()
-        with choice as claimed:
-            name = ranks.tell(claimed)
+        choice = _claim_first([by_name[name] for name in names], watch) if ranks.is_first else nullcontext()
+        with choice as held:
+            name = ranks.tell(held.folder.name if held else None)
             if name is None:
                 time.sleep(_LOOK_INTERVAL_S)
                 continue
             task = by_name[name]
-            do(task.spec, task.folder, TokenCount(task.folder) if ranks.is_first else _count_nothing)
+            do(task.spec, task.folder, _counting(held, task) if held else _count_nothing)
             if ranks.is_first and result_of(task) is None:
                 raise TrainingError(f"the run {name} ended without a result in {task.folder}.")
+
+
+def _counting(held: Claim, task: Task[RunSpec]) -> Callable[[int], None]:
+    """What the first rank says of how far a run is; a claim that was lost ends it there, and the launch."""
+    count = TokenCount(task.folder)
+
+    def on_tokens(num_tokens: int) -> None:
+        held.check()
+        count(num_tokens)
+
+    return on_tokens
 
 
 def _count_nothing(num_tokens: int) -> None:
@@ -93,13 +104,14 @@ def _count_nothing(num_tokens: int) -> None:
 
 
 @contextmanager
-def _claim_first(tasks: Sequence[Task[RunSpec]]) -> Iterator[str | None]:
-    """Claim the first of these runs that is free, ready its folder, and yield its name, or `None`."""
+def _claim_first(tasks: Sequence[Task[RunSpec]], watch: Watch) -> Iterator[Claim | None]:
+    """Claim the first of these runs that is free, ready its folder, and yield the claim, or `None`."""
     for task in tasks:
-        with claim(task.folder) as granted:
-            if granted and result_of(task) is None:
+        _, dead = watch.look(task.folder)
+        with claim(task.folder, dead) as held:
+            if held and result_of(task) is None:
                 make_ready(task)
-                yield task.name
+                yield held
                 return
     yield None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from regmix_hf.files import read_parquet, read_record, write_json, write_parquet
-from regmix_hf.jobs.claims import claim
+from regmix_hf.jobs.claims import Claim, Watch
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.study import names
 from regmix_hf.tables import TRAJECTORIES
@@ -29,11 +30,48 @@ _REASON, _NOT_IN_TABLES = "reason", {"reason", "micro_batch"}
 
 def result_of(task: Task[Any]) -> dict[str, Any] | None:
     """Read the result of `task`; `None` when its folder holds none, or that of another task."""
-    file = task.folder / names.RESULT
+    return _result_in(task.folder, task)
+
+
+def _result_in(folder: Path, task: Task[Any]) -> dict[str, Any] | None:
+    file = folder / names.RESULT
     if not file.exists():
         return None
     result = read_record(file, status=str)
     return result if result.get(task.identity) == task.head[task.identity] else None
+
+
+def is_done_in(room: Path, task: Task[Any]) -> bool:
+    """Tell whether an attempt at `task` ended well in `room`."""
+    return _result_in(room, task) is not None
+
+
+def bring(task: Task[Any], room: Path, held: Claim) -> str | None:
+    """Move what an attempt left in its room to the task's folder, the result last.
+
+    Files leave a room by renaming, and whoever takes a claim over takes the room over by renaming, before he
+    looks into it. So of several who did the same task, all files are those of one.
+
+    Returns:
+        How the task ended; `None` when the attempt gave no result.
+
+    Raises:
+        LostClaimError: Somebody else has the task by now, and records it.
+    """
+    held.check_now()
+    if not is_done_in(room, task):
+        return None
+    for path in sorted(room.iterdir(), key=lambda path: (path.name == names.RESULT, path.name)):
+        target = task.folder / path.name
+        if path.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+        try:
+            path.rename(target)
+        except FileNotFoundError:
+            held.check_now()
+            raise
+    room.rmdir()
+    return status_of(task)
 
 
 def status_of(task: Task[Any]) -> str | None:
@@ -60,10 +98,10 @@ def is_failed(task: Task[Any]) -> bool:
 
 def forget_failed(tasks: Sequence[Task[Any]]) -> int:
     """Remove the results of failed tasks, so that they are tried again; return how many there were."""
-    count = 0
+    count, watch = 0, Watch()
     for task in tasks:
         if is_failed(task):
-            with claim(task.folder) as granted:
+            with watch.claim(task.folder) as granted:
                 if granted and is_failed(task):
                     (task.folder / names.RESULT).unlink()
                     count += 1

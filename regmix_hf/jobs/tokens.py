@@ -15,8 +15,8 @@ from pathlib import Path
 
 from regmix_hf.study.names import TOKENS
 
-#: Tokens so far; process id, start in seconds since 1970, and the host's name.
-_COUNT, _DOER = struct.Struct("<q"), struct.Struct("<qd64s")
+#: Tokens so far; process id, start in seconds since 1970, and the host's name; seconds up to the last count.
+_COUNT, _DOER, _SECONDS = struct.Struct("<q"), struct.Struct("<qd64s"), struct.Struct("<d")
 #: Seconds between two writes of the same run; steps may be far shorter.
 _INTERVAL_S = 0.2
 
@@ -44,8 +44,8 @@ class TokenCount:
     def __init__(self, folder: Path):
         self._file = folder / TOKENS
         doer = _DOER.pack(os.getpid(), time.time(), socket.gethostname().encode()[:64])
-        self._file.write_bytes(_COUNT.pack(0) + doer)
-        self._written_at = time.monotonic()
+        self._file.write_bytes(_COUNT.pack(0) + doer + _SECONDS.pack(0.0))
+        self._begun_at = self._written_at = time.monotonic()
 
     def __call__(self, num_tokens: int) -> None:
         """Write the count, unless the last one is fresh enough."""
@@ -54,6 +54,8 @@ class TokenCount:
             self._written_at = now
             with self._file.open("r+b") as file:  # in place: a reader never finds the file empty
                 file.write(_COUNT.pack(num_tokens))
+                file.seek(_DOER.size, os.SEEK_CUR)
+                file.write(_SECONDS.pack(now - self._begun_at))
 
 
 def tokens_so_far(folder: Path) -> int:
@@ -67,8 +69,9 @@ def doer_of(folder: Path) -> Doer | None:
     """Tell who began the task in `folder` last; `None` when nobody has, or version 0.1 did."""
     file = folder / TOKENS
     content = file.read_bytes() if file.exists() else b""
-    if len(content) != _COUNT.size + _DOER.size:
+    if len(content) != _COUNT.size + _DOER.size + _SECONDS.size:
         return None
     pid, since, host = _DOER.unpack_from(content, _COUNT.size)
-    seconds = max(file.stat().st_mtime - since, _INTERVAL_S)
+    (seconds,) = _SECONDS.unpack_from(content, _COUNT.size + _DOER.size)
+    seconds = max(seconds, _INTERVAL_S)  # by that machine's own clock: others may be hours off
     return Doer(host.rstrip(b"\0").decode(errors="replace"), pid, since, tokens_so_far(folder) / seconds)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock, FileLock, Timeout
-
 from regmix_hf.files import read_json, write_json
+from regmix_hf.jobs.claims import Watch, take
 from regmix_hf.progress import Progress
 
-#: In the study's folder. Who is alone holds the door; those who share pass through it, and hold a lock each.
+#: In the study's folder. Who is alone holds the door; those who share pass through it, and hold a claim each.
 _FOLDER, _DOOR = ".turns", "door"
+#: Who holds one of these.
+_NOTE = "holder.json"
 #: Seconds between two tries while somebody else is in the folder.
 _LOOK_INTERVAL_S = 0.2
 
@@ -25,80 +27,58 @@ _LOOK_INTERVAL_S = 0.2
 def alone_in(root: Path, verb: str, progress: Progress) -> Iterator[None]:
     """Have the study's folder `root` to oneself while the context lasts; waits for whoever is in it.
 
-    The locks are the operating system's: they are free again the moment their holder dies.
+    Claims are those of `regmix_hf.jobs.claims`: they are free again when their holder dies.
 
     Args:
         root: Of the study.
         verb: What it is for, which those who wait are told.
         progress: Told whom it waits for.
     """
-    door = _lock(root, _DOOR)
-    _wait_for(door, verb, progress)
-    try:
-        for file in sorted((root / _FOLDER).glob("*.lock")):
-            if file.stem != _DOOR:
-                other = _lock(root, file.stem)
-                _wait_for(other, verb, progress)
-                other.release()
-                file.unlink(missing_ok=True)
-                _note_of(other).unlink(missing_ok=True)
+    with ExitStack() as stack:
+        door = _enter(stack, root, _DOOR, verb, progress)
+        for folder in sorted((root / _FOLDER).glob("*/")):
+            if folder != door:
+                with ExitStack() as of_another:
+                    _enter(of_another, root, folder.name, verb, progress)
+                shutil.rmtree(folder, ignore_errors=True)
         _sign(door, verb)
         yield
-    finally:
-        door.release()
 
 
 @contextmanager
 def beside_others_in(root: Path, verb: str, progress: Progress) -> Iterator[None]:
     """Be in the study's folder with others who share out runs; waits for one who has it alone."""
-    door = _lock(root, _DOOR)
-    own = _lock(root, f"{socket.gethostname()}-{os.getpid()}")
-    _wait_for(door, verb, progress)
-    try:
-        own.acquire()
-        _sign(own, verb)
-    finally:
-        door.release()
-    try:
+    with ExitStack() as stack:
+        with ExitStack() as at_the_door:
+            _enter(at_the_door, root, _DOOR, verb, progress)
+            _sign(_enter(stack, root, f"{socket.gethostname()}-{os.getpid()}", verb, progress), verb)
         yield
-    finally:
-        own.release()
 
 
-def _lock(root: Path, name: str) -> BaseFileLock:
-    folder = root / _FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f"{name}.lock", blocking=False)
-
-
-def _wait_for(lock: BaseFileLock, verb: str, progress: Progress) -> None:
-    told = None
+def _enter(stack: ExitStack, root: Path, name: str, verb: str, progress: Progress) -> Path:
+    """Claim a folder of turns until `stack` is closed, however long that takes; return it."""
+    folder, watch, told = root / _FOLDER / name, Watch(), None
     while True:
-        try:
-            lock.acquire()
-            return
-        except Timeout:
-            if (holder := _holder(lock)) != told:
-                progress.note(f"{verb}: waiting for {holder}")
-                told = holder
-            time.sleep(_LOOK_INTERVAL_S)
+        _, dead = watch.look(folder)
+        if held := take(folder, dead):
+            stack.callback(held.release)
+            return folder
+        if (holder := _holder(folder)) != told:
+            progress.note(f"{verb}: waiting for {holder}")
+            told = holder
+        time.sleep(_LOOK_INTERVAL_S)
 
 
-def _note_of(lock: BaseFileLock) -> Path:
-    return Path(lock.lock_file).with_suffix(".json")
-
-
-def _sign(lock: BaseFileLock, verb: str) -> None:
+def _sign(folder: Path, verb: str) -> None:
     now = time.strftime("%Y-%m-%d %H:%M:%S")
-    write_json(_note_of(lock), {"verb": verb, "host": socket.gethostname(), "pid": os.getpid(), "since": now})
+    write_json(folder / _NOTE, {"verb": verb, "host": socket.gethostname(), "pid": os.getpid(), "since": now})
 
 
-def _holder(lock: BaseFileLock) -> str:
-    """Who holds a lock, in words."""
-    file = _note_of(lock)
-    if not file.exists():
+def _holder(folder: Path) -> str:
+    """Who holds a claim, in words."""
+    if not (folder / _NOTE).exists():
         return "somebody else who is in the study's folder"
-    holder: dict[str, Any] = read_json(file)
+    holder: dict[str, Any] = read_json(folder / _NOTE)
     return (
         f"process {holder['pid']} on {holder['host']}, which is at `{holder['verb']}` in the study's folder "
         f"since {holder['since']}"

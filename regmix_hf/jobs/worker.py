@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from regmix_hf.errors import RegmixError
-from regmix_hf.jobs.claims import claim
-from regmix_hf.jobs.messages import Elsewhere, Message, Raised, Ready, Refused, Settled
-from regmix_hf.jobs.results import status_of
+from regmix_hf.jobs.claims import Claim, LostClaimError, claim
+from regmix_hf.jobs.messages import Assignment, Elsewhere, Message, Raised, Ready, Refused, Settled
+from regmix_hf.jobs.results import bring, is_done_in, status_of
 from regmix_hf.jobs.tasks import Do, OutOfMemoryError, Task, Work
 from regmix_hf.jobs.tokens import TokenCount
 from regmix_hf.study.names import LOG
@@ -33,7 +33,7 @@ def main(file_descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the pool decides
     connection: Connection = Connection(file_descriptor)
     work: Work[Any] = connection.recv()
-    inbox: queue.SimpleQueue[Task[Any]] = queue.SimpleQueue()
+    inbox: queue.SimpleQueue[Assignment] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, inbox), daemon=True).start()
     try:
         do = work.open()
@@ -48,7 +48,7 @@ def main(file_descriptor: int) -> None:
             os._exit(1)
 
 
-def _listen(connection: Connection, inbox: queue.SimpleQueue[Task[Any]]) -> None:
+def _listen(connection: Connection, inbox: queue.SimpleQueue[Assignment]) -> None:
     """Take tasks from the pool; when it is gone, end this process at once, whatever it is doing."""
     while True:
         try:
@@ -57,38 +57,49 @@ def _listen(connection: Connection, inbox: queue.SimpleQueue[Task[Any]]) -> None
             os._exit(0)
 
 
-def _serve(task: Task[Any], do: Do[Any]) -> Message:
+def _serve(assignment: Assignment, do: Do[Any]) -> Message:
+    task = assignment.task
     try:
-        with claim(task.folder) as granted:
-            if not granted:
+        with claim(task.folder, assignment.dead) as held:
+            if held is None:
                 return Elsewhere()
             status = status_of(task)  # it may have been done between the pool's look and the claim
-            return Settled(status) if status else _attempt(task, do)
+            return Settled(status) if status else _attempt(task, do, held)
+    except LostClaimError:
+        return Elsewhere()
     except (RegmixError, OSError) as error:
         return Refused(error)
 
 
-def _attempt(task: Task[Any], do: Do[Any]) -> Message:
+def _attempt(task: Task[Any], do: Do[Any], held: Claim) -> Message:
     """Do the task and say how it ended; what it prints is kept beside its result when it did not end well.
 
     Raises:
         RegmixError: Something the user must mend; it would fail every other task too.
+        LostClaimError: Somebody else has it by now.
         OSError: The disk is full.
     """
-    log = task.folder / LOG
+    log, room, count = task.folder / LOG, held.room(), TokenCount(task.folder)
+
+    def on_tokens(num_tokens: int) -> None:
+        held.check()
+        count(num_tokens)
+
     try:
         with _printing_into(log):
             try:
-                do(task.spec, task.folder, TokenCount(task.folder))
+                if not is_done_in(room, task):  # by one who died before it was recorded
+                    do(task.spec, room, on_tokens)
+                status = bring(task, room, held)
             except Exception:
                 traceback.print_exc()
                 raise
-        status = status_of(task)
         if status is None:
             raise RuntimeError("it ended without a result")
     except RegmixError:
         raise
     except Exception as error:
+        held.check_now()  # else whoever has it by now has taken what it needed
         if is_full_disk(error, task.folder):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(task.folder)) from error
         return Raised(f"{type(error).__name__}: {error}", isinstance(error, OutOfMemoryError))

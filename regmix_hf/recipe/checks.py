@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from regmix_hf.errors import RecipeError, did_you_mean
+from regmix_hf.errors import RecipeError, RegressionError, did_you_mean
+from regmix_hf.quantities import BPB, read_names
 from regmix_hf.recipe.schema import BUILT_IN_MIXTURES, HOLDOUT, PARTS, Recipe
-
-#: Ways to combine all targets into one number, besides naming domains.
-TARGET_WORDS = ("mean", "worst")
+from regmix_hf.recipe.target import TARGET_WORDS, AskedTarget, is_pattern
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -19,6 +18,7 @@ def check_recipe(recipe: Recipe) -> None:
     """
     if not recipe.training_domains:
         raise RecipeError("domains: every domain is `validation_only`, so there is nothing to train on.")
+    _check_tasks(recipe)
     _check_target(recipe)
     _check_bounds(recipe)
     _check_baselines(recipe)
@@ -86,15 +86,44 @@ def _check_names(key: str, names: Iterable[str], known: Iterable[str], kind: str
             raise RecipeError(f"{key}: {name!r} is no {kind}; {did_you_mean(name, known)}")
 
 
+def _check_tasks(recipe: Recipe) -> None:
+    """Check the names of `proxy.tasks`, which become columns beside those of domains."""
+    tasks = recipe.proxy.tasks
+    for name in tasks:
+        if name == "held_out_text":
+            raise RecipeError(
+                "proxy.tasks: 'held_out_text' is measured of every run already.",
+                "leave it out; it is bpb/<domain> of every domain",
+            )
+        if name in recipe.domains:
+            raise RecipeError(
+                f"proxy.tasks: {name!r} is also a domain, and both would be bpb/{name}.",
+                "give the domain another name",
+            )
+        if tasks.count(name) > 1:
+            raise RecipeError(f"proxy.tasks names {name!r} more than once.")
+
+
 def _check_target(recipe: Recipe) -> None:
+    """Refuse what no run of the study measures; what runs of others hold is seen when they are read."""
     target = recipe.regression.target
-    names = [target] if isinstance(target, str) else list(target)
-    if not names:
-        raise RecipeError("regression.target is empty; name a domain, `mean` or `worst`.")
-    known = [*recipe.domains, *TARGET_WORDS] if isinstance(target, str) else list(recipe.domains)
-    _check_names("regression.target", names, known, "domain")
-    if isinstance(target, Mapping) and (min(target.values()) < 0 or sum(target.values()) <= 0):
-        raise RecipeError(f"regression.target: weights must be positive, got {dict(target)}.")
+    asked = AskedTarget.of(target)
+    names = [name for name in asked.names if not is_pattern(name)]
+    if recipe.runs is None:
+        words = TARGET_WORDS if isinstance(target, str) else ()
+        _check_names(
+            "regression.target", [n for n in names if "/" not in n], [*recipe.domains, *words], "domain"
+        )
+        scored = [*recipe.domains, *recipe.proxy.tasks]
+        members = tuple(f"{task}_" for task in recipe.proxy.tasks)  # of groups, which lm-eval names so
+        others = [name.removeprefix(BPB) for name in names if "/" in name]
+        _check_names(
+            "regression.target", [n for n in others if not n.startswith(members)], scored, "domain or task"
+        )
+    try:
+        read_names(names, recipe.domains, asked.directions)
+    except RegressionError as error:
+        raise RecipeError(f"regression.target: {error.message}", error.hint) from None
 
 
 def _check_bounds(recipe: Recipe) -> None:

@@ -17,6 +17,7 @@ _MODEL_WITHOUT_EFFECT = "attn_implementation"
 #: Keys of a recipe that never change a number.
 _WITHOUT_EFFECT = {
     ("output_dir",),
+    ("executor",),
     ("corpus", "num_proc"),
     ("train", "accelerate_config"),
     ("train", "allow_repetition"),
@@ -53,7 +54,16 @@ _STEP = ("per_device_train_batch_size", "gradient_accumulation_steps")
 #: Version 0.1 left these out wherever they stood.
 _LEFT_OUT_BY_0_1 = {"output_dir", "num_proc", "num_workers", "accelerate_config", "allow_repetition"}
 #: Keys that came after version 0.1, whose markers know nothing of them; whoever adds one names it here.
-_SINCE_0_1 = {("choice", "force"), ("sampling", "num_repeats")}
+_SINCE_0_1 = {
+    ("choice", "force"),
+    ("choice", "num_confirm"),
+    ("choice", "num_rounds"),
+    ("regression", "min_signal"),
+    ("sampling", "num_repeats"),
+    ("executor",),
+    ("evaluation", "include_path"),
+    *(("proxy", key) for key in ("tasks", "task_limit", "tasks_at")),
+}
 
 
 def changes_outcome(argument: str) -> bool:

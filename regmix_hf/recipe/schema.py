@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -19,9 +20,11 @@ from pydantic import (
     model_validator,
 )
 
+from regmix_hf.recipe.target import Combined, Shares, checked_target
 from regmix_hf.reference import split_reference
 
 DomainName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=96)]
+TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=96)]
 Weight = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Tokens = Annotated[int, Field(gt=0)]
@@ -214,6 +217,13 @@ class Proxy(Training):
     """Runs of every mixture, each with its own seed."""
     num_workers: Annotated[int, Field(ge=1)] | None = None
     """Worker processes; `null` takes one per GPU, or one per core where there is none."""
+    tasks: list[TaskName] = Field(default_factory=list)
+    """Tasks and groups of lm-eval whose right answers all models are scored on, final ones too, in bits per
+    byte: `bpb/<task>`."""
+    task_limit: Annotated[int, Field(ge=1)] | None = None
+    """Documents of each task, the first ones, that are scored. `null`: all."""
+    tasks_at: Literal["end", "evaluations"] = "end"
+    """When proxies are scored on them: once, or whenever losses are measured; final models are once."""
 
 
 class Regression(Section):
@@ -221,9 +231,15 @@ class Regression(Section):
 
     estimators: Annotated[list[str], Field(min_length=1)] = ["ridge", "lightgbm", "power_law"]
     """Families to fit and compare; the names are those of `regmix fit --estimators`."""
-    target: str | list[str] | dict[str, float] = "mean"
-    """What `choose` makes small: a domain, a list of them (their mean), domains with weights, `mean` of all
-    or `worst` of all."""
+    target: Annotated[str | list[str | Combined] | Shares | Combined, BeforeValidator(checked_target)] = (
+        "mean"
+    )
+    """What `choose` makes good: a domain's loss (`web`, or `bpb/web` in bits per byte), `bpb/<task>`,
+    `<task>/<metric>` of lm-eval, or a column of the runs; a list of them (their mean), targets with weights,
+    `{mean_of: [...]}`, `{worst_of: [...]}`, `mean` of all losses or `worst` of all."""
+    min_signal: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None = None
+    """Leave targets out on which mixtures differ by fewer noises than this: standard deviations between seeds
+    of one mixture, or else standard errors. `null`: those below 1 are named."""
     estimator: str | None = None
     """The estimator `choose` uses. `null`: the best on held-out runs."""
 
@@ -240,6 +256,12 @@ class Choice(Section):
     force: bool = False
     """Choose what the predictions say also where `fit` found that they cannot tell mixtures apart; else the
     chosen mixture is then the prior."""
+    num_confirm: Annotated[int, Field(ge=0)] = 4
+    """Proxies that are trained to try a choice: at the chosen mixture, at the prior and near the chosen one,
+    with seeds of their own. What was promised is held against what they measure, they are added to the runs,
+    and it is fitted and chosen again. 0: none."""
+    num_rounds: Annotated[int, Field(ge=1)] = 2
+    """Most rounds of `num_confirm` proxies; when a promise holds, no other round follows."""
     max_epochs: Positive | None = 4
     """No domain is seen more often than this in the final run."""
     min: dict[DomainName, Weight] = Field(default_factory=dict)
@@ -279,6 +301,17 @@ class Evaluation(Section):
     """Documents of each task that are scored. `null`: all."""
     num_fewshot: Examples | Annotated[list[Examples], Field(min_length=1)] | None = None
     """Solved examples before each question; a list: every task once with each. `null`: the task's own."""
+    include_path: str | None = None
+    """A folder with task files of one's own, for `tasks` and `proxy.tasks`; a relative path starts at the
+    working directory."""
+
+
+class Executor(Section):
+    """Where and how proxies and evaluations are done; decides nothing of what comes of them."""
+
+    wait: bool = False
+    """A worker that finds nothing free stays until others have ended their runs, and does those of the dead;
+    else it ends. `regmix run` always stays, because the next stage needs all runs."""
 
 
 class Hub(Section):
@@ -356,6 +389,8 @@ class Recipe(Section):
     """Named mixtures; normalised when read."""
     evaluation: Evaluation = Evaluation()
     """What the final models are scored on."""
+    executor: Executor = Executor()
+    """Where proxies and evaluations are done."""
     hub: Hub | None = None
     """Where the study is published; without it nowhere."""
 

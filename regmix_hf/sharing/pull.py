@@ -12,7 +12,7 @@ from pathlib import Path
 from regmix_hf.errors import HubError, RecipeError, RegmixError, StudyError, UnreachableError, did_you_mean
 from regmix_hf.files import hash_value
 from regmix_hf.hub import Hub, Reference, Repository, Snapshot
-from regmix_hf.jobs.claims import claim
+from regmix_hf.jobs.claims import Watch
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.recipe import RECIPE_FILE
 from regmix_hf.sharing.arrivals import Arrivals
@@ -117,7 +117,7 @@ def _staging(folder: Path, found: Mapping[Repository, Snapshot]) -> Iterator[Pat
     """
     commits = hash_value({repository.id: snapshot.commit for repository, snapshot in found.items()})
     staging, is_new = folder / _STAGING, not folder.exists()
-    with claim(staging) as granted:
+    with Watch().claim(staging) as granted:
         if not granted:
             raise StudyError(f"{folder} is being pulled into by another process.")
         for place in staging.iterdir():

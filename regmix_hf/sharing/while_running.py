@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from regmix_hf.errors import RegmixError
 from regmix_hf.hub import Hub
-from regmix_hf.jobs.claims import claim
+from regmix_hf.jobs.claims import Claim, Watch, claim
 from regmix_hf.progress import Progress
 from regmix_hf.sharing.push import Push, push_study
 from regmix_hf.study import Stage, Study
@@ -45,6 +45,7 @@ class Publisher:
 
     def __init__(self, study: Study, stages: Sequence[Stage], progress: Progress):
         self._study, self._stages, self._progress = study, stages, progress
+        self._others = Watch()
         Hub().require_login(Address.of(study.recipe).runs)
 
     @contextmanager
@@ -91,9 +92,10 @@ class Publisher:
                         self._try(_PARTS["proxies"])
                         published = count
 
-    def _claim(self) -> AbstractContextManager[bool]:
+    def _claim(self) -> AbstractContextManager[Claim | None]:
         """Try to be the one who publishes runs."""
-        return claim(self._study.proxies / PUBLISHER)
+        folder = self._study.proxies / PUBLISHER
+        return claim(folder, self._others.look(folder)[1])
 
     def _num_ended(self) -> int:
         return sum(1 for _ in self._study.proxies.glob(f"*/{RESULT}"))

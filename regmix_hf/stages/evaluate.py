@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from regmix_hf.errors import RegmixError, StudyError
+from regmix_hf.evaluation.stamp import stamp_own_tasks
 from regmix_hf.files import read_parquet, read_record, write_parquet
 from regmix_hf.jobs.devices import worker_slots
 from regmix_hf.jobs.evaluations import EvaluationWork, FinalModel, evaluation_tasks
@@ -19,6 +20,7 @@ from regmix_hf.progress import Progress
 from regmix_hf.stages.train import STAGE as TRAIN
 from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.study.origin import require_accepted
 from regmix_hf.tables import RESULTS
 from regmix_hf.training.device import uses_cpu
 
@@ -33,6 +35,7 @@ STAGE = Stage(
         f"{names.MODELS}/{names.RESULTS}",
     ),
     outputs=(names.RESULTS,),
+    outside=stamp_own_tasks,
 )
 
 
@@ -56,13 +59,17 @@ def run(study: Study, progress: Progress, place: Place[EvaluationWork] | None = 
     """
     from regmix_hf.evaluation.promises import write_promises
 
+    require_accepted(study)
     tasks = tasks_of(study, progress)
     study.require(study.corpus / "tokenizer", "prepare")  # a pulled study brings no text
     forget_failed(tasks)
     if place is None:
         slots = worker_slots(None, use_cpu=uses_cpu(study.recipe.train.training_args))
-        place = Pool(slots, study.evaluation)
-    place.run(tasks, _work_of(study), progress)
+        place = Pool(slots, study.evaluation, stays=study.recipe.executor.wait)
+    counts = place.run(tasks, _work_of(study), progress)
+    if others := len(tasks) - counts.total():
+        progress.note(f"{others} of {len(tasks)} evaluations are being done by others")
+        return
     results = [read_record(task.folder / names.RESULT, status=str) for task in tasks]
     for task, result in zip(tasks, results, strict=True):
         if result["status"] == "failed":
@@ -87,7 +94,8 @@ def tasks_of(study: Study, progress: Progress) -> list[Task[FinalModel]]:
         StudyError: There are no final models yet, or one is gone.
     """
     models = _final_models(study, progress)
-    return evaluation_tasks(models, _work_of(study), CorpusFacts.load(study.corpus))
+    own_tasks = stamp_own_tasks(study.recipe)
+    return evaluation_tasks(models, _work_of(study), CorpusFacts.load(study.corpus), own_tasks)
 
 
 def _work_of(study: Study) -> EvaluationWork:

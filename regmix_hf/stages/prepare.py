@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from regmix_hf.corpus.local_files import stamp_local_files, stamp_local_files_as_0_1
+from regmix_hf.evaluation.stamp import stamp_tasks
 from regmix_hf.mixtures.budgets import stamp_budgets, token_budgets
 from regmix_hf.progress import Progress
 from regmix_hf.readable import at_most, short
@@ -18,7 +19,7 @@ from regmix_hf.training.arguments import merged_arguments
 
 def _stamp(recipe: Recipe) -> dict[str, str]:
     """What decides what is read, beside the keys: local files, and how much of a stream is needed."""
-    return {**stamp_local_files(recipe), **stamp_budgets(recipe)}
+    return {**stamp_local_files(recipe), **stamp_budgets(recipe), **stamp_tasks(recipe)}
 
 
 def _stamp_as_0_1(recipe: Recipe) -> dict[str, str]:
@@ -29,7 +30,7 @@ STAGE = Stage(
     verb="prepare",
     folder=names.CORPUS,
     keys=("seed", "context_length", "tokenizer", "domains", "corpus"),
-    outputs=(names.CORPUS_FACTS, "tokenizer", "*/*.arrow"),
+    outputs=(names.CORPUS_FACTS, "tokenizer", "*/*.arrow", f"{names.TASKS}/*.parquet"),
     outside=_stamp,
     outside_as_0_1=_stamp_as_0_1,
 )
@@ -39,7 +40,7 @@ def run(study: Study, progress: Progress) -> None:
     """Prepare the corpus, going on from what is done, and say what it holds.
 
     Raises:
-        DataError: A source or the tokenizer cannot be had or read, or a domain is too small.
+        DataError: A source, the tokenizer or a task cannot be had or read, or a domain is too small.
         RecipeError: A domain's name or the validation budget does not work.
         StudyError: A pulled recipe names files or addresses that nobody has accepted.
         MixtureError: The bounds of mixtures, from which follows how much is read, leave none.
@@ -47,6 +48,7 @@ def run(study: Study, progress: Progress) -> None:
     from regmix_hf.corpus.prepare import prepare_corpus
     from regmix_hf.corpus.read_facts import warnings
     from regmix_hf.corpus.survey import local_text
+    from regmix_hf.evaluation.prepared import load_questions, prepare_tasks
 
     require_accepted(study)
     recipe = study.recipe
@@ -59,7 +61,9 @@ def run(study: Study, progress: Progress) -> None:
         )
     for line in local_text(recipe):
         progress.note(line)
+    tasks = load_questions(recipe)
     facts = prepare_corpus(recipe, study.corpus, progress, budgets)
+    facts = prepare_tasks(tasks, study.corpus, facts, progress)
     for line in warnings(recipe, facts):
         progress.note(line)
     trained = [domain.train for domain in facts.domains.values() if domain.train]

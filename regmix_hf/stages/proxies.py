@@ -35,7 +35,8 @@ def run(study: Study, progress: Progress, place: Place[ProxyWork] | None = None)
     """Train every proxy that has no result yet, and collect the tables.
 
     Runs that failed before are tried again. When some still fail, the tables are written and the stage stays
-    unfinished, so that doing it again tries them again.
+    unfinished, so that doing it again tries them again. Where only runs are left that others are at, they are
+    left to these, unless the recipe says `executor.wait`.
 
     Args:
         study: With a corpus and mixtures.
@@ -56,12 +57,17 @@ def run(study: Study, progress: Progress, place: Place[ProxyWork] | None = None)
         slots = worker_slots(
             study.recipe.proxy.num_workers, use_cpu=uses_cpu(study.recipe.proxy.training_args)
         )
-        place = Pool(slots, study.proxies)
+        place = Pool(slots, study.proxies, stays=study.recipe.executor.wait)
     counts = place.run(tasks, ProxyWork(study.corpus), progress)
+    if others := len(tasks) - counts.total():
+        progress.note(
+            f"{others} of {len(tasks)} runs are being done by others; the last of them ends the stage"
+        )
+        return
     failed = [task for task in tasks if is_failed(task)]
     if len(failed) < len(tasks):
         results, _ = collect(tasks, study.proxies)
-        for missing in missing_losses(results, tasks[0].spec.validation):
+        for missing in missing_losses(results, tasks[0].spec.measured):
             progress.note(missing)
     if counts["diverged"]:
         progress.note(f"{counts['diverged']} of {len(tasks)} runs diverged; nothing is fitted on them")

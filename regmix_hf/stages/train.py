@@ -81,7 +81,7 @@ def _warn_of_samples(study: Study, tasks: Sequence[Task[RunSpec]], progress: Pro
 def conclude(study: Study, tasks: list[Task[RunSpec]], progress: Progress) -> None:
     """Collect the tables of the stage and finish it, once all of its runs have a result."""
     results, _ = collect(tasks, study.models)
-    for missing in missing_losses(results, tasks[0].spec.validation):
+    for missing in missing_losses(results, tasks[0].spec.measured):
         progress.note(missing)
     for name in results.loc[results["status"] == "diverged", "mixture_id"]:
         progress.note(f"the final run on {name} diverged: its loss is not finite")

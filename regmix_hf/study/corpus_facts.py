@@ -100,6 +100,22 @@ class DomainFacts(_Facts):
         return self.part_of or self.train.num_tokens
 
 
+class TaskFacts(_Facts):
+    """What models are asked to score one task of lm-eval, or one group."""
+
+    #: Documents that have a text as their right answer, and those left out because they have none.
+    num_documents: int
+    num_left_out: int = 0
+    #: Documents whose context was cut, from its beginning, to what a model takes.
+    num_cut: int = 0
+    #: Of the right answers, in UTF-8.
+    num_bytes: int
+    #: That a model reads, contexts included.
+    num_tokens: int
+    #: Of all requests, in order.
+    sha256: str
+
+
 class CorpusFacts(_Facts):
     """What a corpus holds, in the recipe's order of domains."""
 
@@ -109,6 +125,8 @@ class CorpusFacts(_Facts):
     #: SHA-256 of the tokenizer's `tokenizer.json`.
     tokenizer_sha256: str
     domains: dict[str, DomainFacts]
+    #: What models are scored on besides, by the name that stands in the recipe.
+    tasks: dict[str, TaskFacts] = Field(default_factory=dict)
 
     @classmethod
     def load(cls, corpus: Path) -> Self:
@@ -144,7 +162,7 @@ class CorpusFacts(_Facts):
         """Hash of the content of all blocks: equal for equal corpora, wherever they lie."""
         split = {"sample_sha256"}
         domain: Any = {"part_of": True, "read": True, "train": split, "validation": split}
-        return hash_value(self.model_dump(exclude={"domains": {"__all__": domain}}))
+        return hash_value(self.model_dump(exclude={"domains": {"__all__": domain}, "tasks": True}))
 
     @property
     def training(self) -> dict[str, SplitFacts]:

@@ -9,6 +9,8 @@ MIXTURE, MODELS, EVALUATION, REPORT = "5-mixture", "6-models", "7-evaluation", "
 CORPUS_FACTS = "corpus.json"
 #: The documents that a domain validates on; in its folder.
 HELD_OUT = "validation.jsonl"
+#: Beside the domains' folders: what models are asked to score their tasks, and the weights they start from.
+TASKS, CHECKPOINTS = ".tasks", ".checkpoints"
 MIXTURES_TABLE = "mixtures.parquet"
 #: The tables of a stage that trains or scores.
 RESULTS, TRAJECTORIES = "results.parquet", "trajectories.parquet"
@@ -33,8 +35,9 @@ OWNER, PULLED = "study.json", ".pulled.json"
 #: What was checked last before work, with what.
 CHECKED = ".checked.json"
 
-#: In the folder of a run or an evaluation: how far it is and who does it; what whoever does it has locked.
-TOKENS, LOCK = ".tokens", ".lock"
+#: In the folder of a run or an evaluation: how far it is and who does it; what whoever does it has locked,
+#: its lease, and where it works.
+TOKENS, LOCK, LEASE, ROOM = ".tokens", ".lock", ".lease", ".room"
 #: What was printed meanwhile; kept when the run failed.
 LOG = "log.txt"
 #: Beside the runs' folders, that of whoever publishes them: its lock, and what it has collected.

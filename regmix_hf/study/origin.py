@@ -80,6 +80,8 @@ def outside_places(recipe: Recipe) -> list[str]:
     places = [place for domain in recipe.domains.values() for place in _of_domain(domain)]
     if isinstance(recipe.tokenizer, str) and _is_outside(recipe.tokenizer):
         places.append(recipe.tokenizer)
+    if recipe.evaluation.include_path:  # its files may name code
+        places.append(recipe.evaluation.include_path)
     named: list[Any] = [recipe.train.accelerate_config] if recipe.train.accelerate_config else []
     for training in (recipe.proxy, recipe.train):
         named += [training.training_args.get(key) for key in _FILES]

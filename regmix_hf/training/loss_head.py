@@ -175,7 +175,9 @@ def score_in_parts(model: PreTrainedModel, *, train: bool = True, backend: str |
     Afterwards `model(input_ids=..., labels=...)` gives a loss and no logits where the batch has more than
     `LOGITS_AT_ONCE`, and is what it was elsewhere. And `model(input_ids=..., labels=..., reduction="none")`
     gives the loss of every token in nats, of the shape of `labels`, 0 where a label is `IGNORED`; without a
-    gradient. A model whose logits are no linear map of its base model's output makes them all, as before.
+    gradient. With `targets` in the place of `labels`, which say what each position itself is to predict, only
+    those positions are scored that have one. A model whose logits are no linear map of its base model's
+    output makes them all, as before.
 
     Args:
         model: On its device, not yet wrapped, sharded or compiled.
@@ -196,8 +198,12 @@ def score_in_parts(model: PreTrainedModel, *, train: bool = True, backend: str |
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         reduction: str = "mean",
+        targets: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
+        if targets is not None:
+            losses = _losses_of(self, plain, splits, input_ids, targets)
+            return CausalLMOutput(loss=losses)
         if labels is None:
             return plain(input_ids=input_ids, **kwargs)
         each = reduction == "none"
@@ -219,6 +225,26 @@ def score_in_parts(model: PreTrainedModel, *, train: bool = True, backend: str |
         return CausalLMOutput(loss=loss)
 
     model.forward = MethodType(forward, model)
+
+
+@torch.no_grad()
+def _losses_of(
+    model: PreTrainedModel,
+    plain: Callable[..., Any],
+    splits: bool,
+    input_ids: torch.Tensor,
+    targets: torch.Tensor,
+) -> torch.Tensor:
+    """Losses of the positions that have a target, 0 elsewhere, of the shape of `targets`."""
+    scored = targets != IGNORED
+    losses = torch.zeros(targets.shape, dtype=torch.float32, device=targets.device)
+    if splits:
+        hidden = model.base_model(input_ids=input_ids)[0][scored]
+        losses[scored] = model.get_output_embeddings()(hidden, targets[scored], reduction="none").float()
+    else:
+        logits = plain(input_ids=input_ids).logits[scored].float()
+        losses[scored] = functional.cross_entropy(logits, targets[scored], reduction="none")
+    return losses
 
 
 @torch.no_grad()

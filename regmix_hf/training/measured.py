@@ -12,23 +12,28 @@ from typing import Any
 
 import pandas as pd
 
+from regmix_hf.quantities import BPB
 from regmix_hf.tables import prefixed
 from regmix_hf.training.spec import RunSpec
 
 #: The column of a run's row that says it: `<domain>=<start of the hash of its blocks>`, one after the other.
 MEASURED_ON = "measured_on"
 _DIGITS = 12
-_LOSSES = ("loss", "bpb", "loss_stderr")
+_LOSSES, _SCORES = ("loss", "bpb", "loss_stderr"), ("bpb", "bpb_stderr")
 _SHARES = ("realized", "epochs")
 
 
-def measured_on(validation: Mapping[str, str]) -> str:
-    """Write down what losses are measured on.
+def measured_on(measured: Mapping[str, str]) -> str:
+    """Write down what losses, and scores of tasks, are measured on.
 
-    >>> measured_on({"web": "0123456789abcdef", "code": "fedcba9876543210"})
-    'web=0123456789ab code=fedcba987654'
+    Args:
+        measured: Hash of what each domain is validated on, and of what each task asks, see
+            `RunSpec.measured`.
+
+    >>> measured_on({"web": "0123456789abcdef", "bpb/arithmetic": "fedcba9876543210"})
+    'web=0123456789ab bpb/arithmetic=fedcba987654'
     """
-    return " ".join(f"{domain}={sha256[:_DIGITS]}" for domain, sha256 in validation.items())
+    return " ".join(f"{name}={sha256[:_DIGITS]}" for name, sha256 in measured.items())
 
 
 def row_of_now(row: Mapping[str, Any], spec: RunSpec) -> dict[str, Any]:
@@ -52,6 +57,11 @@ def row_of_now(row: Mapping[str, Any], spec: RunSpec) -> dict[str, Any]:
         for name in _LOSSES
         for d in spec.validation
     }
+    values |= {
+        f"{name}/{task}": row.get(f"{name}/{task}") if f"{BPB}{task}" in kept else None
+        for name in _SCORES
+        for task in spec.tasks
+    }
     head = dict(takewhile(lambda item: "/" not in item[0], now.items()))
     tail = {name: value for name, value in now.items() if "/" not in name and name not in head}
     return {**head, **values, **tail, MEASURED_ON: measured_on(kept)}
@@ -64,37 +74,50 @@ def trajectories_of_now(points: pd.DataFrame, results: pd.DataFrame) -> pd.DataF
         points: Of all runs, as they left them.
         results: Their table, of rows of now.
     """
-    names = [str(name) for name in results.columns if str(name).startswith("loss/")]
-    first = [name for name in map(str, points.columns) if not name.startswith("loss/")]
+    known = _known(results)
+    names = [str(name) for name in results.columns if _is_over_time(str(name), known)]
+    first = [name for name in map(str, points.columns) if "/" not in name]
     now = points.reindex(columns=[*first, *names])
     runs = results.drop_duplicates("run_id").set_index("run_id")  # two mixtures may be one run
     words = runs[MEASURED_ON].fillna("").map(_domains)
     of_points = now["run_id"].map(words)
     for name in names:
-        domain = name.removeprefix("loss/")
-        now[name] = now[name].where(of_points.map(lambda known, domain=domain: domain in known))
+        word = name.removeprefix("loss/")
+        now[name] = now[name].where(of_points.map(lambda known, word=word: word in known))
     return now
 
 
+def _is_over_time(column: str, known: set[str]) -> bool:
+    return column.startswith("loss/") or (column.startswith(BPB) and column in known)
+
+
 def without_unmeasured(results: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the columns of domains that no run was measured on."""
-    known = set().union(*results[MEASURED_ON].dropna().map(_domains))
-    unknown = [
-        column
-        for column in results.columns
-        if column.partition("/")[0] in _LOSSES and column.partition("/")[2] not in known
-    ]
-    return results.drop(columns=unknown)
+    """Leave out the columns of domains and tasks that no run was measured on."""
+    known = _known(results)
+
+    def is_unknown(column: str) -> bool:
+        kind, _, name = column.partition("/")
+        return kind in (*_LOSSES, *_SCORES) and not {name, f"{BPB}{name}"} & known
+
+    return results.drop(columns=[column for column in results.columns if is_unknown(str(column))])
 
 
-def missing_losses(results: pd.DataFrame, validation: Mapping[str, str]) -> Iterator[str]:
-    """Say for every domain how many runs have no loss on the text that it is measured by now."""
+def _known(results: pd.DataFrame) -> set[str]:
+    return set().union(*results[MEASURED_ON].dropna().map(_domains))
+
+
+def missing_losses(results: pd.DataFrame, measured: Mapping[str, str]) -> Iterator[str]:
+    """Say for every domain and task how many runs were not measured on what it is measured by now."""
     ended = results.loc[results["status"] != "failed", MEASURED_ON].str.split()
-    for word in measured_on(validation).split():
+    for word in measured_on(measured).split():
         if count := int((~ended.map(lambda words, word=word: word in words)).sum()):
+            name = word.partition("=")[0]
+            before, lack = f"domain {name!r} was validated on this text", "no loss on it"
+            if name.startswith(BPB):
+                before, lack = f"{name.removeprefix(BPB)!r} asked this", "no score of it"
             yield (
-                f"{count} of {len(results)} runs were trained before domain {word.partition('=')[0]!r} was "
-                "validated on this text, and have no loss on it; remove their folders to train them again"
+                f"{count} of {len(results)} runs were trained before {before}, and have {lack}; "
+                "remove their folders to train them again"
             )
 
 
@@ -103,7 +126,7 @@ def _still_measured(row: Mapping[str, Any], spec: RunSpec) -> dict[str, str]:
     if words is None:  # a run of version 0.1, in a table with later ones or not
         return spec.validation
     before = dict(word.split("=") for word in words.split())
-    return {d: sha256 for d, sha256 in spec.validation.items() if before.get(d) == sha256[:_DIGITS]}
+    return {name: sha256 for name, sha256 in spec.measured.items() if before.get(name) == sha256[:_DIGITS]}
 
 
 def _domains(words: str) -> set[str]:

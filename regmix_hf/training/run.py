@@ -22,6 +22,7 @@ from regmix_hf.files import read_record, write_json, write_parquet
 from regmix_hf.recipe import Domain
 from regmix_hf.study.names import RESULT, TRAJECTORY
 from regmix_hf.tables import prefixed
+from regmix_hf.training.answers import AnswerSet
 from regmix_hf.training.arguments import build_arguments, with_saving
 from regmix_hf.training.blocks import TrainingBlocks
 from regmix_hf.training.checkpoints import WholeCheckpoints, is_sharded, last_checkpoint, stream_state
@@ -33,7 +34,7 @@ from regmix_hf.training.models import build_config, build_model, model_facts
 from regmix_hf.training.process import settle_process
 from regmix_hf.training.spec import RunSpec
 from regmix_hf.training.trackers import close_trackers, log_beside, run_name
-from regmix_hf.training.trainer import LOSS, STDERR, MixtureTrainer
+from regmix_hf.training.trainer import BITS, BITS_STDERR, LOSS, STDERR, MixtureTrainer
 from regmix_hf.version import VERSION
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ class _Run:
             arguments,
             TrainingBlocks(ReadByFirstRank(self._stream) if shared else self._stream, spec.batch_blocks),
             ValidationSet(corpus),
+            AnswerSet(corpus),
             self._model_facts.train_flops_per_token,
             on_tokens,
         )
@@ -206,12 +208,14 @@ class _Run:
     def _trajectory(self) -> pd.DataFrame:
         spec, domains = self._spec, self._corpus.facts.domains
         columns = ["run_id", "step", "num_tokens", *(f"loss/{name}" for name in domains)]
+        columns += [f"bpb/{name}" for name in spec.tasks]
         rows = [
             (
                 spec.run_id,
                 entry["step"],
                 spec.tokens_at(int(entry["step"])),
                 *(entry[LOSS + n] for n in domains),
+                *(entry.get(BITS + n, math.nan) for n in spec.tasks),
             )
             for entry in self._measured()
         ]
@@ -240,16 +244,19 @@ class _Run:
                 f"bpb/{n}": loss.bits_per_byte(facts.domains[n].validation.tokens_per_byte) if loss else None
                 for n, loss in losses.items()
             },
-            **{
-                f"loss_stderr/{n}": loss.stderr if loss and math.isfinite(loss.stderr) else None
-                for n, loss in losses.items()
-            },
+            **{f"loss_stderr/{n}": _finite(loss.stderr) if loss else None for n, loss in losses.items()},
+            **{f"bpb/{n}": last.get(BITS + n) for n in spec.tasks},
+            **{f"bpb_stderr/{n}": _finite(last.get(BITS_STDERR + n)) for n in spec.tasks},
             "wall_seconds": time.monotonic() - self._started,
             "device": _device_name(trainer.args),
             "micro_batch": trainer.args.per_device_train_batch_size,
             "versions": ", ".join([f"regmix_hf {VERSION}", *installed]),
-            MEASURED_ON: measured_on(spec.validation),
+            MEASURED_ON: measured_on(spec.measured),
         }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _live_stream(spec: RunSpec, corpus: Corpus, arguments: TrainingArguments) -> LiveStream:

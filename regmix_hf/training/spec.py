@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from regmix_hf.corpus.local_files import located
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import hash_value, read_json
 from regmix_hf.mixtures.table import completed, further_runs
+from regmix_hf.quantities import BPB
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.outcome import decisive_arguments, decisive_model, decisive_source
-from regmix_hf.recipe.schema import Train, Training
+from regmix_hf.recipe.schema import Proxy, Train, Training
 from regmix_hf.seeds import RUNS, seed_of
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.names import RESULT
@@ -45,6 +46,8 @@ class RunSpec:
             from the text they say which documents were held out.
         tokenizer: Hash of the tokenizer.
         validation: Domain -> hash of the blocks that its loss is measured on. No part of what is trained.
+        tasks: Task -> hash of the answers that it is scored on. No part of what is trained either.
+        num_scorings: Times the tasks are scored: at the last evaluations.
         corpus: `CorpusFacts.fingerprint` of the corpus, by which version 0.1 named runs.
         sources: Domain -> the recipe's words on its text, for a run straight from the text; `None`: it reads
             the corpus's blocks.
@@ -68,6 +71,8 @@ class RunSpec:
     corpus: str
     sources: dict[str, dict[str, Any]] | None = None
     name: str | None = None
+    tasks: dict[str, str] = field(default_factory=dict)
+    num_scorings: int = 1
 
     @property
     def run_id(self) -> str:
@@ -115,6 +120,11 @@ class RunSpec:
         return {domain: weight for domain, weight in self.weights.items() if weight > 0}
 
     @property
+    def measured(self) -> dict[str, str]:
+        """Hash of all that the run is measured on: of domains by their names, of tasks as their columns."""
+        return {**self.validation, **{f"{BPB}{task}": sha256 for task, sha256 in self.tasks.items()}}
+
+    @property
     def num_blocks(self) -> int:
         """Blocks the run trains on: `num_train_tokens` rounded down to whole blocks."""
         return self.num_train_tokens // self.context_length
@@ -139,6 +149,11 @@ class RunSpec:
         """Steps after which all losses are measured, evenly spread; the last is the end of the run."""
         count = min(self.num_evaluations, self.num_steps)
         return tuple(round(self.num_steps * k / count) for k in range(1, count + 1))
+
+    @property
+    def scoring_steps(self) -> tuple[int, ...]:
+        """Of those, the steps after which the tasks are scored, too."""
+        return self.evaluation_steps[-self.num_scorings :] if self.tasks else ()
 
     def tokens_at(self, step: int) -> int:
         """Tokens trained on after `step` optimiser steps."""
@@ -192,6 +207,7 @@ def identity_of(facts: CorpusFacts) -> dict[str, Any]:
         "text": {name: split.sha256 for name, split in facts.training.items()},
         "tokenizer": facts.tokenizer_sha256,
         "validation": facts.validation,
+        "tasks": {name: task.sha256 for name, task in facts.tasks.items()},
         "corpus": facts.fingerprint,
     }
 
@@ -269,9 +285,15 @@ def _spec(
         num_batch_tokens=_batch_tokens(training, arguments, facts.context_length),
         training_args=arguments,
         num_evaluations=training.num_evaluations,
+        num_scorings=_num_scorings(training),
         **identity_of(facts),
         sources=sources,
     )
+
+
+def _num_scorings(training: Training) -> int:
+    every = isinstance(training, Proxy) and training.tasks_at == "evaluations"
+    return training.num_evaluations if every else 1
 
 
 def _batch_tokens(training: Training, arguments: Mapping[str, Any], context_length: int) -> int:

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from regmix_hf.errors import TrainingError
+from regmix_hf.training.answers import AnswerSet
 from regmix_hf.training.blocks import FromPosition, TrainingBlocks
 from regmix_hf.training.loss_head import score_in_parts
 from regmix_hf.training.losses import ValidationSet
@@ -28,6 +29,7 @@ from regmix_hf.training.spec import RunSpec
 _FINITE_CHECK_STEPS = 16
 #: Start of the names under which measured losses stand in the log.
 LOSS, STDERR = "eval_loss/", "eval_loss_stderr/"
+BITS, BITS_STDERR = "eval_bpb/", "eval_bpb_stderr/"
 
 
 class MixtureTrainer(Trainer):
@@ -39,6 +41,7 @@ class MixtureTrainer(Trainer):
         args: Of `build_arguments`, with the layout of this machine.
         blocks: The run's blocks in whole steps.
         validation: What losses are measured on.
+        answers: What tasks are scored on.
         flops_per_token: Of training, for the log.
         on_tokens: Told after every step how many tokens the run has trained on.
 
@@ -53,6 +56,7 @@ class MixtureTrainer(Trainer):
         args: TrainingArguments,
         blocks: TrainingBlocks,
         validation: ValidationSet,
+        answers: AnswerSet,
         flops_per_token: float,
         on_tokens: Callable[[int], None] | None = None,
     ):
@@ -68,6 +72,7 @@ class MixtureTrainer(Trainer):
         self.diverged = False
         self._spec = spec
         self._validation = validation
+        self._answers = answers
         self._flops_per_token = flops_per_token
         self._all_finite = torch.ones((), dtype=torch.bool, device=args.device)
 
@@ -96,13 +101,20 @@ class MixtureTrainer(Trainer):
         return int(self._flops_per_token * inputs["input_ids"].numel())
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Measure the validation loss of every domain and log it."""
-        losses = self._validation.losses(self.model, self.accelerator, self.args.per_device_eval_batch_size)
+        """Measure the validation loss of every domain, and the tasks where that is due, and log them."""
+        batch_size = self.args.per_device_eval_batch_size
+        losses = self._validation.losses(self.model, self.accelerator, batch_size)
         metrics = {f"{LOSS}{name}": loss.mean for name, loss in losses.items()}
         metrics |= {f"{STDERR}{name}": loss.stderr for name, loss in losses.items()}
+        means = [loss.mean for loss in losses.values()]
+        if self.state.global_step in self._spec.scoring_steps:
+            bits = self._answers.scores(self.model, self.accelerator, batch_size)
+            metrics |= {f"{BITS}{name}": of.mean for name, of in bits.items()}
+            metrics |= {f"{BITS_STDERR}{name}": of.stderr for name, of in bits.items()}
+            means += [of.mean for of in bits.values()]
         self.log(dict(metrics))
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        self.diverged = self.diverged or not all(math.isfinite(loss.mean) for loss in losses.values())
+        self.diverged = self.diverged or not all(map(math.isfinite, means))
         return metrics
 
 

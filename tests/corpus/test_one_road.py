@@ -18,6 +18,8 @@ import pytest
 
 from regmix_hf.corpus.local_files import located, stamp_local_files
 from regmix_hf.corpus.opening import open_source
+from regmix_hf.corpus.read_facts import read_facts
+from regmix_hf.corpus.reading import Counts
 from regmix_hf.errors import DataError
 from regmix_hf.recipe import Domain, Recipe
 
@@ -359,6 +361,17 @@ def test_tables_of_text(tmp_path: Path, separator: str, streaming: bool) -> None
     assert read(**keys) == ["NA", "null", "12", "a, b; c | d"]
     file.write_text("".join(separator.join(row) + "\n" for row in rows[:2]).replace("NA", "XY"))
     assert read(**keys) == ["XY"]
+
+
+def test_what_lies_beside_tables_of_a_folder_is_counted(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv", "README.md", "cover.png", "back.png"):
+        (tmp_path / "tables").mkdir(exist_ok=True)
+        (tmp_path / "tables" / name).write_text("text\none\n")
+    source = open_source("a", Domain(path=str(tmp_path / "tables")), "train")
+    assert [text for piece in source.pieces(None) for text in piece.texts] == ["one", "one"]
+    facts = read_facts(source, Counts(num_rows=2, num_texts=2))
+    assert (facts.num_files, facts.num_other_files) == (2, 3)
+    assert source.read_files[0].left_out == ((".png", 2), (".md", 1))
 
 
 @STREAMING

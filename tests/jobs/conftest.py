@@ -20,7 +20,7 @@ WORK = Path(__file__).parent / "work"
 def counting(monkeypatch):
     """The module `counting`, which workers can import too."""
     monkeypatch.syspath_prepend(str(WORK))
-    monkeypatch.setenv("PYTHONPATH", str(WORK))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(WORK), os.environ.get("PYTHONPATH")])))
     return importlib.import_module("counting")
 
 

@@ -7,7 +7,10 @@ import signal
 import pytest
 
 from regmix_hf.errors import TrainingError
+from regmix_hf.jobs.claims import claim
 from regmix_hf.jobs.devices import Slot
+from regmix_hf.jobs.pool import Pool
+from regmix_hf.progress import Silent
 from tests.preloaded import family
 
 pytestmark = pytest.mark.processes
@@ -151,3 +154,13 @@ def test_a_pool_takes_over_what_a_killed_one_had_claimed(pool_process, pool, tmp
     other.kill()
     assert pool(["ok"]) == {"ok": 1}
     assert len(outcome(0)[1]) == 2
+
+
+def test_a_pool_that_need_not_stay_leaves_the_living_alone_with_their_tasks(counting, tmp_path, monkeypatch):
+    monkeypatch.setattr("regmix_hf.jobs.claims.LEASE_S", 2.0)
+    (tmp_path / "t1").mkdir()
+    with claim(tmp_path / "t1"):
+        place = Pool([Slot()], tmp_path / "logs", stays=False)
+        assert place.run(counting.tasks_of(tmp_path, ["ok", "ok"]), counting.Counting(), Silent()) == {
+            "ok": 1
+        }

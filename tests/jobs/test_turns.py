@@ -79,4 +79,4 @@ def test_what_the_dead_left_is_swept_away(tmp_path, holder):
     process.kill()
     process.wait()
     with alone_in(tmp_path, "fit", Silent()):
-        assert sorted(path.name for path in (tmp_path / ".turns").iterdir()) == ["door.json", "door.lock"]
+        assert sorted(path.name for path in (tmp_path / ".turns").iterdir()) == ["door"]

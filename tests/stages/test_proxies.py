@@ -1,7 +1,11 @@
 """The swarm ends with the same tables, however it is shared out, launched, killed and gone on with."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +16,7 @@ from regmix_hf.errors import StudyError, TrainingError
 from regmix_hf.progress import Silent
 from regmix_hf.stages import proxies
 from regmix_hf.study import State
+from tests.preloaded import family
 
 pytestmark = pytest.mark.processes
 
@@ -71,6 +76,44 @@ def test_killed_at_random_moments_it_ends_with_the_same_tables(
     said = killed_and_finished("proxies", study, [begun, results(2)], seed=1)
     assert said == "False", "the parent needs no torch"
     assert_same_tables(tables, study, undisturbed)
+
+
+def test_without_locks_and_with_wrong_clocks_the_killed_and_the_paused_cost_nothing(
+    new_study, tables, prepared, within, monkeypatch
+):
+    folder = Path(__file__).parent / "work"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+    small = ["proxy.num_train_tokens=1600", "proxy.num_seeds=2"]
+    alone = new_study(*small)
+    proxies.run(alone, Silent())
+    study = new_study(*small)
+    command = [sys.executable, str(folder / "without_locks.py"), str(prepared / "recipe.json")]
+    where = [f"output_dir={study.root}", *small]
+    started = [subprocess.Popen([*command, hours, *where]) for hours in ("-2", "0", "1", "2")]
+    workers = lambda process: family(process.pid)  # noqa: E731
+    ended = lambda: len(list(study.proxies.glob("*/result.json")))  # noqa: E731
+    try:
+        within(lambda: list(study.proxies.glob("*/.tokens")) and workers(started[3]), seconds=60)
+        (paused,) = workers(started[3])
+        paused.suspend()
+        within(lambda: ended() >= 3, seconds=60)
+        started[0].kill()
+        within(lambda: ended() >= 6, seconds=60)
+        for process in workers(started[1]):
+            process.kill()
+        within(lambda: ended() >= 9, seconds=60)
+        for process in workers(started[2]):
+            process.kill()
+        within(lambda: started[1].poll() == started[2].poll() == 0, seconds=120)
+        paused.resume()
+        within(lambda: started[3].poll() == 0, seconds=60)
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    assert_same_tables(tables, study, alone)
+    assert pd.read_parquet(study.proxies / "results.parquet")["run_id"].is_unique
+    assert not list(study.proxies.glob("*/.lock"))
 
 
 def test_each_proxy_under_the_launcher_equals_the_same_proxy_alone(

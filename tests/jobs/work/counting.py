@@ -36,7 +36,8 @@ class Whole(Counting):
         return None
 
 
-def do(spec, folder, on_tokens):
+def do(spec, room, on_tokens):
+    folder = room.parent  # the task's
     with (folder / "begun").open("a") as file:
         file.write(f"{os.getpid()}\n")
     verb, _, argument = spec.partition(" ")
@@ -66,7 +67,7 @@ def do(spec, folder, on_tokens):
             time.sleep(0.01)
     seen = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "RANK")}
     write_json(
-        folder / "result.json",
+        room / "result.json",
         {"run_id": folder.name, "status": "ok", "pid": os.getpid(), "seen": seen, "spec": spec},
     )
 

@@ -1,0 +1,201 @@
+"""What models are asked about tasks of lm-eval: the right answer of every document, after its context.
+
+lm-eval makes the requests, with the solved examples that a task says, and its own model class cuts them into
+tokens; only the right answer of each document is kept. It is found once for a study, not by every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from regmix_hf.corpus.answers import Answers, collected
+from regmix_hf.errors import DataError
+from regmix_hf.evaluation.scores import quiet
+from regmix_hf.evaluation.tasks import TaskSet
+from regmix_hf.study.corpus_facts import TaskFacts
+
+_ROLLING = "loglikelihood_rolling"
+#: The choices of one question are its first requests; others score choices without the question.
+_CHOICES = "multiple_choice"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One document of a task.
+
+    Attributes:
+        context: What stands before the answer; `None` where a task scores whole texts.
+        answer: As it follows the context, with the space or line between.
+        num_bytes: Of the answer itself, in UTF-8.
+    """
+
+    context: str | None
+    answer: str
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The documents of one entry of `proxy.tasks`.
+
+    Attributes:
+        asked: Those with a right answer that is a text.
+        num_left_out: Those without.
+    """
+
+    asked: tuple[Question, ...]
+    num_left_out: int
+
+
+def questions_of(name: str, tasks: TaskSet, *, limit: int | None, seed: int) -> Questions:
+    """Let lm-eval make the requests of a task or group, and keep the right answers.
+
+    Args:
+        name: As it stands in the recipe.
+        tasks: What it stands for.
+        limit: Documents of each task, the first ones; `None`: all.
+        seed: Decides which solved examples are shown.
+
+    Raises:
+        DataError: Not one document has a text for its right answer.
+    """
+    tasks.show_examples(None, seed)
+    found: list[Question | None] = []
+    wrong: list[Any] = []
+    for task in tasks.loaded["tasks"].values():
+        with quiet():
+            task.build_all_requests(limit=limit)
+        for document in _documents(task):
+            question = _question(task, document)
+            found.append(question)
+            if question is None and not wrong:
+                wrong.append(task.doc_to_target(document[0].doc))
+    asked = tuple(question for question in found if question is not None)
+    if not asked:
+        raise DataError(
+            f"proxy.tasks: {name!r} has no document whose right answer is a text; that of its first is "
+            f"{wrong[0]!r}.",
+            "leave it out, or name a task with answers that can be scored",
+        )
+    return Questions(asked, len(found) - len(asked))
+
+
+def _documents(task: Any) -> Iterator[list[Any]]:
+    """The requests of every document."""
+    by_document: dict[int, list[Any]] = {}
+    for request in task.instances:
+        by_document.setdefault(request.doc_id, []).append(request)
+    yield from by_document.values()
+
+
+def _question(task: Any, requests: Sequence[Any]) -> Question | None:
+    request = requests[0]
+    if task.OUTPUT_TYPE == _ROLLING:
+        (text,) = request.args[:1]
+        is_text = isinstance(text, str) and text != ""
+        return Question(None, text, len(text.encode())) if is_text else None
+    answer: Any = task.doc_to_target(request.doc)
+    if task.OUTPUT_TYPE == _CHOICES:
+        choices = task.doc_to_choice(request.doc)
+        right = _first(task.doc_to_text(request.doc) if task.multiple_input else answer)
+        place = choices.index(right) if right in choices else right
+        if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < len(choices):
+            return None
+        request = next(one for one in requests if one.idx == place)
+        answer = answer if task.multiple_input else choices[place]
+    answer = _first(answer)
+    if not isinstance(answer, str) or not answer:
+        return None
+    if task.OUTPUT_TYPE == "generate_until":
+        return Question(request.args[0], f"{task.config.target_delimiter}{answer}", len(answer.encode()))
+    context, continuation = request.args[:2]
+    return Question(context, continuation, len(answer.encode()))
+
+
+def _first(answer: Any) -> Any:
+    """The first of several right answers."""
+    return answer[0] if isinstance(answer, list | tuple) and answer else answer
+
+
+def prepare_answers(
+    questions: Questions,
+    name: str,
+    tokenizer: PreTrainedTokenizerBase,
+    corpus: Path,
+    *,
+    context_length: int,
+    eos_token_id: int,
+) -> TaskFacts:
+    """Cut questions into tokens and write them into the folder of a corpus.
+
+    Args:
+        questions: Of the task `name`.
+        name: As it stands in the recipe.
+        tokenizer: Of the corpus.
+        corpus: Its folder.
+        context_length: Tokens a model reads; contexts that are longer lose their beginning.
+        eos_token_id: What stands before a text that has no context.
+
+    Raises:
+        DataError: Every answer alone is longer than a model reads.
+    """
+    encoder = _encoder_class()(tokenizer, context_length, eos_token_id)
+    requests: list[tuple[int, Sequence[int], int]] = []
+    num_bytes: list[int] = []
+    num_cut = 0
+    for question in questions.asked:
+        windows = encoder.windows(question.context, question.answer)
+        if not windows or any(len(answer) > context_length for _, answer in windows):
+            continue
+        for context, answer in windows:
+            tokens = [*context, *answer]
+            num_cut += len(tokens) > context_length + 1
+            requests.append((len(num_bytes), tokens[-context_length - 1 :], len(answer)))
+        num_bytes.append(question.num_bytes)
+    if not requests:
+        raise DataError(
+            f"proxy.tasks: every right answer of {name!r} is longer than context_length {context_length}.",
+            "leave the task out, or raise context_length",
+        )
+    answers: Answers = collected(requests, num_bytes)
+    answers.save(corpus, name)
+    left_out = questions.num_left_out + len(questions.asked) - len(num_bytes)
+    return answers.facts(num_left_out=left_out, num_cut=num_cut)
+
+
+@cache
+def _encoder_class() -> type[Any]:
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import TemplateLM
+    from lm_eval.models.huggingface import HFLM
+
+    class Encoder(HFLM):
+        """lm-eval's own model class without a model: it keeps what it would have been asked."""
+
+        def __init__(self, tokenizer: PreTrainedTokenizerBase, context_length: int, eos_token_id: int):
+            TemplateLM.__init__(self)  # not that of `HFLM`, which loads a model
+            self.tokenizer, self.add_bos_token = tokenizer, False
+            self.custom_prefix_token_id, self._max_length = eos_token_id, context_length
+            self.batch_size_per_gpu, self.enable_thinking = 1, None
+            self._asked: list[tuple[list[int], list[int]]] = []
+
+        def windows(self, context: str | None, answer: str) -> list[tuple[list[int], list[int]]]:
+            """Contexts and answers in tokens; more than one where a text is longer than a model reads."""
+            self._asked = []
+            arguments = (answer,) if context is None else (context, answer)
+            kind = _ROLLING if context is None else "loglikelihood"
+            request = Instance(request_type=kind, doc={}, arguments=arguments, idx=0)
+            getattr(self, kind)([request], disable_tqdm=True)
+            return self._asked
+
+        def _loglikelihood_tokens(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
+            self._asked += [(context, answer) for _, context, answer in requests]
+            return [(0.0, False)] * len(requests)
+
+    return Encoder

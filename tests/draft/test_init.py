@@ -1,0 +1,162 @@
+"""`regmix init`: from folders and files of text to a recipe that is valid and runs as it stands."""
+
+import gzip
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from regmix_hf.draft import find_domains, scale, write_draft, writing
+from regmix_hf.draft.scale import CPU, GPU, first_budget
+from regmix_hf.errors import DataError
+from regmix_hf.recipe import load_recipe
+from tests.cli.conftest import regmix  # noqa: F401 - a fixture
+
+WORDS = (
+    "the",
+    "of",
+    "page",
+    "reads",
+    "options",
+    "file",
+    "default",
+    "value",
+    "when",
+    "error",
+    "returns",
+    "text",
+)
+
+
+def prose(number: int, words: int) -> str:
+    draw = random.Random(number)
+    lines = [" ".join(draw.choices(WORDS, k=12)) for _ in range(words // 12)]
+    return "\n\n".join("\n".join(lines[first : first + 4]) for first in range(0, len(lines), 4)) + "\n"
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nested documentation in .gz, one book, a dictionary in .jsonl.gz, code, and what is none of these."""
+    root = tmp_path_factory.mktemp("library")
+    for number in range(30):
+        page = root / f"manuals/part-{number % 3}/page-{number}.txt.gz"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_bytes(gzip.compress(prose(number, 600).encode()))
+        code = root / f"code/module_{number}.py"
+        code.parent.mkdir(exist_ok=True)
+        code.write_text("".join(f"def f{n}(x):\n    return x + {n * number}\n\n\n" for n in range(80)))
+    (root / "manuals/cover.png").write_bytes(b"\x89PNG\0")
+    (root / "manuals/sizes.csv").write_text("a,b\n1,2\n")
+    (root / "book.txt").write_text(prose(99, 20_000))
+    entries = [{"word": f"word {n}", "meaning": prose(n, 60)} for n in range(300)]
+    with gzip.open(root / "dictionary.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(entry) + "\n" for entry in entries)
+    (root / "notes").mkdir()
+    (root / "notes/today.md").write_text("little\n\n" * 30)
+    (root / "broken").mkdir()
+    (root / "broken/latin.txt").write_bytes(b"caf\xe9 " * 9000)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _no_long_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regmix_hf.plan._MEASURED_SECONDS", 0.0)
+
+
+@pytest.mark.processes
+def test_the_recipe_is_valid_and_runs_as_it_stands(folder, tmp_path, regmix, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "recipe.yaml"
+    written = regmix("init", folder, "--output", file)
+    assert written.code == 0, written.err
+    assert f"Next: regmix run {file} --dry-run" in written.err
+    for line in (
+        "left out: manuals: 1 .png, 1 .csv",
+        "latin.txt cannot be read as UTF-8",
+        "notes: 240 bytes of text in 1 file",
+    ):
+        assert line in written.err
+    domains = load_recipe(file).domains
+    assert sorted(domains) == ["book", "code", "dictionary", "manuals"]
+    assert domains["book"].sample_by == "paragraph"
+    assert domains["dictionary"].text_column == "meaning"
+    assert domains["code"].data_files == [f"{folder}/code/**/*.py"]
+    for sentence in ("# Left out:", "1 .png, 1 .csv", "30 files, 30 documents"):
+        assert sentence in file.read_text()
+
+    assert regmix("validate", file).code == 0
+    shrunk = [f"{section}.model.hidden_size=16" for section in ("proxy", "train")]
+    shrunk += [f"{section}.training_args.warmup_steps=1" for section in ("proxy", "train")]
+    tiny = ["proxy.num_train_tokens=2048", "sampling.num_mixtures=10", "sampling.num_holdout=2"]
+    tiny += ["corpus.max_validation_tokens=512", "corpus.num_proc=1", "proxy.num_evaluations=1"]
+    ran = regmix("run", file, *shrunk, *tiny, "--to", "proxies")
+    assert ran.code == 0, ran.err
+    assert "manuals" in ran.out
+
+
+def test_nothing_is_written_over(folder, tmp_path, regmix):  # noqa: F811
+    file = tmp_path / "recipe.yaml"
+    file.write_text("mine")
+    outcome = regmix("init", folder, "--output", file)
+    assert (outcome.code, file.read_text()) == (2, "mine")
+    assert "--output FILE" in outcome.err
+
+
+def test_a_folder_of_one_kind_of_text_says_what_to_do(folder, tmp_path, regmix):  # noqa: F811
+    outcome = regmix("init", folder / "code", "--output", tmp_path / "recipe.yaml")
+    assert outcome.code == 2
+    assert "make a folder for each kind of text" in outcome.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_paths_start_at_the_recipe_unless_the_working_directory_has_such_a_name(tmp_path, monkeypatch):
+    text, elsewhere = tmp_path / "text", tmp_path / "elsewhere"
+    for place in (text / "a", text / "b", elsewhere / "b"):
+        place.mkdir(parents=True)
+        (place / "x.txt").write_text(prose(1, 20_000))
+    monkeypatch.chdir(elsewhere)
+    paths = {domain.name: domain.keys["path"] for domain in find_domains(text, text).domains}
+    assert paths == {"a": "a", "b": str(text / "b")}
+
+
+def test_folders_that_are_too_small_are_one_domain_together(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, pages in (("large", 40), ("one", 4), ("two", 4), ("three", 4)):
+        (tmp_path / name).mkdir()
+        for number in range(20 * pages // 4):
+            (tmp_path / name / f"{number}.txt").write_text(prose(number, 200))
+    found = find_domains(tmp_path, tmp_path)
+    assert [domain.name for domain in found.domains] == ["large", "rest"]
+    assert found.domains[1].keys == {"path": ".", "data_files": ["one", "three", "two"]}
+    assert found.domains[1].num_documents == 60
+    assert found.left_out == ()
+
+
+def test_the_scale_follows_from_text_and_machine():
+    small = first_budget(3_000_000, 30, num_gpus=8)
+    assert small.scale is CPU, "too little text for the steps of a GPU's model"
+    assert small.proxy_tokens == CPU.most_tokens
+    assert small.num_mixtures == 90
+    large = first_budget(400_000_000, 4, num_gpus=1)
+    assert large.scale is GPU
+    assert large.proxy_tokens == 100_000_000 // GPU.tokens_of_step * GPU.tokens_of_step
+    slow = small.within(seconds=2 * CPU.hours * 3600)
+    assert slow.proxy_tokens == CPU.most_tokens // 2
+    assert small.within(seconds=60.0) == small
+    with pytest.raises(DataError, match="are too little"):
+        first_budget(100_000, 2, num_gpus=0)
+
+
+def test_a_recipe_for_a_gpu_is_valid_too(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "cuda_devices", lambda: ["0"])
+    monkeypatch.setattr(scale, "GPU", replace(GPU, num_blocks=1))  # else this text is too little
+    monkeypatch.setattr(scale, "_LEAST_STEPS", 10)
+    monkeypatch.setattr("regmix_hf.plan._MEASURED_FLOPS", {"cpu": 0.0})  # no GPU to measure here
+    draft = write_draft(folder, tmp_path / "recipe.yaml")
+    recipe = load_recipe(draft.file)
+    assert recipe.proxy.model.preset == "regmix-1m"
+    assert recipe.proxy.training_args["bf16"] is True
+    assert draft.seconds is None
+    assert "proxy.training_args" in draft.checked

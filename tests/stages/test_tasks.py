@@ -1,0 +1,135 @@
+"""Tasks that models are scored on: prepared with the corpus, measured by runs, no reason to train again."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from regmix_hf.errors import DataError, RecipeError
+from regmix_hf.jobs.proxies import proxy_tasks
+from regmix_hf.jobs.results import collect, result_of
+from regmix_hf.mixtures.table import read_mixtures
+from regmix_hf.preflight import check_study
+from regmix_hf.progress import Silent
+from regmix_hf.stages import prepare
+from regmix_hf.stages.proxies import tasks_of
+from regmix_hf.study import State
+from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.training.measured import missing_losses
+from regmix_hf.training.spec import proxy_specs
+
+
+@pytest.fixture(scope="module")
+def own_tasks(tmp_path_factory):
+    """A folder with a task of sums."""
+    folder = tmp_path_factory.mktemp("tasks")
+    rows = [{"q": f"{a} + {b} =", "a": str(a + b)} for a in range(4) for b in range(4)]
+    (folder / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = {
+        "task": "additions",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(folder / "sums.jsonl")}},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "generation_kwargs": {"until": ["\n"]},
+        "doc_to_text": "{{q}}",
+        "doc_to_target": "{{a}}",
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    }
+    (folder / "additions.yaml").write_text(json.dumps(task))
+    return folder
+
+
+@pytest.fixture
+def scored_study(new_study, own_tasks):
+    """Make a prepared study whose models are scored on sums."""
+
+    def make(*overrides):
+        told = ["proxy.tasks=[additions]", f"evaluation.include_path={own_tasks}", *overrides]
+        study = new_study(*told)
+        assert study.state(prepare.STAGE) is State.STALE
+        prepare.run(study, Silent())
+        return study
+
+    return make
+
+
+def train_one(study):
+    """Train the first proxy here, and collect."""
+    from regmix_hf.corpus.corpus import Corpus
+    from regmix_hf.training.run import train_run
+
+    task = tasks_of(study)[0]
+    row = train_run(task.spec, Corpus(study.corpus), task.folder)
+    return row, *collect([task], study.proxies)
+
+
+def test_runs_are_scored_at_their_end_on_what_was_prepared(scored_study):
+    study = scored_study()
+    assert study.state(prepare.STAGE) is State.DONE
+    facts = CorpusFacts.load(study.corpus).tasks["additions"]
+    assert (facts.num_documents, facts.num_bytes) == (16, 16)
+    row, results, points = train_one(study)
+    assert row["bpb/additions"] > 0
+    assert row["bpb_stderr/additions"] > 0
+    assert row["measured_on"].endswith(f"bpb/additions={facts.sha256[:12]}")
+    assert results["bpb/additions"].tolist() == [row["bpb/additions"]]
+    assert points["bpb/additions"].isna().tolist() == [True, False]
+    assert points["bpb/additions"].iloc[-1] == row["bpb/additions"]
+
+
+def test_runs_are_scored_over_time_when_asked(scored_study):
+    _, _, points = train_one(scored_study("proxy.tasks_at=evaluations"))
+    assert points["bpb/additions"].notna().all()
+    assert points["bpb/additions"].nunique() == 2
+
+
+def test_more_tasks_train_nothing_again_and_what_is_missing_is_said(scored_study, new_study):
+    plain = new_study()
+    scored = scored_study(f"output_dir={plain.root}")
+    specs = [
+        proxy_specs(one.recipe, CorpusFacts.load(one.corpus), read_mixtures(one.mixtures))[0]
+        for one in (plain, scored)
+    ]
+    assert specs[0].run_id == specs[1].run_id
+    row, before, _ = train_one(scored)
+    [task] = proxy_tasks(specs[1:], scored.proxies)
+    assert result_of(task)["run_id"] == row["run_id"]
+    other = scored_study(f"output_dir={plain.root}", "proxy.task_limit=5")
+    [again] = tasks_of(other)[:1]
+    assert again.spec.run_id == row["run_id"]
+    results, points = collect([again], other.proxies)
+    assert "bpb/additions" not in results
+    assert "bpb/additions" not in points
+    [note] = missing_losses(results, again.spec.measured)
+    assert note.startswith("1 of 1 runs were trained before 'additions' asked this")
+    pd.testing.assert_series_equal(results["loss/sums"], before["loss/sums"])
+
+
+def test_wrong_tasks_are_refused_before_work(new_study, own_tasks, monkeypatch):
+    from lm_eval.tasks import TaskManager
+
+    def without_defaults(include_path, **_):  # seconds to build
+        return TaskManager(include_path=include_path, include_defaults=False)
+
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", without_defaults)
+    study = new_study("proxy.tasks=[addition]", f"evaluation.include_path={own_tasks}")
+    with pytest.raises(RecipeError, match=r"proxy.tasks: lm-eval has no task 'addition'") as caught:
+        check_study(study, ["proxies"])
+    assert "'additions'" in caught.value.hint
+    with pytest.raises(RecipeError, match="is also a domain"):
+        new_study("proxy.tasks=[sums]")
+    with pytest.raises(RecipeError, match="is measured of every run already"):
+        new_study("proxy.tasks=[held_out_text]")
+
+
+def test_a_task_whose_documents_cannot_be_had_is_named_before_any_text_is_read(
+    new_study, own_tasks, tmp_path
+):
+    task = json.loads((own_tasks / "additions.yaml").read_text())
+    task["dataset_path"] = "nobody/no-such-data"
+    (tmp_path / "additions.yaml").write_text(json.dumps({**task, "dataset_kwargs": {}}))
+    study = new_study("proxy.tasks=[additions]", f"evaluation.include_path={tmp_path}", "seed=99")
+    with pytest.raises(DataError, match=r"proxy.tasks: the documents of additions cannot be loaded"):
+        prepare.run(study, Silent())
+    assert (study.corpus / "corpus.json").exists()
