@@ -19,6 +19,7 @@ Split = Literal["fit", "holdout"]
 
 
 def errors_of(results: pd.DataFrame, quantities: Mapping[str, Quantity]) -> pd.DataFrame | None:
+    """Standard errors of what was measured, of the targets that have them; `None` where none has."""
     found = {name: error_column(quantity.column) for name, quantity in quantities.items()}
     known = {column: name for name, column in found.items() if column in results}
     return results[list(known)].rename(columns=known).astype(np.float64) if known else None
