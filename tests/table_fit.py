@@ -19,7 +19,7 @@ def make_fit(folder: Path) -> Path:
     """Write tables and fit on them, in the folder `fit` beside them."""
     write_tables(folder)
     tables = str(folder / "mixtures.csv"), str(folder / "losses.csv")
-    request = OutsideRuns(source=tables, target="exam", estimators=("power_law",), output=folder / "fit")
+    request = OutsideRuns(source=tables, asked="exam", estimators=("power_law",), output=folder / "fit")
     request.fit(Console(Format.QUIET), QualityFormat.QUIET)
     return folder
 

@@ -111,7 +111,7 @@ def _fit(
 
 def _fit_study(recipe: Path, overrides: list[str] | None, format: QualityFormat) -> None:
     """Do the stage; print the table of quality, where it is asked for in a form of its own, in its place."""
-    if format in tuple(Format):
+    if not format.is_text:
         run_one("fit", recipe, overrides, format.of_notes)
         return
     from regmix_hf import pipeline
@@ -213,7 +213,7 @@ class OutsideRuns:
         )
         TableFit(self.output, self.output).sign_fit(self._record(runs.notes))
         _print_quality(fit.quality, str(fit.target), format, console)
-        if format in tuple(Format):
+        if not format.is_text:
             console.tables(carry_tables(fit.summary))
         console.next(f"regmix choose {self.output}")
 

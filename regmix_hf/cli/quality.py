@@ -22,9 +22,14 @@ class QualityFormat(StrEnum):
     LATEX = "latex"
 
     @property
+    def is_text(self) -> bool:
+        """Whether the table of quality is all that is printed, as one text."""
+        return self in (QualityFormat.CSV, QualityFormat.MARKDOWN, QualityFormat.LATEX)
+
+    @property
     def of_notes(self) -> Format:
         """The format that notes and other tables have beside it."""
-        return Format(self) if self in tuple(Format) else Format.HUMAN
+        return Format.HUMAN if self.is_text else Format(self.value)
 
 
 def quality_text(quality: pd.DataFrame, target: str, format: QualityFormat) -> str | None:

@@ -324,7 +324,7 @@ def _without_beginning(weights: pd.DataFrame) -> pd.DataFrame:
     """Take off `config.`, and then `weight_` or the like, where every column begins so."""
     for beginning in _BEGINNINGS:
         if all(name.startswith(beginning) and name != beginning for name in weights.columns):
-            weights = weights.rename(columns=lambda name, start=beginning: name.removeprefix(start))
+            weights = weights.rename(columns={name: name.removeprefix(beginning) for name in weights.columns})
     return weights
 
 

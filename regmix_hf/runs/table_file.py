@@ -156,15 +156,16 @@ def _plain(table: pd.DataFrame, labels: Iterable[int]) -> pd.DataFrame:
     """Cells as objects, `None` where there is none."""
     table = table.astype(object)
     table = table.where(table.notna(), None)
-    return table.set_axis(pd.Index(list(labels), name="line")).set_axis(map(str, table.columns), axis=1)
+    table.index = pd.Index(list(labels), name="line")
+    return table.rename(columns=str)
 
 
 def _unfolded(table: pd.DataFrame) -> pd.DataFrame:
     """Take columns apart whose cells are maps, as W&B's own example exports `config` and `summary`."""
     parts: list[pd.DataFrame] = []
     for name in table.columns:
-        maps = [_map_of(value) for value in table[name]]
-        if not all(found is not None for found in maps):
+        maps = [found for value in table[name] if (found := _map_of(value)) is not None]
+        if len(maps) < len(table):
             parts.append(table[[name]])
             continue
         inner = pd.json_normalize(maps).add_prefix(f"{name}.")

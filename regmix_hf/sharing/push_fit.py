@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from huggingface_hub.constants import REPOCARD_NAME
 
-from regmix_hf.cards.facts import StudyFacts, SwarmFacts
+from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.style import png
+from regmix_hf.cards.swarm import SwarmFacts
 from regmix_hf.cards.table_runs_card import TableRunsCard
 from regmix_hf.errors import HubError, RecipeError, did_you_mean
 from regmix_hf.files import hash_value, read_parquet
@@ -98,7 +99,7 @@ def _runs_publication(fit: TableFit, address: Address, facts: StudyFacts, terms:
     for name in (names.RESULTS, names.MIXTURES_TABLE):
         require_public_table(results, name)
     check_table(results, "the table of runs")
-    swarm = SwarmFacts(results, len(results))
+    swarm = SwarmFacts(results, len(results), facts.target.quantities)
     card = TableRunsCard(address, facts.asked, terms.origin, results, has_picture=len(results) > 1)
 
     def files(snapshot: Snapshot) -> Files:

@@ -10,6 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from regmix_hf.choice import read_chosen
+from regmix_hf.cli.quality import QualityFormat, quality_text
 from tests.table_fit import FEW, make_fit
 
 
@@ -38,7 +39,7 @@ def test_it_is_reported_with_pictures_and_a_page_to_explore(regmix, fit):
     assert page.startswith("# fit: which data to train on\n")
     assert "**Verdict:** the regression" in page
     assert "Only validated on: `exam`." in page
-    assert "validation loss of exam small." in page
+    assert "the shares of 3 domains that make the exam small." in page
     assert "the mean of the runs' mixtures, which stands in for it" in page
     assert "30 runs of `mixtures.csv` and `losses.csv`." in page
     assert "epochs" not in page
@@ -124,30 +125,29 @@ def test_a_prior_that_is_none_is_refused(regmix, fit, tmp_path, text, message):
 
 def test_what_is_only_validated_on_is_no_domain_of_weight_0(regmix, fit):
     tables = json.loads(regmix("choose", fit, *FEW, "--format", "json").out)
-    weights, losses = tables.values()
+    weights, *others = tables.values()
     assert {row["domain"] for row in weights} == {"web", "code", "books"}
-    assert {row["domain"] for row in losses} == {"web", "code", "exam"}
+    assert {next(iter(row.values())) for rows in others for row in rows} == {"web", "code", "exam"}
 
 
 def test_the_table_of_quality_for_a_paper_a_page_and_a_program(regmix, made, tmp_path):
-    words = ["fit", "--runs", made / "wide.csv", "--target", "exam", "--estimators", "power_law"]
-    told = {
-        kind: regmix(*words, "--output", tmp_path / kind, "--format", kind)
-        for kind in ("csv", "markdown", "latex")
-    }
-    assert all(outcome.code == 0 for outcome in told.values())
-    assert "weights: w_web, w_code, w_books" in told["csv"].err
-    rows = pd.read_csv(io.StringIO(told["csv"].out))
+    words = ["--runs", made / "wide.csv", "--target", "exam", "--estimators", "power_law"]
+    outcome = regmix("fit", *words, "--output", tmp_path / "csv", "--format", "csv")
+    assert outcome.code == 0
+    assert "weights: w_web, w_code, w_books" in outcome.err
+    rows = pd.read_csv(io.StringIO(outcome.out))
+    quality = pd.read_parquet(tmp_path / "csv" / "quality.parquet")
+    told = {kind: quality_text(quality, "exam", kind) for kind in QualityFormat if kind.is_text}
     assert set(rows["estimator"]) == {"power_law", "own_weight"}
     assert {"spearman", "spearman_low", "spearman_high"} <= set(rows.columns)
     row = rows[(rows["target"] == "exam") & (rows["estimator"] == "power_law")].iloc[0]
     shown = f"{100 * row['spearman']:.1f} [{100 * row['spearman_low']:.1f}, {100 * row['spearman_high']:.1f}]"
-    lines = told["markdown"].out.splitlines()
+    lines = told["markdown"].splitlines()
     assert lines[1].startswith("| --- | --- |")
     assert any(shown in line and "| power_law |" in line for line in lines)
-    assert all(part in told["latex"].out for part in ("\\toprule", "\\midrule", "\\bottomrule", shown))
-    assert "power\\_law" in told["latex"].out
-    assert "spearman (\\%)" in told["latex"].out
+    assert all(part in told["latex"] for part in ("\\toprule", "\\midrule", "\\bottomrule", shown))
+    assert "power\\_law" in told["latex"]
+    assert "spearman (\\%)" in told["latex"]
     record = json.loads((tmp_path / "csv" / "fit.json").read_text())
     assert record["command"][:3] == ["fit", "--runs", str(made / "wide.csv")]
     assert any(note.startswith("weights: ") for note in record["notes"])
