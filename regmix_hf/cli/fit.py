@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from regmix_hf.cli.arguments import Overrides, open_study
-from regmix_hf.cli.console import Console, Format
+from regmix_hf.cli.console import Console
 from regmix_hf.cli.quality import QualityFormat, quality_text
 from regmix_hf.cli.stages import run_one
 from regmix_hf.errors import RecipeError, StudyError
