@@ -19,8 +19,7 @@ from regmix_hf.recipe.target import TargetValue
 from regmix_hf.study.table_fit import FitRecord, TableFit
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from regmix_hf.regression.fitting import Fit
     from regmix_hf.runs.layout import Columns
     from regmix_hf.runs.runs import Runs
 
@@ -122,16 +121,18 @@ def _fit_study(recipe: Path, overrides: list[str] | None, format: QualityFormat)
     study = open_study(recipe, overrides)
     pipeline.run_stage(study, "fit", Console())
     target = read_record(study.regression / names.FIT_SUMMARY, target=str)["target"]
-    _print_quality(read_parquet(study.regression / names.QUALITY, QUALITY), target, format, Console())
+    quality = read_parquet(study.regression / names.QUALITY, QUALITY)
+    typer.echo(quality_text(quality, target, format), nl=False)
 
 
-def _print_quality(quality: pd.DataFrame, target: str, format: QualityFormat, console: Console) -> None:
-    from regmix_hf.cli.views import quality_tables
+def _print_quality(fit: Fit, format: QualityFormat, console: Console) -> None:
+    from regmix_hf.cli.views import carry_tables, quality_tables
 
-    if (text := quality_text(quality, target, format)) is not None:
+    if (text := quality_text(fit.quality, str(fit.target), format)) is not None:
         typer.echo(text, nl=False)
     else:
-        console.tables(quality_tables(quality, target, console.format))
+        quality = quality_tables(fit.quality, str(fit.target), console.format)
+        console.tables([*quality, *carry_tables(fit.summary)])
 
 
 def _source(runs: str | None, mixtures: Path | None, losses: Path | None) -> tuple[str, ...]:
@@ -183,17 +184,16 @@ class OutsideRuns:
     source: tuple[str, ...]
     asked: str
     said: Columns | None = None
-    maximize: tuple[str, ...] = ()
-    minimize: tuple[str, ...] = ()
-    min_signal: float | None = None
     tests: tuple[str, ...] = field(default=())
     estimators: tuple[str, ...] = ()
     output: Path = _DEFAULT_OUTPUT
     seed: int = 0
+    maximize: tuple[str, ...] = ()
+    minimize: tuple[str, ...] = ()
+    min_signal: float | None = None
 
     def fit(self, console: Console, format: QualityFormat = QualityFormat.HUMAN) -> None:
         """Fit, save and print how well every estimator predicts."""
-        from regmix_hf.cli.views import carry_tables
         from regmix_hf.regression.carrying import carrying
         from regmix_hf.regression.fitting import fit_runs
 
@@ -212,9 +212,7 @@ class OutsideRuns:
             progress=console,
         )
         TableFit(self.output, self.output).sign_fit(self._record(runs.notes))
-        _print_quality(fit.quality, str(fit.target), format, console)
-        if not format.is_text:
-            console.tables(carry_tables(fit.summary))
+        _print_quality(fit, format, console)
         console.next(f"regmix choose {self.output}")
 
     def _record(self, notes: tuple[str, ...]) -> FitRecord:

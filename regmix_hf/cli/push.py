@@ -15,7 +15,8 @@ from regmix_hf.cli.arguments import (
     open_study,
     quiet_libraries,
 )
-from regmix_hf.cli.console import Console, Format, Table
+from regmix_hf.cli.console import Console, Format
+from regmix_hf.cli.tables import PUBLISHED, Table
 from regmix_hf.errors import RecipeError
 from regmix_hf.study.table_fit import TableFit
 
@@ -127,6 +128,7 @@ def _show(push: Push, dry_run: bool, console: Console) -> None:
         }
         for repository in push.repositories
     ]
-    console.tables([Table("would be published" if dry_run else f"version {push.version}", rows)])
+    title = "would be published" if dry_run else f"version {push.version}"
+    console.tables([Table(PUBLISHED, rows, title, {"version": None if dry_run else push.version})])
     if push.collection:
         console.note(f"All of it: {push.collection}")

@@ -17,6 +17,7 @@ import pandas as pd
 
 from regmix_hf.errors import DataError, did_you_mean
 from regmix_hf.runs.table_file import TableFile
+from regmix_hf.tables import SIZES
 
 #: Columns that name a run, the most trusted first; `""` is the column without a header that pandas writes.
 KEYS = ("run", "run_id", "index", "name", "Name", "ID", "id", "")
@@ -39,6 +40,8 @@ _SIZES = re.compile(
     r"|scale)",
     re.IGNORECASE,
 )
+#: Columns that say how large a run is and how long, by what they may be called.
+SIZE_COLUMNS = dict(zip((*SIZES, "model_size", "n_tokens"), (*SIZES, *SIZES), strict=True))
 #: What pandas writes for an index, and what W&B keeps for itself.
 _OWN = re.compile(r"Unnamed: \d+|(?:summary\.|config\.)?_(?:step|runtime|timestamp|wandb.*)")
 _TRAINING_LOSS = re.compile(

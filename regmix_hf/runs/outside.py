@@ -13,6 +13,7 @@ from regmix_hf.errors import DataError
 from regmix_hf.runs.layout import (
     KEYS,
     NOTED,
+    SIZE_COLUMNS,
     SUM_TOLERANCE,
     TINY,
     Columns,
@@ -23,6 +24,7 @@ from regmix_hf.runs.layout import (
     training_losses_in,
 )
 from regmix_hf.runs.table_file import TableFile
+from regmix_hf.tables import SIZES
 
 #: The two tables of one of Olmix's swarms, in a folder.
 RATIOS, METRICS = "ratios.csv", "metrics.csv"
@@ -41,7 +43,7 @@ class OutsideTables:
         weights_from: The file that the weights came from.
         values_from: The file that the values came from.
         notes: What was left out or changed, with counts.
-        files: All that was read.
+        sizes: `num_parameters` and `num_train_tokens` of every run; `None` where they are not told.
     """
 
     weights: pd.DataFrame
@@ -49,7 +51,7 @@ class OutsideTables:
     weights_from: str
     values_from: str
     notes: tuple[str, ...]
-    files: tuple[Path, ...]
+    sizes: pd.DataFrame | None = None
 
 
 def read_wide(path: Path, said: Columns | None = None) -> OutsideTables:
@@ -72,7 +74,8 @@ def read_wide(path: Path, said: Columns | None = None) -> OutsideTables:
     targets = said.matching("--targets", said.targets, table)
     names = [str(name) for name in table.cells.columns if name not in (*ignored, *KEYS, key)]
     settings = [name for name in settings_in(names) if name not in (*weights, *targets)]
-    _check_one_size(table, settings)
+    if _sizes(table) is None:
+        _check_one_size(table, settings)
     left = [name for name in names if name not in settings]
     trained = [name for name in training_losses_in(left) if name not in targets]
     if not weights:
@@ -111,12 +114,19 @@ def read_pair(mixtures: Path, losses: Path, said: Columns | None = None) -> Outs
     ):
         dropped = {*KEYS, shared[0], *Columns().matching("--ignore", _of(table, said.ignore), table)}
         named = said.matching(option, patterns, table)
+        dropped |= set(SIZE_COLUMNS)
         columns.append(named or [str(name) for name in table.cells.columns if name not in dropped])
         if not columns[-1]:
             raise DataError(
                 f"{table.path}, line 1 names no column of values, only {list(table.cells.columns)}.",
                 "cells are separated by commas",
             )
+    alone = [name for name in tables[0].cells.columns if name in SIZE_COLUMNS]
+    if alone and _sizes(tables[0]) is None:
+        raise DataError(
+            f"{mixtures} has the columns {', '.join(alone)}: of sizes there are two, or none.",
+            f"give {' and '.join(SIZES)} of every run",
+        )
     trained = [] if said.targets else training_losses_in(columns[1])
     columns[1] = [name for name in columns[1] if name not in trained]
     notes = [*tables[0].notes, *tables[1].notes, *_without(trained)]
@@ -170,10 +180,28 @@ def _joined(weights: _Part, values: _Part, notes: list[str]) -> OutsideTables:
         notes.append(f"{int(unfinished.sum())} of {len(common)} runs have no value yet: left out")
         frame, numbers = frame[~unfinished], numbers[~unfinished]
     frame, numbers = _bare_names(frame.rename_axis("run_id"), numbers.rename_axis("run_id"))
-    files = dict.fromkeys((weights.table.path, values.table.path))
+    sizes = _sizes(weights.table)
+    if sizes is not None:
+        sizes = sizes.set_axis(runs).loc[frame.index].rename_axis("run_id")
     return OutsideTables(
-        frame, numbers, str(weights.table.path), str(values.table.path), (*notes, *said), tuple(files)
+        frame, numbers, str(weights.table.path), str(values.table.path), (*notes, *said), sizes
     )
+
+
+def _sizes(table: TableFile) -> pd.DataFrame | None:
+    """How large every run is and how long, where two columns say it.
+
+    Raises:
+        DataError: A number is not above 0.
+    """
+    found = {name: SIZE_COLUMNS[name] for name in map(str, table.cells.columns) if name in SIZE_COLUMNS}
+    if sorted(found.values()) != sorted(SIZES):
+        return None
+    numbers, _ = table.numbers(found)
+    sizes = numbers.rename(columns=found)[list(SIZES)]
+    if not (np.isfinite(sizes) & (sizes > 0)).all(axis=None):
+        raise DataError(f"{table.path}: a number of parameters or of tokens is not above 0.")
+    return sizes
 
 
 def _finished(table: TableFile) -> TableFile:

@@ -62,14 +62,5 @@ def check_results(results: pd.DataFrame, origin: str) -> None:
         raise DataError(f"{origin}: of the run {_first(results, off)} {what_is_wrong(weights[off].iloc[0])}.")
 
 
-def scale_words(results: pd.DataFrame) -> pd.Series[str] | None:
-    """What was trained for how long, for every run; `None` where the table does not say."""
-    if not {"scale", "num_train_tokens"} <= set(results.columns):
-        return None
-    pairs = zip(results["scale"], results["num_train_tokens"], strict=True)
-    words = [f"{scale} on {tokens:,} tokens" for scale, tokens in pairs]
-    return pd.Series(words, index=results.index, dtype="str")
-
-
 def _first(results: pd.DataFrame, where: pd.Series[bool] | NDArray[np.bool_]) -> str:
     return repr(results.loc[where, "run_id"].iloc[0])

@@ -16,7 +16,8 @@ from regmix_hf.quantities import BPB, Direction, Quantity, bare, error_column, r
 from regmix_hf.reference import split_reference
 from regmix_hf.runs.layout import Columns
 from regmix_hf.runs.outside import METRICS, RATIOS, OutsideTables, read_pair, read_wide
-from regmix_hf.runs.results import Split, check_results, errors_of, measured_columns, scale_words
+from regmix_hf.runs.results import Split, check_results, errors_of, measured_columns
+from regmix_hf.runs.sizes import scales_in, sizes_in, words_of_sizes
 from regmix_hf.study import names
 from regmix_hf.tables import FITTED_RUNS, by_domain
 
@@ -34,6 +35,9 @@ class Runs:
         split: `fit` or `holdout` for every run.
         scale: For every run what was trained for how long, e.g. `1M on 1,000,000,000 tokens`; `None` where
             that is not known.
+        sizes: `num_parameters` and `num_train_tokens` of every run; `None` where they are not known.
+        token_entropy: Target -> the loss of a model that only knows how often tokens occur, nats per token;
+            only of targets for which somebody counted it.
         num_diverged: Runs left out because a loss is infinite or none is a number.
         num_failed: Runs left out because they did not end.
         num_duplicates: Runs left out because another has the same id, or the same weights and losses.
@@ -52,6 +56,8 @@ class Runs:
     losses: pd.DataFrame
     split: pd.Series[str]
     scale: pd.Series[str] | None = None
+    sizes: pd.DataFrame | None = None
+    token_entropy: Mapping[str, float] = field(default_factory=dict)
     num_diverged: int = 0
     num_failed: int = 0
     num_duplicates: int = 0
@@ -115,7 +121,8 @@ class Runs:
             quantities=quantities,
             errors=errors_of(usable, quantities),
             split=usable["split"],
-            scale=scale_words(usable),
+            scale=scales_in(usable),
+            sizes=sizes_in(usable),
             num_diverged=int((status == "diverged").sum()),
             num_failed=int((status == "failed").sum()),
             num_duplicates=len(results) - len(unique),
@@ -156,6 +163,8 @@ class Runs:
             losses=tables.values,
             quantities=read_names(tables.values.columns, tables.weights.columns, given),
             split=pd.Series("fit", index=tables.weights.index, name="split"),
+            sizes=tables.sizes,
+            scale=None if tables.sizes is None else words_of_sizes(tables.sizes),
             mixtures_from=tables.weights_from,
             losses_from=tables.values_from,
             notes=tables.notes,
@@ -170,6 +179,7 @@ class Runs:
                 self.weights.add_prefix("weight/"),
                 self.losses.rename(columns=lambda name: self.quantities[name].column),
                 *([] if self.errors is None else [self.errors.rename(columns=self._error_column)]),
+                *([] if self.sizes is None else [self.sizes]),
             ],
             axis=1,
         ).reset_index(names="run_id")
@@ -187,6 +197,7 @@ class Runs:
             split=self.split.iloc[rows],
             errors=None if self.errors is None else self.errors.iloc[rows],
             scale=None if self.scale is None else self.scale.iloc[rows],
+            sizes=None if self.sizes is None else self.sizes.iloc[rows],
             num_diverged=0,
             num_failed=0,
             num_duplicates=0,
@@ -238,7 +249,8 @@ class Runs:
         """Leave out copies and runs whose losses say nothing; normalise the weights."""
         values = self.losses.to_numpy()
         diverged = np.isinf(values).any(axis=1) | np.isnan(values).all(axis=1)
-        copies = pd.concat([self.weights, self.losses], axis=1).duplicated().to_numpy()
+        parts = [self.weights, self.losses, *([] if self.sizes is None else [self.sizes])]
+        copies = pd.concat(parts, axis=1).duplicated().to_numpy()
         kept = self.take(np.flatnonzero(~diverged & ~copies))
         if not len(kept):
             raise DataError(

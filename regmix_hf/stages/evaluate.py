@@ -59,9 +59,9 @@ def run(study: Study, progress: Progress, place: Place[EvaluationWork] | None = 
     """
     from regmix_hf.evaluation.promises import write_promises
 
-    require_accepted(study)
     tasks = tasks_of(study, progress)
     study.require(study.corpus / "tokenizer", "prepare")  # a pulled study brings no text
+    require_accepted(study)
     forget_failed(tasks)
     if place is None:
         slots = worker_slots(None, use_cpu=uses_cpu(study.recipe.train.training_args))

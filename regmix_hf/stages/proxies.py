@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from regmix_hf.errors import UnfinishedError
+from regmix_hf.jobs.base import train_base_once
 from regmix_hf.jobs.devices import worker_slots
 from regmix_hf.jobs.place import Place
 from regmix_hf.jobs.pool import Pool
 from regmix_hf.jobs.proxies import ProxyWork, proxy_tasks
 from regmix_hf.jobs.results import collect, forget_failed, is_failed, reason_of, result_of, status_of
 from regmix_hf.jobs.tasks import Task
+from regmix_hf.mixtures.repetition import stamp_matching
 from regmix_hf.mixtures.table import read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe
@@ -28,6 +30,7 @@ STAGE = Stage(
     keys=("seed", "context_length", "proxy"),
     inputs=(f"{names.CORPUS}/{names.CORPUS_FACTS}", f"{names.MIXTURES}/{names.MIXTURES_TABLE}"),
     outputs=(names.RESULTS, names.TRAJECTORIES),
+    outside=stamp_matching,
 )
 
 
@@ -58,6 +61,9 @@ def run(study: Study, progress: Progress, place: Place[ProxyWork] | None = None)
             study.recipe.proxy.num_workers, use_cpu=uses_cpu(study.recipe.proxy.training_args)
         )
         place = Pool(slots, study.proxies, stays=study.recipe.executor.wait)
+    if not train_base_once(study, place, progress):
+        progress.note("the model that proxies start from is being trained by others; proxies come after it")
+        return
     counts = place.run(tasks, ProxyWork(study.corpus), progress)
     if others := len(tasks) - counts.total():
         progress.note(

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from regmix_hf.choice import read_chosen
 from regmix_hf.corpus.local_files import located
 from regmix_hf.files import write_text
+from regmix_hf.jobs.base import train_base_once
+from regmix_hf.jobs.devices import worker_slots
 from regmix_hf.jobs.finals import FinalWork, final_tasks
 from regmix_hf.jobs.launch import AccelerateLaunch, Launcher, Launches
+from regmix_hf.jobs.pool import Pool
 from regmix_hf.jobs.results import collect, result_of
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.mixtures.final import final_mixtures
@@ -17,6 +20,7 @@ from regmix_hf.progress import Progress
 from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.origin import require_accepted
+from regmix_hf.training.device import uses_cpu
 from regmix_hf.training.measured import missing_losses
 from regmix_hf.training.spec import RunSpec, final_specs
 
@@ -56,6 +60,8 @@ def run(study: Study, progress: Progress, start: Launcher = AccelerateLaunch.sta
         domains = {name: located(domain) for name, domain in study.recipe.domains.items()}
         told = study.recipe.model_copy(update={"domains": domains})
         write_text(recipe, json.dumps(told.model_dump(mode="json"), indent=2))
+        slots = worker_slots(1, use_cpu=uses_cpu(study.recipe.proxy.training_args))
+        train_base_once(study, Pool(slots, study.models), progress)
         place = Launches(study.recipe.train, study.models, start)
         place.run(tasks, FinalWork(study.corpus, recipe), progress)
     conclude(study, tasks, progress)
