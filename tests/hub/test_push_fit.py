@@ -63,7 +63,8 @@ def test_runs_regressor_and_mixture_are_published_and_read(hub, standin, regmix,
 
     code, out, _ = regmix("push", fit, *TERMS, "--dry-run", "--format", "json")
     assert code == 0
-    assert {row["changed"].split()[0] for row in json.loads(out)["would be published"]} == {"0"}
+    (table,) = json.loads(out).values()
+    assert {row["changed"].split()[0] for row in table["rows"]} == {"0"}
 
 
 @pytest.mark.parametrize("missing", ["--namespace", "--license", "--origin"])
