@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from regmix_hf.errors import UnfinishedError
 from regmix_hf.files import read_json
 from regmix_hf.jobs.census import Census, take_census
+from regmix_hf.jobs.slurm import ArrayJob, worker_command
+from regmix_hf.jobs.told import tell_recipe
 from regmix_hf.jobs.turns import alone_in, beside_others_in
 from regmix_hf.preflight import check_once, remember_checks
 from regmix_hf.progress import Progress, Silent
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Verbs in the order their stages run; `regmix_hf.stages.<verb>` holds each.
 VERBS = ("prepare", "sample", "proxies", "fit", "choose", "train", "evaluate", "report")
+#: Of these, those whose runs are done in the place that the recipe names in `executor`.
+PLACED = ("proxies", "evaluate")
 #: Stages whose runs several processes and machines share out among them; all others are for one at a time.
 _SHARED = {"proxies", "train", "evaluate"}
 
@@ -72,6 +77,21 @@ def census_of(study: Study, verb: str) -> Census | None:
         if "num_ok" in facts:
             return Census({"ok": facts["num_ok"], "diverged": facts["num_diverged"]})
     return take_census(import_module(f"regmix_hf.stages.{verb}").tasks_of(study))
+
+
+def array_job(study: Study, verb: str) -> ArrayJob:
+    """The workers that the stage `verb` is submitted to Slurm as; writes the recipe that they read.
+
+    Raises:
+        RecipeError: The stage is not one that workers share out.
+    """
+    from regmix_hf.training.device import uses_cpu
+
+    folder = study.root / stage_of(verb).folder
+    command = worker_command(verb, tell_recipe(study, folder))
+    arguments = (study.recipe.proxy if verb == "proxies" else study.recipe.train).training_args
+    takes_cores = verb == "proxies" and uses_cpu(arguments) and study.recipe.proxy.num_workers is None
+    return ArrayJob(f"{study.recipe.name}-{verb}", folder, command, study.recipe.executor, takes_cores)
 
 
 def is_left_to_others(study: Study, verb: str) -> bool:
@@ -130,6 +150,11 @@ def run(
     staying = Study(study.recipe.model_copy(update={"executor": executor}))
     for verb in stages_between(study, first, last):
         run_stage(staying, verb, progress)
+        if verb in PLACED and is_left_to_others(staying, verb):
+            raise UnfinishedError(
+                f"the runs of `{verb}` are with others still, and the next stage needs them.",
+                "`regmix status` says how far they are; then run the same command again",
+            )
     if publisher is not None:
         publisher.finish()
 
@@ -187,6 +212,13 @@ def _do_stage(study: Study, verb: str, progress: Progress) -> None:
         progress.note(f"{verb}: starting")
     work: Callable[[Study, Progress], None] = import_module(f"regmix_hf.stages.{verb}").run
     start = time.monotonic()
+    if verb in PLACED and study.recipe.executor.place == "slurm":
+        job = array_job(study, verb)
+        number = job.submit()
+        progress.note(
+            f"{verb}: submitted job {number}, {study.recipe.executor.num_workers} workers; logs in {job.folder}"
+        )
+        return
     with publishing(study, verb, progress):
         work(study, progress)
     seconds = f"{time.monotonic() - start:.0f} s"

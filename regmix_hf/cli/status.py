@@ -61,10 +61,12 @@ def _show(study: Study, console: Console) -> bool:
         stage.verb: None if stage.standing.after else pipeline.census_of(study, stage.verb)
         for stage in stages
     }
+    queues = [Queue.read(study.root / stage.folder) for stage in stages if stage.verb in pipeline.PLACED]
     known = [census for census in censuses.values() if census]
     tables = [
         Table("stages", [_stage_row(study, stage, censuses[stage.verb]) for stage in stages], _COUNTS),
         Table("running", [row for census in known for row in _running(census)]),
+        *(Table(f"job {queue.job} of Slurm", [*queue.rows]) for queue in queues if queue),
         Table("failed", [row for census in known for row in _failed(census)], {"runs": "d"}),
     ]
     console.tables([table for table in tables if table.rows])

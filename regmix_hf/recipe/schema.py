@@ -292,12 +292,55 @@ class Evaluation(Section):
     working directory."""
 
 
+class Ray(Section):
+    """Proxies on a Ray cluster."""
+
+    address: str | None = None
+    """`auto`, the cluster that this machine belongs to, or `HOST:PORT`; `null` starts Ray here alone."""
+    num_cpus: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
+    """Cores that one run asks for; it uses one."""
+    num_gpus: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    """GPUs that one run asks for: `0.25` lets four runs share one."""
+
+
+class Slurm(Section):
+    """Workers as an array of Slurm."""
+
+    options: dict[str, str | int | bool] = Field(default_factory=dict)
+    """Options of `sbatch` by their long names, `{partition: gpu, time: "12:00:00", gres: "gpu:1"}`."""
+    setup: list[str] = Field(default_factory=list)
+    """Lines of shell before the worker starts, `module load cuda`, say."""
+
+
 class Executor(Section):
     """Where and how proxies and evaluations are done; decides nothing of what comes of them."""
 
+    place: Literal["local", "ray", "slurm"] = "local"
+    """This machine, a Ray cluster, or workers that are submitted as an array to Slurm."""
+    num_workers: Annotated[int, Field(ge=1)] = 4
+    """Workers that are submitted; on this machine `proxy.num_workers` counts, on Ray the cluster."""
+    shard: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")] | None = None
+    """`2/8`: only the second eighth of the runs, by a hash of their names, where workers share no folder and
+    meet in the repository of runs."""
+    ray: Ray = Ray()
+    """How runs are handed to Ray."""
+    slurm: Slurm = Slurm()
+    """How workers are submitted to Slurm."""
     wait: bool = False
     """A worker that finds nothing free stays until others have ended their runs, and does those of the dead;
     else it ends. `regmix run` always stays, because the next stage needs all runs."""
+
+    @model_validator(mode="after")
+    def _shard_is_one_of(self) -> Self:
+        if self.shard is not None and self.own_shard[0] > self.own_shard[1]:
+            raise ValueError(f"shard {self.shard} is beyond the last one")
+        return self
+
+    @property
+    def own_shard(self) -> tuple[int, int]:
+        """Which shard of how many, counted from 1."""
+        number, count = (self.shard or "1/1").split("/")
+        return int(number), int(count)
 
 
 class Hub(Section):
