@@ -214,10 +214,8 @@ def _do_stage(study: Study, verb: str, progress: Progress) -> None:
     start = time.monotonic()
     if verb in PLACED and study.recipe.executor.place == "slurm":
         job = array_job(study, verb)
-        number = job.submit()
-        progress.note(
-            f"{verb}: submitted job {number}, {study.recipe.executor.num_workers} workers; logs in {job.folder}"
-        )
+        number, count = job.submit(), study.recipe.executor.num_workers
+        progress.note(f"{verb}: submitted job {number}, {count} workers; logs in {job.folder}")
         return
     with publishing(study, verb, progress):
         work(study, progress)

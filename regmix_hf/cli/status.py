@@ -54,6 +54,7 @@ def _status(
 def _show(study: Study, console: Console) -> bool:
     """Print the tables; tell whether anything is left to do."""
     from regmix_hf import pipeline
+    from regmix_hf.jobs.slurm import Queue
 
     stages = pipeline.status(study)
     # What is left of a stage that waits for another one is not known yet; `run --dry-run` says the most.

@@ -38,6 +38,7 @@ def sampled(tmp_path: Path, write_corpus) -> Study:
         "num_workers": 1,
         "training_args": {"per_device_train_batch_size": 8, "use_cpu": True},
     }
+    tree["train"]["num_train_tokens"] = 20_480
     tree["hub"] |= {"push_to_hub": True, "push_every": 2}
     (tmp_path / "recipe.json").write_text(json.dumps(tree))
     study = Study(load_recipe(tmp_path / "recipe.json"))
@@ -92,7 +93,7 @@ def test_three_folders_that_share_nothing_train_every_run_once(
 
     folders = [tmp_path / f"folder-{k}" for k in (1, 2, 3)]
     processes = [start(folder, "--shard", f"{k}/3") for k, folder in enumerate(folders, 1)]
-    within(lambda: len(published(standin)) >= 2 and trained(folders[2]) >= 3, seconds=120)
+    within(lambda: trained(folders[2]) >= 3, seconds=120)
     processes[2].kill()
     processes[2].communicate()
     folders[2].rename(tmp_path / "lost")
