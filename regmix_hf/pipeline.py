@@ -7,21 +7,25 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from regmix_hf.errors import UnfinishedError
+from regmix_hf.errors import RecipeError, UnfinishedError
 from regmix_hf.files import read_json
 from regmix_hf.jobs.census import Census, take_census
+from regmix_hf.jobs.hub_jobs import HubJobs
 from regmix_hf.jobs.slurm import ArrayJob, worker_command
 from regmix_hf.jobs.told import tell_recipe
 from regmix_hf.jobs.turns import alone_in, beside_others_in
 from regmix_hf.preflight import check_once, remember_checks
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.study import Stage, State, Study, names
+from regmix_hf.study.address import Address
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.folder import SWARM_VERBS, Standing
 
 if TYPE_CHECKING:
+    from regmix_hf.hub import Hub
     from regmix_hf.sharing.while_running import Publisher
 
 #: Verbs in the order their stages run; `regmix_hf.stages.<verb>` holds each.
@@ -80,11 +84,7 @@ def census_of(study: Study, verb: str) -> Census | None:
 
 
 def array_job(study: Study, verb: str) -> ArrayJob:
-    """The workers that the stage `verb` is submitted to Slurm as; writes the recipe that they read.
-
-    Raises:
-        RecipeError: The stage is not one that workers share out.
-    """
+    """The workers that the stage `verb` is submitted to Slurm as; writes the recipe that they read."""
     from regmix_hf.training.device import uses_cpu
 
     folder = study.root / stage_of(verb).folder
@@ -212,18 +212,62 @@ def _do_stage(study: Study, verb: str, progress: Progress) -> None:
         progress.note(f"{verb}: starting")
     work: Callable[[Study, Progress], None] = import_module(f"regmix_hf.stages.{verb}").run
     start = time.monotonic()
-    if verb in PLACED and study.recipe.executor.place == "slurm":
-        job = array_job(study, verb)
-        number, count = job.submit(), study.recipe.executor.num_workers
-        progress.note(f"{verb}: submitted job {number}, {count} workers; logs in {job.folder}")
+    if verb in PLACED and study.recipe.executor.place in ("slurm", "jobs"):
+        _submit(study, verb, progress)
+        return
+    shares = study.recipe.hub is not None and study.recipe.hub.corpus
+    if verb == "prepare" and shares and _corpus_part().fetch_corpus(_hub(progress), study, progress):
         return
     with publishing(study, verb, progress):
         work(study, progress)
+    if verb == "sample" and shares:
+        _corpus_part().push_corpus(_hub(progress), study, progress)
     seconds = f"{time.monotonic() - start:.0f} s"
     if study.state(stage) is State.DONE:
         progress.note(f"{verb}: done in {seconds}")
     else:
         progress.note(f"{verb}: ended after {seconds} with some of it left; run it again for that")
+
+
+def _submit(study: Study, verb: str, progress: Progress) -> None:
+    """Hand a stage to workers elsewhere, which do it after this process has ended."""
+    count = study.recipe.executor.num_workers
+    if study.recipe.executor.place == "slurm":
+        job = array_job(study, verb)
+        progress.note(f"{verb}: submitted job {job.submit()}, {count} workers; logs in {job.folder}")
+        return
+    jobs, hub = hub_jobs(study, verb), _hub(progress)
+    if study.recipe.hub is not None and study.recipe.hub.corpus:
+        _corpus_part().push_corpus(hub, study, progress)
+    for one in jobs.submit(hub, study.root / stage_of(verb).folder):
+        progress.note(f"{verb}: started job {one} in {jobs.namespace}")
+    progress.note(
+        f"{verb}: {count} jobs meet in {jobs.runs}; without `--on`, the same command fetches what they do"
+    )
+
+
+def hub_jobs(study: Study, verb: str) -> HubJobs:
+    """The jobs that the stage `verb` is submitted to the Hub as.
+
+    Raises:
+        HubError: The recipe says nothing of the Hub.
+        RecipeError: The stage needs what only this machine has.
+    """
+    if verb != "proxies":
+        raise RecipeError(
+            f"`{verb}` is not done on jobs of the Hub: they have no final models.", "leave --on out"
+        )
+    return HubJobs(study.recipe, Address.of(study.recipe).runs)
+
+
+def _hub(progress: Progress) -> Hub:
+    from regmix_hf.hub import Hub
+
+    return Hub(progress=progress)
+
+
+def _corpus_part() -> ModuleType:
+    return import_module("regmix_hf.sharing.corpus_part")
 
 
 def publishing(study: Study, verb: str, progress: Progress) -> AbstractContextManager[None]:

@@ -23,7 +23,8 @@ _HELP = {
 #: Stages that have options which are keys of `executor`.
 _PLACED = ("proxies", "evaluate")
 _On = Annotated[
-    str | None, typer.Option("--on", metavar="PLACE", help="Where: local, ray or slurm (executor.place).")
+    str | None,
+    typer.Option("--on", metavar="PLACE", help="Where: local, ray, slurm or jobs (executor.place)."),
 ]
 _Workers = Annotated[
     int | None, typer.Option("--workers", metavar="N", help="Workers to submit (executor.num_workers).")

@@ -68,6 +68,7 @@ def _show(study: Study, console: Console) -> bool:
         Table("stages", [_stage_row(study, stage, censuses[stage.verb]) for stage in stages], _COUNTS),
         Table("running", [row for census in known for row in _running(census)]),
         *(Table(f"job {queue.job} of Slurm", [*queue.rows]) for queue in queues if queue),
+        Table("jobs on the Hub", _jobs(study, console), dict.fromkeys(("USD/hour", "hours", "USD"), ".2f")),
         Table("failed", [row for census in known for row in _failed(census)], {"runs": "d"}),
     ]
     console.tables([table for table in tables if table.rows])
@@ -115,6 +116,23 @@ def _stage_row(study: Study, stage: StageStatus, census: Census | None) -> dict[
         "time left": None if census.seconds_left is None else duration(census.seconds_left),
         **folder,
     }
+
+
+def _jobs(study: Study, console: Console) -> list[dict[str, object]]:
+    """What the Hub says of the study's jobs, where any were started."""
+    from regmix_hf import pipeline
+    from regmix_hf.errors import HubError
+    from regmix_hf.jobs.hub_jobs import were_submitted
+
+    if not were_submitted(study.proxies):
+        return []
+    from regmix_hf.hub import Hub
+
+    try:
+        return list(pipeline.hub_jobs(study, "proxies").rows(Hub(progress=console)))
+    except HubError as error:
+        console.note(f"warning: what the Hub knows of the jobs is not known: {error.message}")
+        return []
 
 
 def _running(census: Census) -> list[dict[str, object]]:

@@ -36,7 +36,7 @@ PYTHON_ENVIRONMENT = "python_environment"
 #: In `train.mixtures`, all mixtures of the swarm that nothing is fitted on, each by its `mixture_id`.
 HOLDOUT = "holdout"
 #: What a study's repositories on the Hub are called after its name, beside those of its models.
-PARTS = ("runs", "regressor", "mixture")
+PARTS = ("runs", "regressor", "mixture", "corpus")
 
 
 class Section(BaseModel):
@@ -312,11 +312,26 @@ class Slurm(Section):
     """Lines of shell before the worker starts, `module load cuda`, say."""
 
 
+class Jobs(Section):
+    """Workers as jobs on the Hub, each with one shard of the proxies."""
+
+    image: str = "pytorch/pytorch:2.13.0-cuda13.0-cudnn9-runtime"
+    """Image of a container, or `hf.co/spaces/NAMESPACE/NAME`."""
+    flavor: str = "l4x1"
+    """Hardware by the Hub's name; `--dry-run` says what it costs."""
+    timeout: Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?[smhd]$")] = "12h"
+    """When the Hub ends a job that has not ended; the Hub itself would say after 30 minutes."""
+    attempts: Annotated[int, Field(ge=1)] = 3
+    """Times that the Hub starts a job which fails."""
+    setup: list[str] = ["pip install -q regmix_hf"]
+    """Lines of shell before the worker starts."""
+
+
 class Executor(Section):
     """Where and how proxies and evaluations are done; decides nothing of what comes of them."""
 
-    place: Literal["local", "ray", "slurm"] = "local"
-    """This machine, a Ray cluster, or workers that are submitted as an array to Slurm."""
+    place: Literal["local", "ray", "slurm", "jobs"] = "local"
+    """This machine, a Ray cluster, or workers that are submitted, to Slurm as an array, to the Hub as jobs."""
     num_workers: Annotated[int, Field(ge=1)] = 4
     """Workers that are submitted; on this machine `proxy.num_workers` counts, on Ray the cluster."""
     shard: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")] | None = None
@@ -326,6 +341,8 @@ class Executor(Section):
     """How runs are handed to Ray."""
     slurm: Slurm = Slurm()
     """How workers are submitted to Slurm."""
+    jobs: Jobs = Jobs()
+    """How workers are submitted to the Hub."""
     wait: bool = False
     """A worker that finds nothing free stays until others have ended their runs, and does those of the dead;
     else it ends. `regmix run` always stays, because the next stage needs all runs."""
@@ -356,6 +373,9 @@ class Hub(Section):
     """Publish by itself: after each stage of `run`, and runs while `proxies` trains them."""
     push_every: Annotated[int, Field(ge=1)] = 32
     """Proxies that end between two publications while they are trained."""
+    corpus: bool | Literal["public"] = False
+    """Publish the prepared text and the mixtures, too, and fetch them where they are missing, so that workers
+    elsewhere need not tokenize. `true`: for yourself alone, whatever `private` says."""
 
 
 def _check_revision(text: str) -> str:

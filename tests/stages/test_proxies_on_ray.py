@@ -1,4 +1,4 @@
-"""On a Ray cluster whose nodes share nothing, workers and a node die, and the tables are those of one machine."""
+"""On Ray nodes that share nothing, workers and a node die, and the tables are those of one machine."""
 
 import shutil
 import tempfile

@@ -1,0 +1,118 @@
+"""Jobs on the Hub: one shard each, on a published corpus, at a price; secrets are seen by nobody."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from regmix_hf import pipeline
+from regmix_hf.errors import HubError, RecipeError
+from regmix_hf.jobs.hub_jobs import were_submitted
+from regmix_hf.progress import Silent
+from regmix_hf.recipe import load_recipe
+from regmix_hf.sharing.corpus_part import fetch_corpus, push_corpus
+from regmix_hf.stages import prepare, proxies, sample
+from regmix_hf.study import State, Study
+
+from .conftest import TOKEN
+from .finished import recipe_tree
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, write_corpus) -> Study:
+    """A study of twelve short runs, the corpus and mixtures of which are for others to fetch."""
+    tree = recipe_tree(tmp_path)
+    tree["sampling"] = {"num_mixtures": 10, "num_holdout": 2}
+    tree["proxy"] |= {
+        "num_train_tokens": 10_240,
+        "num_evaluations": 1,
+        "num_workers": 1,
+        "training_args": {"per_device_train_batch_size": 8, "use_cpu": True},
+    }
+    tree["train"]["num_train_tokens"] = 20_480
+    tree["hub"]["corpus"] = True
+    setup = f'regmix() {{ {shlex.quote(sys.executable)} -m regmix_hf "$@"; }}'
+    tree["executor"] = {"place": "jobs", "num_workers": 2, "jobs": {"setup": [setup]}}
+    (tmp_path / "recipe.json").write_text(json.dumps(tree))
+    study = Study(load_recipe(tmp_path / "recipe.json"))
+    study.open()
+    draw = np.random.default_rng(0)
+    blocks = {name: draw.integers(300, size=(2, 300, 128)) for name in study.recipe.training_domains}
+    splits = {name: (train, validation[:10]) for name, (train, validation) in blocks.items()}
+    write_corpus(study.corpus, 300, {**splits, "letters": (None, draw.integers(300, size=(10, 128)))})
+    (study.corpus / "tokenizer").mkdir()
+    (study.corpus / "tokenizer" / "tokenizer.json").write_text("{}")
+    study.finish(prepare.STAGE)
+    sample.run(study, Silent())
+    return study
+
+
+def elsewhere(study: Study, folder: Path, **update: object) -> Study:
+    found = Study(study.recipe.model_copy(update={"output_dir": folder, **update}))
+    found.open()
+    return found
+
+
+def test_a_published_corpus_is_private_and_makes_prepare_and_sample_done_elsewhere(
+    hub, standin, prepared, recorder, tmp_path
+):
+    push_corpus(hub, prepared, recorder)
+    assert standin.repo("me/small-corpus").private
+    assert recorder.notes[0].startswith("corpus: 11 files, ")
+    assert recorder.notes[0].endswith("to dataset repository 'me/small-corpus', for you alone")
+    there = elsewhere(prepared, tmp_path / "there")
+    assert fetch_corpus(hub, there, recorder)
+    for stage in (prepare.STAGE, sample.STAGE):
+        assert there.state(stage) is State.DONE
+    assert [task.name for task in proxies.tasks_of(there)] == [
+        task.name for task in proxies.tasks_of(prepared)
+    ]
+    other = elsewhere(prepared, tmp_path / "other", context_length=64)
+    assert not fetch_corpus(hub, other, recorder)
+    assert "was prepared with another context_length" in recorder.notes[-1]
+
+
+def test_two_jobs_train_a_shard_each_and_this_machine_fetches_what_they_did(
+    hub, standin, prepared, recorder, within
+):
+    pipeline.run_stage(prepared, "proxies", recorder)
+    assert len(were_submitted(prepared.proxies)["jobs"]) == 2
+    for job in standin.store.jobs.values():
+        within(lambda job=job: job.stage != "RUNNING", seconds=120)
+        assert job.stage == "COMPLETED", job.log.read_text()
+        assert job.spec["timeoutSeconds"] == 12 * 3600
+        assert (job.spec["flavor"], job.spec["attempts"]) == ("l4x1", 3)
+    rows = list(pipeline.hub_jobs(prepared, "proxies").rows(hub))
+    assert [(row["shard"], row["state"]) for row in rows] == [("1/2", "COMPLETED"), ("2/2", "COMPLETED")]
+    assert rows[0]["USD/hour"] == pytest.approx(0.8, rel=1e-3)
+    assert rows[0]["USD"] == pytest.approx(rows[0]["hours"] * rows[0]["USD/hour"])
+    log = "".join(hub.api.fetch_job_logs(job_id=rows[0]["job"], namespace="me"))
+    assert "proxies" in log
+    assert TOKEN not in log
+    assert not any(TOKEN.encode() in entry.body for entry in standin.log)
+
+    executor = prepared.recipe.executor.model_copy(update={"place": "local"})
+    own = prepared.recipe.hub.model_copy(update={"push_to_hub": True})
+    here = elsewhere(prepared, prepared.root, executor=executor, hub=own)
+    pipeline.run_stage(here, "proxies", recorder)
+    assert here.state(proxies.STAGE) is State.DONE
+    assert "fetched 12 runs that were published before" in recorder.notes
+    assert not list(here.proxies.glob("*/.tokens")), "nothing was trained here"
+
+
+def test_a_job_that_the_hub_refuses_is_said_once_and_what_needs_a_model_is_refused(
+    hub, strike, standin, prepared, recorder
+):
+    strike("POST /api/jobs/me", status=402, message="Pre-paid credit balance is insufficient")
+    with pytest.raises(HubError, match="insufficient"):
+        pipeline.run_stage(prepared, "proxies", recorder)
+    assert len(standin.requests("POST /api/jobs/me")) == 1
+    with pytest.raises(RecipeError, match="no final models"):
+        pipeline.hub_jobs(prepared, "evaluate")
