@@ -9,6 +9,7 @@ import typer
 
 from regmix_hf.cli.arguments import OutputFormat, Overrides, RecipePath, command, open_study
 from regmix_hf.cli.console import Console, Format
+from regmix_hf.cli.run import show_plan
 
 #: What each verb does, as its help says it.
 _HELP = {
@@ -34,6 +35,9 @@ _Shard = Annotated[
 ]
 _Wait = Annotated[
     bool, typer.Option("--wait", help="Stay until others have ended their runs, and do those of the dead.")
+]
+_DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Touch nothing; say what it takes there: time, GPU hours, cost.")
 ]
 _Print = Annotated[bool, typer.Option("--print", help="Print the script for Slurm, and submit nothing.")]
 
@@ -80,6 +84,7 @@ def _placed_command(verb: str) -> Callable[..., None]:
         shard: _Shard = None,
         wait: _Wait = False,
         print_: _Print = False,
+        dry_run: _DryRun = False,
         format: OutputFormat = Format.HUMAN,
     ) -> None:
         given = {"place": on, "num_workers": workers, "shard": shard, "wait": "true" if wait else None}
@@ -89,6 +94,8 @@ def _placed_command(verb: str) -> Callable[..., None]:
             from regmix_hf import pipeline
 
             typer.echo(pipeline.array_job(open_study(recipe, asked), verb).script, nl=False)
+        elif dry_run:
+            show_plan(open_study(recipe, asked), Console(format), verb, verb)
         else:
             run_one(verb, recipe, asked, format)
 

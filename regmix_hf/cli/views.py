@@ -280,7 +280,7 @@ def plan_tables(plan: Plan) -> list[Table]:
         Table(
             "plan",
             [*rows, total],
-            {"runs": "d", "left": "d", "FLOPs": ".1e", "seconds": duration},
+            {"runs": "d", "left": "d", "FLOPs": ".1e", "seconds": duration, "GPU hours": ".1f"},
             {"seconds": "time"},
         )
     ]
@@ -293,6 +293,7 @@ _PLANNED = {
     "tokens": "tokens",
     "FLOPs": "flops",
     "seconds": "seconds",
+    "GPU hours": "gpu_hours",
     "disk (bytes)": "disk_bytes",
     "download (bytes)": "download_bytes",
 }
