@@ -15,7 +15,7 @@ from regmix_hf.files import read_json
 from regmix_hf.jobs.census import Census, take_census
 from regmix_hf.jobs.hub_jobs import HubJobs
 from regmix_hf.jobs.slurm import ArrayJob, worker_command
-from regmix_hf.jobs.told import tell_recipe
+from regmix_hf.jobs.told import tell_recipe, told_recipe
 from regmix_hf.jobs.turns import alone_in, beside_others_in
 from regmix_hf.preflight import check_once, remember_checks
 from regmix_hf.progress import Progress, Silent
@@ -84,11 +84,11 @@ def census_of(study: Study, verb: str) -> Census | None:
 
 
 def array_job(study: Study, verb: str) -> ArrayJob:
-    """The workers that the stage `verb` is submitted to Slurm as; writes the recipe that they read."""
+    """The workers that the stage `verb` is submitted to Slurm as."""
     from regmix_hf.training.device import uses_cpu
 
     folder = study.root / stage_of(verb).folder
-    command = worker_command(verb, tell_recipe(study, folder))
+    command = worker_command(verb, told_recipe(folder))
     arguments = (study.recipe.proxy if verb == "proxies" else study.recipe.train).training_args
     takes_cores = verb == "proxies" and uses_cpu(arguments) and study.recipe.proxy.num_workers is None
     return ArrayJob(f"{study.recipe.name}-{verb}", folder, command, study.recipe.executor, takes_cores)
@@ -216,12 +216,16 @@ def _do_stage(study: Study, verb: str, progress: Progress) -> None:
         _submit(study, verb, progress)
         return
     shares = study.recipe.hub is not None and study.recipe.hub.corpus
-    if verb == "prepare" and shares and _corpus_part().fetch_corpus(_hub(progress), study, progress):
+    if (
+        verb == "prepare"
+        and shares
+        and _corpus_part().fetch_corpus(_hub(progress), study, _made_once(), progress)
+    ):
         return
     with publishing(study, verb, progress):
         work(study, progress)
     if verb == "sample" and shares:
-        _corpus_part().push_corpus(_hub(progress), study, progress)
+        _corpus_part().push_corpus(_hub(progress), study, _made_once(), progress)
     seconds = f"{time.monotonic() - start:.0f} s"
     if study.state(stage) is State.DONE:
         progress.note(f"{verb}: done in {seconds}")
@@ -234,11 +238,12 @@ def _submit(study: Study, verb: str, progress: Progress) -> None:
     count = study.recipe.executor.num_workers
     if study.recipe.executor.place == "slurm":
         job = array_job(study, verb)
+        tell_recipe(study, job.folder)
         progress.note(f"{verb}: submitted job {job.submit()}, {count} workers; logs in {job.folder}")
         return
     jobs, hub = hub_jobs(study, verb), _hub(progress)
     if study.recipe.hub is not None and study.recipe.hub.corpus:
-        _corpus_part().push_corpus(hub, study, progress)
+        _corpus_part().push_corpus(hub, study, _made_once(), progress)
     for one in jobs.submit(hub, study.root / stage_of(verb).folder):
         progress.note(f"{verb}: started job {one} in {jobs.namespace}")
     progress.note(
@@ -264,6 +269,11 @@ def _hub(progress: Progress) -> Hub:
     from regmix_hf.hub import Hub
 
     return Hub(progress=progress)
+
+
+def _made_once() -> list[Stage]:
+    """What workers on other machines need not do again."""
+    return [stage_of("prepare"), stage_of("sample")]
 
 
 def _corpus_part() -> ModuleType:

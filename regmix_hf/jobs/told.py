@@ -13,6 +13,11 @@ from regmix_hf.study import Study
 _FILE = ".recipe.yaml"
 
 
+def told_recipe(folder: Path) -> Path:
+    """Where `tell_recipe` writes."""
+    return folder / _FILE
+
+
 def tell_recipe(study: Study, folder: Path) -> Path:
     """Write into `folder` the recipe for workers that share the study's folder, each of which works alone."""
     told = study.recipe.model_copy(
@@ -22,5 +27,6 @@ def tell_recipe(study: Study, folder: Path) -> Path:
             "executor": Executor(wait=study.recipe.executor.wait),
         }
     )
-    write_text(folder / _FILE, json.dumps(told.model_dump(mode="json"), indent=2))
-    return folder / _FILE
+    file = told_recipe(folder)
+    write_text(file, json.dumps(told.model_dump(mode="json"), indent=2))
+    return file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,9 @@ from regmix_hf.hub import Expected, Hub, Publication, Snapshot, fetch, parse_jso
 from regmix_hf.progress import Progress
 from regmix_hf.readable import short
 from regmix_hf.runs.published import read_corpus_facts
-from regmix_hf.stages import prepare, sample
-from regmix_hf.study import Study, names
+from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.address import Address
 
-_STAGES = (prepare.STAGE, sample.STAGE)
 _MEGABYTE = 1_000_000
 _MOST_DOMAINS = 2000
 #: What is fetched: nothing else that a repository may hold comes in.
@@ -51,8 +49,14 @@ Blocks of token ids, the tokenizer and the mixtures of the study `{name}`, for w
 """
 
 
-def push_corpus(hub: Hub, study: Study, progress: Progress) -> None:
+def push_corpus(hub: Hub, study: Study, stages: Sequence[Stage], progress: Progress) -> None:
     """Publish the corpus and the mixtures of a study, for its owners only unless the recipe says `public`.
+
+    Args:
+        hub: The connection.
+        study: With a corpus and mixtures.
+        stages: Those that made them.
+        progress: Told first how much it is.
 
     Raises:
         HubError: Not logged in, not permitted, or the repository is public and this is not to be.
@@ -70,7 +74,7 @@ def push_corpus(hub: Hub, study: Study, progress: Progress) -> None:
     is_private = study.recipe.hub.corpus != "public"
     who = "for you alone" if is_private else "for everybody"
     progress.note(f"corpus: {len(files)} files, {short(size)} bytes, to {repository}, {who}")
-    markers = {stage.verb: read_record(study.marker(stage)) for stage in _STAGES}
+    markers = {stage.verb: read_record(study.marker(stage)) for stage in stages}
     files[names.STAGES] = json.dumps(markers, indent=2).encode() + b"\n"
     files[REPOCARD_NAME] = _CARD.format(name=study.recipe.name).encode()
     owned = ("*", "*/*", "*/*/*")
@@ -78,7 +82,7 @@ def push_corpus(hub: Hub, study: Study, progress: Progress) -> None:
     publish(hub, [publication], tag=False)
 
 
-def fetch_corpus(hub: Hub, study: Study, progress: Progress) -> bool:
+def fetch_corpus(hub: Hub, study: Study, stages: Sequence[Stage], progress: Progress) -> bool:
     """Fetch corpus and mixtures, if there are some of this very recipe; tell whether there were.
 
     What the recipe says decides. Text on the machine where the corpus was prepared is not asked for here.
@@ -90,8 +94,8 @@ def fetch_corpus(hub: Hub, study: Study, progress: Progress) -> bool:
     if snapshot is None or names.STAGES not in snapshot.files:
         return False
     name = str(snapshot.repository)
-    markers = _markers(hub, snapshot, name)
-    for stage in _STAGES:
+    markers = _markers(hub, snapshot, stages, name)
+    for stage in stages:
         if changed := study.keys_changed(stage, markers[stage.verb]):
             progress.note(f"{name} is not fetched: it was prepared with another {', '.join(changed)}")
             return False
@@ -103,7 +107,7 @@ def fetch_corpus(hub: Hub, study: Study, progress: Progress) -> bool:
     arriving = study.root / ".arriving-corpus"
     fetch(hub, snapshot, _FILES, study.root, via=arriving)
     shutil.rmtree(arriving, ignore_errors=True)
-    for stage in _STAGES:
+    for stage in stages:
         now = {
             "outputs": study.written(stage),
             "fingerprint": study.seen_from_here(stage, markers[stage.verb]),
@@ -112,9 +116,11 @@ def fetch_corpus(hub: Hub, study: Study, progress: Progress) -> bool:
     return True
 
 
-def _markers(hub: Hub, snapshot: Snapshot, name: str) -> Mapping[str, dict[str, Any]]:
+def _markers(
+    hub: Hub, snapshot: Snapshot, stages: Sequence[Stage], name: str
+) -> Mapping[str, dict[str, Any]]:
     tree = parse_json(hub.read(snapshot, names.STAGES, max_bytes=_MEGABYTE), f"{name}: {names.STAGES}")
-    for stage in _STAGES:
+    for stage in stages:
         marker = tree.get(stage.verb) if isinstance(tree, dict) else None
         if not isinstance(marker, dict) or not isinstance(marker.get("fingerprint"), dict):
             raise HubError(f"{name}: {names.STAGES} does not say how `{stage.verb}` was done.")

@@ -24,6 +24,8 @@ from .finished import recipe_tree
 
 pytestmark = pytest.mark.processes
 
+MADE_ONCE = [prepare.STAGE, sample.STAGE]
+
 
 @pytest.fixture
 def prepared(tmp_path: Path, write_corpus) -> Study:
@@ -63,19 +65,19 @@ def elsewhere(study: Study, folder: Path, **update: object) -> Study:
 def test_a_published_corpus_is_private_and_makes_prepare_and_sample_done_elsewhere(
     hub, standin, prepared, recorder, tmp_path
 ):
-    push_corpus(hub, prepared, recorder)
+    push_corpus(hub, prepared, MADE_ONCE, recorder)
     assert standin.repo("me/small-corpus").private
     assert recorder.notes[0].startswith("corpus: 11 files, ")
     assert recorder.notes[0].endswith("to dataset repository 'me/small-corpus', for you alone")
     there = elsewhere(prepared, tmp_path / "there")
-    assert fetch_corpus(hub, there, recorder)
+    assert fetch_corpus(hub, there, MADE_ONCE, recorder)
     for stage in (prepare.STAGE, sample.STAGE):
         assert there.state(stage) is State.DONE
     assert [task.name for task in proxies.tasks_of(there)] == [
         task.name for task in proxies.tasks_of(prepared)
     ]
     other = elsewhere(prepared, tmp_path / "other", context_length=64)
-    assert not fetch_corpus(hub, other, recorder)
+    assert not fetch_corpus(hub, other, MADE_ONCE, recorder)
     assert "was prepared with another context_length" in recorder.notes[-1]
 
 
