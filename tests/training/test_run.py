@@ -251,3 +251,20 @@ def test_a_vocabulary_below_the_tokenizers_is_refused(spec, corpus, tmp_path):
     small = replace(spec, model={**spec.model, "vocab_size": 40})
     with pytest.raises(TrainingError, match=r"vocab_size 40 is below the tokenizer's 48"):
         train_run(small, corpus, tmp_path)
+
+
+def test_a_long_proxy_goes_on_from_a_checkpoint_where_the_recipe_asks_for_some(
+    spec, corpus, finished, tmp_path, outcome
+):
+    saving = replace(spec, training_args={**spec.training_args, "save_steps": 0.25})
+
+    def stop(num_tokens):
+        if num_tokens > 0.6 * spec.num_tokens:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_run(saving, corpus, tmp_path, stop)
+    told = []
+    assert outcome(train_run(saving, corpus, tmp_path, told.append)) == outcome(finished[1])
+    assert told[0] > 0.5 * spec.num_tokens, "what was trained before the last checkpoint is not trained again"
+    assert not list(tmp_path.glob("checkpoint*"))
