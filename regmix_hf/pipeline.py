@@ -118,10 +118,16 @@ def to_come(study: Study, first: str) -> list[str]:
 def begin(study: Study, first: str) -> None:
     """Check all that can be checked of the stages from `first` on, then make the study's folder if need be.
 
+    Where the recipe says `hub.corpus`, a corpus that was published is fetched before that: then the text need
+    not be here.
+
     Raises:
-        RegmixError: Something is wrong; nothing was touched.
+        RegmixError: Something is wrong; nothing else was touched.
     """
     study.check_owner()
+    if first == VERBS[0] and _shares_corpus(study) and study.state(stage_of(first)) is not State.DONE:
+        study.open()
+        _corpus_part().fetch_corpus(_hub(Silent()), study, _made_once(), Silent())
     verbs = to_come(study, first)
     check_once(study, verbs)
     study.open()
@@ -215,16 +221,9 @@ def _do_stage(study: Study, verb: str, progress: Progress) -> None:
     if verb in PLACED and study.recipe.executor.place in ("slurm", "jobs"):
         _submit(study, verb, progress)
         return
-    shares = study.recipe.hub is not None and study.recipe.hub.corpus
-    if (
-        verb == "prepare"
-        and shares
-        and _corpus_part().fetch_corpus(_hub(progress), study, _made_once(), progress)
-    ):
-        return
     with publishing(study, verb, progress):
         work(study, progress)
-    if verb == "sample" and shares:
+    if verb == "sample" and _shares_corpus(study):
         _corpus_part().push_corpus(_hub(progress), study, _made_once(), progress)
     seconds = f"{time.monotonic() - start:.0f} s"
     if study.state(stage) is State.DONE:
@@ -242,7 +241,7 @@ def _submit(study: Study, verb: str, progress: Progress) -> None:
         progress.note(f"{verb}: submitted job {job.submit()}, {count} workers; logs in {job.folder}")
         return
     jobs, hub = hub_jobs(study, verb), _hub(progress)
-    if study.recipe.hub is not None and study.recipe.hub.corpus:
+    if _shares_corpus(study):
         _corpus_part().push_corpus(hub, study, _made_once(), progress)
     for one in jobs.submit(hub, study.root / stage_of(verb).folder):
         progress.note(f"{verb}: started job {one} in {jobs.namespace}")
@@ -269,6 +268,10 @@ def _hub(progress: Progress) -> Hub:
     from regmix_hf.hub import Hub
 
     return Hub(progress=progress)
+
+
+def _shares_corpus(study: Study) -> bool:
+    return study.recipe.hub is not None and bool(study.recipe.hub.corpus)
 
 
 def _made_once() -> list[Stage]:

@@ -67,7 +67,7 @@ def test_a_published_corpus_is_private_and_makes_prepare_and_sample_done_elsewhe
 ):
     push_corpus(hub, prepared, MADE_ONCE, recorder)
     assert standin.repo("me/small-corpus").private
-    assert recorder.notes[0].startswith("corpus: 11 files, ")
+    assert recorder.notes[0].startswith("corpus: 10 files, ")
     assert recorder.notes[0].endswith("to dataset repository 'me/small-corpus', for you alone")
     there = elsewhere(prepared, tmp_path / "there")
     assert fetch_corpus(hub, there, MADE_ONCE, recorder)
