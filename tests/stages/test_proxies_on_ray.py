@@ -28,9 +28,8 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     memory = {"object_store_memory": 100_000_000}
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **memory}
-    )
+    head = {"num_cpus": 1, "include_dashboard": False, **memory}
+    cluster = Cluster(initialize_head=True, connect=True, head_node_args=head)  # this process is on the first
     cluster.second = cluster.add_node(num_cpus=1, **memory)
     yield cluster
     ray.shutdown()
@@ -57,11 +56,11 @@ def test_workers_and_a_node_die_and_the_tables_are_those_of_an_undisturbed_machi
     nowhere = staticmethod(lambda folder: replace(of(folder), folder=Path("/on/no/node")))
     monkeypatch.setattr(ray_cluster._Parcel, "of", nowhere)
     ended = lambda: len(list(study.proxies.glob("*/result.json")))  # noqa: E731
-    run = threading.Thread(target=proxies.run, args=(study, Silent()))
+    run = threading.Thread(target=proxies.run, args=(study, Silent()), daemon=True)
     run.start()
-    for count in range(5, 36, 5):
+    for count in range(5, 31, 5):
         within(lambda count=count: ended() >= count or not run.is_alive(), seconds=100)
-        if count == 20:
+        if count == 15:
             cluster.remove_node(cluster.second)
         for process in workers()[:1]:
             process.kill()
