@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,6 +19,7 @@ from regmix_hf.jobs.told import tell_recipe, told_recipe
 from regmix_hf.jobs.turns import alone_in, beside_others_in
 from regmix_hf.preflight import check_once, remember_checks
 from regmix_hf.progress import Progress, Silent
+from regmix_hf.stages.choose import asked_for
 from regmix_hf.study import Stage, State, Study, names
 from regmix_hf.study.address import Address
 from regmix_hf.study.corpus_facts import CorpusFacts
@@ -154,13 +155,16 @@ def run(
     publisher = _publisher(study, progress)
     executor = study.recipe.executor.model_copy(update={"wait": True})  # the next stage needs all of a stage
     staying = Study(study.recipe.model_copy(update={"executor": executor}))
-    for verb in stages_between(study, first, last):
+    verbs = stages_between(study, first, last)
+    verb = verbs[0] if verbs else None
+    while verb is not None:
         run_stage(staying, verb, progress)
         if verb in PLACED and is_left_to_others(staying, verb):
             raise UnfinishedError(
                 f"the runs of `{verb}` are with others still, and the next stage needs them.",
                 "`regmix status` says how far they are; then run the same command again",
             )
+        verb = next_verb(study, verb, verbs)
     if publisher is not None:
         publisher.finish()
 
@@ -169,6 +173,21 @@ def stages_between(study: Study, first: str, last: str) -> list[str]:
     """Verbs from `first` to `last`, without those of the swarm when the recipe takes its runs from others."""
     left_out = SWARM_VERBS if study.recipe.runs else ()
     return [verb for verb in VERBS[VERBS.index(first) : VERBS.index(last) + 1] if verb not in left_out]
+
+
+def stages_of(study: Study) -> list[str]:
+    """All verbs that the study's recipe asks for, in order."""
+    return stages_between(study, VERBS[0], VERBS[-1])
+
+
+def next_verb(study: Study, verb: str, verbs: Sequence[str]) -> str | None:
+    """The one of these stages, which stand in order, that comes after `verb`; `None`: it was the last.
+
+    After `choose` that is `proxies`, where the choice is to be tried with more of them.
+    """
+    if verb == "choose" and "proxies" in verbs and asked_for(study):
+        return "proxies"
+    return next((later for later in verbs if VERBS.index(later) > VERBS.index(verb)), None)
 
 
 def run_stage(study: Study, verb: str, progress: Progress) -> bool:

@@ -14,9 +14,11 @@ from regmix_hf.jobs.devices import cuda_devices, num_cores
 from regmix_hf.jobs.gpus import Fleet
 from regmix_hf.mixtures.budgets import token_budgets
 from regmix_hf.mixtures.final import num_final_mixtures
+from regmix_hf.mixtures.table import CONFIRM, read_mixtures
 from regmix_hf.readable import short
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.schema import Training
+from regmix_hf.stages.choose import most_to_try
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.training.arguments import merged_arguments
@@ -96,24 +98,28 @@ def make_plan(study: Study, *, first: str = pipeline.VERBS[0], last: str = pipel
     states = _states(study)
     facts = known_facts(study)
     speed = _Speed(recipe, facts) if facts else None
+    further = 0 if states["choose"] is State.DONE else most_to_try(study)
 
     def plan(verb: str) -> StagePlan:
         match verb:
             case "prepare":
                 return _plan_corpus(study, states[verb])
             case "proxies":
-                return _plan_runs(study, verb, states, recipe.proxy, _num_proxies(recipe), speed)
+                return _plan_runs(study, verb, states, recipe.proxy, _num_proxies(study), speed, further)
             case "train":
                 num_runs = num_final_mixtures(recipe) * recipe.train.num_seeds
                 return _plan_runs(study, verb, states, recipe.train, num_runs, speed)
         return StagePlan(verb, states[verb])
 
     stages = tuple(plan(verb) for verb in pipeline.stages_between(study, first, last))
-    return Plan(stages, tuple(_notes(study, speed)))
+    return Plan(stages, tuple(_notes(study, speed, further)))
 
 
-def _num_proxies(recipe: Recipe) -> int:
-    return (recipe.sampling.num_mixtures + recipe.sampling.num_holdout) * recipe.proxy.num_seeds
+def _num_proxies(study: Study) -> int:
+    """Proxies of the swarm, and those in the table that try a choice."""
+    recipe = study.recipe
+    tried = (read_mixtures(study.mixtures)["origin"] == CONFIRM).sum() if study.mixtures.exists() else 0
+    return (recipe.sampling.num_mixtures + recipe.sampling.num_holdout + int(tried)) * recipe.proxy.num_seeds
 
 
 def _plan_corpus(study: Study, state: State) -> StagePlan:
@@ -138,8 +144,10 @@ def _plan_runs(
     training: Training,
     runs: int,
     speed: _Speed | None,
+    further: int = 0,
 ) -> StagePlan:
-    left = _num_left(study, verb, states, runs)
+    """Plan the runs of a stage, and those that may come beside them later."""
+    left, runs = _num_left(study, verb, states, runs) + further, runs + further
     tokens = left * training.num_train_tokens
     if speed is None:
         return StagePlan(verb, states[verb], runs, left, tokens)
@@ -277,8 +285,13 @@ def _note_on_tasks(study: Study, speed: _Speed | None) -> str:
     return f"{said}; `proxy.task_limit` makes it less" if share > _MOST_FOR_TASKS else said
 
 
-def _notes(study: Study, speed: _Speed | None) -> Iterator[str]:
+def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
     recipe = study.recipe
+    if further:
+        yield (
+            f"proxies: at most {further} of them come after `choose`, to try what was chosen "
+            f"(choice.num_confirm {recipe.choice.num_confirm}, in at most {recipe.choice.num_rounds} rounds)"
+        )
     if len(local_domains(recipe)) < len(recipe.domains):
         yield f"downloads: about {_BYTES_PER_TOKEN} bytes a token of text that is not on this machine"
     if budgets := token_budgets(recipe):
@@ -305,7 +318,7 @@ def _notes(study: Study, speed: _Speed | None) -> Iterator[str]:
     else:
         yield "time: from a few steps of the proxy model, measured now on one worker; start-up adds to it"
     if speed is not None:
-        tokens = _num_proxies(recipe) * recipe.proxy.num_train_tokens
+        tokens = (_num_proxies(study) + further) * recipe.proxy.num_train_tokens
         model = speed.model_facts(recipe.proxy)
         published = ", ".join(f"{name} {flops:.1e}" for name, flops in PUBLISHED_SEARCH_FLOPS.items())
         counted = 6.0 * model.num_non_embedding_parameters * tokens

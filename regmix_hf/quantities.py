@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
+import pandas as pd
+
 from regmix_hf.errors import RegressionError
 
 Direction = Literal["lower", "higher"]
@@ -20,6 +22,9 @@ Direction = Literal["lower", "higher"]
 NATS, BITS, SHARE, PERCENT = "nats per token", "bits per byte", "share", "percent"
 #: What names of columns begin with. `target/` is the column of what has no other name in a table of results.
 LOSS, BPB, OTHER = "loss/", "bpb/", "target/"
+
+#: Columns that are called alike and hold what was asked for or done.
+_UNMEASURED = ("weight", "realized", "epochs")
 
 #: Metrics of lm-eval, whether more is better, and the unit, where the values have one. The directions are
 #: those of its registry (`lm_eval.api.registry.HIGHER_IS_BETTER_REGISTRY`), to which a test holds them.
@@ -67,6 +72,21 @@ class Quantity:
         return f"{LOSS if self.unit == NATS else OTHER}{self.name}"
 
     @property
+    def noun(self) -> str:
+        """What to call one of its values."""
+        return "loss" if self.unit == NATS else "value"
+
+    @property
+    def note(self) -> str:
+        """Its unit, and which way is better where that is not lower: `share, higher is better`."""
+        return ", ".join(filter(None, (self.unit, "higher is better" if self.sign < 0 else "")))
+
+    def noted(self, text: str, *more: str) -> str:
+        """The text with that behind it, and with what else is to be said: `loss (nats per token)`."""
+        notes = ", ".join(filter(None, (self.note, *more)))
+        return f"{text} ({notes})" if notes else text
+
+    @property
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
         return asdict(self)
@@ -82,6 +102,50 @@ class Quantity:
         if isinstance(name, str) and isinstance(unit, str | None) and direction in ("lower", "higher"):
             return cls(name, unit, "lower" if direction == "lower" else "higher")
         raise ValueError(f"{dict(found)!r} is no quantity")
+
+
+def is_measured(column: str) -> bool:
+    """Whether a column of a table of results holds what was measured, and no standard error of it.
+
+    >>> [name for name in ("weight/a", "loss/a", "loss_stderr/a", "t/acc_stderr") if is_measured(name)]
+    ['loss/a']
+    """
+    prefix, slash, name = column.partition("/")
+    is_error = prefix.endswith("_stderr") or name.partition(",")[0].endswith("_stderr")
+    return bool(slash) and prefix not in _UNMEASURED and not is_error
+
+
+def error_column(column: str) -> str:
+    """The column of the standard errors of what stands in another.
+
+    >>> error_column("loss/web"), error_column("bpb/arc"), error_column("arc/acc,none")
+    ('loss_stderr/web', 'bpb_stderr/arc', 'arc/acc_stderr,none')
+    """
+    prefix, _, name = column.partition("/")
+    if column.startswith((LOSS, BPB, OTHER)):
+        return f"{prefix}_stderr/{name}"
+    metric, comma, kind = name.partition(",")
+    return f"{prefix}/{metric}_stderr{comma}{kind}"
+
+
+def measured(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns of a table of results that hold what was measured, under their bare names."""
+    return table[[name for name in table.columns if is_measured(str(name))]].rename(columns=bare)
+
+
+def with_quantities(mixture: pd.DataFrame) -> pd.DataFrame:
+    """A table of a chosen mixture with `unit` and `direction`; those of version 0.1 knew losses only."""
+    return mixture if "unit" in mixture else mixture.assign(unit=NATS, direction="lower")
+
+
+def by_kind(mixture: pd.DataFrame) -> list[tuple[Quantity, pd.DataFrame]]:
+    """Rows of such a table by unit and direction, which the nameless quantities say."""
+    table = with_quantities(mixture).dropna(subset=["loss"])
+    groups = table.groupby([table["unit"].fillna(""), "direction"], sort=False)
+    return [
+        (Quantity("", str(unit) or None, "higher" if direction == "higher" else "lower"), rows)
+        for (unit, direction), rows in groups
+    ]
 
 
 def bare(name: str) -> str:
@@ -133,7 +197,9 @@ def read_names(
     Raises:
         RegressionError: A column is called as scores are, and nobody says which way is better.
     """
+    names = list(names)
     given = {bare(name): direction for name, direction in (given or {}).items()}
+    stray = [name for name in given if name not in map(bare, names)]
     found = {}
     for name in names:
         known = read_name(name, domains)
@@ -141,7 +207,8 @@ def read_names(
             known = Quantity(bare(name), known.unit if known else None, given[bare(name)])
         if known is None:
             raise RegressionError(
-                f"the column {name!r} looks like a score, and nothing says whether more of it is better.",
+                f"the column {name!r} looks like a score, and nothing says whether more of it is better"
+                + (f" (there is no {stray[0]!r})." if stray else "."),
                 f"say it: --maximize {name} (or --minimize {name}), in a recipe "
                 f"regression.target: {{{name}: {{weight: 1, maximize: true}}}} (or false)",
             )

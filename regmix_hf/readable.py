@@ -7,6 +7,9 @@ import math
 #: Below 10,000 all digits are read at a glance.
 _UNITS = ((1e12, 1e12, "T"), (1e9, 1e9, "B"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
 
+#: Numbers below this keep two digits wherever they stand.
+_TINY = 1e-4
+
 
 def short(number: float) -> str:
     """Write a number in three digits or four, the nearest.
@@ -37,23 +40,24 @@ def with_interval(value: float, low: float, high: float, digits: int) -> str:
 
     >>> with_interval(0.98, 0.9, 1.0, 2), with_interval(0.98, math.nan, math.nan, 3)
     ('0.98 [0.90, 1.00]', '0.980')
-    >>> with_interval(math.nan, 0.0, 1.0, 2)
-    '-'
+    >>> with_interval(math.nan, 0.0, 1.0, 2), with_interval(0.00002, 0.00001, 0.25, 4)
+    ('-', '2e-05 [1e-05, 0.2500]')
     """
     if math.isnan(value):
         return "-"
-    text = f"{value:.{digits}f}"
-    return text if math.isnan(low) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+    text, lower, upper = (fixed(number, f".{digits}f") for number in (value, low, high))
+    return text if math.isnan(low) else f"{text} [{lower}, {upper}]"
 
 
 def fixed(value: float, spec: str) -> str:
-    """Write a number by a format with digits after the point, or by two digits where that would make it 0.
+    """Write a number by a format with digits after the point, or by two digits where that would lose them.
 
-    >>> fixed(0.25, ".3f"), fixed(0.00003, "+.4f"), fixed(0.0, ".2f")
-    ('0.250', '+3e-05', '0.00')
+    >>> fixed(0.25, ".3f"), fixed(0.00003, "+.4f"), fixed(0.000064, ".4f"), fixed(0.0, ".2f")
+    ('0.250', '+3e-05', '6.4e-05', '0.00')
     """
     text = format(value, spec)
-    return format(value, spec.partition(".")[0] + ".2g") if value and not float(text) else text
+    is_tiny = value and (not float(text) or abs(value) < _TINY)
+    return format(value, spec.partition(".")[0] + ".2g") if is_tiny else text
 
 
 def _unit(number: float) -> tuple[float, str]:

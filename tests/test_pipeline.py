@@ -35,7 +35,7 @@ proxy:
   num_evaluations: 2
   training_args: {{learning_rate: 1e-2, per_device_train_batch_size: 4, use_cpu: true}}
 regression: {{estimators: [ridge, power_law], estimator: power_law, target: rare}}
-choice: {{num_candidates: 1_000, top_k: 10}}
+choice: {{num_candidates: 1_000, top_k: 10, num_confirm: 3, num_rounds: 1, force: true}}
 train:
   model: {{preset: tiny, hidden_size: 16, num_hidden_layers: 1, intermediate_size: 16}}
   mixtures: [chosen, uniform]
@@ -108,13 +108,29 @@ def test_final_models_load_with_transformers_alone(undisturbed):
     assert loss.isfinite()
 
 
-def kill_in_stage(verb: str, wait_s: float, *words: object) -> bool:
-    """Start a command, kill it (SIGKILL) so long after it entered the stage `verb`; was it in time?"""
+def test_the_choice_is_tried_with_further_proxies_and_made_again(undisturbed):
+    study, out = undisturbed
+    mixtures = pd.read_parquet(study / "2-mixtures/mixtures.parquet")
+    tried = mixtures[mixtures["origin"] == "confirm"]
+    assert tried[["split", "round"]].value_counts().to_dict() == {("fit", 1): 3}
+    results = pd.read_parquet(study / "3-proxies/results.parquet")
+    assert results["mixture_id"].tolist() == mixtures["mixture_id"].tolist()
+    assert results["seed"].nunique() == 1 + len(tried)
+    assert out.count("choose: done in") == 2
+    assert out.count("sample: done in") == 1
+    page = (study / "report/README.md").read_text()
+    assert page.splitlines()[2].startswith("**Promised ")
+    assert ", promised minus measured " in page.splitlines()[2]
+    assert "| 1 | the prior |" in page
+
+
+def kill_in_stage(entered: str, wait_s: float, *words: object) -> bool:
+    """Start a command, kill it (SIGKILL) so long after it said that it entered a stage; was it in time?"""
     with start(*words) as process:
         said = []
         for line in process.stdout:
             said.append(line)
-            if line.startswith(f"{verb}: ") and "done already" not in line:
+            if line.startswith(entered) and "done already" not in line:
                 break
         else:
             pytest.fail("".join(said))
@@ -130,7 +146,9 @@ def test_a_study_killed_in_every_stage_ends_with_the_same_tables(undisturbed, tm
     moments, kills = random.Random(0), 0
     for verb in pipeline.VERBS:
         seconds = int(re.search(rf"{verb}: done in (\d+) s", out)[1])
-        kills += kill_in_stage(verb, moments.uniform(0, seconds / 2), "run", recipe, "--to", verb)
+        kills += kill_in_stage(f"{verb}: ", moments.uniform(0, seconds / 2), "run", recipe, "--to", verb)
+        if verb == "choose":  # while the choice is tried, too
+            kills += kill_in_stage("proxies: stale", moments.uniform(0, 1), "run", recipe, "--to", verb)
     assert kills > len(pipeline.VERBS) / 2
     with starting(Mode.COLD):
         finish(start("run", recipe))

@@ -9,6 +9,10 @@ from enum import StrEnum
 import numpy as np
 from scipy.special import stdtrit
 
+from regmix_hf.quantities import NATS, Quantity
+
+#: What is compared where nothing else is said.
+_LOSS = Quantity("loss", NATS)
 #: Share of cases an interval of a difference is made for.
 CONFIDENCE = 0.95
 
@@ -26,19 +30,21 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Comparison:
-    """The chosen mixture against another, by the final loss of their models.
+    """The chosen mixture against another, by the target of their final models.
 
     Attributes:
         baseline: Name of the other mixture.
-        gain: Mean loss of the other minus mean loss of the chosen one (nats per token); positive is better.
+        gain: By how much the mean of the chosen one is better than that of the other, in the target's unit.
         half_width: Half of the `CONFIDENCE` interval of `gain`; `None` where the noise is not known.
         num_seeds: Runs of the chosen mixture and of the other.
+        target: What is compared: its unit and direction.
     """
 
     baseline: str
     gain: float
     half_width: float | None
     num_seeds: tuple[int, int]
+    target: Quantity = _LOSS
 
     @property
     def outcome(self) -> Outcome:
@@ -52,33 +58,37 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """The outcome as a person says it."""
-        size = f"{abs(self.gain):.3f} nats per token"
-        side = "lower" if self.gain > 0 else "higher"
+        size = f"{abs(self.gain):.3f} {self.target.unit or ''}".strip()
+        noun = self.target.noun
+        side = "lower" if self.gain * self.target.sign > 0 else "higher"
         if self.half_width is None:
             return (
-                f"The loss of `chosen` is {size} {side} than that of `{self.baseline}`. With one seed per "
+                f"The {noun} of `chosen` is {size} {side} than that of `{self.baseline}`. With one seed per "
                 "mixture nobody can say how much of that is noise."
             )
         low, high = self.gain - self.half_width, self.gain + self.half_width
         bounds = f"{100 * CONFIDENCE:.0f} % interval of the gain: {low:+.3f} to {high:+.3f}"
         if self.outcome is Outcome.UNDECIDED:
             return (
-                f"`chosen` is not shown to differ from `{self.baseline}`: its loss is {size} {side}, "
+                f"`chosen` is not shown to differ from `{self.baseline}`: its {noun} is {size} {side}, "
                 f"which is within the noise between seeds ({bounds})."
             )
         verb = "beats" if self.outcome is Outcome.BETTER else "loses to"
         return f"`chosen` {verb} `{self.baseline}` by {size}, more than the noise between seeds ({bounds})."
 
 
-def compare(losses: Mapping[str, Sequence[float]], chosen: str = "chosen") -> list[Comparison]:
+def compare(
+    losses: Mapping[str, Sequence[float]], chosen: str = "chosen", target: Quantity = _LOSS
+) -> list[Comparison]:
     """Compare one mixture with every other one.
 
     The noise of one run is the standard deviation over seeds, pooled over all mixtures (they are taken to
     have the same); the interval is Student's for two means with that pooled deviation.
 
     Args:
-        losses: Mixture -> final losses of its runs (nats per token), one per seed.
+        losses: Mixture -> the target after its runs, one value per seed.
         chosen: The mixture that is compared.
+        target: Its unit and direction.
     """
     if chosen not in losses:
         return []
@@ -92,8 +102,8 @@ def compare(losses: Mapping[str, Sequence[float]], chosen: str = "chosen") -> li
         if noise is not None:
             quantile = float(stdtrit(freedom, 0.5 + CONFIDENCE / 2))
             half_width = quantile * noise * float(np.sqrt(1 / len(mine) + 1 / len(theirs)))
-        gain = float(np.mean(theirs) - np.mean(mine))
-        comparisons.append(Comparison(name, gain, half_width, (len(mine), len(theirs))))
+        gain = target.sign * float(np.mean(theirs) - np.mean(mine))
+        comparisons.append(Comparison(name, gain, half_width, (len(mine), len(theirs)), target))
     return comparisons
 
 

@@ -69,6 +69,7 @@ def explorer_page(place: Study | TableFit, facts: StudyFacts) -> Explorer:
         num_runs=regressor.num_runs_,
         speaks_of=facts.choice.speaks_of,
         verdict=facts.verdict,
+        unit=_only_unit(regressor),
         css=Markup(_read("explorer.css")),
         script=Markup(script),
         facts=Markup(_json(known)),  # nothing in it can end the element
@@ -87,7 +88,7 @@ def _known(
     """What the page computes with; shares of training tokens in the order of the regressor's domains."""
     assert facts.choice is not None
     domains, coverage = list(regressor.domains_), facts.choice.coverage
-    target = Target.parse(facts.asked.target, regressor.targets_)
+    target = Target.parse(facts.asked.target, regressor.quantities_, regressor.scales)
     sizes = [*regressor.interval_sizes(coverage, target), *regressor.interval_sizes(coverage)]
     tokens = facts.corpus.available_tokens(facts.recipe) if facts.corpus and facts.recipe else None
     return {
@@ -97,8 +98,15 @@ def _known(
         "coverage": coverage,
         "target": {
             "name": str(target),
-            "coefficients": target.coefficients.tolist() if target.is_linear else None,
+            "unit": target.quantity.unit,
+            "sign": target.quantity.sign,
+            "used": [regressor.targets_.index(one.name) for one in target.used],
+            "shares": target.shares.tolist() if target.is_linear else None,
+            "factors": target.factors.tolist(),
+            "offsets": target.offsets.tolist(),
         },
+        "units": [one.unit for one in regressor.quantities_.values()],
+        "signs": [one.sign for one in regressor.quantities_.values()],
         "intervals": [_interval(width) for width in sizes],
         "runs": {
             "ids": [str(name) for name in runs.weights.index],
@@ -114,6 +122,12 @@ def _known(
         "budget": facts.asked.num_train_tokens,
         "epochs": facts.asked.max_epochs,
     }
+
+
+def _only_unit(regressor: MixtureRegressor) -> str | None:
+    """The unit of all that is predicted, where all have one and the same."""
+    units = {one.unit for one in regressor.quantities_.values()}
+    return units.pop() if len(units) == 1 else None
 
 
 def _mixtures(

@@ -8,19 +8,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from regmix_hf.cards.asked import Asked
+from regmix_hf.cards.swarm import SwarmFacts
 from regmix_hf.files import damaged, read_parquet, read_record, read_yaml
+from regmix_hf.quantities import measured, with_quantities
 from regmix_hf.recipe import Recipe
+from regmix_hf.regression.asked_target import fitted_target, target_of
 from regmix_hf.regression.assessment import Promise, of_scale
 from regmix_hf.regression.target import Target
 from regmix_hf.regression.verdict import Verdict
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
+from regmix_hf.study.rounds import Round, last_measured, rounds_in
 from regmix_hf.study.table_fit import TableFit
 from regmix_hf.tables import (
     FITTED_RUNS,
@@ -33,51 +35,7 @@ from regmix_hf.tables import (
     SCORES,
     TRAJECTORIES,
     Columns,
-    by_domain,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class SwarmFacts:
-    """The proxy runs.
-
-    Attributes:
-        results: The table `results`.
-        num_planned: Runs that were asked for.
-    """
-
-    results: pd.DataFrame
-    num_planned: int
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Runs per status."""
-        return {
-            status: int((self.results["status"] == status).sum()) for status in ("ok", "diverged", "failed")
-        }
-
-    @property
-    def num_missing(self) -> int:
-        """Runs that were asked for and are not in the table."""
-        return max(0, self.num_planned - len(self.results))
-
-    @property
-    def usable(self) -> pd.DataFrame:
-        """Rows of the runs that ended well."""
-        return self.results[self.results["status"] == "ok"]
-
-    @cached_property
-    def effects(self) -> pd.DataFrame:
-        """Spearman's correlation of every domain's weight (rows) with every domain's loss (columns).
-
-        Over all runs that ended well. NaN where a weight or a loss is the same in all of them.
-        """
-        weights, losses = by_domain(self.usable, "weight"), by_domain(self.usable, "loss")
-        columns = {
-            name: _rank_correlation(weights.to_numpy(dtype=float), losses[name].to_numpy(dtype=float))
-            for name in losses
-        }
-        return pd.DataFrame(columns, index=weights.columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,11 +78,25 @@ class ChoiceFacts:
         table: `mixture.parquet`, by domain.
         record: `mixture.yaml`: `estimator`, `reason`, `predicted`, `warnings`, ...
         verdict: Whether the regression knew enough to choose by; `None` in a choice of version 0.1.
+        rounds: In which choices were tried with further proxies.
     """
 
     table: pd.DataFrame
     record: Mapping[str, Any]
     verdict: Verdict | None
+    rounds: tuple[Round, ...] = ()
+
+    @property
+    def tried(self) -> Round | None:
+        """The last round in which a choice for this target was tried and measured."""
+        return last_measured(self.rounds, str(self.record.get("target")))
+
+    @property
+    def moved(self) -> float:
+        """Share of the tokens by which the chosen mixture differs from the one that was tried last."""
+        before = self.tried.weights if self.tried else {}
+        both = before.keys() | self.record["weights"].keys()
+        return sum(abs(before.get(name, 0.0) - self.record["weights"].get(name, 0.0)) for name in both) / 2
 
     @classmethod
     def read(cls, file: Path) -> Self | None:
@@ -133,7 +105,8 @@ class ChoiceFacts:
         if table is None or not file.exists():
             return None
         record = _record(file)
-        return cls(table.set_index("domain"), record, Verdict.said_in(record, file))
+        verdict, rounds = Verdict.said_in(record, file), rounds_in(record, file)
+        return cls(table.set_index("domain"), record, verdict, tuple(rounds))
 
     @property
     def speaks_of(self) -> str:
@@ -153,7 +126,7 @@ class ChoiceFacts:
 
     @property
     def predicted(self) -> dict[str, dict[str, float]]:
-        """`loss`, `lower` and `upper` of the target under `chosen` and `prior` (nats per token)."""
+        """`loss`, `lower` and `upper` of the target under `chosen` and `prior`, in its unit."""
         return {name: self.record["predicted"][name] for name in ("chosen", "prior")}
 
     @property
@@ -163,16 +136,19 @@ class ChoiceFacts:
 
     @property
     def trade_off(self) -> pd.DataFrame:
-        """Predicted loss of every domain under the chosen mixture minus under the prior, by domain.
+        """Prediction of every target under the chosen mixture minus under the prior, by domain or name.
 
-        `change` with `lower` and `upper`, the interval of the loss under the chosen mixture (nats per token).
+        `change` with `lower` and `upper`, the interval of the value under the chosen mixture, in `unit` and
+        with `direction`.
         """
-        known = self.table.dropna(subset=["loss"])
+        known = with_quantities(self.table).dropna(subset=["loss"])
         return pd.DataFrame(
             {
                 "change": known["change"],
                 "lower": known["loss_lower"] - known["prior_loss"],
                 "upper": known["loss_upper"] - known["prior_loss"],
+                "unit": known["unit"],
+                "direction": known["direction"],
             }
         )
 
@@ -193,9 +169,9 @@ class FinalFacts:
 
     @cached_property
     def losses(self) -> dict[str, list[float]]:
-        """Mixture -> the target's loss after training, one per seed that ended well (nats per token)."""
+        """Mixture -> the target after training, one value per seed that ended well, in its unit."""
         usable = self.results[self.results["status"] == "ok"]
-        values = self.target.combine(by_domain(usable, "loss"))
+        values = self.target.combine(measured(usable))
         return {
             str(name): [float(v) for v in part]
             for name, part in values.groupby(usable["mixture_id"], sort=False)
@@ -207,14 +183,14 @@ class FinalFacts:
         runs = self.results[["run_id", "mixture_id", "seed"]]
         # Two mixtures of equal weights are one run, with one trajectory for both.
         points = runs.merge(self.trajectories.drop_duplicates(["run_id", "step"]), on="run_id")
-        points["loss"] = self.target.combine(by_domain(points, "loss"))
+        points["loss"] = self.target.combine(measured(points))
         columns = {"mixture_id": "mixture", "seed": "seed", "num_tokens": "num_tokens", "loss": "loss"}
         return points[list(columns)].rename(columns=columns).dropna()
 
     def change(self, mixture: str, baseline: str) -> pd.Series[float] | None:
-        """Mean loss per domain under `mixture` minus under `baseline`, or `None` when one was not trained."""
+        """Mean of each target under `mixture` minus under `baseline`; `None` when one was not trained."""
         usable = self.results[self.results["status"] == "ok"]
-        means = by_domain(usable, "loss").groupby(usable["mixture_id"]).mean()
+        means = measured(usable).groupby(usable["mixture_id"]).mean()
         if not {mixture, baseline} <= set(means.index):
             return None
         return means.T[mixture] - means.T[baseline]
@@ -252,7 +228,7 @@ class StudyFacts:
     def read(cls, study: Study) -> Self:
         """Read what is there."""
         recipe = study.recipe
-        target = Target.parse(recipe.regression.target, list(recipe.domains))
+        target = target_of(study)
         promises = study.evaluation / names.PROMISES
         has_corpus = (study.corpus / names.CORPUS_FACTS).exists()
         return cls(
@@ -260,7 +236,7 @@ class StudyFacts:
             recipe=recipe,
             target=target,
             corpus=CorpusFacts.load(study.corpus) if has_corpus else None,
-            swarm=_read_swarm(study),
+            swarm=_read_swarm(study, target),
             regression=_read_regression(study.regression),
             choice=ChoiceFacts.read(study.mixture),
             final=_read_final(study, target),
@@ -274,13 +250,14 @@ class StudyFacts:
         regression = _read_regression(fit.regression)
         assert regression is not None, "that is how its folder is known"
         asked = Asked.of_fit(fit, regression.summary)
+        target = fitted_target(asked.target, regression.summary, fit.regression / names.FIT_SUMMARY)
         runs = read_parquet(fit.regression / names.FITTED_RUNS, FITTED_RUNS)
         return cls(
             asked=asked,
             recipe=None,
-            target=Target.parse(asked.target, regression.summary["targets"]),
+            target=target,
             corpus=None,
-            swarm=SwarmFacts(runs.assign(status="ok"), len(runs)),
+            swarm=SwarmFacts(runs.assign(status="ok"), len(runs), target.quantities),
             regression=regression,
             choice=ChoiceFacts.read(fit.mixture),
             final=None,
@@ -289,11 +266,11 @@ class StudyFacts:
         )
 
 
-def _read_swarm(study: Study) -> SwarmFacts | None:
+def _read_swarm(study: Study, target: Target) -> SwarmFacts | None:
     results, mixtures = _table(study.proxies / names.RESULTS, RESULTS), _table(study.mixtures, MIXTURES)
     if results is None or mixtures is None:
         return None
-    return SwarmFacts(results, len(mixtures) * study.recipe.proxy.num_seeds)
+    return SwarmFacts(results, len(mixtures) * study.recipe.proxy.num_seeds, target.quantities)
 
 
 def _read_regression(folder: Path) -> RegressionFacts | None:
@@ -341,7 +318,14 @@ def _record(file: Path) -> dict[str, Any]:
         StudyError: It is damaged.
     """
     record = read_yaml(file)
-    kinds = {"prior": dict, "estimator": str, "reason": str, "predicted": dict, "warnings": list}
+    kinds = {
+        "weights": dict,
+        "prior": dict,
+        "estimator": str,
+        "reason": str,
+        "predicted": dict,
+        "warnings": list,
+    }
     for key, kind in kinds.items():
         if not isinstance(record, dict) or not isinstance(record.get(key), kind):
             raise damaged(file, f"does not say {key!r}")
@@ -365,12 +349,3 @@ def _read_final(study: Study, target: Target) -> FinalFacts | None:
 
 def _table(path: Path, columns: Columns) -> pd.DataFrame | None:
     return read_parquet(path, columns) if path.exists() else None
-
-
-def _rank_correlation(weights: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    known = ~np.isnan(losses)
-    x = rankdata(weights[known], axis=0)
-    y = rankdata(losses[known])
-    x, y = x - x.mean(axis=0), y - y.mean()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(x.T @ y / np.sqrt((x**2).sum(axis=0) * (y**2).sum()))

@@ -13,6 +13,7 @@ from regmix_hf.cards.hub_card import TAGS, configs, licence_words, size_category
 from regmix_hf.cards.pictures import target_words
 from regmix_hf.cards.summary import scores_of, summarise
 from regmix_hf.exports import TRAINERS
+from regmix_hf.quantities import Quantity, by_kind
 from regmix_hf.study.address import Address
 
 #: The folder, in the repository of the chosen mixture, of the files for other trainers.
@@ -70,6 +71,7 @@ class MixtureCard:
             summary=summary,
             coverage=f"{100 * self.choice.coverage:.0f} %",
             target_words=target_words(facts),
+            target=facts.target.quantity,
             trade_off=self._trade_off(),
             exported=[(TRAINERS[name], list(files)) for name, files in self.exports.items()],
             exports_folder=EXPORTS,
@@ -79,7 +81,13 @@ class MixtureCard:
             licence=licence_words(facts.asked.license),
         )
 
-    def _trade_off(self) -> list[dict[Hashable, object]]:
-        known = self.choice.table.dropna(subset=["loss"])
-        frame: pd.DataFrame = known[["prior_loss", "loss", "loss_lower", "loss_upper", "change"]]
-        return frame.sort_values("change", kind="stable").reset_index(names="domain").to_dict("records")
+    def _trade_off(self) -> list[tuple[Quantity, list[dict[Hashable, object]]]]:
+        """What is predicted, by unit and direction; what gains most first."""
+        columns = ["prior_loss", "loss", "loss_lower", "loss_upper", "change"]
+        tables = []
+        for kind, rows in by_kind(self.choice.table):
+            frame: pd.DataFrame = rows[columns].sort_values(
+                "change", kind="stable", ascending=kind.direction == "lower"
+            )
+            tables.append((kind, frame.reset_index(names="domain").to_dict("records")))
+        return tables

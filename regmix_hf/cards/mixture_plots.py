@@ -16,6 +16,7 @@ from regmix_hf.cards.style import (
     rows_axis,
     style,
 )
+from regmix_hf.quantities import Quantity, by_kind
 
 #: More rows than this are not read: the least are drawn as one, or left out and counted.
 MAX_ROWS = 40
@@ -55,24 +56,28 @@ def draw_weights(weights: pd.DataFrame) -> Figure:
 
 
 def draw_effects(effects: pd.DataFrame, num_runs: int) -> Figure:
-    """Which domain's weight moves which domain's loss: rank correlation over the swarm.
+    """Which domain's weight moves which target: rank correlation over the swarm.
 
     Args:
-        effects: Index: training domains; columns: domains whose loss was measured; Spearman's correlation
-            of weight and loss, NaN where one of them does not vary.
+        effects: Index: training domains; columns: domains whose loss was measured, and further targets;
+            Spearman's correlation of weight and loss, NaN where one of them does not vary. What is better
+            when higher counts as its negative.
         num_runs: Proxies it was computed on.
     """
     shown = _strongest(effects)
     rows, columns = list(shown.index), list(shown.columns)
     cell = 0.42 if max(shown.shape) <= 20 else 0.22
-    parts = [f"blue: more of the row lowers the column's loss ({num_runs} proxies)"]
+    only_losses = not any("/" in name for name in columns)
+    helps = "lowers the column's loss" if only_losses else "makes the column better"
+    what, on = ("loss", "loss on") if only_losses else ("target", "loss on, or target")
+    parts = [f"blue: more of the row {helps} ({num_runs} proxies)"]
     if shown.isna().to_numpy().any():
         parts.append("grey: did not vary")
     if shown.shape != effects.shape:
         parts.append(f"the {MAX_ROWS} domains with the strongest effects")
     with style():
         size = (2.8 + cell * len(columns), 1.6 + cell * len(rows))
-        figure = new_figure(max(6.4, size[0]), size[1], "Which weight moves which loss", "; ".join(parts))
+        figure = new_figure(max(6.4, size[0]), size[1], f"Which weight moves which {what}", "; ".join(parts))
         axes = figure.subplots()
         axes.set_facecolor("#c4c4c4")
         image = axes.imshow(shown.to_numpy(dtype=float), cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
@@ -84,7 +89,7 @@ def draw_effects(effects: pd.DataFrame, num_runs: int) -> Figure:
             side.set_visible(False)
         if cell > 0.3:
             _write_cells(axes, shown)
-        axes.set_xlabel("loss on")
+        axes.set_xlabel(on)
         axes.set_ylabel("weight of")
         bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, pad=0.02, ticks=[-1, -0.5, 0, 0.5, 1])
         bar.outline.set_visible(False)
@@ -93,39 +98,52 @@ def draw_effects(effects: pd.DataFrame, num_runs: int) -> Figure:
 
 
 def draw_trade_off(trade_off: pd.DataFrame, coverage: float) -> Figure:
-    """What each domain's loss gains or loses under the chosen mixture against the prior.
+    """What each target gains or loses under the chosen mixture against the prior, one panel per unit.
 
     Args:
-        trade_off: Index: domains; columns `change`, `lower`, `upper` (predicted, nats per token, negative is
-            better; bounds may be NaN) and optionally `measured` (on the final models).
+        trade_off: Index: domains or names of targets; columns `change`, `lower`, `upper` (predicted; bounds
+            may be NaN) and optionally `measured` (on the final models), `unit` and `direction` (default:
+            losses in nats per token).
         coverage: Share of cases the interval is made for, e.g. 0.9.
     """
-    frame = trade_off.sort_values("change", kind="stable")
-    total = len(frame)
-    if total > MAX_ROWS:
-        half = MAX_ROWS // 2
-        frame = pd.concat([frame.iloc[:half], frame.iloc[-half:]])
+    panels = [(kind, _most_extreme(rows)) for kind, rows in by_kind(trade_off.assign(loss=0.0))]
+    rows = [frame for _, frame in panels]
+    total, drawn = len(trade_off), sum(map(len, rows))
+    parts = ["bars: predicted"]
+    if any(np.isfinite(frame["lower"].to_numpy(dtype=float)).any() for frame in rows):
+        noun = "loss" if all(kind.noun == "loss" for kind, _ in panels) else "value"
+        parts.append(f"lines: {100 * coverage:.0f} % interval of the chosen mixture's {noun}")
+    if any("measured" in frame and frame["measured"].notna().any() for frame in rows):
+        parts.append("diamonds: measured on the final models")
+    if drawn < total:
+        parts.append(f"the {drawn} most extreme of {total} domains")
+    with style():
+        height = 0.7 * len(panels) + _INCHES_PER_ROW * drawn
+        figure = new_figure(8.0, height, "What the choice gains and costs", "; ".join(parts))
+        heights = [len(frame) + 2 for frame in rows]
+        axes = figure.subplots(len(panels), squeeze=False, height_ratios=heights)
+        for panel, (kind, frame) in zip(axes[:, 0], panels, strict=True):
+            _draw_changes(panel, frame, kind)
+    return figure
+
+
+def _most_extreme(changes: pd.DataFrame) -> pd.DataFrame:
+    frame = changes.sort_values("change", kind="stable")
+    half = MAX_ROWS // 2
+    return frame if len(frame) <= MAX_ROWS else pd.concat([frame.iloc[:half], frame.iloc[-half:]])
+
+
+def _draw_changes(axes: Axes, frame: pd.DataFrame, kind: Quantity) -> None:
     change, lower, upper = (frame[name].to_numpy(dtype=float) for name in ("change", "lower", "upper"))
     measured = frame["measured"].to_numpy(dtype=float) if "measured" in frame else np.full(len(frame), np.nan)
-    parts = ["bars: predicted"]
-    if np.isfinite(lower).any():
-        parts.append(f"lines: {100 * coverage:.0f} % interval of the chosen mixture's loss")
-    if np.isfinite(measured).any():
-        parts.append("diamonds: measured on the final models")
-    if len(frame) < total:
-        parts.append(f"the {len(frame)} most extreme of {total} domains")
-    rows = np.arange(len(frame))
-    with style():
-        height = 0.7 + _INCHES_PER_ROW * len(frame)
-        figure = new_figure(8.0, height, "What the choice gains and costs", "; ".join(parts))
-        axes = figure.subplots()
-        axes.barh(rows, change, height=0.62, color=np.where(change <= 0, "#8fbfdc", "#eeb08a"))
-        axes.hlines(rows, lower, upper, color=np.where(change <= 0, BLUE, ORANGE), linewidth=1.6)
-        axes.scatter(measured, rows, marker="D", s=20, color=INK, zorder=3)
-        axes.axvline(0, color=INK, linewidth=0.8)
-        rows_axis(axes, list(frame.index))
-        axes.set_xlabel("change of loss, chosen minus prior (nats per token); left of 0 is better")
-    return figure
+    rows, is_better = np.arange(len(frame)), kind.sign * change <= 0
+    axes.barh(rows, change, height=0.62, color=np.where(is_better, "#8fbfdc", "#eeb08a"))
+    axes.hlines(rows, lower, upper, color=np.where(is_better, BLUE, ORANGE), linewidth=1.6)
+    axes.scatter(measured, rows, marker="D", s=20, color=INK, zorder=3)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    rows_axis(axes, list(frame.index))
+    what = f"change of {kind.noun}, chosen minus prior" + (f" ({kind.unit})" if kind.unit else "")
+    axes.set_xlabel(f"{what}; {'left' if kind.sign > 0 else 'right'} of 0 is better")
 
 
 def _write_shares(axes: Axes, row: int, place: float, chosen: float, prior: float) -> None:

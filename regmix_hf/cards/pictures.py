@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.mixture_plots import draw_effects, draw_trade_off, draw_weights
 from regmix_hf.cards.quality_plots import draw_learning_curve, draw_loss_curves, draw_predictions
+from regmix_hf.cards.style import png
+from regmix_hf.quantities import Quantity
 
 
 def _draw_weights(facts: StudyFacts) -> Figure | None:
@@ -26,7 +28,7 @@ def _draw_trade_off(facts: StudyFacts) -> Figure | None:
 
 
 def measured_change(facts: StudyFacts) -> pd.Series[float] | None:
-    """By how much the final models' losses differ, chosen minus prior, by domain (nats per token)."""
+    """By how much the final models' targets differ, chosen minus prior, each in its unit."""
     return facts.final.change("chosen", "prior") if facts.final else None
 
 
@@ -34,7 +36,7 @@ def _draw_predictions(facts: StudyFacts) -> Figure | None:
     if facts.regression is None:
         return None
     known = facts.regression.predictions.dropna(subset=["true", "predicted"])
-    return draw_predictions(known, facts.regression.judged, target_words(facts))
+    return draw_predictions(known, facts.regression.judged, target_words(facts), facts.target.quantity)
 
 
 def _draw_learning_curve(facts: StudyFacts) -> Figure | None:
@@ -53,7 +55,7 @@ def _draw_effects(facts: StudyFacts) -> Figure | None:
 def _draw_loss_curves(facts: StudyFacts) -> Figure | None:
     if facts.final is None or facts.final.curves.empty:
         return None
-    return draw_loss_curves(facts.final.curves, target_words(facts))
+    return draw_loss_curves(facts.final.curves, target_words(facts), facts.target.quantity)
 
 
 #: What draws each picture; `None` is no picture.
@@ -67,9 +69,22 @@ PICTURES: dict[str, Callable[[StudyFacts], Figure | None]] = {
 }
 
 
+def draw_pictures(facts: StudyFacts, wanted: Iterable[str] = tuple(PICTURES)) -> dict[str, bytes]:
+    """Draw pictures as PNG by name, those that there is enough known for."""
+    figures = {name: PICTURES[name](facts) for name in wanted}
+    return {name: png(figure) for name, figure in figures.items() if figure is not None}
+
+
 def target_words(facts: StudyFacts) -> str:
-    """Which loss is meant: of one domain, or what the domains' losses are combined to."""
+    """What is meant: the loss of one domain, what the domains' losses are combined to, or other targets."""
+    if facts.target.quantity.noun != "loss":
+        return str(facts.target)
     if len(facts.target.weights) == 1:
         return f"validation loss of {facts.target}"
     words = f"validation loss, {facts.target}"
     return words.replace("targets", "domains") if facts.recipe else words
+
+
+def error_unit(target: Quantity) -> str:
+    """What stands behind the name of an error: its unit in brackets, where there is one."""
+    return f" ({target.unit.removesuffix(' per token')})" if target.unit else ""

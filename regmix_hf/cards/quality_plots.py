@@ -11,18 +11,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from regmix_hf.cards.style import BLUE, MUTED, colours, label_ends, new_figure, style
+from regmix_hf.quantities import NATS, Quantity
 from regmix_hf.readable import short
 
 _MAX_PANELS_PER_ROW = 3
+#: What is drawn where nothing else is said.
+_LOSS = Quantity("loss", NATS)
 
 
-def draw_predictions(predictions: pd.DataFrame, quality: pd.DataFrame, target: str) -> Figure:
-    """Predicted against true losses of runs that were not fitted on, one panel per estimator.
+def draw_predictions(
+    predictions: pd.DataFrame, quality: pd.DataFrame, target: str, unit: Quantity = _LOSS
+) -> Figure:
+    """Predicted against true values of runs that were not fitted on, one panel per estimator.
 
     Args:
-        predictions: Columns `estimator`, `true`, `predicted` (nats per token), one row per run and estimator.
+        predictions: Columns `estimator`, `true`, `predicted` (in `unit`), one row per run and estimator.
         quality: Index: estimators, best first; columns `spearman` and `pearson`.
         target: What was predicted, in words.
+        unit: Its unit and direction.
     """
     names = list(quality.index)
     rows = math.ceil(len(names) / _MAX_PANELS_PER_ROW)
@@ -30,9 +36,10 @@ def draw_predictions(predictions: pd.DataFrame, quality: pd.DataFrame, target: s
     low, high = _limits(predictions[["true", "predicted"]].to_numpy(dtype=float))
     runs = predictions.groupby("estimator").size().max()
     subtitle = f"{target}, {runs} runs not fitted on; line: predicted = true"
+    title = f"Predicted and true {'losses' if unit.noun == 'loss' else 'values'}"
     with style():
         size = (max(5.2, 2.75 * columns + 0.4), 2.75 * rows + 0.3)
-        figure = new_figure(*size, "Predicted and true losses", subtitle)
+        figure = new_figure(*size, title, subtitle)
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for panel, name in zip(panels.flat, names, strict=False):
             _draw_panel(panel, predictions[predictions["estimator"] == name], low, high)
@@ -44,9 +51,9 @@ def draw_predictions(predictions: pd.DataFrame, quality: pd.DataFrame, target: s
             panel.set_visible(False)
         for panel in panels.flat[max(0, len(names) - columns) : len(names)]:
             panel.tick_params(labelbottom=True)
-            panel.set_xlabel("predicted (nats per token)")
+            panel.set_xlabel(unit.noted("predicted"))
         for panel in panels[:, 0]:
-            panel.set_ylabel("true (nats per token)")
+            panel.set_ylabel(unit.noted("true"))
     return figure
 
 
@@ -85,12 +92,13 @@ def draw_learning_curve(curve: pd.DataFrame, target: str) -> Figure:
     return figure
 
 
-def draw_loss_curves(curves: pd.DataFrame, target: str) -> Figure:
-    """Loss of the final models while they train: seeds as thin lines, where there are two their mean bold.
+def draw_loss_curves(curves: pd.DataFrame, target: str, unit: Quantity = _LOSS) -> Figure:
+    """The target while final models train: seeds as thin lines, where there are two their mean bold.
 
     Args:
-        curves: Columns `mixture`, `seed`, `num_tokens`, `loss` (nats per token).
-        target: What the loss is of, in words.
+        curves: Columns `mixture`, `seed`, `num_tokens`, `loss` (the target, in `unit`).
+        target: What it is, in words.
+        unit: Its unit and direction.
     """
     names = list(dict.fromkeys(curves["mixture"]))
     colour = colours(names)
@@ -109,7 +117,7 @@ def draw_loss_curves(curves: pd.DataFrame, target: str) -> Figure:
             ends[name] = (float(mean.index[-1]), float(mean.iloc[-1]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: short(tokens)))
         axes.set_xlabel("training tokens")
-        axes.set_ylabel("loss (nats per token)")
+        axes.set_ylabel(unit.noted(unit.noun))
         figure.draw_without_rendering()
         label_ends(axes, ends, colour)
     return figure

@@ -10,16 +10,17 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from regmix_hf.cards.facts import RegressionFacts, StudyFacts
 from regmix_hf.cards.hub_card import TAGS, licence_words, write_card
-from regmix_hf.cards.pictures import target_words
+from regmix_hf.cards.pictures import error_unit, target_words
+from regmix_hf.quantities import Quantity
 from regmix_hf.study.address import Address
 
 #: Metric -> its id among the Hub's metrics, where it has one, and its name on the page.
 _METRICS = {
     "spearman": ("spearmanr", "Spearman correlation"),
     "pearson": ("pearsonr", "Pearson correlation"),
-    "mse": ("mse", "Mean squared error (square nats per token)"),
-    "mae": ("mae", "Mean absolute error (nats per token)"),
-    "regret": ("regret", "Regret (nats per token)"),
+    "mse": ("mse", "Mean squared error"),
+    "mae": ("mae", "Mean absolute error"),
+    "regret": ("regret", "Regret"),
 }
 
 
@@ -40,6 +41,20 @@ class RegressorCard:
     regression: RegressionFacts
     estimators: tuple[str, ...]
     pictures: dict[str, str]
+
+    @property
+    def target(self) -> Quantity:
+        """What a mixture is judged on."""
+        return self.facts.target.quantity
+
+    @property
+    def others_measured(self) -> list[tuple[Quantity, list[str]]]:
+        """What is predicted beside losses, by unit and direction."""
+        kinds: dict[tuple[str, str], list[Quantity]] = {}
+        for one in self.facts.target.quantities:
+            if one.noun != "loss":
+                kinds.setdefault((one.unit or "", one.direction), []).append(one)
+        return [(found[0], [one.name for one in found]) for found in kinds.values()]
 
     @property
     def selected(self) -> str:
@@ -83,6 +98,9 @@ class RegressorCard:
             best_predicted=self.regression.promises,
             quality=self.regression.quality.to_dict("records"),
             target_words=target_words(self.facts),
+            target=self.target,
+            error_unit=error_unit(self.target),
+            others_measured=self.others_measured,
             others=[name for name in self.estimators if name != self.selected],
             licence=licence_words(self.facts.asked.license),
         )
@@ -101,6 +119,11 @@ class RegressorCard:
                         dataset_name=f"Runs of {self.facts.asked.name}",
                         dataset_config="results",
                         metric_type=metric,
-                        metric_name=f"{name}, {row['test']}, {row['num_runs']} runs",
+                        metric_name=f"{name}{self._unit(column)}, {row['test']}, {row['num_runs']} runs",
                         metric_value=round(float(row[column]), 6),
                     )
+
+    def _unit(self, metric: str) -> str:
+        if self.target.unit is None or metric in ("spearman", "pearson"):
+            return ""
+        return f" ({'square ' if metric == 'mse' else ''}{self.target.unit})"

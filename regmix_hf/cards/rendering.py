@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,13 @@ def render_template(name: str, **values: Any) -> str:
         name: Its file.
         **values: What it names; a name that is missing is an error.
     """
+    text = _environment().get_template(name).render(values)
+    return re.sub(r"\n{3,}", "\n\n", text)  # parts that are left out leave their blank lines
+
+
+@cache
+def _environment() -> Environment:
+    """What templates are read with; it keeps them compiled, which takes longer than to fill them in."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
@@ -40,8 +48,7 @@ def render_template(name: str, **values: Any) -> str:
         "score": _score,
         "share": share,
     }
-    text = environment.get_template(name).render(values)
-    return re.sub(r"\n{3,}", "\n\n", text)  # parts that are left out leave their blank lines
+    return environment
 
 
 def recipe_yaml(recipe: Recipe) -> str:

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from regmix_hf.cards.facts import StudyFacts
-from regmix_hf.cards.pictures import PICTURES, measured_change, target_words
+from regmix_hf.cards.pictures import PICTURES, draw_pictures, error_unit, measured_change, target_words
 from regmix_hf.cards.rendering import recipe_yaml, render_template, share
-from regmix_hf.cards.style import png
 from regmix_hf.cards.summary import Summary, scores_of, summarise
 from regmix_hf.files import atomic_path, write_text
 from regmix_hf.study import names
@@ -30,15 +29,13 @@ def write_report(facts: StudyFacts, folder: Path, explorer: str | None = None) -
     Returns:
         The path of `README.md`.
     """
-    drawn = {}
-    for name, draw in PICTURES.items():
-        path = folder / f"{name}.png"
-        if (figure := draw(facts)) is None:
-            path.unlink(missing_ok=True)
-        else:
-            with atomic_path(path) as temporary:
-                temporary.write_bytes(png(figure))
-            drawn[name] = path.name
+    pictures = draw_pictures(facts)
+    drawn = {name: f"{name}.png" for name in PICTURES if name in pictures}
+    for name in PICTURES.keys() - drawn.keys():
+        (folder / f"{name}.png").unlink(missing_ok=True)
+    for name, file in drawn.items():
+        with atomic_path(folder / file) as temporary:
+            temporary.write_bytes(pictures[name])
     if explorer is None:
         (folder / names.EXPLORER).unlink(missing_ok=True)
     else:
@@ -67,6 +64,8 @@ def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool
         explorer=names.EXPLORER if has_explorer else None,
         summary=summary,
         target_words=target_words(facts),
+        target=facts.target.quantity,
+        error_unit=error_unit(facts.target.quantity),
         pictures={**dict.fromkeys(PICTURES), **pictures},
         largest=_largest(summary),
         verdict=facts.verdict,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import pandas as pd
 from huggingface_hub import DatasetCardData
 
-from regmix_hf.cards.facts import SwarmFacts
 from regmix_hf.cards.hub_card import (
     TAGS,
     configs,
@@ -20,6 +19,8 @@ from regmix_hf.cards.hub_card import (
     write_card,
 )
 from regmix_hf.cards.rendering import recipe_yaml
+from regmix_hf.cards.swarm import SwarmFacts
+from regmix_hf.quantities import BITS, BPB, Quantity, is_measured, read_name
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import names
 from regmix_hf.study.address import Address
@@ -88,6 +89,7 @@ class RunsCard:
             splits=self.results["split"].value_counts().sort_index().to_dict(),
             domains=list(self._domains()),
             reading=list(self._reading()),
+            benchmarks=list(self._benchmarks()),
             scales=_words(self.results["scale"]),
             tokens=_words(f"{int(count):,}" for count in self.results["num_train_tokens"]),
             num_seeds=self.results.groupby("mixture_id")["seed"].nunique().max(),
@@ -108,6 +110,17 @@ class RunsCard:
                 "weights": weights.get(name, "-"),
                 "losses": losses.get(name, "-"),
             }
+
+    def _benchmarks(self) -> Iterable[dict[str, str]]:
+        """What columns beside those of domains mean."""
+        columns = [name for name in map(str, self.results.columns) if is_measured(name)]
+        others = [name for name in columns if name.partition("/")[2] not in self.corpus.domains]
+        if any(name.startswith(BPB) for name in others):
+            yield {"name": "bpb/<task>", "note": BITS, "meaning": "of a benchmark's gold answers"}
+        for name in others:
+            if not name.startswith(BPB):
+                note = (read_name(name) or Quantity(name)).note
+                yield {"name": name, "note": note, "meaning": "as lm-eval measures it"}
 
     def _reading(self) -> Iterable[dict[str, object]]:
         """What each domain was read from, as far as that is known."""

@@ -8,6 +8,7 @@ from typing import Any
 from regmix_hf.cards.comparison import Comparison, compare
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.tables import ScoreRow, Spread, score_rows
+from regmix_hf.quantities import Quantity
 
 
 @dataclass(frozen=True)
@@ -15,17 +16,19 @@ class Summary:
     """The answer, and how far it can be trusted. Parts of stages that have not run are empty.
 
     Attributes:
-        target: What was made small, in words.
+        target: What was made good, in words.
+        quantity: Its unit and direction.
         mixture: `domain`, `prior`, `chosen`, `change` (shares of training tokens), `epochs` of the final run;
             largest chosen share first.
-        predicted: `mixture`, `loss`, `lower`, `upper`: the target under `chosen` and `prior` (nats per token,
+        predicted: `mixture`, `loss`, `lower`, `upper`: the target under `chosen` and `prior` (in its unit,
             interval of `ChoiceFacts.coverage`).
         held_out: `estimator`, `spearman`, `lower`, `upper`, `runs`: rank correlation on unseen runs.
-        final: `mixture`, `loss`: a `Spread` over seeds of the final models' target (nats per token).
+        final: `mixture`, `loss`: a `Spread` over seeds of the final models' target, in its unit.
         comparisons: The chosen mixture against each other one.
     """
 
     target: str
+    quantity: Quantity
     mixture: list[dict[str, Any]] = field(default_factory=list)
     predicted: list[dict[str, Any]] = field(default_factory=list)
     held_out: list[dict[str, Any]] = field(default_factory=list)
@@ -72,9 +75,10 @@ def summarise(facts: StudyFacts) -> Summary:
     losses = facts.final.losses if facts.final else {}
     return Summary(
         target=str(facts.target),
+        quantity=facts.target.quantity,
         mixture=mixture,
         predicted=predicted,
         held_out=held_out,
         final=[{"mixture": name, "loss": Spread.of(values)} for name, values in losses.items()],
-        comparisons=compare(losses),
+        comparisons=compare(losses, target=facts.target.quantity),
     )

@@ -23,6 +23,7 @@ from regmix_hf.mixtures import (
     sampling_constraints,
 )
 from regmix_hf.progress import Progress
+from regmix_hf.quantities import Quantity
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.assessment import of_scale
@@ -54,7 +55,8 @@ def choose_mixture(
 
     Args:
         regressor: Fitted.
-        target: What is to be small: a loss, several (their mean), a map of weights, `mean` or `worst`.
+        target: What is to be good: a target, several (their mean), a map of weights, `mean` or `worst`; see
+            `Target.parse`.
         constraints: Bounds over the regressor's domains, in its order. Default: `min`, `max` and `fixed` of
             `choice`, without a cap on epochs.
         prior: Share of each domain in the available tokens.
@@ -75,7 +77,7 @@ def choose_mixture(
     drawn = sampling or Sampling()
     problem = ChoiceProblem(
         regressor=regressor,
-        target=Target.parse(target, regressor.targets_),
+        target=Target.parse(target, regressor.quantities_, regressor.scales),
         constraints=constraints,
         sampled=around_prior(prior, drawn, sampling_constraints(drawn, prior)),
         swarm=swarm,
@@ -100,7 +102,7 @@ class ChoiceProblem:
 
     Attributes:
         regressor: Fitted.
-        target: What is to be small.
+        target: What is to be good.
         constraints: What the mixture must meet.
         sampled: What the swarm was drawn from.
         swarm: The runs' weights, runs x domains, or `None` when they are not known.
@@ -149,7 +151,7 @@ class ChoiceProblem:
         as bad as the one that was predicted worst.
         """
         swarm = None if self.swarm is None else NearestRuns(self.swarm, self.constraints.domains)
-        bounds = self._reach()
+        bounds = self.reach
         objective = Objective.of(
             self.regressor, self.target, bounds, self.sampled.prior, self.choice.kl_strength
         )
@@ -188,7 +190,8 @@ class ChoiceProblem:
         still = shares.max() - shares.min() <= _STILL
         return {str(name): float(share) for name, share in shares.mean()[still].items()}
 
-    def _reach(self) -> Constraints:
+    @property
+    def reach(self) -> Constraints:
         """The constraints and, on top, that no domain gets more than it could have in the swarm.
 
         A domain whose share never varied keeps it. What is asked comes first: a least weight above the
@@ -217,11 +220,12 @@ class ChoiceProblem:
         return Candidate(
             method=method,
             weights=dict(zip(self.regressor.domains_, rounded.tolist(), strict=True)),
-            predicted=self._predict_target(rounded),
+            predicted=self.predict(rounded),
             distance=float(swarm.distance(rounded[None])[0]) if swarm else np.nan,
         )
 
-    def _predict_target(self, weights: Array) -> Predicted:
+    def predict(self, weights: Array) -> Predicted:
+        """Predict the target of one mixture, `(d,)`, with the interval of a new run."""
         row = self.regressor.predict_target(weights[None], self.target, COVERAGE).iloc[0]
         return Predicted(float(row["loss"]), float(row["lower"]), float(row["upper"]))
 
@@ -241,23 +245,28 @@ class ChoiceProblem:
         if optimum.distance > gap >= simulated.distance:
             return simulated, f"{mean}: the optimum of the predictions lies where no run was near"
         if not self.target.is_linear:
-            return simulated, f"{mean}: an optimum of the worst loss relies on all predictions at once"
+            return simulated, f"{mean}: an optimum of the worst target relies on all predictions at once"
         return optimum, f"the optimum of the predictions, rather than {mean}"
 
     def _describe(self, found: tuple[Candidate, ...], bounds: Constraints, gap: float) -> ChosenMixture:
         chosen, reason = self._decide(found, gap)
         weights = np.array([chosen.weights[domain] for domain in bounds.domains])
         prior = self._prior
-        prior_predicted = self._predict_target(prior)
+        prior_predicted = self.predict(prior)
         warnings = [
             *self._unknown(),
-            *(_doubts(chosen, prior_predicted, gap) if chosen.method != "prior" else ()),
+            *(
+                _doubts(chosen, prior_predicted, self.target.quantity, gap)
+                if chosen.method != "prior"
+                else ()
+            ),
             *(self._held_back(weights, bounds) if chosen.method != "prior" else ()),
         ]
         return ChosenMixture(
             weights=chosen.weights,
             prior=dict(zip(bounds.domains, prior.tolist(), strict=True)),
             target=str(self.target),
+            quantity=self.target.quantity,
             estimator=self.regressor.estimator,
             method=chosen.method,
             reason=reason,
@@ -295,6 +304,7 @@ class ChoiceProblem:
         both = np.stack([weights, prior])
         losses = self.regressor.predict(both)
         lower, upper = self.regressor.predict_interval(both, COVERAGE)
+        quantities = self.regressor.quantities_.values()
         columns = {}
         for row, prefix in enumerate(("", "prior_")):
             columns[f"{prefix}loss"] = losses.iloc[row]
@@ -305,12 +315,14 @@ class ChoiceProblem:
         table["is_clear"] = (table["prior_loss"] < table["loss_lower"]) | (
             table["prior_loss"] > table["loss_upper"]
         )
+        table["unit"] = [quantity.unit for quantity in quantities]
+        table["direction"] = [quantity.direction for quantity in quantities]
         return table.rename_axis("target")
 
 
-def _doubts(chosen: Candidate, prior: Predicted, gap: float) -> Iterator[str]:
+def _doubts(chosen: Candidate, prior: Predicted, target: Quantity, gap: float) -> Iterator[str]:
     """What speaks against a mixture whose prediction may be no better, or no more than a guess."""
-    if chosen.predicted.upper >= prior.loss:
+    if not chosen.predicted.is_clearly_better_than(prior, target):
         yield (
             f"not better than the prior beyond its interval: predicted {chosen.predicted.loss:.4f} "
             f"(90 % interval {chosen.predicted.lower:.4f} to {chosen.predicted.upper:.4f}), the prior "
@@ -319,7 +331,7 @@ def _doubts(chosen: Candidate, prior: Predicted, gap: float) -> Iterator[str]:
     if chosen.distance > gap:
         yield (
             f"no run was near: the nearest differs in {100 * chosen.distance:.0f} % of the tokens, while "
-            f"every run has another within {100 * gap:.0f} %; the predicted loss is extrapolated"
+            f"every run has another within {100 * gap:.0f} %; the prediction is extrapolated"
         )
 
 

@@ -8,16 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from regmix_hf.quantities import Quantity
 from regmix_hf.regression.verdict import Verdict
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """A predicted loss with the interval that holds it with probability `COVERAGE`, nats per token."""
+    """A predicted value of the target with the interval that holds it with probability `COVERAGE`."""
 
     loss: float
     lower: float
     upper: float
+
+    def is_clearly_better_than(self, other: Predicted, target: Quantity) -> bool:
+        """Whether the other one's value lies outside this interval, on the worse side."""
+        return self.upper < other.loss if target.direction == "lower" else self.lower > other.loss
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ class ChosenMixture:
     Attributes:
         weights: Domain -> share of training tokens; rounded to a millionth, sums to 1.
         prior: Domain -> share of the available tokens.
-        target: What was made small, in words.
+        target: What was made good, in words.
+        quantity: The same with its unit and direction.
         estimator: The family of regressors that predicted it.
         method: Of the candidate that was chosen.
         reason: Why that one.
@@ -56,7 +62,7 @@ class ChosenMixture:
             the runs are not known.
         losses: The trade-off: a row per target with `loss`, `loss_lower`, `loss_upper` under the chosen
             mixture, the same with `prior_` in front, `change` (chosen minus prior) and `is_clear` (whether
-            the prior's loss lies outside the chosen's interval); nats per token.
+            the prior's loss lies outside the chosen's interval), each in its `unit`, with its `direction`.
         warnings: What speaks against trusting the choice.
         verdict: Whether the regressor knows enough to choose by; `None` where nobody judged it.
         speaks_of: Of what runs the predicted losses and their intervals are, in words.
@@ -65,6 +71,7 @@ class ChosenMixture:
     weights: Mapping[str, float]
     prior: Mapping[str, float]
     target: str
+    quantity: Quantity
     estimator: str
     method: str
     reason: str
@@ -79,8 +86,8 @@ class ChosenMixture:
 
     @property
     def is_better_than_prior(self) -> bool:
-        """Whether the prior's predicted target lies above the interval of the chosen mixture's."""
-        return self.predicted.upper < self.prior_predicted.loss
+        """Whether the prior's predicted target lies outside the chosen mixture's interval, and is worse."""
+        return self.predicted.is_clearly_better_than(self.prior_predicted, self.quantity)
 
     def table(self, epochs: Mapping[str, float] | None = None) -> pd.DataFrame:
         """Return a row per domain and target: weights, epochs and the trade-off side by side.

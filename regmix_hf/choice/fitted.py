@@ -29,7 +29,7 @@ class FittedRuns:
 
     Attributes:
         regressor: The one to choose with.
-        target: What it is to make small.
+        target: What it is to make good.
         runs: The runs of the fit, holdout included.
         scale: What these runs trained for how long, where that is known.
         verdict: Whether the regressor knows enough to choose by: that of the fit, or, for another estimator
@@ -65,11 +65,12 @@ class FittedRuns:
                 f"{name!r} was not fitted in {folder}.", did_you_mean(name, summary["estimators"])
             )
         regressor = MixtureRegressor.from_pretrained(folder / name)
-        goal = Target.parse(summary["target_value"] if target is None else target, regressor.targets_)
+        known = (regressor.quantities_, regressor.scales)
+        goal = Target.parse(summary["target_value"] if target is None else target, *known)
         runs = load_runs(folder)
         is_judged = (name, goal) == (
             summary["estimator"],
-            Target.parse(summary["target_value"], regressor.targets_),
+            Target.parse(summary["target_value"], *known),
         )
         verdict = Verdict.said_in(summary, summary_file) if is_judged else None
         if verdict is None:

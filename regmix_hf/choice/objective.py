@@ -27,7 +27,9 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Objective:
-    """`target(losses(w)) + kl_strength * KL(w || prior)`, to be made small; nats per token.
+    """`target(values(w)) + kl_strength * KL(w || prior)`, to be made small, in the target's unit.
+
+    Of what is better when higher, the negative is made small, as families are fitted to it.
 
     The divergence is that of Olmix's optimiser (Olmo team 2025): it keeps a mixture near the data's own
     unless the predictions pay for leaving it. With strength 0 this is RegMix's objective.
@@ -36,13 +38,17 @@ class Objective:
         model: Predicts the targets that take part, and no others.
         shares: Share of each of them in a weighted mean, `(t,)`; `None` for the worst of them.
         prior: Share of each domain in the available tokens, `(d,)`.
-        kl_strength: Nats of loss that one nat of divergence costs.
+        kl_strength: What one nat of divergence costs.
+        factors: What each prediction is multiplied by, `(t,)`; above 0.
+        offsets: What is then added to each, `(t,)`.
     """
 
     model: MixtureEstimator
     shares: Array | None
     prior: Array
     kl_strength: float = 0.0
+    factors: Array | float = 1.0
+    offsets: Array | float = 0.0
 
     @classmethod
     def of(
@@ -66,11 +72,15 @@ class Objective:
                     "weight of it would cost infinitely much.",
                     f"set {constraints.name}.max.{domain} to 0, or kl_strength to 0",
                 )
-        names = list(target.weights) if target.is_linear else list(target.names)
-        shares = np.array(list(target.weights.values())) if target.is_linear else None
-        used = [regressor.targets_.index(name) for name in names]
-        model = regressor.model.select_targets(used)
-        return cls(model, shares, np.array([prior[domain] for domain in domains]), kl_strength)
+        used = [regressor.targets_.index(name) for name in target.weights]
+        return cls(
+            model=regressor.model.select_targets(used),
+            shares=target.shares if target.is_linear else None,
+            prior=np.array([prior[domain] for domain in domains]),
+            kl_strength=kl_strength,
+            factors=1.0 / target.spreads,
+            offsets=target.offsets,
+        )
 
     def __call__(self, weights: Array) -> Array:
         """Value of each row of `weights`, `(n, d) -> (n,)`."""
@@ -99,25 +109,34 @@ class Objective:
         return self.model.segments()
 
     def combine(self, losses: Array) -> Array:
-        """The target made of the losses that take part, `(n, t) -> (n,)`."""
-        return np.asarray(losses.max(axis=1) if self.shares is None else losses @ self.shares)
+        """The target made of the model's predictions, `(n, t) -> (n,)`."""
+        values = losses * self.factors + self.offsets
+        return np.asarray(values.max(axis=1) if self.shares is None else values @ self.shares)
+
+    def values(self, weights: Array) -> Array:
+        """What the worst is taken of, `(n, t)`."""
+        return np.asarray(self.model.predict(weights) * self.factors + self.offsets)
+
+    def values_slope(self, weights: Array) -> Array:
+        """Its derivatives with respect to the weights, `(n, t, d)`; the model must be smooth."""
+        return np.asarray(self.model.gradient(weights) * np.asarray(self.factors)[..., None])
 
     def slope(self, weights: Array) -> Array:
         """Derivatives of a weighted mean with respect to the weights, `(n, d)`; the model must be smooth."""
         if self.shares is None:
             raise ValueError("the worst of several losses has no derivatives")
-        slope = np.einsum("t,ntd->nd", self.shares, self.model.gradient(weights))
+        slope = np.einsum("t,ntd->nd", self.shares, self.values_slope(weights))
         return np.asarray(slope + self.divergence_slope(weights))
 
     def smooth_worst(self, weights: Array, smoothing: float) -> Array:
         """The worst loss as `m * log sum_t exp(loss_t / m)`, at most `m * log t` above it, `(n,)`."""
-        losses = self.model.predict(weights)
+        losses = self.values(weights)
         return np.asarray(smoothing * logsumexp(losses / smoothing, axis=1) + self.divergence_cost(weights))
 
     def smooth_worst_slope(self, weights: Array, smoothing: float) -> Array:
         """Derivatives of `smooth_worst` with respect to the weights, `(n, d)`; the model must be smooth."""
-        shares = softmax(self.model.predict(weights) / smoothing, axis=1)
-        slope = np.einsum("nt,ntd->nd", shares, self.model.gradient(weights))
+        shares = softmax(self.values(weights) / smoothing, axis=1)
+        slope = np.einsum("nt,ntd->nd", shares, self.values_slope(weights))
         return np.asarray(slope + self.divergence_slope(weights))
 
     def divergence_cost(self, weights: Array) -> Array:

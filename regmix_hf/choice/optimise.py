@@ -78,10 +78,10 @@ def _lower_worst(objective: Objective, constraints: Constraints, start: Array) -
         return np.append(objective.divergence_slope(_row(point[:-1]))[0], 1.0)
 
     def slack(point: Array) -> Array:
-        return np.asarray(point[-1] - objective.model.predict(_row(point[:-1]))[0])
+        return np.asarray(point[-1] - objective.values(_row(point[:-1]))[0])
 
     def slack_slope(point: Array) -> Array:
-        falls = -objective.model.gradient(_row(point[:-1]))[0]
+        falls = -objective.values_slope(_row(point[:-1]))[0]
         return np.column_stack([falls, np.ones(len(falls))])
 
     def total_slope(point: Array) -> Array:
@@ -91,7 +91,7 @@ def _lower_worst(objective: Objective, constraints: Constraints, start: Array) -
         {"type": "eq", "fun": lambda point: point[:-1].sum() - 1.0, "jac": total_slope},
         {"type": "ineq", "fun": slack, "jac": slack_slope},
     ]
-    worst = objective.model.predict(start[None])[0].max()
+    worst = objective.values(start[None])[0].max()
     bounds = [*_bounds(constraints), (None, None)]
     solution = minimize(
         value,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,23 @@ from regmix_hf.errors import StudyError
 from regmix_hf.files import read_yaml, write_parquet, write_text
 from regmix_hf.mixtures import check_mixture
 from regmix_hf.study import names
+from regmix_hf.study.rounds import Round
 
 _HEADER = """\
 # The chosen mixture: shares of training tokens, largest first. Copy `weights` into the `baselines` of
-# another recipe to train on it there. Losses are in nats per token, distances in shares of the tokens.
+# another recipe to train on it there. `loss` is the target in its unit, distances are shares of the tokens.
 """
 #: Decimals of losses and distances in the file.
 _DECIMALS = 6
 
 
 def write_chosen(
-    chosen: ChosenMixture, folder: Path, *, name: str = "chosen", epochs: Mapping[str, float] | None = None
+    chosen: ChosenMixture,
+    folder: Path,
+    *,
+    name: str = "chosen",
+    epochs: Mapping[str, float] | None = None,
+    rounds: Sequence[Round] = (),
 ) -> None:
     """Write `mixture.parquet` (see `ChosenMixture.table`) and then `mixture.yaml` into `folder`.
 
@@ -36,13 +42,15 @@ def write_chosen(
         folder: Made when it is not there.
         name: What the mixture is called.
         epochs: Times the final run sees each domain, where known.
+        rounds: In which this choice and earlier ones were tried.
     """
     write_parquet(folder / names.CHOSEN_TABLE, chosen.table(epochs))
     text = io.StringIO()
     yaml = YAML()
     yaml.default_flow_style = False
     yaml.width = 110
-    yaml.dump(_plain(_tree(chosen, name)), text)
+    tried = {"rounds": [one.model_dump(mode="json") for one in rounds]} if rounds else {}
+    yaml.dump(_plain(_tree(chosen, name) | tried), text)
     write_text(folder / names.CHOSEN_MIXTURE, _HEADER + text.getvalue())
 
 
@@ -67,6 +75,8 @@ def _tree(chosen: ChosenMixture, name: str) -> dict[str, Any]:
         "weights": _largest_first(chosen.weights),
         "prior": _largest_first(chosen.prior),
         "target": chosen.target,
+        "unit": chosen.quantity.unit,
+        "direction": chosen.quantity.direction,
         "estimator": chosen.estimator,
         "method": chosen.method,
         "reason": chosen.reason,
@@ -99,6 +109,8 @@ def _plain(value: Any) -> Any:
     """Round numbers, and write what is not known as null."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
     if isinstance(value, float):
         return round(value, _DECIMALS) if math.isfinite(value) else None
     return value

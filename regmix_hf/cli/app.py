@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from regmix_hf.cli import choose, env, export, fit, init, keys, pull, push, report, stages, status, validate
 from regmix_hf.cli import run as run_verb
+from regmix_hf.cli.console import Format
 from regmix_hf.errors import RegmixError
+from regmix_hf.version import VERSION
 
 app = typer.Typer(
     name="regmix",
     help="Find the data mixture a language model should be pre-trained on (RegMix).",
-    add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,  # plain help: rich's costs more than all the rest of `regmix --help`
     pretty_exceptions_enable=False,
 )
@@ -36,18 +44,50 @@ pull.register(app)
 env.register(app)
 
 
-#: Exit code of a command that the user stopped.
-_INTERRUPTED = 130
+#: Exit codes of a command that the user stopped, or the system.
+_INTERRUPTED, _TERMINATED = 130, 143
+_STOPPED = "Stopped. What is done is kept: the same command goes on from there."
+
+
+class _Terminated(BaseException):
+    """The system asks to end: a batch queue, say, or a machine that shuts down."""
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"regmix_hf {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all_verbs(
+    context: typer.Context,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print nothing but errors; also behind a verb.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if quiet:
+        verbs: Any = context.command
+        context.default_map = {verb: {"format": Format.QUIET.value} for verb in verbs.commands}
 
 
 def run(application: typer.Typer = app) -> int:
     """Run one command; return its exit code."""
+    quiet = [word for word in sys.argv[1:] if word in ("-q", "--quiet")]
+    words = [word for word in sys.argv[1:] if word not in quiet]
     try:
-        application()
+        with _ending_in_words():
+            application([*quiet, *words])
     except SystemExit as exit_:
         if exit_.code == _INTERRUPTED:  # Typer's answer to Ctrl-C
-            sys.stderr.write("\nStopped. What is done is kept: the same command goes on from there.\n")
+            sys.stderr.write(f"\n{_STOPPED}\n")
         return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    except _Terminated:
+        sys.stderr.write(f"\n{_STOPPED}\n")
+        return _TERMINATED
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -61,6 +101,24 @@ def run(application: typer.Typer = app) -> int:
     return 0
 
 
+@contextmanager
+def _ending_in_words() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does, with its workers; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def explain(error: BaseException) -> str:
     """Put an exception into words for the user."""
     if isinstance(error, RegmixError):
@@ -71,9 +129,24 @@ def explain(error: BaseException) -> str:
             f"the disk is full{place}. What is done is kept.\n"
             "  free some space and run the same command again; `regmix run RECIPE --dry-run` says how much"
         )
+    if isinstance(error, OSError) and _cannot_write(error):
+        return (
+            f"{error}: this is a place that cannot be written to.\n"
+            "  write output_dir=FOLDER behind the verb to have the results elsewhere"
+        )
     if isinstance(error, OSError):
         return f"{error}"
     return (
         f"an error nobody foresaw, {type(error).__name__}: {error}\n"
         "  what is done is kept; REGMIX_DEBUG=1 shows where it happened, which belongs into a bug report"
     )
+
+
+def _cannot_write(error: OSError) -> bool:
+    """Whether a folder is what stood in the way: reading is refused for the file's own sake."""
+    if error.errno == errno.EROFS:
+        return True
+    if error.errno != errno.EACCES or not error.filename:
+        return False
+    place = next(folder for folder in Path(error.filename).absolute().parents if folder.exists())
+    return not os.access(place, os.W_OK)

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(
         name="choose",
-        help="Stage 5: choose the mixture with the best predicted loss; also from a fit on tables.",
+        help="Stage 5: choose the mixture with the best predicted target; also from a fit on tables.",
     )(_choose)
 
 
@@ -78,6 +78,11 @@ def _choose_from_fit(fit: TableFit, overrides: list[str], prior: Path | None, co
                 f"override {override!r} has no effect on a fit: it does not know how much text there is.",
                 "bound single domains instead, e.g. choice.max.NAME=0.3",
             )
+        if rest.startswith(("num_confirm", "num_rounds")):
+            raise RecipeError(
+                f"override {override!r} has no effect on a fit: there is nothing to train here.",
+                "`regmix fit` says what each family promised of the run that it predicted best",
+            )
         keys[section].append(rest)
     choice = read_section(Choice, keys["choice"], name="choice")
     regression = read_section(Regression, keys["regression"], name="regression")
@@ -91,7 +96,7 @@ def _choose_from_fit(fit: TableFit, overrides: list[str], prior: Path | None, co
     words += ["--output", str(fit.root)] if fit.root != fit.regression else []
     fit.sign_choice(words, target, str(prior) if prior else None)
     console.note(f"chosen: {chosen.reason}")
-    console.note(f"predicted losses and intervals are those of a new run {chosen.speaks_of}")
+    console.note(f"predictions and intervals are those of a new run {chosen.speaks_of}")
     for warning in chosen.warnings:
         console.note(f"warning: {warning}")
     if prior is None:

@@ -13,6 +13,8 @@ from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.stages import run_one
 from regmix_hf.errors import RecipeError, StudyError
 from regmix_hf.files import hash_file
+from regmix_hf.recipe.load import parse_override
+from regmix_hf.recipe.target import TargetValue
 from regmix_hf.study.table_fit import FitRecord, TableFit
 
 if TYPE_CHECKING:
@@ -39,7 +41,22 @@ def _fit(
         Path | None, typer.Option(help="CSV of mixtures: index, a column per domain.")
     ] = None,
     losses: Annotated[Path | None, typer.Option(help="CSV of losses, joined on the index.")] = None,
-    target: Annotated[str, typer.Option(help="A loss, several (a,b), `mean` or `worst` of all.")] = "mean",
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="A column, several (a,b), `mean` or `worst` of all, or as in a recipe. Default: the mean."
+        ),
+    ] = None,
+    maximize: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Columns of which more is better; without --target, the target."),
+    ] = None,
+    minimize: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Columns of which less is better.")
+    ] = None,
+    min_signal: Annotated[
+        float | None, typer.Option(min=0.0, help="Least spread of a target over mixtures, in its noise.")
+    ] = None,
     test: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=MIXTURES,LOSSES", help="More runs to predict; repeatable."),
@@ -50,14 +67,26 @@ def _fit(
     format: OutputFormat = Format.HUMAN,
 ) -> None:
     if recipe is not None:
-        if mixtures or losses or test:
-            raise RecipeError(f"a recipe ({recipe}) and --mixtures, --losses or --test cannot go together.")
+        if mixtures or losses or test or target or maximize or minimize or min_signal is not None:
+            raise RecipeError(
+                f"a recipe ({recipe}) and options for CSV files cannot go together.",
+                "a recipe says `regression.target` itself; leave the options out",
+            )
         run_one("fit", recipe, overrides, format)
         return
     if mixtures is None or losses is None:
         raise RecipeError("nothing to fit.", "give a recipe, or --mixtures A.csv --losses B.csv")
     request = OutsideRuns(
-        mixtures, losses, target, tuple(test or ()), tuple(_listed(estimators)), output, seed
+        mixtures=mixtures,
+        losses=losses,
+        asked=target or maximize or "mean",
+        maximize=tuple(_listed(maximize or "")),
+        minimize=tuple(_listed(minimize or "")),
+        min_signal=min_signal,
+        tests=tuple(test or ()),
+        estimators=tuple(_listed(estimators)),
+        output=output,
+        seed=seed,
     )
     request.fit(Console(format))
 
@@ -68,7 +97,10 @@ class OutsideRuns:
 
     mixtures: Path
     losses: Path
-    target: str
+    asked: str
+    maximize: tuple[str, ...] = ()
+    minimize: tuple[str, ...] = ()
+    min_signal: float | None = None
     tests: tuple[str, ...] = field(default=())
     estimators: tuple[str, ...] = ()
     output: Path = _DEFAULT_OUTPUT
@@ -76,17 +108,21 @@ class OutsideRuns:
 
     def fit(self, console: Console) -> None:
         """Fit, save and print how well every estimator predicts."""
-        from regmix_hf.cli.views import quality_tables
+        from regmix_hf.cli.views import carry_tables, quality_tables
+        from regmix_hf.regression.carrying import carrying
         from regmix_hf.regression.fitting import fit_runs
         from regmix_hf.runs.runs import load_runs
 
         if self.output.exists() and not self.output.is_dir():
             raise StudyError(f"--output {self.output} is a file.", "name another folder")
         tests = self._test_sets()
+        runs = load_runs(
+            mixtures=self.mixtures, losses=self.losses, maximize=self.maximize, minimize=self.minimize
+        )
         fit = fit_runs(
-            load_runs(mixtures=self.mixtures, losses=self.losses),
+            carrying(runs, self.min_signal, console),
             self.estimators,
-            _listed(self.target) if "," in self.target else self.target,
+            _target(self.asked),
             self.output,
             test_sets=tests,
             random_state=self.seed,
@@ -94,6 +130,7 @@ class OutsideRuns:
         )
         TableFit(self.output, self.output).sign_fit(self.record)
         console.tables(quality_tables(fit.quality, str(fit.target), console.format))
+        console.tables(carry_tables(fit.summary))
         console.next(f"regmix choose {self.output}")
 
     @property
@@ -106,16 +143,20 @@ class OutsideRuns:
             "--losses",
             str(self.losses),
             "--target",
-            self.target,
+            self.asked,
         ]
+        words += ["--min-signal", str(self.min_signal)] if self.min_signal is not None else []
+        for option, columns in (("--maximize", self.maximize), ("--minimize", self.minimize)):
+            words += [option, ",".join(columns)] if columns else []
         words += [word for test in self.tests for word in ("--test", test)]
         words += ["--estimators", ",".join(self.estimators), "--seed", str(self.seed)]
         tables = {str(table): hash_file(table) for table in (self.mixtures, self.losses)}
         return FitRecord((*words, "--output", str(self.output)), self.seed, tables)
 
     def _test_sets(self) -> dict[str, Runs]:
-        from regmix_hf.runs.runs import load_runs
+        from regmix_hf.runs.runs import Runs, directions_of
 
+        given = directions_of(self.maximize, self.minimize)
         sets: dict[str, Runs] = {}
         for text in self.tests:
             name, _, files = text.partition("=")
@@ -126,9 +167,16 @@ class OutsideRuns:
                 )
             if name in sets:
                 raise RecipeError(f"--test {text!r}: there is a test set {name!r} already.", "rename it")
-            sets[name] = load_runs(mixtures=pair[0], losses=pair[1])
+            sets[name] = Runs.from_csv(Path(pair[0]), Path(pair[1]), given=given)
         return sets
 
 
 def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
+    return [part.strip() for part in text.split(",") if text]
+
+
+def _target(text: str) -> TargetValue:
+    if text.lstrip().startswith(("{", "[")):
+        value: TargetValue = parse_override(f"target={text}")[1]
+        return value
+    return _listed(text) if "," in text else text

@@ -22,6 +22,7 @@ class KeysFormat(StrEnum):
 
     HUMAN = "human"
     JSON = "json"
+    QUIET = "quiet"
     MARKDOWN = "markdown"
     SCHEMA = "schema"
 

@@ -49,8 +49,8 @@ def _run(
         return
     if last in pipeline.stages_between(study, first, last):
         console.tables(stage_tables(study, last, format))
-    following = [verb for verb in pipeline.stages_between(study, last, pipeline.VERBS[-1]) if verb != last]
-    console.next(command(following[0], recipe, overrides))
+    following = pipeline.next_verb(study, last, pipeline.stages_of(study))
+    console.next(command(following or last, recipe, overrides))
 
 
 def show_plan(study: Study, console: Console, first: str, last: str) -> None:

@@ -61,9 +61,9 @@ def run_one(verb: str, recipe: RecipePath, overrides: list[str] | None, format: 
         console.next(command("status", recipe, overrides))
         return
     console.tables(stage_tables(study, verb, format))
-    following = [later for later in pipeline.stages_between(study, verb, pipeline.VERBS[-1]) if later != verb]
+    following = pipeline.next_verb(study, verb, pipeline.stages_of(study))
     if following:
-        console.next(command(following[0], recipe, overrides))
+        console.next(command(following, recipe, overrides))
     else:
         console.note(f"Read {study.page}")
 

@@ -72,7 +72,7 @@ def _show(study: Study, console: Console) -> bool:
         Table("failed", [row for census in known for row in _failed(census)], {"runs": "d"}),
     ]
     console.tables([table for table in tables if table.rows])
-    wanted = pipeline.stages_between(study, pipeline.VERBS[0], pipeline.VERBS[-1])
+    wanted = pipeline.stages_of(study)
     return any(stage.state is not State.DONE and stage.verb in wanted for stage in stages)
 
 

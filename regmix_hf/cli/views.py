@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,13 @@ import pandas as pd
 
 from regmix_hf.choice import read_chosen
 from regmix_hf.cli.console import Format, Table, duration
-from regmix_hf.files import read_parquet, read_record
+from regmix_hf.files import read_parquet, read_record, read_yaml
 from regmix_hf.plan import Plan
+from regmix_hf.quantities import BPB, Quantity, by_kind, measured, read_name
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
+from regmix_hf.study.rounds import Round, rounds_in
 from regmix_hf.tables import MIXTURE, MIXTURES, QUALITY, RESULTS, by_domain
 
 
@@ -89,7 +91,25 @@ def _proxies(study: Study, format: Format) -> list[Table]:
     return [
         Table("proxy runs", records(counts.reset_index())),
         Table("loss over proxies (nats per token)", spread, _LOSSES),
+        *_others(done, study),
     ]
+
+
+def _others(done: pd.DataFrame, study: Study) -> list[Table]:
+    """What proxies were measured on beside losses; a domain's bits per byte are its loss again."""
+    known = {f"{BPB}{name}" for name in study.recipe.domains} | set(study.recipe.domains)
+    values = measured(done).drop(columns=list(known), errors="ignore")
+    rows = [
+        {
+            "target": name,
+            "unit": (read_name(str(name)) or Quantity("")).note or None,
+            "lowest": values[name].min(),
+            "mean": values[name].mean(),
+            "highest": values[name].max(),
+        }
+        for name in values
+    ]
+    return [Table("targets over proxies", rows, _LOSSES)] if rows else []
 
 
 _LOSSES = dict.fromkeys(("lowest", "mean", "highest"), ".4f")
@@ -121,33 +141,85 @@ def quality_tables(quality: pd.DataFrame, target: str, format: Format) -> list[T
 
 def _fit(study: Study, format: Format) -> list[Table]:
     quality = read_parquet(study.regression / names.QUALITY, QUALITY)
-    return quality_tables(
-        quality, read_record(study.regression / names.FIT_SUMMARY, target=str)["target"], format
-    )
+    summary = read_record(study.regression / names.FIT_SUMMARY, target=str)
+    return quality_tables(quality, summary["target"], format) + carry_tables(summary)
+
+
+def carry_tables(summary: Mapping[str, Any]) -> list[Table]:
+    """How far mixtures lie apart on each target, in its noise; none where no noise was measured."""
+    found = summary.get("carries", [])
+    rows = [{key: one[key] for key in ("target", "unit", "spread", "noise", "signal")} for one in found]
+    if all(row["signal"] is None for row in rows):
+        return []
+    formats = {"spread": ".4f", "noise": ".4f", "signal": ".1f"}
+    return [Table("which targets carry (signal: spread over mixtures / noise)", rows, formats)]
 
 
 def chosen_tables(file: Path) -> list[Table]:
-    """The chosen mixture beside the prior, and what each loss gains or loses by it.
+    """The chosen mixture beside the prior, and what each target gains or loses by it.
 
-    What is only validated on is no domain that could have a weight, and stands among the losses alone.
+    What is only validated on is no domain that could have a weight, and stands among the targets alone.
     """
     domains = read_chosen(file.with_suffix(".yaml"))
     frame = read_parquet(file, MIXTURE).sort_values(["weight", "prior"], ascending=False, kind="stable")
     weights = frame.loc[frame["domain"].isin(list(domains)), ["domain", "prior", "weight", "epochs"]]
     weights = weights.dropna(axis="columns", how="all")
-    losses = frame[["domain", "prior_loss", "loss", "change", "loss_lower", "loss_upper"]].dropna()
     return [
         Table("chosen mixture (share of training tokens)", records(weights), _SHARES),
-        Table("predicted losses (nats per token, 90 % interval)", records(losses), _PREDICTED),
+        *_predicted_tables(frame),
     ]
 
 
+def _predicted_tables(mixture: pd.DataFrame) -> list[Table]:
+    """What is predicted, those of one unit and direction together."""
+    tables = []
+    for kind, rows in by_kind(mixture):
+        shown = rows[["domain", "prior_loss", "loss", "change", "loss_lower", "loss_upper"]]
+        if kind.noun != "loss":
+            shown = shown.rename(columns={"domain": "target", **_VALUES})
+        title = "predicted losses" if kind.noun == "loss" else "predicted targets"
+        tables.append(Table(kind.noted(title, "90 % interval"), records(shown), _PREDICTED))
+    return tables
+
+
 _SHARES = {"prior": ".3f", "weight": ".3f", "epochs": ".2f"}
-_PREDICTED = {**dict.fromkeys(("prior_loss", "loss", "loss_lower", "loss_upper"), ".4f"), "change": "+.4f"}
+#: What columns of losses are called where they hold something else.
+_VALUES = {name: name.replace("loss", "value") for name in ("prior_loss", "loss", "loss_lower", "loss_upper")}
+_PREDICTED = {**dict.fromkeys((*_VALUES, *_VALUES.values()), ".4f"), "change": "+.4f"}
 
 
 def _choose(study: Study, format: Format) -> list[Table]:
-    return chosen_tables(study.mixture.parent / names.CHOSEN_TABLE)
+    record = read_yaml(study.mixture)
+    return [
+        *chosen_tables(study.mixture.parent / names.CHOSEN_TABLE),
+        *tried_tables(rounds_in(record, study.mixture)),
+    ]
+
+
+def tried_tables(rounds: Sequence[Round]) -> list[Table]:
+    """What choices promised beside what further proxies measured; none where none was tried."""
+    rows = [
+        {
+            "round": one.number,
+            "tried at": tried.kind,
+            "promised": tried.promised,
+            "measured": tried.measured,
+            "+-": tried.deviation,
+            "difference": tried.difference,
+            "lower": tried.lower,
+            "upper": tried.upper,
+            "seeds": tried.num_seeds,
+        }
+        for one in rounds
+        for tried in one.tried
+    ]
+    losses = dict.fromkeys(("promised", "lower", "upper", "measured", "+-"), ".4f")
+    unit = rounds[-1].unit if rounds else None
+    title = Quantity("", unit).noted(
+        "the choice as proxies tried it: promised minus measured", "90 % interval"
+    )
+    formats = {**losses, "difference": "+.4f", "round": "d", "seeds": "d"}
+    return [Table(title, rows, formats)] if rows else []
 
 
 def summary_tables(study: Study) -> list[Table]:
@@ -187,15 +259,17 @@ def summary_tables(study: Study) -> list[Table]:
     shares = {"prior": ".3f", "chosen": ".3f", "change": "+.3f", "epochs": ".2f"}
     losses = dict.fromkeys(("loss", "lower", "upper", "+-"), ".4f")
     correlations = dict.fromkeys(("spearman", "lower", "upper"), ".3f")
-    loss = f"predicted loss{speaks_of}: {summary.target} (nats per token, 90 % interval)"
+    kind = summary.quantity
+    predicted = kind.noted(f"predicted {kind.noun}{speaks_of}: {summary.target}", "90 % interval")
     return [
         Table("what the regression is worth", worth),
+        *(tried_tables(facts.choice.rounds) if facts.choice else []),
         *promised,
         Table("chosen mixture (share of training tokens)", summary.mixture, shares),
-        Table(loss, summary.predicted, losses),
+        Table(predicted, summary.predicted, losses),
         Table("held-out quality of the regression", summary.held_out, correlations),
-        Table(f"final models: {summary.target} (nats per token)", final, losses),
-        Table("chosen against the others (nats per token, 95 % interval from the seeds)", against, gains),
+        Table(kind.noted(f"final models: {summary.target}"), final, losses),
+        Table(kind.noted("chosen against the others", "95 % interval from the seeds"), against, gains),
     ]
 
 
@@ -227,7 +301,7 @@ def promise_tables(promises: Promises) -> list[Table]:
     agreement = [{"metric": name, "value": value} for name, value in promises.scores.items()]
     losses = dict.fromkeys(("promised", "lower", "upper", "measured", "+-"), ".4f")
     interval = f"{100 * promises.coverage:.0f} % interval"
-    title = f"promised, measured, promised minus measured (nats per token, {interval})"
+    title = promises.quantity.noted("promised, measured, promised minus measured", interval)
     return [
         Table(title, rows, {**losses, "difference": "+.4f"}),
         Table("models that the losses are of", sizes),

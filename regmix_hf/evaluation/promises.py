@@ -10,6 +10,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from regmix_hf.files import atomic_path, read_parquet
+from regmix_hf.quantities import measured
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.metrics import evaluate_metric
 from regmix_hf.regression.target import Target
@@ -51,27 +52,29 @@ def _promises(study: Study) -> Promises | None:
         return None
     record = YAML(typ="safe", pure=True).load(study.mixture.read_text(encoding="utf-8"))
     regressor = MixtureRegressor.from_pretrained(study.regression / record["estimator"])
-    target = Target.parse(study.recipe.regression.target, regressor.targets_)
+    target = Target.parse(study.recipe.regression.target, regressor.quantities_, regressor.scales)
     coverage = float(record["predicted"]["coverage"])
-    losses = target.combine(by_domain(ended, "loss").astype(float)).groupby(ended["mixture_id"], sort=False)
+    losses = target.combine(measured(ended).astype(float)).groupby(ended["mixture_id"], sort=False)
     weights = by_domain(ended, "weight").fillna(0.0).groupby(ended["mixture_id"], sort=False).first()
     table = regressor.predict_target(weights[list(regressor.domains_)], target, coverage)
     table = table.assign(measured=losses.mean(), deviation=losses.std(), num_seeds=losses.size())
     return Promises(
         target=str(target),
+        unit=target.quantity.unit,
+        direction=target.quantity.direction,
         estimator=regressor.estimator,
         coverage=coverage,
         predicted_for=_proxy_size(study),
         measured_on=_size(ended),
-        mixtures=_rows(table),
-        scores=_scores(table),
+        mixtures=_rows(table, target.quantity.sign),
+        scores=_scores(table, target.quantity.sign),
     )
 
 
-def _rows(table: pd.DataFrame) -> tuple[Promise, ...]:
+def _rows(table: pd.DataFrame, sign: float) -> tuple[Promise, ...]:
     ahead = table[["loss", "measured"]].astype(float) * math.nan
     if _CHOSEN in table.index:
-        ahead = table[["loss", "measured"]] - table.loc[_CHOSEN, ["loss", "measured"]].astype(float)
+        ahead = sign * (table[["loss", "measured"]] - table.loc[_CHOSEN, ["loss", "measured"]].astype(float))
     return tuple(
         Promise(
             mixture=str(name),
@@ -88,8 +91,8 @@ def _rows(table: pd.DataFrame) -> tuple[Promise, ...]:
     )
 
 
-def _scores(table: pd.DataFrame) -> dict[str, float | None]:
-    """Compute all metrics over the final mixtures, the chosen one first."""
+def _scores(table: pd.DataFrame, sign: float) -> dict[str, float | None]:
+    """Compute all metrics over the final mixtures, the chosen one first, of what is to be small."""
     import evaluate
 
     metrics = [evaluate_metric("spearman")]
@@ -97,7 +100,8 @@ def _scores(table: pd.DataFrame) -> dict[str, float | None]:
         table = table.loc[[_CHOSEN, *(name for name in table.index if name != _CHOSEN)]]
         metrics.append(_regret_class()(keep_in_memory=True))
     combined = evaluate.combine(metrics)
-    scores = combined.compute(predictions=table["loss"].tolist(), references=table["measured"].tolist())
+    predicted, measured = ((sign * table[name]).tolist() for name in ("loss", "measured"))
+    scores = combined.compute(predictions=predicted, references=measured)
     return {name: _known(value) for name, value in scores.items()}
 
 

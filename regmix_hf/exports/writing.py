@@ -6,12 +6,16 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
 from regmix_hf.exports.mixture import MixtureToTrain
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def yaml_text(tree: Mapping[str, Any], head: str) -> str:
@@ -40,6 +44,13 @@ def csv_text(key: str, names: Sequence[str], columns: Mapping[str, Mapping[str, 
 
 def python_text(template: str, mixture: MixtureToTrain) -> str:
     """Fill in one of the programs that lie in `templates`."""
+    values = {"mixture": mixture, "shares": mixture.shares, "blocks": mixture.blocks}
+    return _environment().get_template(template).render(values)
+
+
+@cache
+def _environment() -> Environment:
+    """What templates are read with; it keeps them compiled."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -50,5 +61,4 @@ def python_text(template: str, mixture: MixtureToTrain) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["repr"] = repr
-    values = {"mixture": mixture, "shares": mixture.shares, "blocks": mixture.blocks}
-    return environment.get_template(template).render(values)
+    return environment

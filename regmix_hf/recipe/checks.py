@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from regmix_hf.errors import RecipeError, did_you_mean
+from regmix_hf.errors import RecipeError, RegressionError, did_you_mean
+from regmix_hf.quantities import BPB, read_names
 from regmix_hf.recipe.schema import BUILT_IN_MIXTURES, HOLDOUT, PARTS, Recipe
-
-#: Ways to combine all targets into one number, besides naming domains.
-TARGET_WORDS = ("mean", "worst")
+from regmix_hf.recipe.target import TARGET_WORDS, AskedTarget, is_pattern
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -106,14 +105,25 @@ def _check_tasks(recipe: Recipe) -> None:
 
 
 def _check_target(recipe: Recipe) -> None:
+    """Refuse what no run of the study measures; what runs of others hold is seen when they are read."""
     target = recipe.regression.target
-    names = [target] if isinstance(target, str) else list(target)
-    if not names:
-        raise RecipeError("regression.target is empty; name a domain, `mean` or `worst`.")
-    known = [*recipe.domains, *TARGET_WORDS] if isinstance(target, str) else list(recipe.domains)
-    _check_names("regression.target", names, known, "domain")
-    if isinstance(target, Mapping) and (min(target.values()) < 0 or sum(target.values()) <= 0):
-        raise RecipeError(f"regression.target: weights must be positive, got {dict(target)}.")
+    asked = AskedTarget.of(target)
+    names = [name for name in asked.names if not is_pattern(name)]
+    if recipe.runs is None:
+        words = TARGET_WORDS if isinstance(target, str) else ()
+        _check_names(
+            "regression.target", [n for n in names if "/" not in n], [*recipe.domains, *words], "domain"
+        )
+        scored = [*recipe.domains, *recipe.proxy.tasks]
+        members = tuple(f"{task}_" for task in recipe.proxy.tasks)  # of groups, which lm-eval names so
+        others = [name.removeprefix(BPB) for name in names if "/" in name]
+        _check_names(
+            "regression.target", [n for n in others if not n.startswith(members)], scored, "domain or task"
+        )
+    try:
+        read_names(names, recipe.domains, asked.directions)
+    except RegressionError as error:
+        raise RecipeError(f"regression.target: {error.message}", error.hint) from None
 
 
 def _check_bounds(recipe: Recipe) -> None:

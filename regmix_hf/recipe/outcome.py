@@ -56,8 +56,11 @@ _LEFT_OUT_BY_0_1 = {"output_dir", "num_proc", "num_workers", "accelerate_config"
 #: Keys that came after version 0.1, whose markers know nothing of them; whoever adds one names it here.
 _SINCE_0_1 = {
     ("choice", "force"),
-    ("executor",),
+    ("choice", "num_confirm"),
+    ("choice", "num_rounds"),
+    ("regression", "min_signal"),
     ("sampling", "num_repeats"),
+    ("executor",),
     ("evaluation", "include_path"),
     *(("proxy", key) for key in ("tasks", "task_limit", "tasks_at")),
 }

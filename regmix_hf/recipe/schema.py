@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -19,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from regmix_hf.recipe.target import Combined, Shares, checked_target
 from regmix_hf.reference import split_reference
 
 DomainName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=96)]
@@ -229,9 +231,15 @@ class Regression(Section):
 
     estimators: Annotated[list[str], Field(min_length=1)] = ["ridge", "lightgbm", "power_law"]
     """Families to fit and compare; the names are those of `regmix fit --estimators`."""
-    target: str | list[str] | dict[str, float] = "mean"
-    """What `choose` makes small: a domain, a list of them (their mean), domains with weights, `mean` of all
-    or `worst` of all."""
+    target: Annotated[str | list[str | Combined] | Shares | Combined, BeforeValidator(checked_target)] = (
+        "mean"
+    )
+    """What `choose` makes good: a domain's loss (`web`, or `bpb/web` in bits per byte), `bpb/<task>`,
+    `<task>/<metric>` of lm-eval, or a column of the runs; a list of them (their mean), targets with weights,
+    `{mean_of: [...]}`, `{worst_of: [...]}`, `mean` of all losses or `worst` of all."""
+    min_signal: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None = None
+    """Leave targets out on which mixtures differ by fewer noises than this: standard deviations between seeds
+    of one mixture, or else standard errors. `null`: those below 1 are named."""
     estimator: str | None = None
     """The estimator `choose` uses. `null`: the best on held-out runs."""
 
@@ -248,6 +256,12 @@ class Choice(Section):
     force: bool = False
     """Choose what the predictions say also where `fit` found that they cannot tell mixtures apart; else the
     chosen mixture is then the prior."""
+    num_confirm: Annotated[int, Field(ge=0)] = 4
+    """Proxies that are trained to try a choice: at the chosen mixture, at the prior and near the chosen one,
+    with seeds of their own. What was promised is held against what they measure, they are added to the runs,
+    and it is fitted and chosen again. 0: none."""
+    num_rounds: Annotated[int, Field(ge=1)] = 2
+    """Most rounds of `num_confirm` proxies; when a promise holds, no other round follows."""
     max_epochs: Positive | None = 4
     """No domain is seen more often than this in the final run."""
     min: dict[DomainName, Weight] = Field(default_factory=dict)

@@ -41,7 +41,7 @@ class HeldOut:
 
     def measures(self, target: Target) -> bool:
         """Tell whether every loss that `target` needs was measured in these runs."""
-        return set(target.weights or target.names) <= set(self.runs.targets)
+        return set(target.weights) <= set(self.runs.targets)
 
     def pair(self, estimator: str, target: Target) -> tuple[Array, Array]:
         """Return the true and the predicted values of `target`, one per run."""
@@ -73,7 +73,7 @@ def quality_table(held_out: Sequence[HeldOut], target: Target, random_state: int
     """Measure every estimator on every test set, for every target.
 
     Returns:
-        One row per `test`, `estimator` and `target`. `kind` is `single` for the loss of one domain,
+        One row per `test`, `estimator` and `target`. `kind` is `single` for one that was measured,
         `combined` for `target` where it is made of several, and `average` for the mean of the single
         rows' metrics (its `target` is `average`). `num_runs`, then `<metric>`, `<metric>_low` and
         `<metric>_high` for each of `METRICS`: the value and its bootstrap 95 % interval. All estimators
@@ -93,9 +93,9 @@ def predictions_table(held_out: Sequence[HeldOut], target: Target) -> pd.DataFra
     frames = []
     for part in held_out:
         for estimator in part.predictions:
-            for kind, name, true, predicted in _pairs(part, estimator, target):
-                labels = {"test": part.test, "estimator": estimator, "target": name, "kind": kind}
-                columns = {"run_id": part.runs.losses.index, "true": true, "predicted": predicted}
+            for pair in _pairs(part, estimator, target):
+                labels = {"test": part.test, "estimator": estimator} | pair.labels
+                columns = {"run_id": part.runs.losses.index, "true": pair.true, "predicted": pair.predicted}
                 frames.append(pd.DataFrame(labels | columns))
     return pd.concat(frames, ignore_index=True)
 
@@ -112,10 +112,10 @@ def seed_noise(runs: Runs) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Promise:
-    """What a regressor promises of the run it predicts best, and what that run measured; nats per token.
+    """What a regressor promises of the run it predicts best, and what that measured, in the target's unit.
 
-    A choice takes the best of many predictions, which is the luckiest, too: the promise is too low by as much
-    as luck had a part in it.
+    A choice takes the best of many predictions, which is the luckiest, too: the promise is too good by as
+    much as luck had a part in it.
 
     Attributes:
         run: The run, predicted by a fit that saw neither it nor its mixture.
@@ -136,7 +136,7 @@ class Promise:
         known = np.flatnonzero(~np.isnan(true))
         if not len(known):
             return None
-        best = known[predicted[known].argmin()]
+        best = known[(target.quantity.sign * predicted[known]).argmin()]
         promised, measured = float(predicted[best]), float(true[best])
         return cls(str(folds.runs.losses.index[best]), promised, measured, promised - measured)
 
@@ -172,22 +172,38 @@ def number_mixtures(runs: Runs) -> NDArray[np.intp]:
     return intervals.number_rows(runs.weights.to_numpy())
 
 
-def _pairs(part: HeldOut, estimator: str, target: Target) -> Iterator[tuple[str, str, Array, Array]]:
-    """Kind, name, true and predicted losses of every target that was measured in these runs."""
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """True and predicted values of a target, one per run, and which way is better."""
+
+    kind: str
+    name: str
+    true: Array
+    predicted: Array
+    sign: float
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {"target": self.name, "kind": self.kind}
+
+
+def _pairs(part: HeldOut, estimator: str, target: Target) -> Iterator[_Pair]:
+    """Every target that was measured in these runs, then what is made of them."""
     true, predicted = part.runs.losses, part.predictions[estimator]
-    for name in part.runs.targets:
-        yield "single", name, true[name].to_numpy(), predicted[name].to_numpy()
-    if len(target.weights) != 1 and part.measures(target):
-        yield "combined", str(target), *part.pair(estimator, target)
+    for name, quantity in part.runs.quantities.items():
+        yield _Pair("single", name, true[name].to_numpy(), predicted[name].to_numpy(), quantity.sign)
+    if (len(target.weights) != 1 or target.scales) and part.measures(target):
+        yield _Pair("combined", str(target), *part.pair(estimator, target), target.quantity.sign)
 
 
 def _quality(part: HeldOut, estimator: str, target: Target, resamples: Resamples) -> list[dict[str, Any]]:
     rows, points, draws = [], [], []
-    for kind, name, true, predicted in _pairs(part, estimator, target):
-        point, draw = measure(true, predicted), resamples.metrics(true, predicted)
-        labels = {"test": part.test, "estimator": estimator, "target": name, "kind": kind}
-        rows.append(labels | {"num_runs": int((~np.isnan(true)).sum())} | _columns(point, draw))
-        if kind == "single":
+    for pair in _pairs(part, estimator, target):
+        small = (pair.sign * pair.true, pair.sign * pair.predicted)  # regret is of what is made small
+        point, draw = measure(*small), resamples.metrics(*small)
+        labels = {"test": part.test, "estimator": estimator} | pair.labels
+        rows.append(labels | {"num_runs": int((~np.isnan(pair.true)).sum())} | _columns(point, draw))
+        if pair.kind == "single":
             points.append(point)
             draws.append(draw)
     if len(points) > 1:

@@ -14,7 +14,7 @@ from regmix_hf.errors import RegressionError
 from regmix_hf.files import write_json, write_parquet
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.readable import with_interval
-from regmix_hf.recipe.checks import TARGET_WORDS
+from regmix_hf.recipe.target import TARGET_WORDS
 from regmix_hf.regression.absurd import find_absurd
 from regmix_hf.regression.assessment import (
     BASELINE,
@@ -28,12 +28,13 @@ from regmix_hf.regression.assessment import (
     quality_table,
     seed_noise,
 )
+from regmix_hf.regression.carrying import carries
 from regmix_hf.regression.learning_curve import LearningCurve, learning_curve
 from regmix_hf.regression.metrics import METRICS
 from regmix_hf.regression.registry import estimator_class
 from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.regression.selection import Selection, select
-from regmix_hf.regression.target import Target, TargetValue
+from regmix_hf.regression.target import Target, TargetValue, scales_of
 from regmix_hf.regression.verdict import Verdict
 from regmix_hf.runs.runs import Runs
 from regmix_hf.study import names
@@ -136,7 +137,7 @@ def fit_runs(
             progress.note(f"{name}: {promise}")
     holds = regressors[fit.selection.estimator].holds_seed_noise
     speaks_of = of_scale(fit.summary["scale"], holds_seed_noise=holds)
-    progress.note(f"losses and intervals are those of a new run {speaks_of}")
+    progress.note(f"predictions and intervals are those of a new run {speaks_of}")
     return fit
 
 
@@ -177,7 +178,8 @@ class Question:
         """Check what is asked; raises as `fit_runs` does."""
         runs = _of_one_scale(runs, progress)
         usable = replace(runs, losses=runs.losses.mask(find_absurd(runs.losses.to_numpy())))
-        goal, fitted = Target.parse(target, runs.targets), usable.part("fit")
+        fitted = usable.part("fit")
+        goal = Target.parse(target, runs.quantities, scales_of(fitted.losses))
         named = () if target in TARGET_WORDS else tuple(goal.weights)
         tests = {name: _test_set(name, test, fitted, named, progress) for name, test in test_sets.items()}
         asked = tuple(dict.fromkeys([*estimators, *([use] if use else [])]))
@@ -213,7 +215,7 @@ def _fit_all(question: Question, random_state: int, progress: Progress) -> dict[
         for done, name in enumerate(question.names):
             bar.update(done, detail=f"{name} on {len(fitted)} runs, {len(fitted.targets)} targets")
             regressors[name] = MixtureRegressor(name, random_state=random_state).fit(
-                fitted.weights, fitted.losses
+                fitted.weights, fitted.losses, fitted.quantities
             )
         bar.update(len(question.names))
     return regressors
@@ -329,6 +331,10 @@ def _summary(
         "intervals_hold_seed_noise": regressors[selection.estimator].holds_seed_noise,
         "domains": list(runs.domains),
         "targets": list(runs.targets),
+        "quantities": [quantity.plain for quantity in runs.quantities.values()],
+        "carries": [one.plain for one in carries(question.runs)],
+        "dropped_targets": dict(runs.dropped),
+        "scales": scales_of(question.fitted.losses),
         "outlook": curve.outlook(selection.estimator),
         "gains": [asdict(gain) for gain in curve.gains.get(selection.estimator, ())],
         "shares": {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from regmix_hf.regression.assessment import number_mixtures
 from regmix_hf.regression.folds import assign_folds
 from regmix_hf.regression.metrics import Resamples, measure
 from regmix_hf.regression.registry import build_estimator, estimator_class
+from regmix_hf.regression.regressor import own_domains
 from regmix_hf.regression.target import Target
 from regmix_hf.runs.runs import Runs
 from regmix_hf.seeds import generator
@@ -126,15 +127,16 @@ class _Work:
     """The runs of one curve as matrices, and which of them each fit sees."""
 
     def __init__(self, fitted: Runs, held_out: Runs | None, target: Target, random_state: int):
-        names = list(target.weights or target.names)
+        names = list(target.weights)
         fitted = fitted.take(np.flatnonzero(fitted.losses[names].notna().all(axis=1)))
         folds = assign_folds(fitted.weights.to_numpy(), _NUM_FOLDS, random_state, "learning curve")
         if held_out is None and len(fitted) >= _FEW_RUNS:
             fitted, held_out = (fitted.take(np.flatnonzero(rows)) for rows in (folds > 0, folds == 0))
         tests = fitted if held_out is None else held_out
         self._random_state = random_state
-        self._target = Target(tuple(names), target.weights)
-        self._own = [fitted.domains.index(name) if name in fitted.domains else -1 for name in names]
+        self._target = replace(target, quantities=target.used)
+        self._signs = np.array([quantity.sign for quantity in target.used])
+        self._own = own_domains(names, fitted.domains)
         self._weights, self._losses = fitted.weights.to_numpy(), fitted.losses[names].to_numpy()
         self._test_weights = tests.weights.to_numpy()
         self.truth = self._target.combine(tests.losses[names].to_numpy())
@@ -166,8 +168,8 @@ class _Work:
         for number, (pool, tests) in enumerate(self._parts):
             rows = self._shuffled(pool, generator(self._random_state, "subset", repeat, number))[:size]
             model = build_estimator(estimator, self._random_state, {})
-            model.fit(self._weights[rows], self._losses[rows], own_domains=self._own)
-            losses[tests] = model.predict(self._test_weights[tests])
+            model.fit(self._weights[rows], self._signs * self._losses[rows], own_domains=self._own)
+            losses[tests] = self._signs * model.predict(self._test_weights[tests])
         return self._target.combine(losses)
 
     def _shuffled(self, pool: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:

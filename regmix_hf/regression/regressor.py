@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +14,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.files import read_json, write_json
+from regmix_hf.quantities import BPB, Quantity, read_name, read_names
 from regmix_hf.regression.absurd import find_absurd
 from regmix_hf.regression.base import UnfittedError, check_runs
 from regmix_hf.regression.frames import Table, losses_table, weights_table
@@ -19,10 +22,10 @@ from regmix_hf.regression.intervals import HalfWidth, OutOfFold, entropy, number
 from regmix_hf.regression.pretrained import CARD, SharedRegressor
 from regmix_hf.regression.registry import build_estimator
 from regmix_hf.regression.storage import read_arrays, write_arrays
-from regmix_hf.regression.target import Target
+from regmix_hf.regression.target import Target, scales_of
 
-#: Version of the saved folder; another one is refused.
-_FORMAT = 2
+#: Version of the saved folder, and those before that are read, which made every target small.
+_FORMAT, _BEFORE = 3, (2,)
 #: What is saved of the cross-validation, and the names of its dimensions.
 _MISSED = {
     "losses": ("runs", "targets"),
@@ -55,6 +58,7 @@ class MixtureRegressor(
     Attributes:
         domains_: Names of the domains, in the order of the columns fitted on.
         targets_: Names of the targets.
+        quantities_: Unit and direction of each, by name, in their order.
         num_runs_: Runs fitted on.
         num_dropped_: For each target the runs left out because their loss was missing or absurd.
 
@@ -64,6 +68,7 @@ class MixtureRegressor(
 
     domains_: tuple[str, ...]
     targets_: tuple[str, ...]
+    quantities_: dict[str, Quantity]
     num_runs_: int
     num_dropped_: dict[str, int]
 
@@ -107,32 +112,42 @@ class MixtureRegressor(
         self._check_fitted()
         return self._out_of_fold.holds_seed_noise
 
-    def fit(self, weights: Table, losses: Table | pd.Series) -> Self:
+    def fit(
+        self,
+        weights: Table,
+        losses: Table | pd.Series,
+        quantities: Mapping[str, Quantity] | None = None,
+    ) -> Self:
         """Fit all targets, and measure by cross-validation how far predictions of unseen runs are off.
 
         Args:
             weights: Runs x domains. Rows must sum to 1 within 1 % and are normalised.
             losses: Runs x targets, matched to `weights` by index where both are tables. Missing losses
                 (NaN) are left out target by target, and so are those far beside all others (`find_absurd`).
+            quantities: Unit and direction of each target. Default: what their names say (`read_names`).
 
         Raises:
             RegressionError: Tables that do not match or hold what is no weight or no loss, a target whose
-                losses are all equal, or too few runs for the family.
+                losses are all equal or of which nobody says which way is better, or too few runs for the
+                family.
         """
         mixtures = weights_table(weights)
         truth = losses_table(losses, mixtures)
         truth = truth.mask(find_absurd(truth.to_numpy()))
         self.domains_, self.targets_ = tuple(mixtures.columns), tuple(truth.columns)
+        known = quantities or read_names(self.targets_, self.domains_)
+        self.quantities_ = {name: known[name] for name in self.targets_}
         self.num_runs_ = len(mixtures)
         self.num_dropped_ = {name: int(truth[name].isna().sum()) for name in self.targets_}
-        own = [self.domains_.index(name) if name in self.domains_ else -1 for name in self.targets_]
+        own = own_domains(self.targets_, self.domains_)
         X, y = mixtures.to_numpy(), truth.to_numpy()
         self.model = build_estimator(self.estimator, self.random_state, self.params)
         if len(self.domains_) == 1:
             raise RegressionError(f"there is one domain, {self.domains_[0]!r}: every mixture is the same.")
         check_runs(self.estimator, self.model.min_runs(len(self.domains_)), X, y, self.targets_)
-        self.model.fit(X, y, own_domains=own)
-        missed = self.model.out_of_fold(X, y, own)
+        signs = self._signs
+        self.model.fit(X, signs * y, own_domains=own)
+        missed = signs * self.model.out_of_fold(X, signs * y, own)
         self._out_of_fold = OutOfFold(y, missed, entropy(X), number_rows(X).astype(np.float64))
         return self
 
@@ -191,12 +206,23 @@ class MixtureRegressor(
         Raises:
             RegressionError: As `predict`; or the family is not smooth.
         """
-        return self.model.gradient(self._mixtures(weights).to_numpy())
+        return self._signs[:, None] * self.model.gradient(self._mixtures(weights).to_numpy())
+
+    @property
+    def scales(self) -> dict[str, tuple[float, float]]:
+        """Mean and standard deviation of each target over the fitted runs."""
+        self._check_fitted()
+        return scales_of(pd.DataFrame(self._out_of_fold.losses, columns=list(self.targets_)))
+
+    @property
+    def _signs(self) -> NDArray[np.float64]:
+        """What each target is multiplied by: families make small what they are given."""
+        return np.array([quantity.sign for quantity in self.quantities_.values()])
 
     @property
     def _about(self) -> str:
         return (
-            f"A `{self.estimator}` regressor that predicts {len(self.targets_)} losses from the weights of "
+            f"A `{self.estimator}` regressor that predicts {len(self.targets_)} targets from the weights of "
             f"{len(self.domains_)} domains, fitted on {self.num_runs_} runs."
         )
 
@@ -219,6 +245,7 @@ class MixtureRegressor(
             "params": self.params,
             "domains": list(self.domains_),
             "targets": list(self.targets_),
+            "quantities": [quantity.plain for quantity in self.quantities_.values()],
             "num_runs": self.num_runs_,
             "num_dropped": self.num_dropped_,
         }
@@ -238,6 +265,7 @@ class MixtureRegressor(
         except (TypeError, ValueError) as error:
             raise RegressionError(f"{folder / 'config.json'}: params {params!r}: {error}.") from error
         regressor.domains_, regressor.targets_ = domains, targets
+        regressor.quantities_ = _quantities(config, folder / "config.json")
         regressor.num_runs_, regressor.num_dropped_ = config["num_runs"], config["num_dropped"]
         sizes = {"domains": len(domains), "targets": len(targets), "runs": regressor.num_runs_}
         arrays = read_arrays(
@@ -247,7 +275,7 @@ class MixtureRegressor(
         return regressor
 
     def _predict(self, mixtures: pd.DataFrame) -> pd.DataFrame:
-        losses = self.model.predict(mixtures.to_numpy())
+        losses = self._signs * self.model.predict(mixtures.to_numpy())
         return pd.DataFrame(losses, index=mixtures.index, columns=list(self.targets_))
 
     def _mixtures(self, weights: Table) -> pd.DataFrame:
@@ -257,6 +285,26 @@ class MixtureRegressor(
     def _check_fitted(self) -> None:
         if not hasattr(self, "_out_of_fold"):
             raise UnfittedError(f"{self!r} is not fitted yet.", "call fit first")
+
+
+def own_domains(targets: Sequence[str], domains: Sequence[str]) -> list[int]:
+    """For each target the number of the domain whose loss it is, in nats or in bits, or -1."""
+    owners = [name.removeprefix(BPB) for name in targets]
+    return [domains.index(name) if name in domains else -1 for name in owners]
+
+
+def _quantities(config: Mapping[str, Any], path: Path) -> dict[str, Quantity]:
+    """What the targets are; before format 3 all were losses, or taken for such."""
+    if config["format"] in _BEFORE:
+        found = [read_name(name, config["domains"]) or Quantity(name) for name in config["targets"]]
+        return {one.name: replace(one, direction="lower") for one in found}
+    try:
+        known = {one.name: one for one in map(Quantity.from_plain, config["quantities"])}
+    except (AttributeError, ValueError) as error:
+        raise RegressionError(f"{path}: {error}.") from error
+    if list(known) != config["targets"]:
+        raise RegressionError(f"{path}: quantities are not those of the targets.")
+    return known
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -272,7 +320,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise RegressionError(f"{path} is missing: {path.parent} holds no saved regressor.")
     config = read_json(path)
-    if not isinstance(config, dict) or config.get("format") != _FORMAT:
+    if not isinstance(config, dict) or config.get("format") not in (_FORMAT, *_BEFORE):
         raise RegressionError(f"{path} is not of format {_FORMAT}.", "save the regressor again")
     for key, kind in kinds.items():
         if not isinstance(config.get(key), kind):
@@ -281,6 +329,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         names = config[key]
         if not all(isinstance(name, str) for name in names) or len(set(names)) != len(names) or not names:
             raise RegressionError(f"{path}: {key} are no different names.")
+    if config["format"] == _FORMAT and not isinstance(config.get("quantities"), list):
+        raise RegressionError(f"{path}: quantities is {config.get('quantities')!r}; expected a list.")
     if config["num_dropped"].keys() != set(config["targets"]):
         raise RegressionError(f"{path}: num_dropped does not count the targets.")
     return config

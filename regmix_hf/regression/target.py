@@ -1,82 +1,150 @@
-"""What is to be made small: one number out of the losses of all targets."""
+"""What is to be made good: one number out of the values of several targets."""
 
 from __future__ import annotations
 
+import fnmatch
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Self, overload
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, Self, overload
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from regmix_hf.errors import RegressionError, did_you_mean
-from regmix_hf.recipe.checks import TARGET_WORDS
+from regmix_hf.quantities import Quantity, bare
+from regmix_hf.recipe.target import TARGET_WORDS, AskedTarget, TargetValue, is_pattern
+
+__all__ = ["SPREADS", "Scales", "Target", "TargetValue", "scales_of"]
 
 Array = NDArray[np.float64]
-#: What a recipe or a command line may say: a target, several (their mean), targets with weights, or a word.
-TargetValue = str | Sequence[str] | Mapping[str, float]
+#: Target -> mean and standard deviation over the runs.
+Scales = Mapping[str, tuple[float, float]]
+#: The unit of what is counted in standard deviations over the runs of a fit.
+SPREADS = "standard deviations over the runs"
 
 
 @dataclass(frozen=True)
 class Target:
-    """A weighted mean of the losses of some targets, or the worst of all.
+    """A weighted mean of some targets, or the worst of them.
 
-    Weights are scaled to sum to 1, so the combined value has the losses' unit (nats per token).
+    Weights are scaled to sum to 1, so the combined value has the targets' unit and direction. Scaled targets
+    are first counted in standard deviations over the runs, from their mean, less being better; so is what is
+    made of them.
 
     Attributes:
-        names: All targets, in the order of the loss columns that `combine` is given.
-        weights: Share of each target that takes part; empty for the worst of all, which has none.
+        quantities: All targets, in the order of the columns that `combine` is given.
+        weights: Share of each target that takes part.
+        takes: The mean or the worst of them.
+        scales: Of each target that takes part, where they are scaled; else empty.
     """
 
-    names: tuple[str, ...]
+    quantities: tuple[Quantity, ...]
     weights: Mapping[str, float]
+    takes: Literal["mean", "worst"] = "mean"
+    scales: Scales = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, value: TargetValue, names: Sequence[str]) -> Self:
+    def parse(
+        cls, value: TargetValue, quantities: Mapping[str, Quantity], scales: Scales | None = None
+    ) -> Self:
         """Read what the recipe's `regression.target` says.
 
-        The words `mean` and `worst` always speak of all targets, also where a domain has such a name.
+        The words `mean` and `worst` speak of all losses and other plain columns, also where a domain has such
+        a name; where there are none, of all targets.
 
         Args:
-            value: One target, a list (its mean), a map target -> weight, `mean` or `worst`.
-            names: All targets there are, in the order of the loss columns.
+            value: A target, a list (its mean), a map target -> weight, `{mean_of: ...}`, `{worst_of: ...}`,
+                `mean` or `worst`.
+            quantities: All targets there are, in the order of their columns.
+            scales: Of each target, over the runs; only a target in standard deviations needs them.
 
         Raises:
-            RegressionError: A target is unknown or named twice, or the weights are no weights.
+            RegressionError: A target is unknown or named twice, the weights are no weights, or what is better
+                when higher stands beside what is better when lower.
         """
-        if value == "worst":
-            return cls(tuple(names), {})
-        if value == "mean":
-            value = list(names)
-        shares = _shares(value)
-        for name, share in shares.items():
-            if name not in names:
-                known = [*names, *TARGET_WORDS] if isinstance(value, str) else names
-                raise RegressionError(f"target: {name!r} is no target; {did_you_mean(name, known)}")
-            if not math.isfinite(share) or share < 0:
-                raise RegressionError(f"target: the weight of {name!r} is {share}; write a number above 0.")
-        total = math.fsum(shares.values())
-        if total <= 0:
-            raise RegressionError(f"target: {value!r} names nothing; name a domain, `mean` or `worst`.")
-        return cls(tuple(names), {name: share / total for name, share in shares.items() if share > 0})
+        asked = AskedTarget.of(value)
+        _check_directions(asked, quantities)
+        if asked.members is None:
+            usual = [name for name in quantities if "/" not in name] or list(quantities)
+            shares = dict.fromkeys(usual, 1.0 / len(usual))
+        else:
+            shares = _resolve(asked, quantities, isinstance(value, str))
+        used = [quantities[name] for name, share in shares.items() if share > 0]
+        if asked.is_scaled and not {one.name for one in used} <= (scales or {}).keys():
+            raise RegressionError(f"target: {value!r} is in {SPREADS}, and there are no runs.")
+        if not asked.is_scaled and len({one.direction for one in used}) > 1:
+            first, second = (
+                next(one.name for one in used if one.direction == way) for way in ("lower", "higher")
+            )
+            raise RegressionError(
+                f"target: less of {first!r} is better, and more of {second!r}: their {asked.takes} "
+                "says nothing.",
+                f"name one kind, or write {{{asked.takes}_of: [...], scale: spread}}: each in {SPREADS}",
+            )
+        kept = {one.name: (scales or {})[one.name] for one in used} if asked.is_scaled else {}
+        return cls(
+            tuple(quantities.values()), {one.name: shares[one.name] for one in used}, asked.takes, kept
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All targets, in the order of the columns."""
+        return tuple(quantity.name for quantity in self.quantities)
+
+    @cached_property
+    def used(self) -> tuple[Quantity, ...]:
+        """The targets that take part."""
+        known = {quantity.name: quantity for quantity in self.quantities}
+        return tuple(known[name] for name in self.weights)
+
+    @property
+    def quantity(self) -> Quantity:
+        """What is made of them: its name in words, its unit where all have the same, its direction."""
+        if self.scales:
+            return Quantity(str(self), SPREADS)
+        units = {one.unit for one in self.used}
+        return Quantity(str(self), units.pop() if len(units) == 1 else None, self.used[0].direction)
 
     @property
     def is_linear(self) -> bool:
         """Whether the combined value is a weighted mean, so that `coefficients` says it all."""
-        return bool(self.weights)
+        return self.takes == "mean"
+
+    @property
+    def shares(self) -> Array:
+        """Share of each target that takes part, in the order of `used`."""
+        return np.array([self.weights[one.name] for one in self.used])
+
+    @property
+    def spreads(self) -> Array:
+        """What the value of each target that takes part is divided by; 1 where they are not scaled."""
+        return np.array([self.scales[one.name][1] if self.scales else 1.0 for one in self.used])
+
+    @property
+    def factors(self) -> Array:
+        """What the value of each target that takes part is multiplied by, so that less is better."""
+        return np.array([one.sign for one in self.used]) / self.spreads
+
+    @property
+    def offsets(self) -> Array:
+        """What is then added to each."""
+        means = np.array([self.scales[one.name][0] if self.scales else 0.0 for one in self.used])
+        return -means * self.factors if self.scales else np.zeros(len(self.used))
 
     @property
     def coefficients(self) -> Array:
-        """Share of every target, `(t,)`, in the order of `names`; sums to 1.
+        """What the combined value gains by one of each target, `(t,)`, in the order of `names`.
 
         Raises:
             ValueError: The worst of several has no coefficients.
         """
         if not self.is_linear:
             raise ValueError(f"the {self} is not linear in the losses")
-        return np.array([self.weights.get(name, 0.0) for name in self.names])
+        by_name = dict(zip(self.weights, self.quantity.sign * self.shares * self.factors, strict=True))
+        return np.array([by_name.get(name, 0.0) for name in self.names])
 
     @overload
     def combine(self, losses: pd.DataFrame) -> pd.Series[float]: ...
@@ -85,41 +153,78 @@ class Target:
     def combine(self, losses: Array) -> Array: ...
 
     def combine(self, losses: pd.DataFrame | Array) -> pd.Series[float] | Array:
-        """Make one number of each row of losses; NaN where a target that takes part is NaN.
+        """Make one number of each row of values; NaN where a target that takes part is NaN.
 
         Args:
-            losses: `(n, t)` with columns as in `names`, or a DataFrame that has these columns.
+            losses: `(n, t)` with columns as in `names`, or a DataFrame that has those of `used`.
 
         Returns:
             `(n,)`: a Series with the rows' index for a DataFrame, else an array.
         """
         if isinstance(losses, pd.DataFrame):
-            values = self.combine(losses[list(self.names)].to_numpy(dtype=np.float64))
+            values = self._combined(losses[list(self.weights)].to_numpy(dtype=np.float64))
             return pd.Series(values, index=losses.index, name=str(self))
-        if not self.is_linear:
-            return np.asarray(losses.max(axis=1))
-        used = [self.names.index(name) for name in self.weights]  # 0 * NaN would spoil the others
-        return np.asarray(losses[:, used] @ np.array(list(self.weights.values())))
+        return self._combined(losses[:, [self.names.index(name) for name in self.weights]])
+
+    def _combined(self, used: Array) -> Array:
+        small = used * self.factors + self.offsets
+        combined = small @ self.shares if self.is_linear else small.max(axis=1)
+        return np.asarray(self.quantity.sign * combined)
 
     def __str__(self) -> str:
-        if not self.is_linear:
-            return f"worst of {len(self.names)} targets"
+        scaled = ", in standard deviations" if self.scales else ""
         if len(self.weights) == 1:
-            return next(iter(self.weights))
-        if len(set(self.weights.values())) > 1:
-            return " + ".join(f"{share:.3g} {name}" for name, share in self.weights.items())
-        if len(self.weights) == len(self.names):
-            return f"mean of {len(self.names)} targets"
-        return "mean of " + ", ".join(self.weights)
+            return f"{next(iter(self.weights))}{scaled}"
+        alike = max(self.weights.values()) - min(self.weights.values()) <= 1e-9
+        if self.is_linear and not alike:
+            return " + ".join(f"{share:.3g} {name}" for name, share in self.weights.items()) + scaled
+        plain = [name for name in self.names if "/" not in name]
+        if list(self.weights) in (plain, list(self.names)) or len(self.weights) > _MOST_NAMED:
+            return f"{self.takes} of {len(self.weights)} targets{scaled}"
+        return f"{self.takes} of " + ", ".join(self.weights) + scaled
 
 
-def _shares(value: TargetValue) -> dict[str, float]:
-    if isinstance(value, Mapping):
-        return dict(value)
-    names = [value] if isinstance(value, str) else list(value)
-    for name in names:
-        if names.count(name) > 1:
+#: More targets than this are counted, not named.
+_MOST_NAMED = 20
+
+
+def scales_of(values: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation of each target over the runs; NaN does not count."""
+    return {
+        str(name): (float(mean), float(spread))
+        for name, mean, spread in zip(values, values.mean(), values.std(ddof=0), strict=True)
+    }
+
+
+def _check_directions(asked: AskedTarget, quantities: Mapping[str, Quantity]) -> None:
+    for name, direction in asked.directions.items():
+        if name in quantities and quantities[name].direction != direction:
             raise RegressionError(
-                f"target: {name!r} is named more than once.", "write {name: weight} instead"
+                f"target: {name!r} is better when {direction} here, and was fitted as better when "
+                f"{quantities[name].direction}.",
+                "fit again",
             )
-    return dict.fromkeys(names, 1.0)
+
+
+def _resolve(asked: AskedTarget, quantities: Mapping[str, Quantity], is_word: bool) -> dict[str, float]:
+    """Shares that sum to 1, of every target that a name, a pattern or a mean within stands for."""
+    found: dict[str, float] = {}
+    for member, weight in asked.members or ():
+        if isinstance(member, AskedTarget):
+            parts = {
+                name: weight * share for name, share in _resolve(member, quantities, is_word=False).items()
+            }
+        else:
+            parts = dict.fromkeys(_named(bare(member), quantities, is_word), weight)
+        for name, share in parts.items():
+            found[name] = found.get(name, 0.0) + share
+    total = math.fsum(found.values())
+    return {name: share / total for name, share in found.items()}
+
+
+def _named(name: str, quantities: Mapping[str, Quantity], is_word: bool) -> list[str]:
+    found = fnmatch.filter(quantities, name) if is_pattern(name) and name not in quantities else [name]
+    if not found or found[0] not in quantities:
+        known = [*quantities, *TARGET_WORDS] if is_word else list(quantities)
+        raise RegressionError(f"target: {name!r} is no target; {did_you_mean(name, known)}")
+    return found

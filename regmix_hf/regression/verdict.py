@@ -131,10 +131,10 @@ def _by_correlation(count: int, test: str, spearman: float, low: float, high: fl
 def _signal(true: np.ndarray, target: Target, noise: Mapping[str, float]) -> float | None:
     """Spread of the target between runs, in noises between seeds; `None` where these were not measured.
 
-    A mean of losses is taken to have the mean of their noises: one seed moves all losses of a run together.
+    A mean of targets is taken to have the mean of their noises: one seed moves all of a run together.
     """
-    used = target.weights or dict.fromkeys(target.names, 1 / len(target.names))
-    if not used.keys() <= noise.keys():
+    if not target.weights.keys() <= noise.keys():
         return None
-    floor = sum(share * noise[name] for name, share in used.items())
+    noises = np.array([noise[name] for name in target.weights])
+    floor = float(target.shares @ (noises / target.spreads))
     return float(np.nanstd(true)) / floor if floor > 0 else None

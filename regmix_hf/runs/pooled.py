@@ -5,6 +5,7 @@ from __future__ import annotations
 from regmix_hf.files import read_parquet
 from regmix_hf.hub import Hub, Reference
 from regmix_hf.progress import Progress, Silent
+from regmix_hf.recipe.target import AskedTarget
 from regmix_hf.runs.comparable import Swarm, below_each_other, check_comparable
 from regmix_hf.runs.published import load_published
 from regmix_hf.runs.runs import Runs
@@ -22,9 +23,11 @@ def pooled_runs(study: Study, progress: Progress | None = None) -> Runs:
         HubError: Runs cannot be had, or come from another corpus, tokenizer or scale.
         DataError: A table of results cannot be used.
     """
+    asked = AskedTarget.of(study.recipe.regression.target)
     own, shared = study.proxies / names.RESULTS, study.recipe.runs
     if shared is None:
-        return Runs.from_results(read_parquet(study.require(own, "proxies"), FITTED_RUNS), str(own))
+        table = read_parquet(study.require(own, "proxies"), FITTED_RUNS)
+        return Runs.from_results(table, str(own), asked=asked.names, given=asked.directions)
     progress, parts = progress or Silent(), []
     facts = CorpusFacts.load(study.corpus) if (study.corpus / names.CORPUS_FACTS).exists() else None
     if own.exists():
@@ -51,4 +54,5 @@ def pooled_runs(study: Study, progress: Progress | None = None) -> Runs:
     if len(parts) > 1:
         sources = ", ".join(f"{len(part.results)} of {part.name}" for part in parts)
         progress.note(f"{len(results)} runs from {len(parts)} sources: {sources}")
-    return Runs.from_results(results, " and ".join(part.name for part in parts))
+    origin = " and ".join(part.name for part in parts)
+    return Runs.from_results(results, origin, asked=asked.names, given=asked.directions)

@@ -18,10 +18,10 @@ from regmix_hf.study import names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.tables import by_domain
 
-_NUMBERS = ("weight", "realized", "epochs", "loss", "bpb", "loss_stderr", "bpb_stderr")
 _DOMAIN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,95}")
-#: Of a domain or of a task.
-_SCORED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,95}")
+#: `<prefix>/<domain>`, `bpb/<task>`, `<task>/<metric>` and what lm-eval puts behind a metric.
+_NUMBERS = re.compile(r"[A-Za-z0-9][\w.+-]{0,95}/[A-Za-z0-9][\w.+@-]{0,95}(,[\w.+-]{1,95})?")
+_OF_DOMAINS = ("weight", "realized", "epochs", "loss", "loss_stderr")
 _MEGABYTE = 1_000_000
 
 
@@ -65,11 +65,11 @@ def check_results(results: pd.DataFrame, name: str) -> None:
         if column not in results or not pd.api.types.is_integer_dtype(results[column]):
             raise HubError(f"{name}: the column {column!r} is missing or holds no whole numbers.")
     for column in results.columns:
-        prefix, slash, domain = str(column).partition("/")
+        prefix, slash, name = str(column).partition("/")
         if not slash:
             continue
-        name_of = _SCORED if prefix.startswith("bpb") else _DOMAIN
-        if prefix not in _NUMBERS or name_of.fullmatch(domain) is None:
+        is_domain = prefix not in _OF_DOMAINS or _DOMAIN.fullmatch(name) is not None
+        if not is_domain or _NUMBERS.fullmatch(str(column)) is None:
             raise HubError(f"{name}: {column!r} is no column of a table of results.")
         if not pd.api.types.is_numeric_dtype(results[column]):
             raise HubError(f"{name}: the column {column!r} holds no numbers.")

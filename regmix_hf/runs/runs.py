@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import fnmatch
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Self, get_args
 
@@ -10,9 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from regmix_hf.errors import DataError
-from regmix_hf.files import read_parquet
+from regmix_hf.errors import DataError, did_you_mean
+from regmix_hf.files import damaged, read_json, read_parquet
 from regmix_hf.mixtures.mixture import is_no_mixture, what_is_wrong
+from regmix_hf.quantities import BPB, LOSS, Direction, Quantity, bare, error_column, is_measured, read_names
 from regmix_hf.reference import split_reference
 from regmix_hf.runs.csv_pair import read_csv_pair
 from regmix_hf.study import names
@@ -30,7 +33,7 @@ class Runs:
 
     Attributes:
         weights: Runs x domains, share of training tokens; every row sums to 1.
-        losses: Runs x targets, in the unit they came in (nats per token in a study). NaN: not measured.
+        losses: Runs x targets, in the units of `quantities`. NaN: not measured.
         split: `fit` or `holdout` for every run.
         scale: For every run what was trained for how long, e.g. `1M on 1,000,000,000 tokens`; `None` where
             that is not known.
@@ -39,6 +42,12 @@ class Runs:
         num_duplicates: Runs left out because another has the same id, or the same weights and losses.
         mixtures_from: The file the weights came from, for messages.
         losses_from: The file the losses came from, for messages.
+        quantities: Unit and direction of each target, in their order. Default: what their names say.
+        errors: Standard errors of `losses` over documents or blocks, of the targets that have them.
+        dropped: Targets that were left out because mixtures hardly differ on them, with the signal of each.
+
+    Raises:
+        RegressionError: A target is called as scores are, and nobody says which way is better.
     """
 
     weights: pd.DataFrame
@@ -50,6 +59,13 @@ class Runs:
     num_duplicates: int = 0
     mixtures_from: str = "the mixtures"
     losses_from: str = "the losses"
+    quantities: Mapping[str, Quantity] = field(default_factory=dict)
+    errors: pd.DataFrame | None = None
+    dropped: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = self.quantities or read_names(self.losses.columns, self.weights.columns)
+        object.__setattr__(self, "quantities", {name: known[name] for name in self.losses.columns})
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -61,27 +77,44 @@ class Runs:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Names of the losses."""
+        """Names of what was measured."""
         return tuple(self.losses.columns)
 
     @classmethod
-    def from_results(cls, results: pd.DataFrame, origin: str) -> Self:
+    def from_results(
+        cls,
+        results: pd.DataFrame,
+        origin: str,
+        *,
+        asked: Collection[str] = (),
+        given: Mapping[str, Direction] | None = None,
+    ) -> Self:
         """Read a table of results, wherever it came from.
 
         Args:
-            results: `run_id`, `split`, `weight/<domain>`, `loss/<domain>`; `status` when not all are `ok`.
+            results: `run_id`, `split`, `weight/<domain>`, `loss/<domain>`; `status` when not all are `ok`;
+                `bpb/<task>`, `<task>/<metric>` and `target/<name>` where they were measured.
             origin: What to call the table in messages.
+            asked: Names or patterns of targets. `bpb/<domain>`, which is `loss/<domain>` in another unit, is
+                one only where it is asked for.
+            given: Target -> which way is better, where its name does not say.
 
         Raises:
             DataError: A column is missing, or a value is none that the column may have, or no run is left.
+            RegressionError: Nobody says which way a score is better.
         """
         _check_results(results, origin)
         unique = results.drop_duplicates("run_id").set_index("run_id")
         status = unique.get("status", pd.Series("ok", index=unique.index))
         usable = unique[status == "ok"]
+        weights = by_domain(usable, "weight").astype(np.float64)
+        columns = list(_targets(results, asked))
+        quantities = read_names(columns, weights.columns, given)
         runs = cls(
-            weights=by_domain(usable, "weight").astype(np.float64),
-            losses=by_domain(usable, "loss").astype(np.float64),
+            weights=weights,
+            losses=usable[columns].rename(columns=bare).astype(np.float64),
+            quantities=quantities,
+            errors=_errors(usable, quantities),
             split=usable["split"],
             scale=_scale(usable),
             num_diverged=int((status == "diverged").sum()),
@@ -93,16 +126,23 @@ class Runs:
         return runs._checked()
 
     @classmethod
-    def from_csv(cls, mixtures: Path, losses: Path) -> Self:
+    def from_csv(cls, mixtures: Path, losses: Path, *, given: Mapping[str, Direction] | None = None) -> Self:
         """Read two CSV files, in RegMix's or Olmix's layout, and join them on their index; all are `fit`.
+
+        Args:
+            mixtures: The weights.
+            losses: The values of the targets.
+            given: Target -> which way is better, where its name does not say.
 
         Raises:
             DataError: A file cannot be read as such a table, or the two do not hold the same runs.
+            RegressionError: Nobody says which way a score is better.
         """
         weights, values = read_csv_pair(mixtures, losses)
         runs = cls(
             weights=weights,
             losses=values,
+            quantities=read_names(values.columns, weights.columns, given),
             split=pd.Series("fit", index=weights.index, name="split"),
             mixtures_from=str(mixtures),
             losses_from=str(losses),
@@ -115,7 +155,8 @@ class Runs:
             [
                 self.split.rename("split"),
                 self.weights.add_prefix("weight/"),
-                self.losses.add_prefix("loss/"),
+                self.losses.rename(columns=lambda name: self.quantities[name].column),
+                *([] if self.errors is None else [self.errors.rename(columns=self._error_column)]),
             ],
             axis=1,
         ).reset_index(names="run_id")
@@ -131,11 +172,21 @@ class Runs:
             weights=self.weights.iloc[rows],
             losses=self.losses.iloc[rows],
             split=self.split.iloc[rows],
+            errors=None if self.errors is None else self.errors.iloc[rows],
             scale=None if self.scale is None else self.scale.iloc[rows],
             num_diverged=0,
             num_failed=0,
             num_duplicates=0,
         )
+
+    def of_targets(self, targets: Sequence[str], *, dropped: Mapping[str, float] | None = None) -> Self:
+        """Return the runs with these targets alone; `dropped` are those left out as noise."""
+        kept = None if self.errors is None else self.errors[[n for n in targets if n in self.errors]]
+        losses = self.losses[list(targets)]
+        return replace(self, losses=losses, errors=kept, dropped=dropped or self.dropped)
+
+    def _error_column(self, name: str) -> str:
+        return error_column(self.quantities[name].column)
 
     def aligned_to(self, fitted: Runs) -> Self:
         """Return these runs with the columns of the runs a regressor was fitted on.
@@ -159,7 +210,7 @@ class Runs:
                     "only losses that were fitted can be predicted; remove or rename the column",
                 )
         targets = [target for target in fitted.targets if target in self.targets]
-        return replace(self, weights=self.weights[list(fitted.domains)], losses=self.losses[targets])
+        return replace(self, weights=self.weights[list(fitted.domains)]).of_targets(targets)
 
     def left_out(self) -> str:
         """Say in words what was left out, e.g. `2 diverged, 1 failed`; empty when nothing was."""
@@ -201,6 +252,8 @@ def load_runs(
     *,
     mixtures: str | Path | None = None,
     losses: str | Path | None = None,
+    maximize: Iterable[str] = (),
+    minimize: Iterable[str] = (),
 ) -> Runs:
     """Read the runs of a study, or runs that were made elsewhere.
 
@@ -211,6 +264,8 @@ def load_runs(
             (`run,name,index,<domain>...`).
         losses: CSV of losses of the same runs (`index`, `metric/<dataset>_<domain>_val_loss` or
             `valid_<dataset>_<domain>`, or `run,name,index,<metric>...`).
+        maximize: Columns of `losses` of which more is better, such as accuracies.
+        minimize: Columns of which less is better, though they are called as scores are.
 
     Returns:
         The runs that can be fitted or predicted, with a count of the others. In RegMix's layout the data
@@ -219,7 +274,22 @@ def load_runs(
     Raises:
         DataError: A file is missing or cannot be used; the message names file, line, column and value.
         HubError: There is no such repository or revision, or what it holds cannot be trusted.
+        RegressionError: A column is called as scores are, and nobody says which way is better.
     """
+    given = directions_of(maximize, minimize)
+    runs = _read(source, mixtures, losses, given)
+    for name in given:
+        if name not in runs.targets:
+            raise DataError(f"{runs.losses_from} has no column {name!r}; {did_you_mean(name, runs.targets)}")
+    return runs
+
+
+def _read(
+    source: str | Path | None,
+    mixtures: str | Path | None,
+    losses: str | Path | None,
+    given: Mapping[str, Direction],
+) -> Runs:
     if source is not None:
         if mixtures is not None or losses is not None:
             raise DataError("runs come from one source: a folder, or mixtures with losses, not both.")
@@ -227,30 +297,73 @@ def load_runs(
         if isinstance(source, str) and not Path(source).exists() and split_reference(source):
             from regmix_hf.runs.published import load_published
 
-            return Runs.from_results(load_published(source).results, source)
-        return _load_folder(Path(source))
+            return Runs.from_results(load_published(source).results, source, given=given)
+        return _load_folder(Path(source), given)
     if mixtures is None or losses is None:
         raise DataError(
             "runs need two tables: mixtures and losses.", "give both CSV files, or the folder of a study"
         )
-    return Runs.from_csv(Path(mixtures), Path(losses))
+    return Runs.from_csv(Path(mixtures), Path(losses), given=given)
 
 
-def _load_folder(folder: Path) -> Runs:
+def directions_of(maximize: Iterable[str], minimize: Iterable[str]) -> dict[str, Direction]:
+    """Which way each of these columns is better.
+
+    Raises:
+        DataError: One of them is named twice.
+    """
+    given: dict[str, Direction] = {bare(name): "higher" for name in maximize}
+    for name in map(bare, minimize):
+        if name in given:
+            raise DataError(f"{name!r} cannot be better when higher and when lower.", "name it once")
+        given[name] = "lower"
+    return given
+
+
+def _load_folder(folder: Path, given: Mapping[str, Direction]) -> Runs:
     for name in _TABLES:
         if (folder / name).is_file():
-            return Runs.from_results(read_parquet(folder / name, FITTED_RUNS), str(folder / name))
+            # The runs of a fit are all that it was made of, and it says which way is better.
+            said = _said_by_fit(folder / names.FIT_SUMMARY) if name == names.FITTED_RUNS else {}
+            asked = (f"{BPB}*",) if name == names.FITTED_RUNS else ()
+            table = read_parquet(folder / name, FITTED_RUNS)
+            return Runs.from_results(table, str(folder / name), asked=asked, given={**said, **given})
     raise DataError(
         f"{folder} holds no runs: there is neither {_TABLES[0]} nor {_TABLES[1]} in it.",
         "give the output_dir of a study whose proxies have been trained",
     )
 
 
+def _said_by_fit(summary: Path) -> dict[str, Direction]:
+    """Which way each target of a fit is better; fits of version 0.1 do not say, nor are they asked."""
+    found = read_json(summary).get("quantities", ()) if summary.is_file() else ()
+    try:
+        return {one.name: one.direction for one in map(Quantity.from_plain, found)}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise damaged(summary, "holds targets that cannot be read") from error
+
+
+def _errors(results: pd.DataFrame, quantities: Mapping[str, Quantity]) -> pd.DataFrame | None:
+    found = {name: error_column(quantity.column) for name, quantity in quantities.items()}
+    known = {column: name for name, column in found.items() if column in results}
+    return results[list(known)].rename(columns=known).astype(np.float64) if known else None
+
+
+def _targets(results: pd.DataFrame, asked: Collection[str]) -> Iterable[str]:
+    """The columns of what was measured, a loss in bits per byte only where that is asked for."""
+    for column in map(str, results.columns):
+        is_loss_again = column.startswith(BPB) and f"{LOSS}{column.removeprefix(BPB)}" in results
+        is_asked = any(fnmatch.fnmatchcase(column, name) for name in asked)
+        if is_measured(column) and (is_asked or not is_loss_again):
+            yield column
+
+
 def _check_results(results: pd.DataFrame, origin: str) -> None:
     for column in ("run_id", "split"):
         if column not in results:
             raise DataError(f"{origin} has no column {column!r}.")
-    weights, losses = by_domain(results, "weight"), by_domain(results, "loss")
+    weights = by_domain(results, "weight")
+    losses = results[list(_targets(results, ()))]
     for prefix, part in (("weight", weights), ("loss", losses)):
         if part.shape[1] == 0:
             raise DataError(f"{origin} has no column {prefix}/<domain>.")

@@ -27,6 +27,7 @@ from regmix_hf.sharing.tables import published_name, read_table_json
 from regmix_hf.study import names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
+from regmix_hf.study.rounds import rounds_in
 from regmix_hf.tables import (
     FITTED_RUNS,
     LEARNING_CURVE,
@@ -191,6 +192,7 @@ def check_mixture(folder: Path, recipe: Recipe, name: str) -> None:
     if not isinstance(record, dict) or not wanted <= record.keys():
         raise HubError(f"{name}: {names.CHOSEN_MIXTURE} lacks some of {sorted(wanted)}.")
     read_chosen(folder / names.CHOSEN_MIXTURE, recipe.training_domains)
+    rounds_in(record, folder / names.CHOSEN_MIXTURE)
     table = _table(folder, names.CHOSEN_TABLE, name)
     _require(table, MIXTURE, f"{name}: {names.CHOSEN_TABLE}")
     _require_unique(table, "domain", f"{name}: {names.CHOSEN_TABLE}")

@@ -14,9 +14,8 @@ from regmix_hf.cards.explorer_page import explorer_page
 from regmix_hf.cards.facts import ChoiceFacts, RegressionFacts, StudyFacts
 from regmix_hf.cards.mixture_card import EXPORTS, MixtureCard
 from regmix_hf.cards.model_card import ModelCard
-from regmix_hf.cards.pictures import PICTURES
+from regmix_hf.cards.pictures import draw_pictures
 from regmix_hf.cards.regressor_card import RegressorCard
-from regmix_hf.cards.style import png
 from regmix_hf.exports import render_every
 from regmix_hf.files import read_json, read_parquet
 from regmix_hf.hub import Publication, Repository, matching
@@ -56,7 +55,7 @@ def regressor_publication(
         files |= {f"{prefix}{file}": folder / file for file in matching(there, patterns)}
     for table in names.FIT_TABLES:
         files[published_name(table)] = table_json(read_parquet(study.regression / table))
-    pictures = _pictures(facts, ("predictions", "learning_curve"))
+    pictures = draw_pictures(facts, ("predictions", "learning_curve"))
     card = RegressorCard(address, facts, regression, estimators, {name: f"{name}.png" for name in pictures})
     files |= {f"{name}.png": content for name, content in pictures.items()}
     files[REPOCARD_NAME] = written(card.render)
@@ -96,7 +95,7 @@ def mixture_publication(
     if facts.promises is not None:
         # Without what `evaluate.save` knows of the machine.
         files[names.PROMISES] = facts.promises.model_dump_json(indent=2).encode()
-    pictures = _pictures(facts, ("weights", "trade_off", "loss_curves"))
+    pictures = draw_pictures(facts, ("weights", "trade_off", "loss_curves"))
     page = explorer_page(study, facts).page
     files |= {names.EXPLORER: page.encode()} if page else {}
     exports, _ = render_every(mixture_to_publish(study, facts.corpus, sources))
@@ -123,7 +122,7 @@ def model_publications(
 ) -> Iterable[Publication]:
     """The first model trained on each mixture, with its tokenizer."""
     assert facts.final is not None
-    pictures = _pictures(facts, ("loss_curves",))
+    pictures = draw_pictures(facts, ("loss_curves",))
     for mixture in study.final_mixtures:
         folder = study.models / mixture
         there = matching(sorted(path.name for path in folder.iterdir() if path.is_file()), MODEL_FILES)
@@ -153,12 +152,6 @@ def _publication(
     owned: tuple[str, ...],
 ) -> Publication:
     return Publication(repository, files, message, facts.asked.private, owned)
-
-
-def _pictures(facts: StudyFacts, wanted: Iterable[str]) -> dict[str, bytes]:
-    """Draw pictures, those that there is enough known for."""
-    drawn = {name: PICTURES[name](facts) for name in wanted}
-    return {name: png(figure) for name, figure in drawn.items() if figure is not None}
 
 
 def _num_parameters(folder: Path) -> int | None:

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 from huggingface_hub.constants import REPOCARD_NAME
 
-from regmix_hf.cards.facts import SwarmFacts
 from regmix_hf.cards.rendering import recipe_yaml
 from regmix_hf.cards.runs_card import RunsCard
 from regmix_hf.cards.style import png
+from regmix_hf.cards.swarm import SwarmFacts
 from regmix_hf.files import hash_value, read_parquet
 from regmix_hf.hub import Hub, Snapshot, merge_rows, parquet_bytes, remote_table
 from regmix_hf.hub.privacy import require_public_table

@@ -1,12 +1,34 @@
-"""Stage 5, `choose`: the mixture with the best predicted target that the final run's data allows."""
+"""Stage 5, `choose`: the mixture with the best predicted target that the final run's data allows.
+
+Where the study can train, a choice is tried: rows of the origin `confirm` are added to the table of mixtures,
+so that `proxies`, `fit` and `choose` have something to do again. When it is done again, what was promised
+stands beside what was measured.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from regmix_hf.files import read_parquet, read_yaml, write_parquet
 from regmix_hf.mixtures import around_prior, sampling_constraints
 from regmix_hf.mixtures.final import final_constraints
+from regmix_hf.mixtures.table import CONFIRM, append, empty, over, read_mixtures
 from regmix_hf.progress import Progress
+from regmix_hf.recipe.target import AskedTarget
+from regmix_hf.runs.runs import Runs
+from regmix_hf.stages import sample
 from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.study.rounds import Round, Trial, last_measured, rounds_in
+from regmix_hf.tables import RESULTS
+
+if TYPE_CHECKING:
+    from regmix_hf.choice import ChoiceProblem, ChosenMixture
+    from regmix_hf.regression.target import Target
 
 STAGE = Stage(
     verb="choose",
@@ -23,6 +45,7 @@ STAGE = Stage(
     ),
     inputs=(
         f"{names.CORPUS}/{names.CORPUS_FACTS}",
+        f"{names.MIXTURES}/{names.MIXTURES_TABLE}",
         f"{names.PROXIES}/{names.RESULTS}",
         f"{names.REGRESSION}/{names.FIT_SUMMARY}",
     ),
@@ -31,17 +54,115 @@ STAGE = Stage(
 
 
 def run(study: Study, progress: Progress) -> None:
-    """Choose with the regressor that `fit` selected, and write the mixture and what it promises.
+    """Choose with the regressor that `fit` selected, write the mixture and what it promises, and try it.
+
+    Killed at any moment it does the same again: a round counts once its rows are in the table.
 
     Raises:
         StudyError: The corpus or the fit is not there yet.
         MixtureError: No mixture meets the constraints; the message names those that clash.
     """
-    from regmix_hf.choice import FittedRuns, write_chosen
+    from regmix_hf.choice import write_chosen
 
     recipe = study.recipe
-    facts = CorpusFacts.load(study.corpus)
-    tokens = facts.available_tokens(recipe)
+    tokens = CorpusFacts.load(study.corpus).available_tokens(recipe)
+    problem = _problem(study, tokens)
+    chosen = problem.solve(progress)
+    rounds, longer = measured_rounds(study, problem.target), None
+    if (last := last_measured(rounds, chosen.target)) is not None and last.chosen is not None:
+        progress.note(f"the choice of round {last.number} was tried: {last.chosen}")
+    if _is_to_be_tried(study, chosen, rounds):
+        table = over(read_mixtures(study.mixtures), list(tokens))
+        longer, further = _try(problem, chosen, table, recipe.choice.num_confirm)
+        rounds = [*rounds, further]
+    epochs = {
+        name: weight * recipe.train.num_train_tokens / tokens[name] for name, weight in chosen.weights.items()
+    }
+    write_chosen(chosen, study.mixture.parent, epochs=epochs, rounds=rounds)
+    progress.note(f"chosen: {chosen.reason}")
+    progress.note(f"predictions and intervals are those of a new run {chosen.speaks_of}")
+    for warning in chosen.warnings:
+        progress.note(f"warning: {warning}")
+    if longer is not None:
+        write_parquet(study.mixtures, longer)
+        study.add_to(sample.STAGE)
+        progress.note(
+            f"to try the choice, `regmix proxies` trains {recipe.choice.num_confirm} more, with other seeds; "
+            "then it is fitted and chosen again"
+        )
+    study.finish(STAGE, {"method": chosen.method, "predicted": chosen.predicted.loss})
+
+
+def asked_for(study: Study) -> list[str]:
+    """Mixtures that a choice is to be tried with and that no proxy has been trained on yet."""
+    if study.recipe.runs is not None or not study.mixtures.exists():
+        return []
+    table, ended = read_mixtures(study.mixtures), set(_results(study)["mixture_id"])
+    return [str(name) for name in table.loc[table["origin"] == CONFIRM, "mixture_id"] if name not in ended]
+
+
+def most_to_try(study: Study) -> int:
+    """The most proxies that `choose` may yet ask for."""
+    from regmix_hf.regression.asked_target import target_of
+
+    recipe = study.recipe
+    if not study.mixture.exists():  # then no round is recorded, for whatever target
+        rounds = _rounds_left(study, "", ())
+    else:
+        target = target_of(study)
+        rounds = _rounds_left(study, str(target), measured_rounds(study, target))
+    return rounds * recipe.choice.num_confirm * recipe.proxy.num_seeds
+
+
+def _is_to_be_tried(study: Study, chosen: ChosenMixture, rounds: Sequence[Round]) -> bool:
+    """Whether another round follows: not where the prior was kept, one is yet to be trained, or one held."""
+    if chosen.method == "prior" or asked_for(study):
+        return False
+    last = last_measured(rounds, chosen.target)
+    holds = last is not None and last.chosen is not None and last.chosen.holds
+    return not holds and _rounds_left(study, chosen.target, rounds) > 0
+
+
+def _rounds_left(study: Study, target: str, rounds: Sequence[Round]) -> int:
+    """How many rounds may come yet. Those for another target do not count, those without a record do."""
+    recipe = study.recipe
+    if recipe.choice.num_confirm == 0 or recipe.runs is not None or study.is_pulled:
+        return 0
+    table = read_mixtures(study.mixtures) if study.mixtures.exists() else empty(())
+    without = set(table.loc[table["origin"] == CONFIRM, "round"]) - {one.number for one in rounds}
+    used = len(without) + sum(one.target == target for one in rounds)
+    return max(0, recipe.choice.num_rounds - used)
+
+
+def measured_rounds(study: Study, target: Target) -> list[Round]:
+    """The rounds of the choices so far whose rows are in the table, with what has been measured by now."""
+    if not all(file.exists() for file in (study.mixture, study.mixtures, study.proxies / names.RESULTS)):
+        return []
+    record, there = read_yaml(study.mixture), set(read_mixtures(study.mixtures)["mixture_id"])
+    recorded = rounds_in(record, study.mixture) if isinstance(record, dict) else []
+    results = _results(study)
+    asked = AskedTarget.of(study.recipe.regression.target)
+    runs = Runs.from_results(results, str(study.proxies), asked=asked.names, given=asked.directions)
+    losses = runs.losses.reindex(columns=list(target.names))
+    mixture = results.drop_duplicates("run_id").set_index("run_id")["mixture_id"]
+    measured = target.combine(losses).groupby(mixture.reindex(losses.index))
+    known = {str(name): tuple(values.dropna()) for name, values in measured}
+    return [
+        one.measured_as(known) if one.target == str(target) else one
+        for one in recorded
+        if there.issuperset(trial.mixture_id for trial in one.trials)
+    ]
+
+
+def _results(study: Study) -> pd.DataFrame:
+    file = study.proxies / names.RESULTS
+    return read_parquet(file, RESULTS) if file.exists() else pd.DataFrame(columns=[*RESULTS.texts])
+
+
+def _problem(study: Study, tokens: Mapping[str, int]) -> ChoiceProblem:
+    from regmix_hf.choice import FittedRuns
+
+    recipe = study.recipe
     constraints = final_constraints(recipe, tokens)
     study.require(study.regression / names.FIT_SUMMARY, "fit")
     fitted = FittedRuns.load(
@@ -50,19 +171,33 @@ def run(study: Study, progress: Progress) -> None:
     drawn_within = sampling_constraints(
         recipe.sampling, tokens, num_train_tokens=recipe.proxy.num_train_tokens
     )
-    problem = fitted.problem(
-        around_prior(facts.prior(recipe), recipe.sampling, drawn_within),
+    return fitted.problem(
+        around_prior(CorpusFacts.load(study.corpus).prior(recipe), recipe.sampling, drawn_within),
         constraints,
         choice=recipe.choice,
         random_state=recipe.seed,
     )
-    chosen = problem.solve(progress)
-    epochs = {
-        name: weight * recipe.train.num_train_tokens / tokens[name] for name, weight in chosen.weights.items()
-    }
-    write_chosen(chosen, study.mixture.parent, epochs=epochs)
-    progress.note(f"chosen: {chosen.reason}")
-    progress.note(f"predicted losses and intervals are those of a new run {chosen.speaks_of}")
-    for warning in chosen.warnings:
-        progress.note(f"warning: {warning}")
-    study.finish(STAGE, {"method": chosen.method, "predicted": chosen.predicted.loss})
+
+
+def _try(
+    problem: ChoiceProblem, chosen: ChosenMixture, table: pd.DataFrame, count: int
+) -> tuple[pd.DataFrame, Round]:
+    """Add the rows of one round to the table, and say what is promised for each."""
+    from regmix_hf.choice.confirm import mixtures_to_try
+
+    number = int(table["round"].max()) + 1
+    kinds, weights = zip(*mixtures_to_try(problem, chosen, count, number), strict=True)
+    longer = append(table, np.stack(weights), ["fit"] * count, [CONFIRM] * count)
+    promised = [problem.predict(row) for row in weights]
+    trials = tuple(
+        Trial(mixture_id=name, kind=kind, promised=one.loss, lower=one.lower, upper=one.upper)
+        for name, kind, one in zip(longer["mixture_id"][len(table) :], kinds, promised, strict=True)
+    )
+    return longer, Round(
+        number=number,
+        target=chosen.target,
+        unit=chosen.quantity.unit,
+        estimator=chosen.estimator,
+        weights=dict(chosen.weights),
+        trials=trials,
+    )

@@ -23,12 +23,13 @@ def run(study: Study, progress: Progress) -> None:
         HubError: The recipe names runs that cannot be had or compared.
         RegressionError: An estimator or target is unknown, or the runs are too few for an estimator.
     """
+    from regmix_hf.regression.carrying import carrying
     from regmix_hf.regression.fitting import fit_runs
     from regmix_hf.runs.pooled import pooled_runs
 
     recipe = study.recipe
     fit = fit_runs(
-        pooled_runs(study, progress),
+        carrying(pooled_runs(study, progress), recipe.regression.min_signal, progress),
         recipe.regression.estimators,
         recipe.regression.target,
         study.regression,

@@ -280,6 +280,11 @@ class Study:
         marker = {"rules": _RULES, "fingerprint": fingerprint, **(facts or {})}
         write_json(self.marker(stage), {**marker, "outputs": self.written(stage)})
 
+    def add_to(self, stage: Stage) -> None:
+        """Note that a finished stage's files are what they are now: a later one has added rows to them."""
+        if (marker := self._marker_of(stage) if self.marker(stage).exists() else None) is not None:
+            write_json(self.marker(stage), {**marker, "outputs": self.written(stage)})
+
     def written(self, stage: Stage) -> dict[str, str]:
         """What tells each file that `stage` wrote from any other, by its name; of a folder, each file in it.
 

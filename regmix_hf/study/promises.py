@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from regmix_hf.errors import StudyError
+from regmix_hf.quantities import NATS, Direction, Quantity
 
 #: The file, in the folder of the stage `evaluate` and in the repository of the chosen mixture.
 
@@ -32,7 +33,7 @@ class Size(_Facts):
 
 
 class Promise(_Facts):
-    """One mixture; losses of the target, in nats per token.
+    """One mixture; values of the target, in its unit.
 
     Attributes:
         mixture: Its name.
@@ -40,8 +41,8 @@ class Promise(_Facts):
         measured: Mean over the seeds of the final models.
         deviation: Standard deviation over seeds; `None` for a single one.
         num_seeds: How many.
-        promised_gain: Predicted loss of this mixture minus that of the chosen one; `None` where no mixture
-            of that name was trained.
+        promised_gain: By how much the chosen mixture's prediction is better than this one's; `None` where no
+            mixture of that name was trained.
         measured_gain: The same of what was measured.
     """
 
@@ -65,7 +66,9 @@ class Promises(_Facts):
     """The final mixtures of a study, in the recipe's order.
 
     Attributes:
-        target: What was made small, in words.
+        target: What was made good, in words.
+        unit: Its unit; `None` where nobody says.
+        direction: Which is better: `lower` or `higher`.
         estimator: The family that predicted it.
         coverage: Share of cases the intervals are made for.
         predicted_for: The proxies' size, which predictions speak of.
@@ -75,6 +78,8 @@ class Promises(_Facts):
     """
 
     target: str
+    unit: str | None = NATS
+    direction: Direction = "lower"
     estimator: str
     coverage: Finite
     predicted_for: Size
@@ -100,6 +105,11 @@ class Promises(_Facts):
             ) from error
 
     @property
+    def quantity(self) -> Quantity:
+        """The target with its unit and direction."""
+        return Quantity(self.target, self.unit, self.direction)
+
+    @property
     def same_size(self) -> bool:
         """Whether predictions speak of models like those that were measured."""
         return self.predicted_for == self.measured_on
@@ -107,16 +117,18 @@ class Promises(_Facts):
     @property
     def sentences(self) -> list[str]:
         """How to read the table, and how the predictions did, as a person says it."""
+        noun = self.quantity.noun
         if self.same_size:
             sizes = (
-                f"Promised and measured is the loss of models of one size ({self.measured_on}), so a "
+                f"Promised and measured is the {noun} of models of one size ({self.measured_on}), so a "
                 "difference is the prediction's error and the noise between seeds."
             )
         else:
             sizes = (
                 f"Predictions speak of proxies ({self.predicted_for}), measurements of final models "
-                f"({self.measured_on}). A difference holds what the other size does to every loss, so it is "
-                "no error of the law by itself; how mixtures rank, and by how much one is ahead, compares."
+                f"({self.measured_on}). A difference holds what the other size does to every {noun}, so "
+                "it is no error of the law by itself; how mixtures rank, and by how much one is ahead, "
+                "compares."
             )
         return [sizes, *filter(None, (self._agreement, self._regret))]
 
@@ -135,7 +147,9 @@ class Promises(_Facts):
         regret = self.scores.get("chosen_regret")
         if regret is None:
             return None
+        target = self.quantity
         if regret == 0:
-            return "No other final mixture measured lower than `chosen`."
-        best = min(self.mixtures, key=lambda one: one.measured)
-        return f"The regret of `chosen` is {regret:.4f} nats per token: `{best.mixture}` measured lower."
+            return f"No other final mixture measured {target.direction} than `chosen`."
+        best = min(self.mixtures, key=lambda one: target.sign * one.measured)
+        size = f"{regret:.4f} {target.unit or ''}".strip()
+        return f"The regret of `chosen` is {size}: `{best.mixture}` measured {target.direction}."

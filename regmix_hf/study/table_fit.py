@@ -14,6 +14,7 @@ from pathlib import Path
 from regmix_hf.errors import StudyError
 from regmix_hf.files import hash_file, read_as, write_json
 from regmix_hf.recipe import RECIPE_FILE
+from regmix_hf.recipe.target import TargetValue
 from regmix_hf.study import names
 from regmix_hf.study.folder import Standing, State
 
@@ -43,14 +44,14 @@ class ChoiceRecord:
         fit: The fit's folder, seen from this one.
         fitted: Hash of the summary of the fit it was made with.
         command: The words after `regmix`, to do it again.
-        target: What was made small, as it was written; `None`: what the fit was for.
+        target: What was made good, as it was written; `None`: what the fit was for.
         prior: The file that the prior came from; `None`: the mean of the runs' mixtures stood in for it.
     """
 
     fit: str
     fitted: str
     command: tuple[str, ...] = ()
-    target: str | list[str] | dict[str, float] | None = None
+    target: TargetValue | None = None
     prior: str | None = None
 
 
@@ -125,9 +126,7 @@ class TableFit:
         """Write what the fit was asked."""
         write_json(self.regression / names.FIT_RECORD, asdict(asked))
 
-    def sign_choice(
-        self, command: Sequence[str], target: str | list[str] | dict[str, float] | None, prior: str | None
-    ) -> None:
+    def sign_choice(self, command: Sequence[str], target: TargetValue | None, prior: str | None) -> None:
         """Write what the choice was asked; see `ChoiceRecord`."""
         fit = os.path.relpath(self.regression.resolve(), self.root.resolve())
         fitted = hash_file(self.regression / names.FIT_SUMMARY)

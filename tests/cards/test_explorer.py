@@ -90,7 +90,7 @@ def check_predictions(browser: Browser, file: Path, regressor: MixtureRegressor,
     both = "w => [explorer.predict(w), explorer.halfWidths(explorer.predict(w), w)]"
     found = np.array(browser.run(f"{json.dumps(mixtures.tolist())}.map({both})"))
     table = pd.DataFrame(mixtures, columns=domains)
-    combined = regressor.predict_target(table, Target.parse(target, regressor.targets_))
+    combined = regressor.predict_target(table, Target.parse(target, regressor.quantities_))
     lower, upper = regressor.predict_interval(table)
     losses = np.column_stack([combined["loss"], regressor.predict(table)])
     half = np.column_stack([combined["upper"] - combined["loss"], (upper - lower) / 2])

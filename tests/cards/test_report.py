@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regmix_hf.cards.facts import StudyFacts, SwarmFacts
+from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.report import write_report
 from regmix_hf.cards.summary import summarise
+from regmix_hf.cards.swarm import SwarmFacts
 from regmix_hf.cards.tables import Spread, score_rows
 from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.views import stage_tables

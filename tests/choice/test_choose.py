@@ -10,6 +10,7 @@ from regmix_hf.choice.choose import _round
 from regmix_hf.choice.nearest import NearestRuns
 from regmix_hf.errors import MixtureError, RegressionError
 from regmix_hf.mixtures import Constraints, EpochCap, around_prior, sampling_constraints
+from regmix_hf.quantities import read_names
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.target import Target
@@ -155,7 +156,7 @@ def test_where_swarm_and_bounds_leave_nothing_together_the_bounds_hold(runs, fit
     sampling = Sampling(max={"a": 0.5, "b": 0.5, "c": 0.3})
     problem = ChoiceProblem(
         regressor=fitted("power_law"),
-        target=Target.parse("mean", NAMES),
+        target=Target.parse("mean", read_names(NAMES)),
         constraints=choice_constraints(Choice(max={"a": 0.1, "b": 0.1}), NAMES),
         sampled=around_prior(PRIOR, sampling, sampling_constraints(sampling, PRIOR)),
         swarm=runs[0],

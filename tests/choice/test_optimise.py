@@ -9,6 +9,7 @@ from regmix_hf.choice.objective import Objective
 from regmix_hf.choice.optimise import optimise
 from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures import Constraints
+from regmix_hf.quantities import read_names
 from regmix_hf.regression.target import Target
 from tests.bounds import allowed
 
@@ -62,7 +63,7 @@ def test_the_divergence_is_that_of_the_definition(hyperbolic):
 
 def test_a_pull_to_a_prior_of_nothing_is_refused(fitted):
     prior = {"a": 0.5, "b": 0.5, "c": 0.0}
-    target = Target.parse("mean", ("a", "b", "c"))
+    target = Target.parse("mean", read_names(("a", "b", "c")))
     with pytest.raises(MixtureError, match="the prior gives domain 'c' nothing"):
         Objective.of(fitted("power_law"), target, EVERYWHERE, prior, 0.1)
     without = Constraints(("a", "b", "c"), maximum={"c": 0.0})

@@ -6,6 +6,7 @@ import pytest
 from regmix_hf.choice.objective import Objective
 from regmix_hf.choice.simulate import simulate
 from regmix_hf.mixtures import AroundPrior, Constraints
+from regmix_hf.quantities import read_names
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.target import Target
 
@@ -23,7 +24,7 @@ def trees(runs):
 @pytest.mark.parametrize("kl_strength", [0.0, 0.05])
 def test_the_simulation_is_the_one_that_predicts_everything(monkeypatch, trees, target, kl_strength):
     monkeypatch.setattr("regmix_hf.choice.simulate._CHUNK_NUMBERS", 9_000)
-    goal = Target.parse(target, NAMES)
+    goal = Target.parse(target, read_names(NAMES))
     objective = Objective.of(trees, goal, EVERYWHERE, PRIOR, kl_strength)
     settings = {"num_candidates": 20_000, "top_k": 25, "random_state": 0}
     sifted = simulate(objective.below, AroundPrior(PRIOR, EVERYWHERE), **settings)
@@ -33,7 +34,7 @@ def test_the_simulation_is_the_one_that_predicts_everything(monkeypatch, trees, 
 
 
 def test_most_candidates_are_not_followed_to_the_end(trees):
-    objective = Objective.of(trees, Target.parse("a", NAMES), EVERYWHERE, PRIOR, 0.0)
+    objective = Objective.of(trees, Target.parse("a", read_names(NAMES)), EVERYWHERE, PRIOR, 0.0)
     weights = next(AroundPrior(PRIOR, EVERYWHERE).chunks(np.random.default_rng(0), 3_000))
     values = objective(weights)
     ceiling = np.sort(values)[20]
@@ -45,7 +46,7 @@ def test_most_candidates_are_not_followed_to_the_end(trees):
 
 def test_fewer_trees_than_stops_are_no_harm(runs):
     few = MixtureRegressor("lightgbm", num_iterations=60).fit(*runs)
-    objective = Objective.of(few, Target.parse("mean", NAMES), EVERYWHERE, PRIOR, 0.0)
+    objective = Objective.of(few, Target.parse("mean", read_names(NAMES)), EVERYWHERE, PRIOR, 0.0)
     weights = next(AroundPrior(PRIOR, EVERYWHERE).chunks(np.random.default_rng(1), 1_500))
     values = objective(weights)
     ceiling = np.median(values)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
+import hashlib
 import json
 import os
+import pickle
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +16,15 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
+from matplotlib.figure import Figure
 
 from regmix_hf import pipeline
+from regmix_hf.cards import mixture_plots, pictures
+from regmix_hf.cards.facts import StudyFacts
+from regmix_hf.cards.style import png
 from regmix_hf.hub import Hub, Repository
 from regmix_hf.recipe import load_recipe
-from regmix_hf.sharing import push_study
+from regmix_hf.sharing import push_study, runs_part
 from regmix_hf.study import Stage, Study
 
 from .finished import finish_study, recipe_tree
@@ -150,6 +157,42 @@ def strike(standin: StandIn) -> Callable[..., None]:
         standin.faults.script(request, fault, skip=skip, times=times)
 
     return script
+
+
+class DrawnOnce:
+    """Draws every picture of the same facts once: that takes long, and how it looks is for `tests/cards`."""
+
+    def __init__(self) -> None:
+        self._figures: dict[bytes, Figure | None] = {}
+        self.png = functools.cache(png)
+
+    def by(self, draw: Callable[..., Figure | None]) -> Callable[..., Figure | None]:
+        """Draw by this function what it did not draw before."""
+
+        def drawn(*given: object) -> Figure | None:
+            shown, facts = given, given[0]
+            if isinstance(facts, StudyFacts):  # without the recipe, which names the folder
+                shown = (facts.target, facts.swarm, facts.regression, facts.choice, facts.final)
+            key = hashlib.sha256(pickle.dumps((draw.__name__, shown))).digest()
+            if key not in self._figures:
+                self._figures[key] = draw(*given)
+            return self._figures[key]
+
+        return drawn
+
+
+@pytest.fixture(scope="session")
+def drawn_once() -> DrawnOnce:
+    return DrawnOnce()
+
+
+@pytest.fixture(autouse=True)
+def _pictures(drawn_once: DrawnOnce, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (pictures, runs_part):
+        monkeypatch.setattr(module, "png", drawn_once.png)
+    for name, draw in pictures.PICTURES.items():
+        monkeypatch.setitem(pictures.PICTURES, name, drawn_once.by(draw))
+    monkeypatch.setattr(mixture_plots, "draw_effects", drawn_once.by(mixture_plots.draw_effects))
 
 
 @pytest.fixture(scope="session")

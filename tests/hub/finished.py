@@ -47,7 +47,7 @@ def recipe_tree(folder: Path) -> dict[str, Any]:
         "sampling": {"num_mixtures": 24, "num_holdout": 4},
         "proxy": {"model": MODEL, "num_train_tokens": 204_800, "scale": "0.2M"},
         "regression": {"estimators": ["power_law", "ridge"], "target": "mean"},
-        "choice": {"num_candidates": 500, "top_k": 10},
+        "choice": {"num_candidates": 500, "top_k": 10, "num_confirm": 0},
         "train": {
             "model": MODEL,
             "num_train_tokens": 819_200,

@@ -29,7 +29,10 @@ def run_snippets(hub, standin, monkeypatch) -> Callable[[Any, str], dict[str, An
     """Run all code of a card, and return what it left; `datasets` reads the stand-in's tables meanwhile.
 
     The real one cannot be pointed elsewhere once it is imported; `test_share` calls it in a process.
+    `transformers` keeps a client of its own, which may still ask whatever Hub it was first used with, and
+    waits for minutes where that is gone.
     """
+    monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)
 
     def load_dataset(name: str, config: str, *, revision: str, split: str) -> pd.DataFrame:
         repo = standin.repo(name)

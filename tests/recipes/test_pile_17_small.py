@@ -41,6 +41,7 @@ OVERRIDES = (
     "proxy.num_evaluations=2",
     "proxy.training_args={learning_rate: 1e-2, use_cpu: true}",
     "choice.num_candidates=1000",
+    "choice.num_confirm=0",
     "train.model={preset: tiny, hidden_size: 16, num_hidden_layers: 1, intermediate_size: 16}",
     "train.num_train_tokens=8192",
     "train.num_batch_tokens=256",

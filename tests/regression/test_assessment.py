@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from regmix_hf.quantities import read_names
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.assessment import (
     HeldOut,
@@ -41,7 +42,7 @@ def by_hand(true: dict[str, list[float]], predicted: dict[str, dict[str, list[fl
 def test_every_estimator_is_measured_on_every_target_and_on_their_average(fitted):
     runs, regressors = fitted
     table = quality_table(
-        [predict("holdout", runs.part("holdout"), regressors)], Target.parse("mean", runs.targets), 0
+        [predict("holdout", runs.part("holdout"), regressors)], Target.parse("mean", runs.quantities), 0
     )
     assert table.groupby("estimator", sort=False)["target"].apply(list).to_dict() == {
         name: ["code", "prose", "sums", "mean of 3 targets", "average"] for name in ("own_weight", "ridge")
@@ -59,14 +60,14 @@ def test_every_estimator_is_measured_on_every_target_and_on_their_average(fitted
 def test_a_single_target_is_not_combined_again(fitted):
     runs, regressors = fitted
     table = quality_table(
-        [predict("holdout", runs.part("holdout"), regressors)], Target.parse("sums", runs.targets), 0
+        [predict("holdout", runs.part("holdout"), regressors)], Target.parse("sums", runs.quantities), 0
     )
     assert "combined" not in set(table["kind"])
 
 
 def test_predictions_stand_beside_the_true_losses_of_the_same_runs(fitted):
     runs, regressors = fitted
-    target = Target.parse(["code", "sums"], runs.targets)
+    target = Target.parse(["code", "sums"], runs.quantities)
     table = predictions_table([predict("holdout", runs.part("holdout"), regressors)], target)
     row = table.query("estimator == 'ridge' and target == 'mean of code, sums' and run_id == 'r30'").iloc[0]
     assert row["true"] == pytest.approx(runs.losses.loc["r30", ["code", "sums"]].mean())
@@ -92,21 +93,21 @@ def test_runs_without_a_loss_are_measured_where_they_have_one():
         {"a": [1.0, 2.0, np.nan, 3.0], "b": [1.0, 2.0, 3.0, 4.0]},
         {"e": {"a": [1.0, 2.0, 9.0, 4.0], "b": [1.0, 2.0, 3.0, 4.0]}},
     )
-    table = quality_table([held_out], Target.parse("mean", ["a", "b"]), 0).set_index("target")
+    table = quality_table([held_out], Target.parse("mean", read_names(["a", "b"])), 0).set_index("target")
     assert table["num_runs"].to_dict() == {"a": 3, "b": 4, "mean of 2 targets": 3, "average": 4}
     assert table.loc["a", "mse"] == pytest.approx(1 / 3)
 
 
 def test_a_target_that_was_not_measured_has_no_row():
     held_out = by_hand({"b": [1.0, 2.0, 3.0]}, {"e": {"a": [1.0, 2.0, 3.0], "b": [1.0, 2.0, 3.0]}})
-    assert set(quality_table([held_out], Target.parse("mean", ["a", "b"]), 0)["target"]) == {"b"}
+    assert set(quality_table([held_out], Target.parse("mean", read_names(["a", "b"])), 0)["target"]) == {"b"}
 
 
 def test_the_average_of_a_correlation_that_does_not_exist_does_not_exist():
     held_out = by_hand(
         {"a": [1.0, 2.0, 3.0], "b": [1.0, 2.0, 3.0]}, {"e": {"a": [1.0, 2.0, 3.0], "b": [2.0, 2.0, 2.0]}}
     )
-    table = quality_table([held_out], Target.parse("a", ["a", "b"]), 0).set_index("target")
+    table = quality_table([held_out], Target.parse("a", read_names(["a", "b"])), 0).set_index("target")
     assert table.loc["a", "spearman"] == 1.0
     assert table.loc[["b", "average"], ["spearman", "spearman_low"]].isna().all(axis=None)
     assert table.loc["average", "mae"] == pytest.approx((0 + 2 / 3) / 2)
@@ -129,7 +130,7 @@ def test_the_best_ranking_is_selected_and_a_draw_is_called_one():
     held_out = by_hand(
         {"a": truth}, {"good": {"a": swapped}, "bad": {"a": truth[::-1]}, "exact": {"a": truth}}
     )
-    target = Target.parse("a", ["a"])
+    target = Target.parse("a", read_names(["a"]))
     clear = select(held_out, ["bad", "good"], target, 0)
     assert clear.estimator == "good"
     assert "too few to tell" not in clear.reason
@@ -147,7 +148,7 @@ def test_a_law_is_preferred_where_few_runs_cannot_tell_it_from_a_line():
         line = [truth[1], truth[0], *truth[2:]]
         order = truth[::-1] if law == "bad" else [truth[2], truth[1], truth[0], *truth[3:]]
         held_out = by_hand({"a": truth}, {"ridge": {"a": line}, "power_law": {"a": order}})
-        return select(held_out, ["ridge", "power_law"], Target.parse("a", ["a"]), 0)
+        return select(held_out, ["ridge", "power_law"], Target.parse("a", read_names(["a"])), 0)
 
     few = choice(12, "good")
     assert few.estimator == "power_law"
@@ -160,6 +161,6 @@ def test_where_no_correlation_exists_the_smaller_error_is_selected():
     held_out = by_hand(
         {"a": [1.0, 2.0, 3.0]}, {"far": {"a": [9.0, 9.0, 9.0]}, "near": {"a": [2.0, 2.0, 2.0]}}
     )
-    selection = select(held_out, ["far", "near"], Target.parse("a", ["a"]), 0)
+    selection = select(held_out, ["far", "near"], Target.parse("a", read_names(["a"])), 0)
     assert selection.estimator == "near"
     assert "undefined" in selection.reason

@@ -7,6 +7,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.stats import t as student
 
 from regmix_hf.errors import RegressionError
+from regmix_hf.quantities import read_names
 from regmix_hf.regression import ESTIMATORS, MixtureRegressor
 from regmix_hf.regression.folds import assign_folds
 from regmix_hf.regression.intervals import OutOfFold, ResidualSize, entropy, seed_noise
@@ -93,9 +94,9 @@ def test_intervals_are_wider_where_runs_of_few_domains_were_missed_by_more():
 def test_a_combined_target_has_the_residuals_of_the_combination():
     rng = np.random.default_rng(0)
     missed = OutOfFold(rng.normal(size=(30, 2)), rng.normal(size=(30, 2)), rng.random(30))
-    mean = missed.combined(Target.parse("mean", ["a", "b"]))
+    mean = missed.combined(Target.parse("mean", read_names(["a", "b"])))
     np.testing.assert_allclose(mean.residuals[:, 0], missed.residuals.mean(axis=1))
-    worst = missed.combined(Target.parse("worst", ["a", "b"]))
+    worst = missed.combined(Target.parse("worst", read_names(["a", "b"])))
     np.testing.assert_allclose(
         worst.residuals[:, 0], missed.losses.max(axis=1) - missed.predicted.max(axis=1)
     )

@@ -9,7 +9,7 @@ from regmix_hf.runs.runs import Runs
 
 
 def curve_of(runs, estimators, target="mean", held_out=None, **arguments):
-    goal = Target.parse(target, runs.targets)
+    goal = Target.parse(target, runs.quantities)
     arguments = {"random_state": 0, "progress": Silent()} | arguments
     return learning_curve(runs.part("fit"), held_out, estimators, goal, **arguments)
 

@@ -170,7 +170,7 @@ def spoil(folder, **arrays):
     [
         (lambda f: (f / "config.json").unlink(), "no saved regressor"),
         (lambda f: (f / "config.json").write_text("{"), "cannot be read as JSON"),
-        (lambda f: rewrite(f, format=99), "not of format 2"),
+        (lambda f: rewrite(f, format=99), "not of format 3"),
         (lambda f: rewrite(f, estimator="pickle"), "no estimator"),
         (lambda f: rewrite(f, domains=["code", "prose"]), "3 domains, but there are 2"),
         (lambda f: rewrite(f, num_runs="many"), "num_runs is 'many'"),

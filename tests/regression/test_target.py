@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regmix_hf.errors import RegressionError
+from regmix_hf.quantities import read_names
 from regmix_hf.regression.target import Target
 
 NAMES = ["a", "b", "c"]
@@ -22,26 +23,26 @@ LOSSES = np.array([[1.0, 2.0, 6.0], [4.0, 2.0, 0.0]])
     ],
 )
 def test_a_target_combines_losses_and_names_itself(value, expected, words):
-    target = Target.parse(value, NAMES)
+    target = Target.parse(value, read_names(NAMES))
     np.testing.assert_allclose(target.combine(LOSSES), expected)
     assert str(target) == words
 
 
 def test_a_frame_is_combined_by_the_names_of_its_columns_and_keeps_its_index():
     frame = pd.DataFrame(LOSSES, columns=NAMES, index=["r0", "r1"])[["c", "a", "b"]]
-    combined = Target.parse({"a": 3, "b": 1}, NAMES).combine(frame)
+    combined = Target.parse({"a": 3, "b": 1}, read_names(NAMES)).combine(frame)
     assert combined.to_dict() == {"r0": 1.25, "r1": 3.5}
 
 
 def test_a_missing_loss_spoils_only_targets_that_use_it():
     losses = np.array([[1.0, np.nan, 3.0]])
-    assert Target.parse(["a", "c"], NAMES).combine(losses) == [2.0]
-    assert np.isnan(Target.parse("mean", NAMES).combine(losses)).all()
-    assert np.isnan(Target.parse("worst", NAMES).combine(losses)).all()
+    assert Target.parse(["a", "c"], read_names(NAMES)).combine(losses) == [2.0]
+    assert np.isnan(Target.parse("mean", read_names(NAMES)).combine(losses)).all()
+    assert np.isnan(Target.parse("worst", read_names(NAMES)).combine(losses)).all()
 
 
 def test_the_worst_of_several_has_no_coefficients():
-    target = Target.parse("worst", NAMES)
+    target = Target.parse("worst", read_names(NAMES))
     assert not target.is_linear
     with pytest.raises(ValueError, match="not linear"):
         _ = target.coefficients
@@ -49,7 +50,7 @@ def test_the_worst_of_several_has_no_coefficients():
 
 @given(st.lists(st.floats(0.01, 100), min_size=3, max_size=3))
 def test_coefficients_of_a_linear_target_reproduce_it(weights):
-    target = Target.parse(dict(zip(NAMES, weights, strict=True)), NAMES)
+    target = Target.parse(dict(zip(NAMES, weights, strict=True)), read_names(NAMES))
     assert target.coefficients.sum() == pytest.approx(1)
     np.testing.assert_allclose(target.combine(LOSSES), LOSSES @ target.coefficients)
 
@@ -68,4 +69,4 @@ def test_coefficients_of_a_linear_target_reproduce_it(weights):
 )
 def test_what_is_no_target_is_named(value, message):
     with pytest.raises(RegressionError, match=message):
-        Target.parse(value, NAMES)
+        Target.parse(value, read_names(NAMES))

@@ -29,7 +29,7 @@ def make_study(folder: Path) -> Study:
                 "sampling": {"num_mixtures": 24, "num_holdout": 4},
                 "proxy": {"model": model, "num_train_tokens": 204_800},
                 "regression": {"estimators": ["ridge"], "target": "mean"},
-                "choice": {"num_candidates": 1000, "top_k": 10},
+                "choice": {"num_candidates": 1000, "top_k": 10, "num_confirm": 0},
                 "train": {"model": model, "num_train_tokens": 819_200},
             }
         )

@@ -81,11 +81,11 @@ function mixturesBetween(given, count, caps, random) {
 }
 
 // Of points [x, y, ...] those that no other is below in both, from left to right.
-function paretoFront(points) {
+function paretoFront(points, [across, up]) {
   const front = [];
   let lowest = Infinity;
-  for (const point of [...points].sort((a, b) => a[0] - b[0] || a[1] - b[1])) {
-    if (point[1] < lowest) { front.push(point); lowest = point[1]; }
+  for (const point of [...points].sort((a, b) => across * (a[0] - b[0]) || up * (a[1] - b[1]))) {
+    if (up * point[1] < lowest) { front.push(point); lowest = up * point[1]; }
   }
   return front;
 }

@@ -99,7 +99,7 @@ function showLosses() {
   const [top, body] = [make("thead"), make("tbody")];
   top.append(head);
   body.append(...lines);
-  get("losses").replaceChildren(make("caption", "Nats per token; the first row is what was to be made small"), top, body);
+  get("losses").replaceChildren(make("caption", caption()), top, body);
   const distance = percent(near.distance);
   get("nearest").textContent = `The nearest real run is ${runs.ids[near.number]}: ${distance} of its tokens are elsewhere.`;
   get("far").textContent = facts.widest_gap !== null && near.distance > facts.widest_gap
@@ -109,6 +109,18 @@ function showLosses() {
     + given.map(([name]) => `${name} ${number(givenLosses.get(name)[0])}`).join(", ");
 }
 
+// What the values are in, and which way is better where that is not lower.
+function note(k) {
+  return [units[k], signs[k] < 0 ? "higher is better" : null].filter(Boolean).join(", ");
+}
+
+function caption() {
+  const first = `the first row is what was to be made ${signs[0] < 0 ? "large" : "small"}`;
+  const all = new Set(names.map((_, k) => note(k)));
+  const words = all.size === 1 ? note(0) : names.map((name, k) => `${name}: ${note(k) || "in its own unit"}`).join("; ");
+  return words ? `${words[0].toUpperCase()}${words.slice(1)}; ${first}` : `${first[0].toUpperCase()}${first.slice(1)}`;
+}
+
 function showEffects() {
   const table = effects(state.weights, 0.02);
   const most = Math.max(...table.flat().filter(Number.isFinite).map(Math.abs), 1e-12);
@@ -116,9 +128,9 @@ function showEffects() {
   head.append(make("th", "two points more of", { scope: "col" }), ...names.map((name) => make("th", name, { scope: "col" })));
   const lines = facts.domains.map((name, i) => {
     const line = make("tr");
-    line.append(make("th", name, { scope: "row" }), ...table[i].map((change) => {
+    line.append(make("th", name, { scope: "row" }), ...table[i].map((change, k) => {
       const cell = make("td", Number.isFinite(change) ? (1000 * change).toFixed(1).replace(/^-0\.0$/, "0.0") : "-");
-      const colour = change <= 0 ? "var(--blue)" : "var(--orange)";
+      const colour = signs[k] * change <= 0 ? "var(--blue)" : "var(--orange)";
       cell.style.background = `color-mix(in srgb, ${colour} ${Math.round((45 * Math.abs(change || 0)) / most)}%, transparent)`;
       return cell;
     }));

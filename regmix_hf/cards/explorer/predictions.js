@@ -1,15 +1,19 @@
 // What is known of the study, and what the law makes of a mixture.
 
 const facts = JSON.parse(document.getElementById("facts").textContent);
-const predictTargets = buildLaw(facts.law);
+// The law makes every target small; what is better when higher is its negative.
+const law = buildLaw(facts.law);
+const predictTargets = (weights) => Array.from(law(weights), (value, i) => facts.signs[i] * value);
 const runs = { weights: rows(facts.runs.weights), losses: rows(facts.runs.losses), ids: facts.runs.ids };
 // The combined target stands first, as in every table of the page.
 const names = [facts.target.name, ...facts.targets];
+const units = [facts.target.unit, ...facts.units];
+const signs = [facts.target.sign, ...facts.signs];
 
 function combine(losses) {
-  const shares = facts.target.coefficients;
-  if (shares === null) return Math.max(...losses);
-  return shares.reduce((sum, share, i) => (share > 0 ? sum + share * losses[i] : sum), 0);
+  const { used, shares, factors, offsets, sign } = facts.target;
+  const small = used.map((target, k) => losses[target] * factors[k] + offsets[k]);
+  return sign * (shares === null ? Math.max(...small) : small.reduce((sum, value, k) => sum + shares[k] * value, 0));
 }
 
 // Losses of the combined target and then of every target.

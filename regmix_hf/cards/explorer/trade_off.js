@@ -39,12 +39,13 @@ function tryMixtures(x, y) {
   }
   const place = ({ weights, losses }) => Object.assign([losses[x], losses[y]], { weights });
   const limits = caps();
+  const better = [signs[x], signs[y]];
   cloud.runs = cloud.tried.slice(0, runs.weights.length).map(place);
   const allowed = cloud.tried.filter(({ weights }) => weights.every((w, i) => w <= limits[i] + 1e-9)).map(place);
   // Between mixtures on the front lie better ones: once more from there.
-  const best = paretoFront(allowed).map(({ weights }) => weights);
+  const best = paretoFront(allowed, better).map(({ weights }) => weights);
   const again = best.length ? mixturesBetween(best, TRIED / 3, limits, random) : [];
-  front = paretoFront([...allowed, ...again.map(known).map(place)]);
+  front = paretoFront([...allowed, ...again.map(known).map(place)], better);
   get("along").max = Math.max(0, front.length - 1);
   get("along").value = Math.floor(front.length / 2);
 }
@@ -74,14 +75,19 @@ function drawTrade() {
     ...(picked ? [dot(picked, "frontpoint", 6)] : []),
     ...known.flatMap((point) => [dot(point, "named", 5), label(at(point), point[2])]),
     dot(here, "here", 7), label([at(here)[0], at(here)[1] - 12], "here"),
-    drawn("text", { x: (BOX.left + BOX.right) / 2, y: 372, "text-anchor": "middle" }, `predicted loss on ${names[x]}`),
-    drawn("text", { x: 14, y: 170, "text-anchor": "middle", transform: "rotate(-90 14 170)" }, `predicted loss on ${names[y]}`),
+    drawn("text", { x: (BOX.left + BOX.right) / 2, y: 372, "text-anchor": "middle" }, axis(x)),
+    drawn("text", { x: 14, y: 170, "text-anchor": "middle", transform: "rotate(-90 14 170)" }, axis(y)),
     ...ticks(all, 0, (value) => ({ x: at([value, all[0][1]])[0], y: 352, "text-anchor": "middle" })),
     ...ticks(all, 1, (value) => ({ x: BOX.left - 6, y: at([all[0][0], value])[1] + 4, "text-anchor": "end" })));
   get("trade-words").textContent = `Here ${names[x]} is ${number(here[0])} and ${names[y]} ${number(here[1])}. `
     + `The front holds ${front.length} of the mixtures tried between runs`
     + (picked ? `; the one marked has ${number(picked[0])} and ${number(picked[1])}.` : ".");
   get("along").setAttribute("aria-valuetext", picked ? `${number(picked[0])} and ${number(picked[1])}` : "none");
+}
+
+function axis(k) {
+  return units[k] === "nats per token" ? `predicted loss on ${names[k]}`
+    : `predicted ${names[k]}${note(k) ? ` (${note(k)})` : ""}`;
 }
 
 function label([x, y], text) {

@@ -1,0 +1,70 @@
+"""What is known of the runs that a law is fitted on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from regmix_hf.quantities import BPB, Quantity, measured
+from regmix_hf.tables import by_domain
+
+
+@dataclass(frozen=True, eq=False)
+class SwarmFacts:
+    """The proxy runs.
+
+    Attributes:
+        results: The table `results`.
+        num_planned: Runs that were asked for.
+        quantities: What they are measured on.
+    """
+
+    results: pd.DataFrame
+    num_planned: int
+    quantities: tuple[Quantity, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Runs per status."""
+        return {
+            status: int((self.results["status"] == status).sum()) for status in ("ok", "diverged", "failed")
+        }
+
+    @property
+    def num_missing(self) -> int:
+        """Runs that were asked for and are not in the table."""
+        return max(0, self.num_planned - len(self.results))
+
+    @property
+    def usable(self) -> pd.DataFrame:
+        """Rows of the runs that ended well."""
+        return self.results[self.results["status"] == "ok"]
+
+    @cached_property
+    def effects(self) -> pd.DataFrame:
+        """Spearman's correlation of every domain's weight (rows) with every target (columns).
+
+        Over all runs that ended well; what is better when higher counts as its negative. NaN where a weight
+        or a target is the same in all of them. A domain's bits per byte are left out: they are its loss.
+        """
+        weights, values = by_domain(self.usable, "weight"), measured(self.usable)
+        again = [f"{BPB}{name}" for name in by_domain(self.usable, "loss")]
+        signs = {one.name: one.sign for one in self.quantities}
+        columns = {}
+        for name, column in values.drop(columns=again, errors="ignore").items():
+            small = signs.get(str(name), 1.0) * column.to_numpy(dtype=float)
+            columns[str(name)] = _rank_correlation(weights.to_numpy(dtype=float), small)
+        return pd.DataFrame(columns, index=weights.columns)
+
+
+def _rank_correlation(weights: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    known = ~np.isnan(losses)
+    x = rankdata(weights[known], axis=0)
+    y = rankdata(losses[known])
+    x, y = x - x.mean(axis=0), y - y.mean()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(x.T @ y / np.sqrt((x**2).sum(axis=0) * (y**2).sum()))

@@ -1,0 +1,150 @@
+"""Rounds in which a choice was tried: what it promised of a few mixtures, and what proxies measured there.
+
+They stand in `mixture.yaml` under `rounds`; the mixtures are rows of the table with the origin `confirm`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from regmix_hf.files import damaged
+from regmix_hf.quantities import NATS
+
+#: What a choice is tried at: the mixture that it chose, the prior, and one near the chosen mixture.
+Kind = Literal["chosen", "prior", "near"]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Trial(_Facts):
+    """One mixture that was tried; values of the target, of proxies.
+
+    Attributes:
+        mixture_id: Of its row in the table of mixtures.
+        kind: What it was trained on.
+        promised: Predicted before it was trained, with the bounds `lower` and `upper`.
+        measured: By each of its runs that ended well.
+    """
+
+    mixture_id: str
+    kind: Kind
+    promised: _Finite
+    lower: _Finite
+    upper: _Finite
+    measured: tuple[_Finite, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One mixture, over the seeds it was tried with; values of the target.
+
+    Attributes:
+        kind: Which mixture.
+        promised: Predicted, with the bounds `lower` and `upper` of a new run.
+        measured: Mean over seeds.
+        deviation: Standard deviation over seeds; `None` for a single one.
+        num_seeds: How many.
+        unit: Of the target; `None` where nobody says.
+    """
+
+    kind: Kind
+    promised: float
+    lower: float
+    upper: float
+    measured: float
+    deviation: float | None
+    num_seeds: int
+    unit: str | None = NATS
+
+    @property
+    def difference(self) -> float:
+        """Promised minus measured."""
+        return self.promised - self.measured
+
+    @property
+    def holds(self) -> bool:
+        """Whether what was measured lies within the interval of what was promised."""
+        return self.lower <= self.measured <= self.upper
+
+    def __str__(self) -> str:
+        """Both in words, with the noise."""
+        noise = f" ± {self.deviation:.4f} over {self.num_seeds} seeds" if self.deviation is not None else ""
+        where = "within" if self.holds else "outside"
+        return (
+            f"promised {self.promised:.4f} [{self.lower:.4f}, {self.upper:.4f}] and measured "
+            f"{self.measured:.4f}{noise}, promised minus measured {self.difference:+.4f}"
+            f"{f' {self.unit}' if self.unit else ''}, {where} the interval"
+        )
+
+
+class Round(_Facts):
+    """One round.
+
+    Attributes:
+        number: In the table of mixtures.
+        target: What was to be made good, in words.
+        unit: Its unit; `None` where nobody says.
+        estimator: The family that promised.
+        weights: The mixture that was chosen: share of the tokens of each domain.
+        trials: What was trained.
+    """
+
+    number: int
+    target: str
+    unit: str | None = NATS
+    estimator: str
+    weights: dict[str, _Finite]
+    trials: tuple[Trial, ...]
+
+    def measured_as(self, losses: Mapping[str, tuple[float, ...]]) -> Round:
+        """Return the round with what was measured; `losses` by `mixture_id`, of runs that ended well."""
+        trials = (
+            trial.model_copy(update={"measured": losses.get(trial.mixture_id, ())}) for trial in self.trials
+        )
+        return self.model_copy(update={"trials": tuple(trials)})
+
+    @property
+    def tried(self) -> list[Tried]:
+        """What was promised beside what was measured, the chosen mixture first; what was not is left out."""
+        found = []
+        for kind in dict.fromkeys(trial.kind for trial in self.trials):
+            alike = [trial for trial in self.trials if trial.kind == kind]
+            losses = [loss for trial in alike for loss in trial.measured]
+            if losses:
+                spread = statistics.stdev(losses) if len(losses) > 1 else None
+                mean = statistics.fmean(losses)
+                first = alike[0]
+                promise = (first.promised, first.lower, first.upper)
+                found.append(Tried(kind, *promise, mean, spread, len(losses), self.unit))
+        return found
+
+    @property
+    def chosen(self) -> Tried | None:
+        """The chosen mixture, where it was measured."""
+        return next((one for one in self.tried if one.kind == "chosen"), None)
+
+
+def rounds_in(record: Mapping[str, Any], file: Path) -> list[Round]:
+    """Read the rounds from what `mixture.yaml` holds; version 0.1 wrote none.
+
+    Raises:
+        StudyError: They cannot be read.
+    """
+    try:
+        return TypeAdapter(list[Round]).validate_python(record.get("rounds") or [])
+    except ValidationError as error:
+        raise damaged(file, "holds rounds that cannot be read") from error
+
+
+def last_measured(rounds: Sequence[Round], target: str) -> Round | None:
+    """The last round whose chosen mixture was measured, of those that asked for this target."""
+    return next((one for one in reversed(rounds) if one.target == target and one.chosen is not None), None)
