@@ -245,7 +245,7 @@ def _seconds_per_step(model: Any, blocks: Any) -> float:
 
 def _note_on_cost(study: Study, speed: _Speed) -> Iterator[str]:
     """What jobs of the Hub would cost, at the Hub's prices of now."""
-    recipe, left = study.recipe, _num_left(study, "proxies", _states(study), _num_proxies(study.recipe))
+    recipe, left = study.recipe, _num_left(study, "proxies", _states(study), _num_proxies(study))
     if recipe.executor.place != "jobs" or speed.fleet is None:
         return
     from regmix_hf.hub import Hub

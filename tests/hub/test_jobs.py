@@ -13,6 +13,7 @@ import pytest
 from regmix_hf import pipeline
 from regmix_hf.errors import HubError, RecipeError
 from regmix_hf.jobs.hub_jobs import were_submitted
+from regmix_hf.plan import make_plan
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
 from regmix_hf.sharing.corpus_part import fetch_corpus, push_corpus
@@ -107,6 +108,19 @@ def test_a_job_trains_its_shard_and_this_machine_fetches_what_it_did(
     assert here.state(proxies.STAGE) is State.DONE
     assert "fetched 12 runs that were published before" in recorder.notes, recorder.notes
     assert not list(here.proxies.glob("*/.tokens")), "nothing was trained here"
+
+
+def test_a_plan_says_what_jobs_would_cost(hub, prepared):
+    (note,) = (note for note in make_plan(prepared, first="proxies", last="proxies").notes if "cost" in note)
+    assert note.startswith("cost of the proxies: 1 jobs x 0.0 h x 0.80 USD/h = 0.00 USD")
+    dear = prepared.recipe.proxy.model_copy(update={"num_train_tokens": 10**13})
+    study = Study(prepared.recipe.model_copy(update={"proxy": dear}))
+    plan = make_plan(study, first="proxies", last="proxies")
+    hours = plan.stages[0].gpu_hours
+    assert hours == pytest.approx(plan.stages[0].flops / (0.27 * 121e12) / 3600)
+    assert any(
+        f"1 jobs x {hours:.1f} h x 0.80 USD/h = {hours * 13_333e-6 * 60:.2f} USD" in n for n in plan.notes
+    )
 
 
 def test_a_job_that_the_hub_refuses_is_said_once_and_what_needs_a_model_is_refused(
