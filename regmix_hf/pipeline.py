@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from regmix_hf.errors import RecipeError, UnfinishedError
 from regmix_hf.files import read_json
 from regmix_hf.jobs.census import Census, take_census
-from regmix_hf.jobs.hub_jobs import HubJobs
-from regmix_hf.jobs.slurm import ArrayJob, worker_command
+from regmix_hf.jobs.hub_jobs import UNDER_WAY, HubJobs
+from regmix_hf.jobs.slurm import ArrayJob, Queue, worker_command
 from regmix_hf.jobs.told import tell_recipe, told_recipe
 from regmix_hf.jobs.turns import alone_in, beside_others_in
 from regmix_hf.preflight import check_once, remember_checks
@@ -237,7 +237,7 @@ def _do_stage(study: Study, verb: str, progress: Progress) -> None:
         progress.note(f"{verb}: starting")
     work: Callable[[Study, Progress], None] = import_module(f"regmix_hf.stages.{verb}").run
     start = time.monotonic()
-    if verb in PLACED and study.recipe.executor.place in ("slurm", "jobs"):
+    if _is_submitted(study, verb) and _has_open_runs(study, verb, progress):
         _submit(study, verb, progress)
         return
     with publishing(study, verb, progress):
@@ -251,15 +251,38 @@ def _do_stage(study: Study, verb: str, progress: Progress) -> None:
         progress.note(f"{verb}: ended after {seconds} with some of it left; run it again for that")
 
 
+def _is_submitted(study: Study, verb: str) -> bool:
+    """Whether the runs of a stage are for workers that are submitted: jobs have no final models."""
+    place = study.recipe.executor.place
+    return verb in PLACED and (place == "slurm" or (place == "jobs" and verb == "proxies"))
+
+
+def _has_open_runs(study: Study, verb: str, progress: Progress) -> bool:
+    """Whether anything is left for workers; what jobs have published is fetched first."""
+    if study.recipe.executor.place == "jobs":
+        from regmix_hf.sharing.arriving_runs import bring_runs
+
+        if count := bring_runs(_hub(progress), study):
+            progress.note(f"fetched {count} runs that were published before")
+    census = census_of(study, verb)
+    return census is None or bool(census.num_left or census.running or census.failed)
+
+
 def _submit(study: Study, verb: str, progress: Progress) -> None:
-    """Hand a stage to workers elsewhere, which do it after this process has ended."""
+    """Hand a stage to workers elsewhere, which do it after this process has ended, unless some are at it."""
     count = study.recipe.executor.num_workers
     if study.recipe.executor.place == "slurm":
         job = array_job(study, verb)
+        if (queue := Queue.read(job.folder)) and queue.rows:
+            progress.note(f"{verb}: {len(queue.rows)} workers of job {queue.job} are at it")
+            return
         tell_recipe(study, job.folder)
         progress.note(f"{verb}: submitted job {job.submit()}, {count} workers; logs in {job.folder}")
         return
     jobs, hub = hub_jobs(study, verb), _hub(progress)
+    if at_it := [row for row in jobs.rows(hub) if row["state"] in UNDER_WAY]:
+        progress.note(f"{verb}: {len(at_it)} jobs of {jobs.namespace} are at it")
+        return
     if _shares_corpus(study):
         _corpus_part().push_corpus(hub, study, _made_once(), progress)
     for one in jobs.submit(hub, study.root / stage_of(verb).folder):

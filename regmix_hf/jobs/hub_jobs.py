@@ -15,6 +15,8 @@ from regmix_hf.hub import Hub, Repository
 from regmix_hf.recipe import Executor, Recipe
 
 _SUBMITTED = ".jobs.json"
+#: States of a job that has not ended.
+UNDER_WAY = ("SCHEDULING", "RUNNING")
 #: Where a job finds the recipe, and which shard is its own.
 _RECIPE, _SHARD = "REGMIX_RECIPE", "REGMIX_SHARD"
 _HOURS = {"second": 1 / 3600, "minute": 1 / 60, "hour": 1.0}
