@@ -285,6 +285,20 @@ def _note_on_tasks(study: Study, speed: _Speed | None) -> str:
     return f"{said}; `proxy.task_limit` makes it less" if share > _MOST_FOR_TASKS else said
 
 
+def _note_on_repetition(study: Study) -> str | None:
+    """How often proxies that repeat as final runs do will read domains; `None`: it is not known yet."""
+    recipe, facts = study.recipe, CorpusFacts.find(study.corpus)
+    tokens = facts.available_tokens(recipe) if facts else recipe.declared_tokens
+    if tokens is None:
+        return None
+    least, length = min(tokens, key=lambda name: tokens[name]), recipe.train.num_train_tokens
+    return (
+        f"proxy.match_repetition: a proxy reads {recipe.proxy.num_train_tokens / length:.3g} of each domain, "
+        f"as often as a final run all of it: at the prior {length / sum(tokens.values()):.3g} times, with "
+        f"all weight on {least!r}, which has the least, {length / tokens[least]:.3g} times"
+    )
+
+
 def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
     recipe = study.recipe
     if further:
@@ -292,6 +306,8 @@ def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
             f"proxies: at most {further} of them come after `choose`, to try what was chosen "
             f"(choice.num_confirm {recipe.choice.num_confirm}, in at most {recipe.choice.num_rounds} rounds)"
         )
+    if recipe.proxy.match_repetition and (said := _note_on_repetition(study)):
+        yield said
     if len(local_domains(recipe)) < len(recipe.domains):
         yield f"downloads: about {_BYTES_PER_TOKEN} bytes a token of text that is not on this machine"
     if budgets := token_budgets(recipe):

@@ -14,6 +14,7 @@ from regmix_hf.evaluation.tasks import check_task_names
 from regmix_hf.files import hash_file, hash_value, read_json, write_json
 from regmix_hf.mixtures import Constraints
 from regmix_hf.mixtures.final import check_text, known_mixtures
+from regmix_hf.mixtures.repetition import matched_blocks
 from regmix_hf.recipe import Choice
 from regmix_hf.recipe.schema import Training
 from regmix_hf.stages.prepare import STAGE as PREPARE
@@ -89,6 +90,9 @@ def _check_sample(study: Study) -> Iterator[str]:
 
 
 def _check_proxies(study: Study) -> Iterator[str]:
+    if study.recipe.proxy.match_repetition and (tokens := _available_tokens(study)):
+        matched_blocks(study.recipe, tokens)
+        yield "proxy.match_repetition: there is a block of every domain to repeat"
     if tasks := study.recipe.proxy.tasks:
         check_task_names(tasks, study.recipe.evaluation.include_path, "proxy.tasks")
         yield f"proxy.tasks: {len(tasks)} are known"

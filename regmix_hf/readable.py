@@ -60,6 +60,19 @@ def fixed(value: float, spec: str) -> str:
     return format(value, spec.partition(".")[0] + ".2g") if is_tiny else text
 
 
+def duration(seconds: float) -> str:
+    """Write a time span as a person says it.
+
+    >>> duration(42), duration(150), duration(9000)
+    ('42 s', '2.5 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.2g} min"
+    return f"{seconds / 3600:.3g} h" if seconds < 172_800 else f"{seconds / 86_400:.3g} days"
+
+
 def _unit(number: float) -> tuple[float, str]:
     for limit, size, name in _UNITS:
         if abs(number) >= limit:

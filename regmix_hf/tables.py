@@ -55,6 +55,8 @@ QUALITY = Columns(
 )
 PREDICTIONS = Columns(("test", "estimator", "target", "kind", "run_id"), ("true", "predicted"))
 LEARNING_CURVE = Columns(("estimator",), ("num_runs", "num_subsets", "mean", "lower", "upper"))
+#: What says of a run how large its model is and how long it trained.
+SIZES = ("num_parameters", "num_train_tokens")
 FITTED_RUNS = Columns(("run_id", "split"))
 _LOSSES = ("loss", "loss_lower", "loss_upper", "prior_loss", "change")
 MIXTURE = Columns(("domain",), ("weight", "prior", "epochs", *_LOSSES))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from regmix_hf.choice.chosen import Candidate, ChosenMixture, Predicted
 from regmix_hf.choice.nearest import NearestRuns
 from regmix_hf.choice.objective import Objective
 from regmix_hf.choice.optimise import optimise
+from regmix_hf.choice.price import divergence, price_of_leaving
 from regmix_hf.choice.simulate import Simulation, simulate
 from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures import (
@@ -152,9 +154,7 @@ class ChoiceProblem:
         """
         swarm = None if self.swarm is None else NearestRuns(self.swarm, self.constraints.domains)
         bounds = self.reach
-        objective = Objective.of(
-            self.regressor, self.target, bounds, self.sampled.prior, self.choice.kl_strength
-        )
+        objective = Objective.of(self.regressor, self.target, bounds, self.sampled.prior, self.kl_strength)
         simulation = simulate(
             objective.below,
             replace(self.sampled, constraints=bounds, min_weight=0.0),
@@ -172,6 +172,26 @@ class ChoiceProblem:
         if self.keeps_prior:
             found.append(self._candidate("prior", self.constraints.project(self._prior[None])[0], swarm))
         return self._describe(tuple(found), bounds, swarm.widest_gap if swarm else np.nan)
+
+    @cached_property
+    def kl_strength(self) -> float:
+        """What one nat of divergence from the prior costs, in the target's unit.
+
+        Raises:
+            MixtureError: It is to follow from the runs, which are not known here.
+        """
+        asked = self.choice.kl_strength
+        if asked != "auto":
+            return asked
+        measured, promised = self.regressor.out_of_fold(self.target)
+        if self.swarm is None or len(self.swarm) != len(measured):
+            raise MixtureError(
+                "choice.kl_strength is 'auto', but the runs that the regressor was fitted on are not given.",
+                "give them as `swarm`, or write a number",
+            )
+        weights = self.swarm[list(self.regressor.domains_)].to_numpy()
+        sign = self.target.quantity.sign  # less is better of what is handed on
+        return price_of_leaving(sign * measured, sign * promised, divergence(weights, self._prior))
 
     @property
     def keeps_prior(self) -> bool:
@@ -277,6 +297,7 @@ class ChoiceProblem:
             losses=self._trade_off(weights, prior),
             warnings=tuple(warnings),
             verdict=self.verdict,
+            kl_strength=self.kl_strength,
             speaks_of=of_scale(self.scale, holds_seed_noise=self.regressor.holds_seed_noise),
         )
 

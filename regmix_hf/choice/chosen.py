@@ -65,6 +65,7 @@ class ChosenMixture:
             the prior's loss lies outside the chosen's interval), each in its `unit`, with its `direction`.
         warnings: What speaks against trusting the choice.
         verdict: Whether the regressor knows enough to choose by; `None` where nobody judged it.
+        kl_strength: What a nat of divergence from the prior cost in the choice, in the target's unit.
         speaks_of: Of what runs the predicted losses and their intervals are, in words.
     """
 
@@ -82,6 +83,7 @@ class ChosenMixture:
     losses: pd.DataFrame
     warnings: tuple[str, ...]
     verdict: Verdict | None = None
+    kl_strength: float = 0.0
     speaks_of: str = ""
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ from regmix_hf.regression.assessment import BASELINE, cross_validation, seed_noi
 from regmix_hf.regression.target import Target, TargetValue
 from regmix_hf.regression.verdict import Verdict
 from regmix_hf.runs.runs import Runs, load_runs
+from regmix_hf.runs.sizes import scale_words
 from regmix_hf.study import names
 
 #: What a choice needs of `summary.json`.
@@ -78,6 +79,15 @@ class FittedRuns:
             judged = cross_validation(runs.part("fit"), both)
             verdict = Verdict.of(judged, name, goal, seed_noise(runs), random_state=0)
         return cls(regressor, goal, runs, verdict, summary.get("scale"))
+
+    def at(self, num_parameters: float, num_train_tokens: float) -> Self:
+        """Return the fit as it speaks of runs of this size and length.
+
+        Raises:
+            RegressionError: The regressor knows one size only.
+        """
+        regressor = self.regressor.at(num_parameters, num_train_tokens)
+        return replace(self, regressor=regressor, scale=scale_words(num_parameters, num_train_tokens))
 
     @property
     def mean_weights(self) -> dict[str, float]:

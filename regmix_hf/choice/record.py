@@ -80,6 +80,7 @@ def _tree(chosen: ChosenMixture, name: str) -> dict[str, Any]:
         "estimator": chosen.estimator,
         "method": chosen.method,
         "reason": chosen.reason,
+        "kl_strength": chosen.kl_strength,
         "predicted": {
             "coverage": COVERAGE,
             "speaks_of": f"a new run {chosen.speaks_of}".strip(),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,11 +96,25 @@ def run(application: typer.Typer = app) -> int:
     except Exception as error:
         if os.environ.get("REGMIX_DEBUG") == "1":
             raise
-        sys.stderr.write(f"regmix: {explain(error)}\n")
-        if isinstance(error, RegmixError):
-            return error.exit_code
-        return 2 if isinstance(error, OSError) else 1
+        code = error.exit_code if isinstance(error, RegmixError) else 2 if isinstance(error, OSError) else 1
+        message, _, hint = explain(error).partition("\n  ")
+        if _asks_for_json(words):
+            told = {
+                "error": type(error).__name__,
+                "message": message,
+                "hint": hint or None,
+                "exit_code": code,
+            }
+            sys.stderr.write(json.dumps(told) + "\n")
+        else:
+            sys.stderr.write(f"regmix: {explain(error)}\n")
+        return code
     return 0
+
+
+def _asks_for_json(words: list[str]) -> bool:
+    pairs = pairwise([*words, ""])
+    return any(word == "--format=json" or (word, after) == ("--format", "json") for word, after in pairs)
 
 
 @contextmanager

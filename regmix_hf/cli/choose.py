@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from regmix_hf.errors import RecipeError, StudyError, did_you_mean
 from regmix_hf.recipe import RECIPE_FILE
 from regmix_hf.study import names
 from regmix_hf.study.table_fit import TableFit
+
+_UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
 def register(app: typer.Typer) -> None:
@@ -42,11 +45,24 @@ def _choose(
         Path | None,
         typer.Option(metavar="DIR", help="Of a fit on tables: where the mixture goes; default: the fit's."),
     ] = None,
+    num_parameters: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Of a fit of several sizes: of which model, e.g. 1B."),
+    ] = None,
+    num_tokens: Annotated[
+        str | None, typer.Option(metavar="D", help="Of a fit of several sizes: how long it trains, e.g. 25B.")
+    ] = None,
     format: OutputFormat = Format.HUMAN,
 ) -> None:
     fit = TableFit.find(source)
+    size = _size(num_parameters, num_tokens)
     if fit is not None:
-        _choose_from_fit(replace(fit, root=output or source), overrides or [], prior, Console(format))
+        _choose_from_fit(replace(fit, root=output or source), overrides or [], prior, size, Console(format))
+    elif size is not None:
+        raise RecipeError(
+            f"--num-parameters and --num-tokens are for a fit on tables, and {source} is none.",
+            "a recipe's fit speaks of its proxies",
+        )
     elif prior is not None or output is not None:
         raise RecipeError(
             f"--prior and --output are for a fit on tables, and {source} is none.",
@@ -61,7 +77,28 @@ def _choose(
         run_one("choose", source, overrides, format)
 
 
-def _choose_from_fit(fit: TableFit, overrides: list[str], prior: Path | None, console: Console) -> None:
+def _size(num_parameters: str | None, num_tokens: str | None) -> tuple[float, float] | None:
+    if num_parameters is None and num_tokens is None:
+        return None
+    if num_parameters is None or num_tokens is None:
+        raise RecipeError("--num-parameters and --num-tokens belong together: give both.")
+    return _number("--num-parameters", num_parameters), _number("--num-tokens", num_tokens)
+
+
+def _number(option: str, text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?)([kMBT]?)", text.replace("_", "").replace(",", ""))
+    if not found or not float(found[1]):
+        raise RecipeError(f"{option} {text!r} is no number above 0.", "write e.g. 60M, 1B or 25e9")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _choose_from_fit(
+    fit: TableFit,
+    overrides: list[str],
+    prior: Path | None,
+    size: tuple[float, float] | None,
+    console: Console,
+) -> None:
     from regmix_hf.choice import FittedRuns, write_chosen
     from regmix_hf.choice.prior import read_prior
     from regmix_hf.cli.views import chosen_tables
@@ -89,10 +126,14 @@ def _choose_from_fit(fit: TableFit, overrides: list[str], prior: Path | None, co
     given = regression.model_fields_set
     target = regression.target if "target" in given else None
     fitted = FittedRuns.load(fit.regression, estimator=regression.estimator, target=target)
+    if size is not None:
+        fitted = fitted.at(*size)
     given_prior = read_prior(prior, fitted.regressor.domains_) if prior else None
     chosen = fitted.problem(prior=given_prior, choice=choice).solve(console)
     write_chosen(chosen, fit.root)
     words = ["choose", str(fit.regression), *overrides, *(["--prior", str(prior)] if prior else [])]
+    if size is not None:
+        words += ["--num-parameters", f"{size[0]:.15g}", "--num-tokens", f"{size[1]:.15g}"]
     words += ["--output", str(fit.root)] if fit.root != fit.regression else []
     fit.sign_choice(words, target, str(prior) if prior else None)
     console.note(f"chosen: {chosen.reason}")

@@ -9,12 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from regmix_hf.cli.tables import Table
 from regmix_hf.progress import Bar
-from regmix_hf.readable import fixed, short
+from regmix_hf.readable import duration, fixed, short
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -34,22 +34,6 @@ class Format(StrEnum):
     HUMAN = "human"
     JSON = "json"
     QUIET = "quiet"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows for a person or a machine. Numbers stay numbers; `formats` says how a person sees them.
-
-    Attributes:
-        formats: How a column's numbers are written: a format specification, e.g. `{"loss": ".4f"}`, or what
-            makes words of one.
-        heads: What a person reads above a column, where that is not its name.
-    """
-
-    title: str
-    rows: Sequence[Mapping[str, Any]]
-    formats: Mapping[str, str | Callable[[float], str]] = field(default_factory=dict)
-    heads: Mapping[str, str] = field(default_factory=dict)
 
 
 class Console:
@@ -74,9 +58,16 @@ class Console:
             yield _LineBar(self, description, total, unit)
 
     def tables(self, tables: Sequence[Table]) -> None:
-        """Print tables for a person, or one JSON object `{title: rows}` for a machine."""
+        """Print tables for a person, or one JSON object for a machine: name -> units and rows.
+
+        Tables of one name, which a person reads one by one, are one there.
+        """
         if self.format is Format.JSON:
-            self.json({table.title: [dict(row) for row in table.rows] for table in tables})
+            found: dict[str, dict[str, Any]] = {}
+            for table in tables:
+                rows = found[table.kind.name]["rows"] if table.kind.name in found else []
+                found[table.kind.name] = {**table.plain, "rows": [*rows, *table.plain["rows"]]}
+            self.json(found)
         elif self.format is Format.HUMAN:
             for table in tables:
                 _print_table(table)
@@ -163,32 +154,42 @@ def _print_table(table: Table) -> None:
     if not table.rows:
         return
     width = shutil.get_terminal_size((_WIDTH_OF_FILES, 1)).columns
-    first = next(iter(table.rows[0]))
-    heads = {
-        column: table.heads.get(column, column)
-        for column in table.rows[0]
-        if column == first or any(_cell(row.get(column), None) not in ("", "-") for row in table.rows)
-    }
+    columns = _columns_shown(table)
     rich, taken = RichTable(box=box.SIMPLE_HEAD), 1
-    shown: list[str] = []
-    for column, head in heads.items():
-        values = [row.get(column) for row in table.rows]
-        cells = [_cell(value, table.formats.get(column)) for value in values]
+    shown: list[tuple[str, list[str]]] = []
+    for head, values, cells in columns:
         widest = max(map(cell_len, [head, *cells]))
         least = widest if widest <= _LONGEST_NAME else _LEAST_WIDTH
         taken += least + 3  # a blank on either side, and one between columns
         if taken > width and shown:
             break
-        number = any(isinstance(value, int | float) for value in values)
-        rich.add_column(escape(head), justify="right" if number else "left", overflow="fold", min_width=least)
-        shown.append(column)
-    for row in table.rows:
-        rich.add_row(*(escape(_cell(row.get(column), table.formats.get(column))) for column in shown))
+        is_number = any(isinstance(value, int | float) for value in values)
+        justify: Literal["left", "right"] = "right" if is_number else "left"
+        rich.add_column(escape(head), justify=justify, overflow="fold", min_width=least)
+        shown.append((head, cells))
+    for row in zip(*(cells for _, cells in shown), strict=True):
+        rich.add_row(*map(escape, row))
     console = RichConsole(file=sys.stdout, width=width, highlight=False)
     console.print(table.title, style="bold", markup=False)  # not the table's own: that wraps at its width
     console.print(rich)
-    if left_out := [head for column, head in heads.items() if column not in shown]:
+    if left_out := [head for head, _, _ in columns[len(shown) :]]:
         console.print(f"no room for: {', '.join(left_out)}", style="dim", markup=False)
+
+
+def _columns_shown(table: Table) -> list[tuple[str, list[Any], list[str]]]:
+    """Head, values and cells of each column that holds anything, and of the first."""
+    found: list[tuple[str, list[Any], list[str]]] = []
+    for column in table.kind.columns:
+        if column.for_machines:
+            continue
+        values = [row.get(column.key) for row in table.rows]
+        parts = dict.fromkeys(key for value in values if isinstance(value, Mapping) for key in value)
+        by_head = {str(part): [value.get(part) for value in values if value] for part in parts}
+        for head, some in (by_head or {column.head or column.key: values}).items():
+            cells = [_cell(value, column.format) for value in some]
+            if not found or any(cell not in ("", "-") for cell in cells):
+                found.append((head, some, cells))
+    return found
 
 
 def _cell(value: Any, spec: str | Callable[[float], str] | None) -> str:
@@ -199,16 +200,3 @@ def _cell(value: Any, spec: str | Callable[[float], str] | None) -> str:
             return spec(value)
         return fixed(value, spec) if spec else short(value)
     return str(value)
-
-
-def duration(seconds: float) -> str:
-    """Write a time span as a person says it.
-
-    >>> duration(42), duration(150), duration(9000)
-    ('42 s', '2.5 min', '2.5 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.2g} min"
-    return f"{seconds / 3600:.3g} h" if seconds < 172_800 else f"{seconds / 86_400:.3g} days"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from regmix_hf.cli.arguments import OutputFormat
-from regmix_hf.cli.console import Console, Format, Table
+from regmix_hf.cli.console import Console, Format
+from regmix_hf.cli.tables import ENVIRONMENT, Table
 
 _PACKAGES = (
     "regmix_hf",
@@ -35,36 +36,49 @@ def _env(format: OutputFormat = Format.HUMAN) -> None:
     import os
     import platform
     import shutil
-    from importlib import metadata
 
     import psutil
     import torch
 
+    from regmix_hf.cli.schema import Environment
     from regmix_hf.jobs.accelerate_config import FOLDER, config_names
 
-    disk = shutil.disk_usage(os.getcwd())  # noqa: PTH109 - as the shell shows it
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    found = Environment(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        cores=os.cpu_count() or 1,
+        memory_bytes=psutil.virtual_memory().total,
+        free_disk_bytes=shutil.disk_usage(os.getcwd()).free,  # noqa: PTH109 - as the shell shows it
+        gpus=[torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        cuda=torch.version.cuda,
+        accelerate_config_folder=str(FOLDER),
+        accelerate_configs=config_names(),
+        packages={name: _version(name) for name in (*_PACKAGES, *_OPTIONAL_PACKAGES)},
+    )
+    console = Console(format)
+    if format is Format.JSON:
+        console.json(found.model_dump())
+        return
     machine = {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "memory (GB)": round(psutil.virtual_memory().total / 1e9, 1),
-        "free disk (GB)": round(disk.free / 1e9, 1),
-        "GPUs": ", ".join(gpus) or "none",
-        "CUDA of torch": torch.version.cuda or "none",
-        "accelerate configs": f"{FOLDER} ({', '.join(config_names())})",
+        "python": found.python,
+        "platform": found.platform,
+        "cores": str(found.cores),
+        "memory (GB)": f"{found.memory_bytes / 1e9:.1f}",
+        "free disk (GB)": f"{found.free_disk_bytes / 1e9:.1f}",
+        "GPUs": ", ".join(found.gpus) or "none",
+        "CUDA of torch": found.cuda or "none",
+        "accelerate configs": f"{FOLDER} ({', '.join(found.accelerate_configs)})",
+        **{name: version or "not installed" for name, version in found.packages.items()},
     }
-    versions = {name: metadata.version(name) for name in _PACKAGES}
-    versions |= {name: _version(name) for name in _OPTIONAL_PACKAGES}
-    rows = [{"what": what, "value": str(value)} for what, value in {**machine, **versions}.items()]
-    Console(format).tables([Table("environment", rows)])
+    rows = [{"what": what, "value": value} for what, value in machine.items()]
+    console.tables([Table(ENVIRONMENT, rows, "environment")])
 
 
-def _version(package: str) -> str:
-    """Its version, or that it is not installed."""
+def _version(package: str) -> str | None:
+    """Its version; `None`: it is not installed."""
     from importlib import metadata
 
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return None

@@ -129,8 +129,8 @@ class OutsideRuns:
             progress=console,
         )
         TableFit(self.output, self.output).sign_fit(self.record)
-        console.tables(quality_tables(fit.quality, str(fit.target), console.format))
-        console.tables(carry_tables(fit.summary))
+        quality = quality_tables(fit.quality, str(fit.target), console.format)
+        console.tables([*quality, *carry_tables(fit.summary)])
         console.next(f"regmix choose {self.output}")
 
     @property

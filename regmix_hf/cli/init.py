@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from regmix_hf.cli.arguments import OutputFormat, quiet_libraries
-from regmix_hf.cli.console import Console, Format, Table, duration
+from regmix_hf.cli.console import Console, Format
+from regmix_hf.cli.tables import FOUND_DOMAINS, Table
+from regmix_hf.readable import duration
 from regmix_hf.recipe import RECIPE_FILE
 
 
@@ -41,7 +43,7 @@ def _init(
         }
         for domain in draft.findings.domains
     ]
-    console.tables([Table("domains", rows, {"files": "d", "documents": "d"}, {"bytes": "text (bytes)"})])
+    console.tables([Table(FOUND_DOMAINS, rows, "domains")])
     for line in draft.findings.left_out:
         console.note(f"left out: {line}")
     if draft.seconds:

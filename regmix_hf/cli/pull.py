@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from regmix_hf.cli.arguments import OutputFormat, quiet_libraries
-from regmix_hf.cli.console import Console, Format, Table
+from regmix_hf.cli.console import Console, Format
+from regmix_hf.cli.tables import PULLED, Table
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +49,9 @@ def _pull(
     rows = [
         {"repository": repository.id, "commit": commit[:10]} for repository, commit in pulled.commits.items()
     ]
-    console.tables([Table(f"version {pulled.version or 'none yet'}", rows)])
+    console.tables(
+        [Table(PULLED, rows, f"version {pulled.version or 'none yet'}", {"version": pulled.version})]
+    )
     for repository in pulled.missing:
         console.note(f"{repository} does not have this version: left out")
     done = {stage.verb for stage in pipeline.status(pulled.study) if stage.state == "done"}

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from regmix_hf.cli.arguments import OutputFormat, Overrides, RecipePath, command, open_study
-from regmix_hf.cli.console import Console, Format, Table
+from regmix_hf.cli.console import Console, Format
+from regmix_hf.cli.tables import PUBLISHED, Table
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +49,8 @@ def _push(
         }
         for repository in push.repositories
     ]
-    console.tables([Table("would be published" if dry_run else f"version {push.version}", rows)])
+    title = "would be published" if dry_run else f"version {push.version}"
+    console.tables([Table(PUBLISHED, rows, title, {"version": None if dry_run else push.version})])
     if dry_run:
         console.next(command("push", recipe, [*(overrides or []), *hub_keys]))
         return

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from regmix_hf.cli import tables as kinds
 from regmix_hf.cli.arguments import OutputFormat, Overrides, RecipePath, command, open_study
-from regmix_hf.cli.console import Console, Format, Table, duration
+from regmix_hf.cli.console import Console, Format
+from regmix_hf.cli.tables import Table
 from regmix_hf.study import State
 from regmix_hf.study.table_fit import TableFit
 
@@ -65,11 +67,13 @@ def _show(study: Study, console: Console) -> bool:
     queues = [Queue.read(study.root / stage.folder) for stage in stages if stage.verb in pipeline.PLACED]
     known = [census for census in censuses.values() if census]
     tables = [
-        Table("stages", [_stage_row(study, stage, censuses[stage.verb]) for stage in stages], _COUNTS),
-        Table("running", [row for census in known for row in _running(census)]),
-        *(Table(f"job {queue.job} of Slurm", [*queue.rows]) for queue in queues if queue),
-        Table("jobs on the Hub", _jobs(study, console), dict.fromkeys(("USD/hour", "hours", "USD"), ".2f")),
-        Table("failed", [row for census in known for row in _failed(census)], {"runs": "d"}),
+        Table(kinds.STAGES, [_stage_row(study, stage, censuses[stage.verb]) for stage in stages], "stages"),
+        Table(kinds.RUNNING, [row for census in known for row in _running(census)], "running"),
+        Table(
+            kinds.QUEUE, [row for queue in queues if queue for row in queue.rows], "workers in Slurm's queue"
+        ),
+        Table(kinds.JOBS, _jobs(study, console), "jobs on the Hub"),
+        Table(kinds.FAILED, [row for census in known for row in _failed(census)], "failed"),
     ]
     console.tables([table for table in tables if table.rows])
     wanted = pipeline.stages_of(study)
@@ -84,7 +88,7 @@ def _show_fit(fit: TableFit, console: Console) -> None:
         {"stage": verb, "state": str(one.state), "reason": one.reason, "folder": str(folders[verb])}
         for verb, one in standings.items()
     ]
-    console.tables([Table("stages", rows)])
+    console.tables([Table(kinds.STAGES, rows, "stages")])
     left = next((verb for verb, one in standings.items() if one.state is not State.DONE), None)
     asked, choice = fit.asked, fit.choice
     again = {"fit": asked.command, "choose": choice.command if choice else ()}
@@ -92,9 +96,6 @@ def _show_fit(fit: TableFit, console: Console) -> None:
         console.note(f"All done: read {fit.page}")
     else:
         console.next(shlex.join(["regmix", *(again.get(left) or (left, str(fit.root)))]))
-
-
-_COUNTS = dict.fromkeys(("left", "runs done", "failed", "running"), "d")
 
 
 def _stage_row(study: Study, stage: StageStatus, census: Census | None) -> dict[str, object]:
@@ -105,15 +106,15 @@ def _stage_row(study: Study, stage: StageStatus, census: Census | None) -> dict[
     }
     folder = {"folder": str(study.root / stage.folder)}
     if census is None:
-        return {**row, **dict.fromkeys((*_COUNTS, "time left")), **folder}
+        return {**row, **folder}
     ended = sum(count for status, count in census.ended.items() if status != "failed")
     return {
         **row,
         "left": census.num_left,
-        "runs done": ended,
+        "runs_done": ended,
         "failed": len(census.failed),
         "running": len(census.running),
-        "time left": None if census.seconds_left is None else duration(census.seconds_left),
+        "seconds_left": census.seconds_left,
         **folder,
     }
 
@@ -140,9 +141,9 @@ def _running(census: Census) -> list[dict[str, object]]:
         {
             "run": task.name,
             "host": doer.host,
-            "pid": str(doer.pid),
-            "since": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(doer.since)),
-            "tokens/s": doer.tokens_per_second,
+            "pid": doer.pid,
+            "since": time.strftime("%Y-%m-%d %H:%M:%S%z", time.localtime(doer.since)),
+            "tokens_per_second": doer.tokens_per_second,
         }
         for task, doer in census.running
     ]

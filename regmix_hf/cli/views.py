@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
 
-from regmix_hf.choice import read_chosen
-from regmix_hf.cli.console import Format, Table, duration
+from regmix_hf.choice import COVERAGE, read_chosen
+from regmix_hf.cli import tables as kinds
+from regmix_hf.cli.console import Format
+from regmix_hf.cli.tables import Table
 from regmix_hf.files import read_parquet, read_record, read_yaml
 from regmix_hf.plan import Plan
 from regmix_hf.quantities import BPB, Quantity, by_kind, measured, read_name
@@ -39,17 +42,16 @@ def _prepare(study: Study, format: Format) -> list[Table]:
             "domain": name,
             "files": read.num_files if (read := domain.main_read) else None,
             "rows": read.num_rows if read else None,
-            "left out": sum(read.left_out.values()) if read else None,
+            "left_out": sum(read.left_out.values()) if read else None,
             "documents": domain.train.num_documents if domain.train else None,
             "bytes": domain.train.num_bytes if domain.train else None,
             "tokens": domain.train.num_tokens if domain.train else None,
             "prior": prior.get(name),
-            "validation tokens": domain.validation.num_tokens,
+            "validation_tokens": domain.validation.num_tokens,
         }
         for name, domain in facts.domains.items()
     ]
-    counts = dict.fromkeys(("files", "rows", "left out", "documents"), "d")
-    return [Table("corpus", rows, {"prior": ".3f", **counts})]
+    return [Table(kinds.CORPUS, rows, "corpus")]
 
 
 def _sample(study: Study, format: Format) -> list[Table]:
@@ -63,15 +65,14 @@ def _sample(study: Study, format: Format) -> list[Table]:
             "lowest": weights[name].min(),
             "mean": weights[name].mean(),
             "highest": weights[name].max(),
-            "mixtures without": int((weights[name] == 0).sum()),
+            "mixtures_without": int((weights[name] == 0).sum()),
         }
         for name in weights
     ]
-    counts = ", ".join(f"{count} {split}" for split, count in frame["split"].value_counts().items())
-    return [Table(f"weights of {len(frame)} mixtures ({counts})", rows, _WEIGHTS)]
-
-
-_WEIGHTS = dict.fromkeys(("prior", "lowest", "mean", "highest"), ".3f")
+    counts = {str(split): int(count) for split, count in frame["split"].value_counts().items()}
+    told = ", ".join(f"{count} {split}" for split, count in counts.items())
+    title = f"weights of {len(frame)} mixtures ({told})"
+    return [Table(kinds.WEIGHTS, rows, title, {"mixtures": counts})]
 
 
 def _proxies(study: Study, format: Format) -> list[Table]:
@@ -89,8 +90,8 @@ def _proxies(study: Study, format: Format) -> list[Table]:
         for name in losses
     ]
     return [
-        Table("proxy runs", records(counts.reset_index())),
-        Table("loss over proxies (nats per token)", spread, _LOSSES),
+        Table(kinds.PROXY_RUNS, records(counts.reset_index()), "proxy runs"),
+        Table(kinds.PROXY_LOSSES, spread, "loss over proxies (nats per token)"),
         *_others(done, study),
     ]
 
@@ -109,19 +110,23 @@ def _others(done: pd.DataFrame, study: Study) -> list[Table]:
         }
         for name in values
     ]
-    return [Table("targets over proxies", rows, _LOSSES)] if rows else []
-
-
-_LOSSES = dict.fromkeys(("lowest", "mean", "highest"), ".4f")
+    return [Table(kinds.PROXY_TARGETS, rows, "targets over proxies")] if rows else []
 
 
 def _train(study: Study, format: Format) -> list[Table]:
     frame = read_parquet(study.models / names.RESULTS, RESULTS)
     losses = by_domain(frame, "loss")
-    columns = {"mixture": frame["mixture_id"], "seed": frame["seed"], "status": frame["status"]}
-    table = pd.DataFrame({**columns, "mean": losses.mean(axis=1), **losses})
-    formats = {"seed": "d", "mean": ".4f", **dict.fromkeys(map(str, losses), ".4f")}
-    return [Table("final models: loss (nats per token)", records(table), formats)]
+    rows = [
+        {
+            "mixture": run["mixture_id"],
+            "seed": run["seed"],
+            "status": run["status"],
+            "mean": fmean(values.values()),
+            "loss": {str(domain): value for domain, value in values.items()},
+        }
+        for run, values in zip(frame.to_dict("records"), losses.to_dict("records"), strict=True)
+    ]
+    return [Table(kinds.FINAL_RUNS, rows, "final models: loss (nats per token)")]
 
 
 def quality_tables(quality: pd.DataFrame, target: str, format: Format) -> list[Table]:
@@ -129,13 +134,11 @@ def quality_tables(quality: pd.DataFrame, target: str, format: Format) -> list[T
     from regmix_hf.regression.fitting import table_for_people
 
     if format is Format.JSON:
-        return [Table("held-out quality", records(quality.astype(object).where(quality.notna(), None)))]
-    groups = table_for_people(quality, target).groupby(["test", "target"], sort=False)
+        return [Table(kinds.QUALITY_OF_ALL, records(quality), "held-out quality")]
+    shown = table_for_people(quality, target).rename(columns=lambda column: column.removesuffix(" (%)"))
     return [
-        Table(
-            f"{test}: {name} (with bootstrap 95 % intervals)", records(rows.drop(columns=["test", "target"]))
-        )
-        for (test, name), rows in groups
+        Table(kinds.QUALITY_OF_TARGET, records(rows), f"{test}: {name} (with bootstrap 95 % intervals)")
+        for (test, name), rows in shown.groupby(["test", "target"], sort=False)
     ]
 
 
@@ -151,8 +154,7 @@ def carry_tables(summary: Mapping[str, Any]) -> list[Table]:
     rows = [{key: one[key] for key in ("target", "unit", "spread", "noise", "signal")} for one in found]
     if all(row["signal"] is None for row in rows):
         return []
-    formats = {"spread": ".4f", "noise": ".4f", "signal": ".1f"}
-    return [Table("which targets carry (signal: spread over mixtures / noise)", rows, formats)]
+    return [Table(kinds.CARRIES, rows, "which targets carry (signal: spread over mixtures / noise)")]
 
 
 def chosen_tables(file: Path) -> list[Table]:
@@ -163,9 +165,9 @@ def chosen_tables(file: Path) -> list[Table]:
     domains = read_chosen(file.with_suffix(".yaml"))
     frame = read_parquet(file, MIXTURE).sort_values(["weight", "prior"], ascending=False, kind="stable")
     weights = frame.loc[frame["domain"].isin(list(domains)), ["domain", "prior", "weight", "epochs"]]
-    weights = weights.dropna(axis="columns", how="all")
+    weights = weights.assign(change=weights["weight"] - weights["prior"])
     return [
-        Table("chosen mixture (share of training tokens)", records(weights), _SHARES),
+        Table(kinds.CHOSEN, records(weights), "chosen mixture (share of training tokens)"),
         *_predicted_tables(frame),
     ]
 
@@ -174,18 +176,24 @@ def _predicted_tables(mixture: pd.DataFrame) -> list[Table]:
     """What is predicted, those of one unit and direction together."""
     tables = []
     for kind, rows in by_kind(mixture):
-        shown = rows[["domain", "prior_loss", "loss", "change", "loss_lower", "loss_upper"]]
-        if kind.noun != "loss":
-            shown = shown.rename(columns={"domain": "target", **_VALUES})
+        shown = rows[list(_PREDICTED)].rename(columns=_PREDICTED)
+        shown = shown.assign(unit=_unit(kind), direction=kind.direction)
         title = "predicted losses" if kind.noun == "loss" else "predicted targets"
-        tables.append(Table(kind.noted(title, "90 % interval"), records(shown), _PREDICTED))
+        about = {"coverage": COVERAGE}
+        tables.append(Table(kinds.PREDICTED, records(shown), kind.noted(title, "90 % interval"), about))
     return tables
 
 
-_SHARES = {"prior": ".3f", "weight": ".3f", "epochs": ".2f"}
-#: What columns of losses are called where they hold something else.
-_VALUES = {name: name.replace("loss", "value") for name in ("prior_loss", "loss", "loss_lower", "loss_upper")}
-_PREDICTED = {**dict.fromkeys((*_VALUES, *_VALUES.values()), ".4f"), "change": "+.4f"}
+#: Columns of the chosen mixture's table, as `kinds.PREDICTED` calls them.
+_PREDICTED = {
+    **{"domain": "target", "prior_loss": "prior", "loss": "chosen", "change": "change"},
+    **{"loss_lower": "lower", "loss_upper": "upper"},
+}
+
+
+def _unit(quantity: Quantity) -> str | None:
+    """The unit of a quantity as machines read it: `nats_per_token`."""
+    return quantity.unit.replace(" ", "_") if quantity.unit else None
 
 
 def _choose(study: Study, format: Format) -> list[Table]:
@@ -201,10 +209,10 @@ def tried_tables(rounds: Sequence[Round]) -> list[Table]:
     rows = [
         {
             "round": one.number,
-            "tried at": tried.kind,
+            "tried_at": tried.kind,
             "promised": tried.promised,
             "measured": tried.measured,
-            "+-": tried.deviation,
+            "deviation": tried.deviation,
             "difference": tried.difference,
             "lower": tried.lower,
             "upper": tried.upper,
@@ -213,13 +221,10 @@ def tried_tables(rounds: Sequence[Round]) -> list[Table]:
         for one in rounds
         for tried in one.tried
     ]
-    losses = dict.fromkeys(("promised", "lower", "upper", "measured", "+-"), ".4f")
-    unit = rounds[-1].unit if rounds else None
-    title = Quantity("", unit).noted(
-        "the choice as proxies tried it: promised minus measured", "90 % interval"
-    )
-    formats = {**losses, "difference": "+.4f", "round": "d", "seeds": "d"}
-    return [Table(title, rows, formats)] if rows else []
+    quantity = Quantity("", rounds[-1].unit if rounds else None)
+    title = quantity.noted("the choice as proxies tried it: promised minus measured", "90 % interval")
+    about = {"unit": _unit(quantity), "coverage": COVERAGE}
+    return [Table(kinds.TRIED, rows, title, about)] if rows else []
 
 
 def summary_tables(study: Study) -> list[Table]:
@@ -232,16 +237,16 @@ def summary_tables(study: Study) -> list[Table]:
     final = [
         {
             "mixture": row["mixture"],
-            "loss": row["loss"].mean,
+            "value": row["loss"].mean,
             "seeds": row["loss"].num_seeds,
-            "+-": row["loss"].deviation,
+            "deviation": row["loss"].deviation,
         }
         for row in summary.final
     ]
     against = [
         {
             "mixture": comparison.baseline,
-            "the chosen one is": str(comparison.outcome),
+            "outcome": str(comparison.outcome),
             "gain": comparison.gain,
             "lower": None if comparison.half_width is None else comparison.gain - comparison.half_width,
             "upper": None if comparison.half_width is None else comparison.gain + comparison.half_width,
@@ -255,21 +260,22 @@ def summary_tables(study: Study) -> list[Table]:
         if facts.verdict
         else []
     )
-    gains = dict.fromkeys(("gain", "lower", "upper"), "+.4f")
-    shares = {"prior": ".3f", "chosen": ".3f", "change": "+.3f", "epochs": ".2f"}
-    losses = dict.fromkeys(("loss", "lower", "upper", "+-"), ".4f")
-    correlations = dict.fromkeys(("spearman", "lower", "upper"), ".3f")
+    mixture = [{**row, "weight": row["chosen"]} for row in summary.mixture]
     kind = summary.quantity
-    predicted = kind.noted(f"predicted {kind.noun}{speaks_of}: {summary.target}", "90 % interval")
+    about = {"target": summary.target, "unit": _unit(kind), "direction": kind.direction}
+    told = {**about, "coverage": COVERAGE, "of": facts.choice.speaks_of if facts.choice else None}
+    predicted = [{**row, "value": row["loss"]} for row in summary.predicted]
+    title = kind.noted(f"predicted {kind.noun}{speaks_of}: {summary.target}", "90 % interval")
+    gain = kind.noted("chosen against the others", "95 % interval from the seeds")
     return [
-        Table("what the regression is worth", worth),
+        Table(kinds.VERDICT, worth, "what the regression is worth"),
         *(tried_tables(facts.choice.rounds) if facts.choice else []),
         *promised,
-        Table("chosen mixture (share of training tokens)", summary.mixture, shares),
-        Table(predicted, summary.predicted, losses),
-        Table("held-out quality of the regression", summary.held_out, correlations),
-        Table(kind.noted(f"final models: {summary.target}"), final, losses),
-        Table(kind.noted("chosen against the others", "95 % interval from the seeds"), against, gains),
+        Table(kinds.CHOSEN, mixture, "chosen mixture (share of training tokens)"),
+        Table(kinds.PREDICTED_TARGET, predicted, title, told),
+        Table(kinds.HELD_OUT, summary.held_out, "held-out quality of the regression"),
+        Table(kinds.FINAL, final, kind.noted(f"final models: {summary.target}"), about),
+        Table(kinds.AGAINST, against, gain, about),
     ]
 
 
@@ -286,7 +292,7 @@ def promise_tables(promises: Promises) -> list[Table]:
             "mixture": one.mixture,
             "promised": one.predicted,
             "measured": one.measured,
-            "+-": one.deviation,
+            "deviation": one.deviation,
             "difference": one.difference,
             "lower": one.lower,
             "upper": one.upper,
@@ -299,13 +305,15 @@ def promise_tables(promises: Promises) -> list[Table]:
         for loss, size in (("promised", promises.predicted_for), ("measured", promises.measured_on))
     ]
     agreement = [{"metric": name, "value": value} for name, value in promises.scores.items()]
-    losses = dict.fromkeys(("promised", "lower", "upper", "measured", "+-"), ".4f")
     interval = f"{100 * promises.coverage:.0f} % interval"
-    title = promises.quantity.noted("promised, measured, promised minus measured", interval)
+    kind = promises.quantity
+    title = kind.noted("promised, measured, promised minus measured", interval)
+    about = {"target": promises.target, "unit": _unit(kind), "direction": kind.direction}
+    told = {**about, "coverage": promises.coverage}
     return [
-        Table(title, rows, {**losses, "difference": "+.4f"}),
-        Table("models that the losses are of", sizes),
-        Table("promised against measured over the final mixtures", agreement, {"value": ".3f"}),
+        Table(kinds.PROMISES, rows, title, told),
+        Table(kinds.SIZES, sizes, "models that the losses are of"),
+        Table(kinds.AGREEMENT, agreement, "promised against measured over the final mixtures"),
     ]
 
 
@@ -314,18 +322,19 @@ def _scores(study: Study, scores: pd.DataFrame, format: Format) -> Table:
     from regmix_hf.cards.tables import score_rows
 
     if format is Format.JSON:
-        return Table("scores", records(scores.astype(object).where(scores.notna(), None)))
+        return Table(kinds.SCORES_OF_ALL, records(scores), "scores")
     shown = score_rows(scores, study.recipe.evaluation.tasks)
     names = list(dict.fromkeys(name for row in shown for name in row.values))
     rows = [
         {
             "task": f"{row.task}: {row.domain}" if row.domain else row.task,
             "metric": row.metric,
-            **{name: f"{row.values[name]:.4f}" if name in row.values else None for name in names},
+            "value": {name: f"{row.values[name]:.4f}" if name in row.values else None for name in names},
         }
         for row in shown
     ]
-    return Table("scores (mean over seeds \N{PLUS-MINUS SIGN} their standard deviation)", rows)
+    title = "scores (mean over seeds \N{PLUS-MINUS SIGN} their standard deviation)"
+    return Table(kinds.SCORES_OF_MIXTURES, rows, title)
 
 
 _VIEWS: dict[str, Callable[[Study, Format], list[Table]]] = {
@@ -345,29 +354,13 @@ def plan_tables(plan: Plan) -> list[Table]:
         {
             "stage": stage.verb,
             "state": str(stage.state),
-            **{column: getattr(stage, name) for column, name in _PLANNED.items()},
+            **{column: getattr(stage, column) for column in _PLANNED},
         }
         for stage in plan.stages
     ]
-    total = {"stage": "total", "state": "", **{column: plan.total(name) for column, name in _PLANNED.items()}}
-    return [
-        Table(
-            "plan",
-            [*rows, total],
-            {"runs": "d", "left": "d", "FLOPs": ".1e", "seconds": duration, "GPU hours": ".1f"},
-            {"seconds": "time"},
-        )
-    ]
+    total = {"stage": "total", "state": "", **{column: plan.total(column) for column in _PLANNED}}
+    return [Table(kinds.PLAN, [*rows, total], "plan")]
 
 
-#: Columns of the plan, of what is left, and the attributes of `StagePlan` behind them.
-_PLANNED = {
-    "runs": "runs",
-    "left": "left",
-    "tokens": "tokens",
-    "FLOPs": "flops",
-    "seconds": "seconds",
-    "GPU hours": "gpu_hours",
-    "disk (bytes)": "disk_bytes",
-    "download (bytes)": "download_bytes",
-}
+#: Columns of the plan, of what is left: attributes of `StagePlan`.
+_PLANNED = ("runs", "left", "tokens", "flops", "seconds", "gpu_hours", "disk_bytes", "download_bytes")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from scipy.stats import entropy
 
 from regmix_hf.corpus.blocks import check_blocks, shuffle_generator, write_blocks
 from regmix_hf.corpus.encode import DocumentEncoder, EncoderPool, encoder_pool
@@ -321,7 +322,11 @@ class _Preparation:
         used = np.concatenate(ids)
         written = write_blocks(self.folder / name / "validation.arrow", lambda: used, length, generator)
         facts = SplitFacts(
-            num_documents=len(sizes), num_bytes=sum(sizes), num_tokens=num_tokens, **vars(written)
+            num_documents=len(sizes),
+            num_bytes=sum(sizes),
+            num_tokens=num_tokens,
+            token_entropy=float(entropy(np.unique(used, return_counts=True)[1])),
+            **vars(written),
         )
         return facts, cut
 

@@ -33,6 +33,7 @@ class BlockStream:
     Args:
         corpus: What the domains hold.
         weights: Share of training tokens per domain; they sum to 1.
+        part: Domain -> blocks of it that there are for this run; `None`: all.
 
     Attributes:
         domains: Those of weight above 0, by name.
@@ -45,7 +46,7 @@ class BlockStream:
     _order: NDArray[np.int64]
     _ends: NDArray[np.int64]
 
-    def __init__(self, corpus: Corpus, weights: Mapping[str, float]):
+    def __init__(self, corpus: Corpus, weights: Mapping[str, float], part: Mapping[str, int] | None = None):
         mixture = check_mixture(weights, corpus.facts.domains)
         self.domains = tuple(sorted(name for name, weight in mixture.items() if weight > 0))
         for name in self.domains:
@@ -54,7 +55,9 @@ class BlockStream:
                 why = "is validation-only" if split is None else "has no whole block to train on"
                 raise MixtureError(f"the mixture gives {name!r} a weight above 0, but the domain {why}.")
         self._probabilities = np.array([mixture[name] for name in self.domains], dtype=np.float64)
-        self._sizes = np.array([_available_blocks(corpus.facts, name) for name in self.domains])
+        self._sizes = np.array(
+            [_available_blocks(corpus.facts, name) if part is None else part[name] for name in self.domains]
+        )
 
     def __len__(self) -> int:
         return len(self._order)
@@ -108,16 +111,26 @@ class MixtureStream(BlockStream):
         num_blocks: Blocks of the run.
         seed: Of the run. Same corpus content, weights, length and seed: same blocks in the same order,
             in whatever order the domains are named.
+        part: Domain -> blocks that the run reads of it, epoch after epoch: the first ones, which are any of
+            them, for blocks lie shuffled. `None`: all.
 
     Raises:
         MixtureError: As `BlockStream`.
     """
 
-    def __init__(self, corpus: Corpus, weights: Mapping[str, float], num_blocks: int, seed: int):
-        super().__init__(corpus, weights)
+    def __init__(
+        self,
+        corpus: Corpus,
+        weights: Mapping[str, float],
+        num_blocks: int,
+        seed: int,
+        part: Mapping[str, int] | None = None,
+    ):
+        super().__init__(corpus, weights, part)
         self._rows = BlockRows([corpus.blocks(name, "train") for name in self.domains])
-        starts = np.concatenate([[0], self._rows.ends[:-1]]).tolist()
-        places = zip(starts, self._rows.ends.tolist(), self.domains, strict=True)
+        starts = np.concatenate([[0], self._rows.ends[:-1]])
+        stops = np.minimum(self._rows.ends, starts + np.ceil(self._sizes).astype(np.int64))
+        places = zip(starts.tolist(), stops.tolist(), self.domains, strict=True)
         self._interleave(self._rows.ends, [_EndlessRows(*place, seed) for place in places], num_blocks, seed)
 
     def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:

@@ -112,9 +112,9 @@ class HubJobs:
                 "shard": (job.labels or {}).get("shard", "").replace("-", "/"),
                 "state": str(getattr(job.status.stage, "value", job.status.stage)),
                 "flavor": str(job.flavor),
-                "USD/hour": price,
+                "usd_per_hour": price,
                 "hours": hours,
-                "USD": None if price is None else hours * price,
+                "usd": None if price is None else hours * price,
             }
 
     def prices(self, hub: Hub) -> Mapping[str, float]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from regmix_hf.errors import MixtureError
 from regmix_hf.files import hash_value
 from regmix_hf.mixtures.final import largest_weights
+from regmix_hf.mixtures.repetition import longest_reading
 from regmix_hf.mixtures.sampling import sampling_constraints
 from regmix_hf.recipe import Recipe
 
@@ -60,7 +61,7 @@ def stamp_budgets(recipe: Recipe) -> dict[str, str]:
 
 def _demands(recipe: Recipe, tokens: Mapping[str, int]) -> Iterator[tuple[dict[str, float], int]]:
     """Largest weights in every kind of run, and the tokens of one."""
-    drawn = sampling_constraints(recipe.sampling, tokens, num_train_tokens=recipe.proxy.num_train_tokens)
+    drawn = sampling_constraints(recipe.sampling, tokens, num_train_tokens=longest_reading(recipe))
     largest = dict(zip(drawn.domains, drawn.upper.tolist(), strict=True))
     yield largest, recipe.proxy.num_train_tokens
     if recipe.train.streaming:

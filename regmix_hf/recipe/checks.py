@@ -41,6 +41,13 @@ def check_recipe(recipe: Recipe) -> None:
                 f"{section}.num_train_tokens {tokens} is less than one block of "
                 f"context_length {recipe.context_length} tokens."
             )
+    lengths = recipe.proxy.num_train_tokens, recipe.train.num_train_tokens
+    if recipe.proxy.match_repetition and lengths[0] > lengths[1]:
+        raise RecipeError(
+            f"proxy.match_repetition: a proxy of {lengths[0]} tokens is longer than a final run of "
+            f"{lengths[1]}, so to repeat as rarely it would need more text than there is.",
+            "shorten proxy.num_train_tokens, or leave proxy.match_repetition out",
+        )
     if recipe.choice.top_k > recipe.choice.num_candidates:
         raise RecipeError(
             f"choice.top_k {recipe.choice.top_k} is above "

@@ -217,6 +217,10 @@ class Proxy(Training):
     """Runs of every mixture, each with its own seed."""
     num_workers: Annotated[int, Field(ge=1)] | None = None
     """Worker processes; `null` takes one per GPU, or one per core where there is none."""
+    match_repetition: bool = False
+    """Of each domain read only as large a part of what there is as a proxy is shorter than a final run
+    (`num_train_tokens` of both). A proxy then reads a domain as often as a final run on its mixture would, so
+    its losses hold what repetition does; without it proxies repeat less, and a law cannot know."""
     tasks: list[TaskName] = Field(default_factory=list)
     """Tasks and groups of lm-eval whose right answers all models are scored on, final ones too, in bits per
     byte: `bpb/<task>`."""
@@ -251,8 +255,10 @@ class Choice(Section):
     """Mixtures that are drawn and predicted, of which the best are looked at."""
     top_k: Annotated[int, Field(ge=1)] = 100
     """The chosen mixture is the mean of this many best predicted candidates."""
-    kl_strength: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
-    """Nats of predicted loss that one nat of divergence from the prior costs (Olmix); 0 is RegMix."""
+    kl_strength: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | Literal["auto"] = 0.0
+    """Nats of predicted loss that one nat of divergence from the prior costs (Olmix); 0 is RegMix. `auto`: as
+    many as promises fell short by, per nat of divergence, over the better half of the runs, each predicted
+    by a fit without it; runs that tried a choice are among them."""
     force: bool = False
     """Choose what the predictions say also where `fit` found that they cannot tell mixtures apart; else the
     chosen mixture is then the prior."""
@@ -263,7 +269,9 @@ class Choice(Section):
     num_rounds: Annotated[int, Field(ge=1)] = 2
     """Most rounds of `num_confirm` proxies; when a promise holds, no other round follows."""
     max_epochs: Positive | None = 4
-    """No domain is seen more often than this in the final run."""
+    """No domain is seen more often than this in the final run. 4 where nothing is known of the text: up to
+    about four times is nearly as good as new text, later it helps ever less (Muennighoff et al. 2023).
+    Proxies that repeat as final runs do (`proxy.match_repetition`) tell more; it may then be `null`."""
     min: dict[DomainName, Weight] = Field(default_factory=dict)
     """Bounds of single domains; `fixed` pins a weight."""
     max: dict[DomainName, Weight] = Field(default_factory=dict)

@@ -17,18 +17,25 @@ _MOST = 0.05
 _RANGES, _PER_RUN = 2.0, 100.0
 
 
-def find_absurd(losses: Array) -> NDArray[np.bool_]:
+def find_absurd(losses: Array, sizes: Array | None = None) -> NDArray[np.bool_]:
     """Tell which losses stand so far beside those of all other runs that no mixture explains them.
 
     One such loss (50 where others have 2) would bend every mean, line and tree that is fitted to it.
 
     Args:
         losses: Runs x targets; NaN where there is none, which is never absurd.
+        sizes: What says how large each run is and how long, runs x numbers; losses stand beside those of
+            their own size and length. `None`: all are of one.
 
     >>> find_absurd(np.array([[2.0 + share / 40, 3.0] for share in range(40)] + [[50.0, 3.0]])).sum(axis=0)
     array([1, 0])
     """
     found = np.zeros(losses.shape, dtype=np.bool_)
+    if sizes is not None:
+        alike = np.unique(sizes, axis=0, return_inverse=True)[1].reshape(-1)
+        for number in range(alike.max() + 1):
+            found[alike == number] = find_absurd(losses[alike == number])
+        return found
     for target, loss in enumerate(losses.T):
         known = np.flatnonzero(~np.isnan(loss))
         for side in (loss[known], -loss[known]):
@@ -37,9 +44,9 @@ def find_absurd(losses: Array) -> NDArray[np.bool_]:
     return found
 
 
-def without_absurd(losses: Array) -> Array:
+def without_absurd(losses: Array, sizes: Array | None = None) -> Array:
     """Return the losses with NaN in the place of those that `find_absurd` finds."""
-    return np.where(find_absurd(losses), np.nan, losses)
+    return np.where(find_absurd(losses, sizes), np.nan, losses)
 
 
 def _first_beside(ascending: Array) -> int:

@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 
 #: From this many runs on, leaving out a tenth of them hardly changes a fit.
 MANY_RUNS = 256
+#: Fewer residuals than this tell no interval of 90 %.
+_ENOUGH = 10
 #: Numbers of one block of a prediction: what a family holds at once per array while it predicts.
 _CHUNK_NUMBERS = 1 << 18
 
@@ -55,15 +57,36 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     #: `targets` are those of the fit.
     arrays: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
+    #: Whether runs of several sizes and lengths can be fitted together, and predicted `at` one.
+    takes_sizes: ClassVar[bool] = False
+
     random_state: int
     n_features_in_: int
     num_targets_: int
     single_target_: bool = False
+    #: Log parameters and log tokens of the runs to fit, runs x 2; `None` where all are of one size.
+    _sizes: Array | None = None
 
     @property
     def is_smooth(self) -> bool:
         """Whether `gradient` is there."""
         return False
+
+    @property
+    def stretch(self) -> float:
+        """How many times as far off predictions may be as out of fold: 1 at the size of the runs."""
+        return 1.0
+
+    def at(self, num_parameters: float, num_train_tokens: float) -> Self:
+        """Return a fitted copy whose predictions are those of runs of this size and length.
+
+        Raises:
+            RegressionError: This family knows one size only, or a number is not above 0.
+        """
+        raise RegressionError(
+            f"{type(self).__name__} predicts runs of the size that it was fitted on.",
+            "fit `scaled_law` on runs of several sizes",
+        )
 
     @property
     def reasons_(self) -> list[str]:
@@ -80,7 +103,12 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return 10
 
     def fit(
-        self, X: ArrayLike, y: ArrayLike, *, own_domains: Sequence[int] | NDArray[np.intp] | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        own_domains: Sequence[int] | NDArray[np.intp] | None = None,
+        sizes: ArrayLike | None = None,
     ) -> Self:
         """Fit all targets.
 
@@ -90,13 +118,19 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 beside those of all other runs is taken for one (`find_absurd`).
             own_domains: For each target the column of `X` whose loss it is, or -1 where it is no
                 domain's. Families may use it as prior knowledge. `None` is -1 everywhere.
+            sizes: Parameters and training tokens of each run, runs x 2. `None`: all are of one size and
+                length.
 
         Raises:
-            RegressionError: Shapes that do not match, numbers that are not finite, or too few runs.
+            RegressionError: Shapes that do not match, numbers that are not finite, too few runs, or runs of
+                several sizes for a family that cannot tell them apart.
         """
         weights, losses = self._check_fittable(X, y)
         self.single_target_ = losses.ndim == 1
-        losses = without_absurd(losses[:, None] if self.single_target_ else losses)
+        self._sizes = (
+            None if sizes is None else self._check_sizes(np.asarray(sizes, np.float64), len(weights))
+        )
+        losses = without_absurd(losses[:, None] if self.single_target_ else losses, self._sizes)
         check_runs(type(self).__name__, self.min_runs(weights.shape[1]), weights, losses)
         own = np.full(losses.shape[1], -1) if own_domains is None else np.asarray(own_domains, dtype=int)
         if own.shape != (losses.shape[1],) or own.min() < -1 or own.max() >= weights.shape[1]:
@@ -221,6 +255,16 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             raise RegressionError(str(error)) from error
         return weights, losses
 
+    def _check_sizes(self, sizes: Array, num_runs: int) -> Array:
+        if sizes.shape != (num_runs, 2) or not (np.isfinite(sizes).all() and (sizes > 0).all()):
+            raise RegressionError("sizes: give parameters and tokens, each above 0, for every run.")
+        if not self.takes_sizes and len(different := np.unique(sizes, axis=0)) > 1:
+            raise RegressionError(
+                f"{type(self).__name__} fits runs of one size and length; these are of {len(different)}.",
+                "fit `scaled_law`, or runs of one size",
+            )
+        return np.log(sizes)
+
     def _check_predictable(self, X: ArrayLike) -> Array:
         if not hasattr(self, "n_features_in_"):
             raise UnfittedError(f"{type(self).__name__} is not fitted yet.", "call fit first")
@@ -240,6 +284,20 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
 def _array_file(folder: Path, part: str) -> Path:
     return folder / (f"estimator-{part}.safetensors" if part else "estimator.safetensors")
+
+
+def of_largest(sizes: Array) -> NDArray[np.bool_]:
+    """Which runs a fit of several sizes is judged by: the longest of the largest size that has ten of them.
+
+    Args:
+        sizes: Parameters and tokens, or their logarithms, runs x 2.
+    """
+    for size in np.unique(sizes[:, 0])[::-1]:
+        of_size = sizes[:, 0] == size
+        longest = of_size & (sizes[:, 1] == sizes[of_size, 1].max())
+        if longest.sum() >= _ENOUGH:
+            return np.asarray(longest)
+    return np.asarray((sizes == sizes[sizes[:, 0] == sizes[:, 0].max()].max(axis=0)).all(axis=1))
 
 
 def check_runs(estimator: str, needed: int, weights: Array, losses: Array, names: Sequence[str] = ()) -> None:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 
 from regmix_hf.errors import RegressionError
@@ -28,6 +27,7 @@ from regmix_hf.regression.assessment import (
     quality_table,
     seed_noise,
 )
+from regmix_hf.regression.by_size import by_size, fit_one, of_one_scale, scale_of
 from regmix_hf.regression.carrying import carries
 from regmix_hf.regression.learning_curve import LearningCurve, learning_curve
 from regmix_hf.regression.metrics import METRICS
@@ -146,7 +146,8 @@ class Question:
     """What is asked of a set of runs, checked before anything is fitted.
 
     Attributes:
-        runs: All of them, of one size and length.
+        runs: All that are judged, of one size and length.
+        beside: Runs of other sizes and lengths, for families that can be fitted on them, too.
         fitted: Those to fit on, without their absurd losses.
         holdout: Those that are only predicted, without their absurd losses.
         tests: Further runs to predict, by name, with the columns of the fit.
@@ -157,6 +158,7 @@ class Question:
     """
 
     runs: Runs
+    beside: Runs | None
     fitted: Runs
     holdout: Runs
     tests: Mapping[str, Runs]
@@ -176,14 +178,15 @@ class Question:
         progress: Progress,
     ) -> Self:
         """Check what is asked; raises as `fit_runs` does."""
-        runs = _of_one_scale(runs, progress)
+        asked = tuple(dict.fromkeys([*estimators, *([use] if use else [])]))
+        takes_sizes = any(estimator_class(name).takes_sizes for name in asked)
+        runs, beside = by_size(runs, progress) if takes_sizes else (of_one_scale(runs, progress), None)
         usable = replace(runs, losses=runs.losses.mask(find_absurd(runs.losses.to_numpy())))
         fitted = usable.part("fit")
         goal = Target.parse(target, runs.quantities, scales_of(fitted.losses))
         named = () if target in TARGET_WORDS else tuple(goal.weights)
         tests = {name: _test_set(name, test, fitted, named, progress) for name, test in test_sets.items()}
-        asked = tuple(dict.fromkeys([*estimators, *([use] if use else [])]))
-        question = cls(runs, fitted, usable.part("holdout"), tests, asked, use, target, goal)
+        question = cls(runs, beside, fitted, usable.part("holdout"), tests, asked, use, target, goal)
         for name in question.names:
             _check_enough(name, fitted)
         if runs.left_out():
@@ -204,6 +207,13 @@ class Question:
         }
 
     @property
+    def curved(self) -> tuple[str, ...]:
+        """The families with a learning curve: those whose runs are all in `fitted`."""
+        return tuple(
+            name for name in self.asked if self.beside is None or not estimator_class(name).takes_sizes
+        )
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The families to fit: those asked for, and the baseline beside them."""
         return tuple(dict.fromkeys([*self.asked, BASELINE]))
@@ -214,9 +224,7 @@ def _fit_all(question: Question, random_state: int, progress: Progress) -> dict[
     with progress.bar("fit", total=len(question.names), unit="estimators") as bar:
         for done, name in enumerate(question.names):
             bar.update(done, detail=f"{name} on {len(fitted)} runs, {len(fitted.targets)} targets")
-            regressors[name] = MixtureRegressor(name, random_state=random_state).fit(
-                fitted.weights, fitted.losses, fitted.quantities
-            )
+            regressors[name] = fit_one(name, random_state, fitted, question.beside)
         bar.update(len(question.names))
     return regressors
 
@@ -242,7 +250,7 @@ def _judge(
     curve = learning_curve(
         question.fitted,
         holdout if judged.test == HOLDOUT else None,
-        question.asked,
+        question.curved,
         goal,
         random_state=random_state,
         progress=progress,
@@ -280,21 +288,6 @@ def _test_set(name: str, test: Runs, fitted: Runs, named: Sequence[str], progres
     return aligned
 
 
-def _of_one_scale(runs: Runs, progress: Progress) -> Runs:
-    """Leave out runs of other models or lengths than those of the first, a study's own."""
-    if runs.scale is None:
-        return runs
-    own = runs.scale.iloc[0]
-    for scale, count in runs.scale[runs.scale != own].value_counts().items():
-        progress.note(f"{count} runs of {scale} are no part of the fit: it is of {own}, and losses differ")
-    return replace(
-        runs.take(np.flatnonzero(runs.scale == own)),
-        num_diverged=runs.num_diverged,
-        num_failed=runs.num_failed,
-        num_duplicates=runs.num_duplicates,
-    )
-
-
 def _check_enough(estimator: str, fitted: Runs) -> None:
     needed = estimator_class(estimator).min_runs(len(fitted.domains))
     if len(fitted) < needed:
@@ -327,7 +320,7 @@ def _summary(
             "duplicates": runs.num_duplicates,
         },
         "absurd_losses": question.absurd,
-        "scale": None if runs.scale is None else str(runs.scale.iloc[0]),
+        "scale": scale_of(runs),
         "intervals_hold_seed_noise": regressors[selection.estimator].holds_seed_noise,
         "domains": list(runs.domains),
         "targets": list(runs.targets),

@@ -53,12 +53,15 @@ class OutOfFold:
         entropy: Of each run's mixture, see `entropy`; one per run.
         mixture: Number of each run's mixture, see `number_rows`; `None`: not known, as in what was saved
             before intervals held the noise between seeds.
+        stretch: How many times as far off predictions are where they are now asked for, e.g. at a size beyond
+            all runs.
     """
 
     losses: Array
     predicted: Array
     entropy: Array
     mixture: Array | None = None
+    stretch: float = 1.0
 
     @property
     def residuals(self) -> Array:
@@ -68,7 +71,7 @@ class OutOfFold:
     def combined(self, target: Target) -> Self:
         """The same for what `target` makes of the losses: runs x 1."""
         losses, predicted = (target.combine(table)[:, None] for table in (self.losses, self.predicted))
-        return type(self)(losses, predicted, self.entropy, self.mixture)
+        return type(self)(losses, predicted, self.entropy, self.mixture, self.stretch)
 
     @property
     def holds_seed_noise(self) -> bool:
@@ -109,7 +112,7 @@ class OutOfFold:
             missed, places = np.abs(residual[known]), _places(seen[known], self.entropy[known])
             size = ResidualSize.fit(places, missed)
             quantile = _quantile(missed / size.without_own(places, missed), coverage)
-            sizes.append(HalfWidth(size, quantile, float(seeds)))
+            sizes.append(HalfWidth(size, self.stretch * quantile, float(seeds)))
         return sizes
 
     def _from_seeds(self, coverage: float) -> Array:

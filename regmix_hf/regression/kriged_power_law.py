@@ -19,9 +19,9 @@ from regmix_hf.regression.power_law import WEIGHT_OFFSET, PowerLaw
 from regmix_hf.regression.threads import one_blas_thread
 
 #: Length scales to choose from, in root shares of effective tokens.
-_LENGTHS = (0.1, 0.2, 0.35, 0.6, 1.0, 1.7, 3.0, 6.0)
+LENGTHS = (0.1, 0.2, 0.35, 0.6, 1.0, 1.7, 3.0, 6.0)
 #: Noise variances to choose from, in units of the process's own.
-_NOISES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+NOISES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 #: A residual further out than this many robust standard deviations is pulled in to there.
 _FARTHEST = 4.0
 
@@ -85,20 +85,20 @@ class KrigedPowerLaw(MaternEstimator):
 
         def solve(target: int) -> tuple[NDArray[np.intp], Array]:
             known = ~np.isnan(left[:, target])
-            residual = _pull_in(left[known, target])
+            residual = pull_in(left[known, target])
             roots = self._features(weights[known], target)[0]
-            chosen = _choose(roots, residual) if self._given is None else self._given[target]
+            chosen = likeliest(roots, residual) if self._given is None else self._given[target]
             coefficients = np.zeros(len(left))
             if chosen[0] >= 0:
-                correlation = matern(cdist(roots, roots) / _LENGTHS[chosen[0]])
-                correlation[np.diag_indices_from(correlation)] += _NOISES[chosen[1]]
+                correlation = matern(cdist(roots, roots) / LENGTHS[chosen[0]])
+                correlation[np.diag_indices_from(correlation)] += NOISES[chosen[1]]
                 coefficients[known] = np.linalg.solve(correlation, residual)
             return chosen, coefficients
 
         with one_blas_thread(), ThreadPoolExecutor(joblib.cpu_count()) as pool:
             chosen, coefficients = zip(*pool.map(solve, range(left.shape[1])), strict=True)
         self._chosen, self.coefficients_ = np.stack(chosen), np.stack(coefficients)
-        self.lengths_ = np.array([_LENGTHS[length] if length >= 0 else 1.0 for length, _ in self._chosen])
+        self.lengths_ = np.array([LENGTHS[length] if length >= 0 else 1.0 for length, _ in self._chosen])
 
     def select_targets(self, targets: Sequence[int]) -> Self:
         """Return a fitted copy that predicts only the targets at these positions."""
@@ -135,12 +135,13 @@ class KrigedPowerLaw(MaternEstimator):
         return self.law_.gradient(weights)
 
 
-def _pull_in(residual: Array) -> Array:
+def pull_in(residual: Array) -> Array:
+    """Bring in residuals far outside the others."""
     farthest = _FARTHEST * 1.4826 * np.median(np.abs(residual))
     return np.clip(residual, -farthest, farthest)
 
 
-def _choose(roots: Array, residual: Array) -> NDArray[np.intp]:
+def likeliest(roots: Array, residual: Array) -> NDArray[np.intp]:
     """Indices of the length scale and noise of the largest marginal likelihood; -1, -1 for no process.
 
     The variance of the process is profiled out (Rasmussen and Williams 2006, eq. 5.8).
@@ -148,10 +149,10 @@ def _choose(roots: Array, residual: Array) -> NDArray[np.intp]:
     runs = len(residual)
     apart = cdist(roots, roots)
     best, chosen = 0.5 * runs * np.log(max((residual**2).mean(), np.finfo(float).tiny)), (-1, -1)
-    for i, length in enumerate(_LENGTHS):
+    for i, length in enumerate(LENGTHS):
         eigenvalues, vectors = eigh(matern(apart / length))
         along = vectors.T @ residual
-        for j, noise in enumerate(_NOISES):
+        for j, noise in enumerate(NOISES):
             spectrum = np.maximum(eigenvalues, 0.0) + noise
             variance = max((along**2 / spectrum).mean(), np.finfo(float).tiny)
             value = 0.5 * runs * np.log(variance) + 0.5 * np.log(spectrum).sum()

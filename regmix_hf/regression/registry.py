@@ -21,6 +21,7 @@ _FAMILIES = {
     "own_weight": ("own_weight", "OwnWeight"),
     "power_law": ("power_law", "PowerLaw"),
     "ridge": ("ridge", "Ridge"),
+    "scaled_law": ("scaled_law", "ScaledLaw"),
 }
 
 #: Names of all families.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -16,13 +17,14 @@ from regmix_hf.errors import RegressionError
 from regmix_hf.files import read_json, write_json
 from regmix_hf.quantities import BPB, Quantity, read_name, read_names
 from regmix_hf.regression.absurd import find_absurd
-from regmix_hf.regression.base import UnfittedError, check_runs
+from regmix_hf.regression.base import UnfittedError, check_runs, of_largest
 from regmix_hf.regression.frames import Table, losses_table, weights_table
 from regmix_hf.regression.intervals import HalfWidth, OutOfFold, entropy, number_rows
 from regmix_hf.regression.pretrained import CARD, SharedRegressor
 from regmix_hf.regression.registry import build_estimator
 from regmix_hf.regression.storage import read_arrays, write_arrays
 from regmix_hf.regression.target import Target, scales_of
+from regmix_hf.tables import SIZES
 
 #: Version of the saved folder, and those before that are read, which made every target small.
 _FORMAT, _BEFORE = 3, (2,)
@@ -61,6 +63,10 @@ class MixtureRegressor(
         quantities_: Unit and direction of each, by name, in their order.
         num_runs_: Runs fitted on.
         num_dropped_: For each target the runs left out because their loss was missing or absurd.
+
+    A family that `takes_sizes` is fitted on runs of several sizes and lengths, all attributes but `domains_`
+    and `targets_` speaking of those of the largest size (`of_largest`), and so do its predictions; `at` gives
+    a copy for another size.
 
     Raises:
         RegressionError: The family does not exist or does not take one of `params`.
@@ -106,6 +112,12 @@ class MixtureRegressor(
         self._check_fitted()
         return self._out_of_fold.residuals
 
+    def out_of_fold(self, target: Target) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The fitted runs' values of `target`, NaN without one, and predictions by fits on other mixtures."""
+        self._check_fitted()
+        missed = self._out_of_fold.combined(target)
+        return missed.losses[:, 0], missed.predicted[:, 0]
+
     @property
     def holds_seed_noise(self) -> bool:
         """Whether intervals hold the noise between seeds: some mixture was run more than once."""
@@ -117,28 +129,35 @@ class MixtureRegressor(
         weights: Table,
         losses: Table | pd.Series,
         quantities: Mapping[str, Quantity] | None = None,
+        *,
+        sizes: pd.DataFrame | None = None,
     ) -> Self:
         """Fit all targets, and measure by cross-validation how far predictions of unseen runs are off.
 
         Args:
             weights: Runs x domains. Rows must sum to 1 within 1 % and are normalised.
             losses: Runs x targets, matched to `weights` by index where both are tables. Missing losses
-                (NaN) are left out target by target, and so are those far beside all others (`find_absurd`).
+                (NaN) are left out target by target, and so are those far beside all others of their size
+                and length (`find_absurd`).
             quantities: Unit and direction of each target. Default: what their names say (`read_names`).
+            sizes: `num_parameters` and `num_train_tokens` of each run, in the order of `weights`. `None`: all
+                runs are of one size and length.
 
         Raises:
             RegressionError: Tables that do not match or hold what is no weight or no loss, a target whose
-                losses are all equal or of which nobody says which way is better, or too few runs for the
-                family.
+                losses are all equal or of which nobody says which way is better, too few runs for the family,
+                or runs of several sizes for a family that cannot tell them apart.
         """
         mixtures = weights_table(weights)
         truth = losses_table(losses, mixtures)
-        truth = truth.mask(find_absurd(truth.to_numpy()))
+        size = None if sizes is None else sizes[list(SIZES)].to_numpy(np.float64)
+        truth = truth.mask(find_absurd(truth.to_numpy(), size))
         self.domains_, self.targets_ = tuple(mixtures.columns), tuple(truth.columns)
         known = quantities or read_names(self.targets_, self.domains_)
         self.quantities_ = {name: known[name] for name in self.targets_}
-        self.num_runs_ = len(mixtures)
-        self.num_dropped_ = {name: int(truth[name].isna().sum()) for name in self.targets_}
+        largest = np.ones(len(mixtures), bool) if size is None else of_largest(size)
+        self.num_runs_ = int(largest.sum())
+        self.num_dropped_ = {name: int(truth[name][largest].isna().sum()) for name in self.targets_}
         own = own_domains(self.targets_, self.domains_)
         X, y = mixtures.to_numpy(), truth.to_numpy()
         self.model = build_estimator(self.estimator, self.random_state, self.params)
@@ -146,10 +165,22 @@ class MixtureRegressor(
             raise RegressionError(f"there is one domain, {self.domains_[0]!r}: every mixture is the same.")
         check_runs(self.estimator, self.model.min_runs(len(self.domains_)), X, y, self.targets_)
         signs = self._signs
-        self.model.fit(X, signs * y, own_domains=own)
-        missed = signs * self.model.out_of_fold(X, signs * y, own)
-        self._out_of_fold = OutOfFold(y, missed, entropy(X), number_rows(X).astype(np.float64))
+        self.model.fit(X, signs * y, own_domains=own, sizes=size)
+        missed, mixture = signs * self.model.out_of_fold(X, signs * y, own), number_rows(X).astype(np.float64)
+        self._out_of_fold = OutOfFold(y[largest], missed[largest], entropy(X)[largest], mixture[largest])
         return self
+
+    def at(self, num_parameters: float, num_train_tokens: float) -> Self:
+        """Return a copy whose predictions and intervals are those of runs of this size and length.
+
+        Raises:
+            RegressionError: The family knows one size only, or a number is not above 0.
+        """
+        self._check_fitted()
+        part = copy(self)
+        part.model = self.model.at(num_parameters, num_train_tokens)
+        part._out_of_fold = replace(self._out_of_fold, stretch=part.model.stretch)
+        return part
 
     def predict(self, weights: Table) -> pd.DataFrame:
         """Predict losses, runs x targets, with the index of `weights`.
@@ -271,7 +302,7 @@ class MixtureRegressor(
         arrays = read_arrays(
             folder / "out_of_fold.safetensors", _MISSED, sizes, may_be_nan=("losses",), may_lack=_NEW
         )
-        regressor._out_of_fold = OutOfFold(**arrays)
+        regressor._out_of_fold = OutOfFold(**arrays, stretch=regressor.model.stretch)
         return regressor
 
     def _predict(self, mixtures: pd.DataFrame) -> pd.DataFrame:

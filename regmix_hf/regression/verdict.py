@@ -78,6 +78,10 @@ class Verdict:
             word = (
                 CANNOT if signal < _NO_SIGNAL else WEAKLY if signal < _WEAK_SIGNAL and word == TELLS else word
             )
+        if (learnt := _learnt(true, target, judged.runs.token_entropy)) is not None:
+            reasons.append(learnt[1])
+            if learnt[0] <= 0 and word == TELLS:
+                word = WEAKLY
         return cls(word, tuple(reasons), spearman, low, high, trivial)
 
     @classmethod
@@ -126,6 +130,24 @@ def _by_correlation(count: int, test: str, spearman: float, low: float, high: fl
     word = TELLS if low >= _CLEAR else WEAKLY if low > 0 else CANNOT
     found = f"rank correlation {100 * spearman:.0f} % [{100 * low:.0f}, {100 * high:.0f}] {where}"
     return word, [found]
+
+
+def _learnt(true: np.ndarray, target: Target, entropy: Mapping[str, float]) -> tuple[float, str] | None:
+    """How far the median run is below what is reached by knowing how often each token occurs, and in words.
+
+    In nats per token; `None` where it was not counted, for the worst of several, or in standard deviations.
+    """
+    if not target.is_linear or target.scales or not target.weights.keys() <= entropy.keys():
+        return None
+    bound = sum(share * entropy[name] for name, share in target.weights.items())
+    median = float(np.nanmedian(true))
+    learnt = float(bound - median)
+    if learnt > 0:
+        return learnt, f"the median run is {learnt:.2f} nats below the entropy of single tokens"
+    return learnt, (
+        f"the median run, {median:.2f} nats, is not below the entropy of single tokens, {bound:.2f}: it has "
+        "learnt no more than how often they occur"
+    )
 
 
 def _signal(true: np.ndarray, target: Target, noise: Mapping[str, float]) -> float | None:

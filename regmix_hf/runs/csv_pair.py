@@ -17,14 +17,19 @@ import pandas as pd
 
 from regmix_hf.errors import DataError
 from regmix_hf.mixtures.mixture import SUM_TOLERANCE, is_no_mixture
+from regmix_hf.tables import SIZES
 
 #: Columns that name a run, the most trusted first; `""` is the column without a header that pandas writes.
 _KEYS = ("run", "index", "name", "")
+#: Columns that say how large a run is and how long, by what they may be called.
+_SIZES = dict(zip((*SIZES, "model_size", "n_tokens"), (*SIZES, *SIZES), strict=True))
 _TRAIN, _VALID, _METRIC, _VAL_LOSS = "train_", "valid_", "metric/", "_val_loss"
 
 
-def read_csv_pair(mixtures: Path, losses: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read_csv_pair(mixtures: Path, losses: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None]:
     """Read weights (runs x domains) and losses (runs x targets), with one index: the runs' ids as text.
+
+    The third table has the runs' sizes, columns `SIZES`, where the file of mixtures has such columns.
 
     Losses that are empty or `nan` are NaN, infinite ones stay infinite. Weights are as they are written.
 
@@ -47,11 +52,27 @@ def read_csv_pair(mixtures: Path, losses: Path) -> tuple[pd.DataFrame, pd.DataFr
         _check_unique(table[shared[0]], path)
     weights_table, losses_table = (table.set_index(shared[0], append=True) for table in tables.values())
     _check_same_runs(weights_table, mixtures, losses_table, losses)
-    weights = _numbers(weights_table, mixtures)
+    weights, sizes = _part_sizes(_numbers(weights_table, mixtures), mixtures)
     _check_weights(weights, mixtures)
     values = _numbers(losses_table, losses, may_be_missing=True)
     weights, values = (frame.droplevel("line").rename_axis("run_id") for frame in (weights, values))
-    return _bare_names(weights, values.reindex(weights.index))
+    return *_bare_names(weights, values.reindex(weights.index)), sizes
+
+
+def _part_sizes(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Part the columns of sizes, both or neither, from those of weights."""
+    found = {column: _SIZES[column] for column in table.columns if column in _SIZES}
+    if not found:
+        return table, None
+    if sorted(found.values()) != sorted(SIZES):
+        raise DataError(
+            f"{path} has the columns {', '.join(found)}: of sizes there are two, or none.",
+            f"give {' and '.join(SIZES)} of every run",
+        )
+    sizes = table[list(found)].rename(columns=found)[list(SIZES)].droplevel("line").rename_axis("run_id")
+    if not (np.isfinite(sizes) & (sizes > 0)).all(axis=None):
+        raise DataError(f"{path}: a number of parameters or of tokens is not above 0.")
+    return table.drop(columns=list(found)), sizes
 
 
 def _read_table(path: Path) -> pd.DataFrame:

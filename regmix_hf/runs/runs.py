@@ -18,6 +18,7 @@ from regmix_hf.mixtures.mixture import is_no_mixture, what_is_wrong
 from regmix_hf.quantities import BPB, LOSS, Direction, Quantity, bare, error_column, is_measured, read_names
 from regmix_hf.reference import split_reference
 from regmix_hf.runs.csv_pair import read_csv_pair
+from regmix_hf.runs.sizes import scales_in, sizes_in
 from regmix_hf.study import names
 from regmix_hf.tables import FITTED_RUNS, by_domain
 
@@ -37,6 +38,9 @@ class Runs:
         split: `fit` or `holdout` for every run.
         scale: For every run what was trained for how long, e.g. `1M on 1,000,000,000 tokens`; `None` where
             that is not known.
+        sizes: `num_parameters` and `num_train_tokens` of every run; `None` where they are not known.
+        token_entropy: Target -> the loss of a model that only knows how often tokens occur, nats per token;
+            only of targets for which somebody counted it.
         num_diverged: Runs left out because a loss is infinite or none is a number.
         num_failed: Runs left out because they did not end.
         num_duplicates: Runs left out because another has the same id, or the same weights and losses.
@@ -54,6 +58,8 @@ class Runs:
     losses: pd.DataFrame
     split: pd.Series[str]
     scale: pd.Series[str] | None = None
+    sizes: pd.DataFrame | None = None
+    token_entropy: Mapping[str, float] = field(default_factory=dict)
     num_diverged: int = 0
     num_failed: int = 0
     num_duplicates: int = 0
@@ -116,7 +122,8 @@ class Runs:
             quantities=quantities,
             errors=_errors(usable, quantities),
             split=usable["split"],
-            scale=_scale(usable),
+            scale=scales_in(usable),
+            sizes=sizes_in(usable),
             num_diverged=int((status == "diverged").sum()),
             num_failed=int((status == "failed").sum()),
             num_duplicates=len(results) - len(unique),
@@ -138,12 +145,13 @@ class Runs:
             DataError: A file cannot be read as such a table, or the two do not hold the same runs.
             RegressionError: Nobody says which way a score is better.
         """
-        weights, values = read_csv_pair(mixtures, losses)
+        weights, values, sizes = read_csv_pair(mixtures, losses)
         runs = cls(
             weights=weights,
             losses=values,
             quantities=read_names(values.columns, weights.columns, given),
             split=pd.Series("fit", index=weights.index, name="split"),
+            sizes=sizes,
             mixtures_from=str(mixtures),
             losses_from=str(losses),
         )
@@ -157,6 +165,7 @@ class Runs:
                 self.weights.add_prefix("weight/"),
                 self.losses.rename(columns=lambda name: self.quantities[name].column),
                 *([] if self.errors is None else [self.errors.rename(columns=self._error_column)]),
+                *([] if self.sizes is None else [self.sizes]),
             ],
             axis=1,
         ).reset_index(names="run_id")
@@ -174,6 +183,7 @@ class Runs:
             split=self.split.iloc[rows],
             errors=None if self.errors is None else self.errors.iloc[rows],
             scale=None if self.scale is None else self.scale.iloc[rows],
+            sizes=None if self.sizes is None else self.sizes.iloc[rows],
             num_diverged=0,
             num_failed=0,
             num_duplicates=0,
@@ -225,7 +235,8 @@ class Runs:
         """Leave out copies and runs whose losses say nothing; normalise the weights."""
         values = self.losses.to_numpy()
         diverged = np.isinf(values).any(axis=1) | np.isnan(values).all(axis=1)
-        copies = pd.concat([self.weights, self.losses], axis=1).duplicated().to_numpy()
+        parts = [self.weights, self.losses, *([] if self.sizes is None else [self.sizes])]
+        copies = pd.concat(parts, axis=1).duplicated().to_numpy()
         kept = self.take(np.flatnonzero(~diverged & ~copies))
         if not len(kept):
             raise DataError(
@@ -379,14 +390,6 @@ def _check_results(results: pd.DataFrame, origin: str) -> None:
     off = is_no_mixture(weights)
     if off.any():
         raise DataError(f"{origin}: of the run {_first(results, off)} {what_is_wrong(weights[off].iloc[0])}.")
-
-
-def _scale(results: pd.DataFrame) -> pd.Series[str] | None:
-    if not {"scale", "num_train_tokens"} <= set(results.columns):
-        return None
-    pairs = zip(results["scale"], results["num_train_tokens"], strict=True)
-    words = [f"{scale} on {tokens:,} tokens" for scale, tokens in pairs]
-    return pd.Series(words, index=results.index, dtype="str")
 
 
 def _first(results: pd.DataFrame, where: pd.Series[bool] | NDArray[np.bool_]) -> str:

@@ -16,6 +16,7 @@ import pandas as pd
 from regmix_hf.files import read_parquet, read_yaml, write_parquet
 from regmix_hf.mixtures import around_prior, sampling_constraints
 from regmix_hf.mixtures.final import final_constraints
+from regmix_hf.mixtures.repetition import longest_reading, stamp_matching
 from regmix_hf.mixtures.table import CONFIRM, append, empty, over, read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.recipe.target import AskedTarget
@@ -50,6 +51,7 @@ STAGE = Stage(
         f"{names.REGRESSION}/{names.FIT_SUMMARY}",
     ),
     outputs=(names.CHOSEN_MIXTURE, names.CHOSEN_TABLE),
+    outside=stamp_matching,
 )
 
 
@@ -80,6 +82,8 @@ def run(study: Study, progress: Progress) -> None:
     }
     write_chosen(chosen, study.mixture.parent, epochs=epochs, rounds=rounds)
     progress.note(f"chosen: {chosen.reason}")
+    if recipe.choice.kl_strength == "auto":
+        progress.note(f"choice.kl_strength: auto is {chosen.kl_strength:.4g} per nat of divergence")
     progress.note(f"predictions and intervals are those of a new run {chosen.speaks_of}")
     for warning in chosen.warnings:
         progress.note(f"warning: {warning}")
@@ -168,9 +172,7 @@ def _problem(study: Study, tokens: Mapping[str, int]) -> ChoiceProblem:
     fitted = FittedRuns.load(
         study.regression, estimator=recipe.regression.estimator, target=recipe.regression.target
     )
-    drawn_within = sampling_constraints(
-        recipe.sampling, tokens, num_train_tokens=recipe.proxy.num_train_tokens
-    )
+    drawn_within = sampling_constraints(recipe.sampling, tokens, num_train_tokens=longest_reading(recipe))
     return fitted.problem(
         around_prior(CorpusFacts.load(study.corpus).prior(recipe), recipe.sampling, drawn_within),
         constraints,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from regmix_hf.progress import Progress
 from regmix_hf.seeds import FIT, seed_of
 from regmix_hf.study import Stage, Study, names
+from regmix_hf.study.corpus_facts import CorpusFacts
 
 STAGE = Stage(
     verb="fit",
@@ -27,9 +30,10 @@ def run(study: Study, progress: Progress) -> None:
     from regmix_hf.regression.fitting import fit_runs
     from regmix_hf.runs.pooled import pooled_runs
 
-    recipe = study.recipe
+    recipe, corpus = study.recipe, CorpusFacts.find(study.corpus)
+    runs = replace(pooled_runs(study, progress), token_entropy=corpus.token_entropy if corpus else {})
     fit = fit_runs(
-        carrying(pooled_runs(study, progress), recipe.regression.min_signal, progress),
+        carrying(runs, recipe.regression.min_signal, progress),
         recipe.regression.estimators,
         recipe.regression.target,
         study.regression,

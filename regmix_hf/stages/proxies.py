@@ -14,6 +14,7 @@ from regmix_hf.jobs.proxies import ProxyWork, proxy_tasks
 from regmix_hf.jobs.ray_cluster import RayCluster
 from regmix_hf.jobs.results import collect, forget_failed, is_failed, reason_of, result_of, status_of
 from regmix_hf.jobs.tasks import Task, in_shard
+from regmix_hf.mixtures.repetition import stamp_matching
 from regmix_hf.mixtures.table import read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe
@@ -29,6 +30,7 @@ STAGE = Stage(
     keys=("seed", "context_length", "proxy"),
     inputs=(f"{names.CORPUS}/{names.CORPUS_FACTS}", f"{names.MIXTURES}/{names.MIXTURES_TABLE}"),
     outputs=(names.RESULTS, names.TRAJECTORIES),
+    outside=stamp_matching,
 )
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from regmix_hf.files import hash_value, read_json, read_parquet, write_parquet
 from regmix_hf.mixtures import Constraints, count_zeros, sample_mixtures, sampling_constraints
+from regmix_hf.mixtures.repetition import longest_reading, stamp_matching
 from regmix_hf.mixtures.table import REPEAT, SAMPLED, over, read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe
@@ -19,6 +20,7 @@ STAGE = Stage(
     keys=("seed", "domains", "sampling", "proxy.num_train_tokens"),
     inputs=(f"{CORPUS}/{CORPUS_FACTS}",),
     outputs=(MIXTURES_TABLE,),
+    outside=stamp_matching,
 )
 
 
@@ -34,9 +36,7 @@ def run(study: Study, progress: Progress) -> None:
     """
     recipe = study.recipe
     tokens = CorpusFacts.load(study.corpus).available_tokens(recipe)
-    constraints = sampling_constraints(
-        recipe.sampling, tokens, num_train_tokens=recipe.proxy.num_train_tokens
-    )
+    constraints = sampling_constraints(recipe.sampling, tokens, num_train_tokens=longest_reading(recipe))
     there = over(read_mixtures(study.mixtures), list(tokens)) if study.mixtures.exists() else None
     mixtures = sample_mixtures(
         tokens, recipe.sampling, constraints=constraints, existing=there, random_state=recipe.seed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,6 +34,9 @@ class SplitFacts(_Facts):
     sha256: str
     #: The same of some blocks, spread evenly, which tell at once whether a large file is still the same.
     sample_sha256: str | None = None
+    #: Of validation text, in nats per token: the least loss of a model that knows how often each token occurs
+    #: and nothing else. `None` where it was not counted.
+    token_entropy: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None = None
 
     @property
     def tokens_per_byte(self) -> float:
@@ -160,7 +163,7 @@ class CorpusFacts(_Facts):
     @property
     def fingerprint(self) -> str:
         """Hash of the content of all blocks: equal for equal corpora, wherever they lie."""
-        split = {"sample_sha256"}
+        split = {"sample_sha256", "token_entropy"}
         domain: Any = {"part_of": True, "read": True, "train": split, "validation": split}
         return hash_value(self.model_dump(exclude={"domains": {"__all__": domain}, "tasks": True}))
 
@@ -173,6 +176,12 @@ class CorpusFacts(_Facts):
     def validation(self) -> dict[str, str]:
         """Hash of the blocks that the loss of each domain is measured on."""
         return {name: facts.validation.sha256 for name, facts in self.domains.items()}
+
+    @property
+    def token_entropy(self) -> dict[str, float]:
+        """Loss on each domain, in nats per token, of a model that only knows how often its tokens occur."""
+        counted = {name: facts.validation.token_entropy for name, facts in self.domains.items()}
+        return {name: entropy for name, entropy in counted.items() if entropy is not None}
 
     def available_tokens(self, recipe: Recipe) -> dict[str, int]:
         """Tokens of every training domain: the recipe's `num_tokens` where given, else what was counted."""

@@ -136,7 +136,9 @@ class _Run:
             # the ninth run of a process would not be compiled.
             torch.compiler.reset()
         self._live = _live_stream(spec, corpus, arguments) if spec.sources is not None else None
-        self._stream = self._live or MixtureStream(corpus, spec.weights, spec.num_blocks, spec.seed)
+        self._stream = self._live or MixtureStream(
+            corpus, spec.weights, spec.num_blocks, spec.seed, part=spec.part
+        )
         shared = self._live is not None and arguments.world_size > 1
         self._trainer = MixtureTrainer(
             spec,

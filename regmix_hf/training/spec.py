@@ -12,6 +12,7 @@ import pandas as pd
 from regmix_hf.corpus.local_files import located
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import hash_value, read_json
+from regmix_hf.mixtures.repetition import matched_blocks
 from regmix_hf.mixtures.table import completed, further_runs
 from regmix_hf.quantities import BPB
 from regmix_hf.recipe import Recipe
@@ -51,6 +52,7 @@ class RunSpec:
         corpus: `CorpusFacts.fingerprint` of the corpus, by which version 0.1 named runs.
         sources: Domain -> the recipe's words on its text, for a run straight from the text; `None`: it reads
             the corpus's blocks.
+        part: Domain -> how many of its blocks the run reads, again and again; `None`: all there are.
         name: The id that version 0.1 gave the run, where it finished it.
     """
 
@@ -70,6 +72,7 @@ class RunSpec:
     validation: dict[str, str]
     corpus: str
     sources: dict[str, dict[str, Any]] | None = None
+    part: dict[str, int] | None = None
     name: str | None = None
     tasks: dict[str, str] = field(default_factory=dict)
     num_scorings: int = 1
@@ -112,6 +115,8 @@ class RunSpec:
         }
         if self.sources is not None:
             training["sources"] = {domain: decisive_source(self.sources[domain]) for domain in self._read}
+        if self.part is not None:
+            training["part"] = {domain: self.part[domain] for domain in self._read}
         return training
 
     @property
@@ -168,13 +173,15 @@ def proxy_specs(recipe: Recipe, facts: CorpusFacts, mixtures: pd.DataFrame) -> l
     Raises:
         TrainingError: The preset does not exist, or the batch does not come out in whole blocks and
             micro-batches.
+        MixtureError: To repeat as final runs do, a proxy would read less than a block of a domain.
     """
     weights = by_domain(mixtures, "weight").to_dict("records")
     naming = [
         (str(name), str(split)) for name, split in zip(mixtures["mixture_id"], mixtures["split"], strict=True)
     ]
+    part = matched_blocks(recipe, facts.available_tokens(recipe)) if recipe.proxy.match_repetition else None
     specs = [
-        _spec(recipe, facts, recipe.proxy, row, seed, (*names, recipe.proxy.scale))
+        replace(_spec(recipe, facts, recipe.proxy, row, seed, (*names, recipe.proxy.scale)), part=part)
         for names, row, number in zip(naming, weights, further_runs(completed(mixtures)), strict=True)
         for seed in _proxy_seeds(recipe, number)
     ]

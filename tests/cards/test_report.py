@@ -254,7 +254,7 @@ def test_the_verb_evaluate_prints_promises_and_scores(
     assert all(part in text for part in ("2.7537", "+0.3100", "0.2M", "chosen_regret"))
     assert "1.8150 \N{PLUS-MINUS SIGN} 0.0071" in text
     Console(Format.JSON).tables(stage_tables(study, "evaluate", Format.JSON))
-    tables = list(json.loads(capsys.readouterr().out).values())
-    assert tables[0][0]["difference"] == pytest.approx(0.31)
-    assert tables[-1][0]["value"] == pytest.approx(1.81)
-    assert len(tables[-1]) == len(read_parquet(study.evaluation / "results.parquet"))
+    tables = json.loads(capsys.readouterr().out)
+    assert tables["promises"]["rows"][0]["difference"] == pytest.approx(0.31)
+    assert tables["scores"]["rows"][0]["value"] == pytest.approx(1.81)
+    assert len(tables["scores"]["rows"]) == len(read_parquet(study.evaluation / "results.parquet"))

@@ -1,5 +1,7 @@
 """A regression that knows nothing chooses nothing: one verdict, from the fit to the mixture."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -90,3 +92,22 @@ def test_a_domain_that_never_varied_keeps_its_share(runs, tmp_path):
     chosen = FittedRuns.load(tmp_path).problem(choice=FEW).solve()
     assert [found.weights["c"] for found in chosen.candidates] == pytest.approx([0.25, 0.25], abs=1e-5)
     assert any("'c' (25 %)" in warning and "not known" in warning for warning in chosen.warnings)
+
+
+def test_runs_that_learnt_only_how_often_tokens_occur_are_weak_evidence(runs, tmp_path):
+    weights, losses = runs
+    median = float(losses["a"].median())
+    words = {}
+    for name, entropy in (("far", median + 1.5), ("near", median - 0.01)):
+        judged = replace(as_runs(weights, losses), token_entropy={"a": entropy})
+        words[name] = fit_runs(judged, ["ridge"], "a", tmp_path / name).verdict
+    assert words["far"].word == TELLS
+    assert "the median run is 1.50 nats below the entropy of single tokens" in words["far"].reasons
+    assert words["near"].word == WEAKLY
+    assert "has learnt no more than how often they occur" in str(words["near"])
+
+
+def test_nothing_is_said_of_tokens_that_nobody_counted(runs, tmp_path):
+    judged = replace(as_runs(*runs), token_entropy={"a": 9.0})
+    verdict = fit_runs(judged, ["ridge"], "mean", tmp_path).verdict
+    assert not any("entropy" in reason for reason in verdict.reasons)

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from regmix_hf.cli.console import Console, Format, Table, duration
+from regmix_hf.cli.console import Console, Format
+from regmix_hf.cli.tables import Column, Kind, Table, name, number
 from regmix_hf.cli.views import plan_tables, promise_tables
 from regmix_hf.plan import Plan, StagePlan
+from regmix_hf.readable import duration
 from regmix_hf.study import State
 from regmix_hf.study.promises import Promise, Promises, Size
 
@@ -28,8 +30,23 @@ def printed(table: Table, capsys: pytest.CaptureFixture[str], monkeypatch, colum
     return capsys.readouterr().out.splitlines()
 
 
+QUALITY = Kind(
+    "quality",
+    (
+        *(name("estimator"), name("spearman"), name("pearson"), number("mae", "nats_per_token", ".4f")),
+        *(number("seconds", "seconds", duration, "time"), Column("unit", for_machines=True)),
+    ),
+)
+
+
+def of(*rows: dict[str, object]) -> Table:
+    """A table of text and numbers whose columns are called as their keys."""
+    columns = dict.fromkeys(column for row in rows for column in row)
+    return Table(Kind("t", tuple(Column(column, object) for column in columns)), rows, "t")
+
+
 def table() -> Table:
-    return Table("quality", ROWS, {"mae": ".4f", "seconds": duration}, {"seconds": "time"})
+    return Table(QUALITY, ROWS, "quality")
 
 
 @pytest.mark.parametrize(
@@ -52,12 +69,26 @@ def test_times_and_tiny_numbers_read_as_people_say_them(capsys, monkeypatch):
 
 def test_machines_get_numbers_under_the_names_of_columns(capsys):
     Console(Format.JSON).tables([table()])
-    assert json.loads(capsys.readouterr().out) == {"quality": ROWS}
+    found = json.loads(capsys.readouterr().out)["quality"]
+    assert found["rows"] == [{**row, "unit": None} for row in ROWS]
+    assert found["units"] == {"mae": "nats_per_token", "seconds": "seconds"}
+
+
+def test_a_cell_of_several_values_is_several_columns_for_a_person(capsys, monkeypatch):
+    rows = [{"mixture": "[a]", "loss": {"x": 3.14159, "y": float("nan")}}]
+    kind = Kind("t", (name("mixture"), Column("loss", dict[str, float], format=".2f")))
+    text = "\n".join(printed(Table(kind, rows, "t"), capsys, monkeypatch, 120))
+    assert all(part in text for part in ("[a]", "x", "3.14"))
+    assert "y" not in text.split()
+    Console(Format.JSON).tables([Table(kind, rows, "t")] * 2)
+    assert json.loads(capsys.readouterr().out)["t"]["rows"] == 2 * [
+        {"mixture": "[a]", "loss": {"x": 3.14159, "y": None}}
+    ]
 
 
 def test_long_text_wraps_instead_of_going(capsys, monkeypatch):
     words = "a folder (cpu, fsdp2, multi_gpu) and more words than fit into one line of sixty"
-    lines = printed(Table("t", [{"what": "configs", "value": words}]), capsys, monkeypatch, 60)
+    lines = printed(of({"what": "configs", "value": words}), capsys, monkeypatch, 60)
     assert max(map(len, lines)) <= 60
     assert " ".join(" ".join(lines[4:]).replace("configs", "").split()) == words
 
@@ -95,8 +126,8 @@ def test_promises_are_shown_with_the_sizes_they_speak_of():
 
 def test_a_column_that_holds_nothing_takes_no_room_but_a_machine_gets_it(capsys, monkeypatch):
     rows = [{"stage": "fit", "reason": "", "left": None}, {"stage": "choose", "reason": None, "left": 0}]
-    lines = printed(Table("stages", rows), capsys, monkeypatch, 120)
+    lines = printed(of(*rows), capsys, monkeypatch, 120)
     assert "reason" not in "\n".join(lines)
     assert "left" in "\n".join(lines)
-    Console(Format.JSON).tables([Table("stages", rows)])
-    assert json.loads(capsys.readouterr().out) == {"stages": rows}
+    Console(Format.JSON).tables([of(*rows)])
+    assert json.loads(capsys.readouterr().out)["t"]["rows"] == rows

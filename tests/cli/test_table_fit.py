@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tables")
     write_tables(folder)
     tables = folder / "mixtures.csv", folder / "losses.csv"
-    OutsideRuns(*tables, "exam", (), ("power_law",), folder / "fit", 0).fit(Console(Format.QUIET))
+    OutsideRuns(*tables, "exam", estimators=("power_law",), output=folder / "fit").fit(Console(Format.QUIET))
     return folder
 
 

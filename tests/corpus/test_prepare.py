@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,10 @@ def test_counts_are_those_of_the_documents(
         assert split.num_tokens == num_bytes + len(documents)  # a token is a byte here, and EOS is one more
         assert split.num_blocks == split.num_tokens // 32
     assert 20 < len(held_out) < 60
+    letters = Counter("".join(text + "\0" for text in held_out))  # every document ends with one EOS
+    shares = np.array(list(letters.values())) / letters.total()
+    assert facts.token_entropy == {"a": pytest.approx(-(shares * np.log(shares)).sum())}
+    assert facts.domains["a"].train.token_entropy is None
     assert CorpusFacts.load(tmp_path / "corpus") == facts
 
 

@@ -68,6 +68,20 @@ def test_every_epoch_reads_each_block_once_in_another_order(corpus):
     assert stream.epochs(5) == {"c": 1.0}
 
 
+def test_a_part_of_each_domain_is_read_again_and_again_and_its_epochs_are_of_that_part(corpus):
+    whole = MixtureStream(corpus, {"a": 0.75, "b": 0.25}, 80, seed=1)
+    stream = MixtureStream(corpus, {"a": 0.75, "b": 0.25}, 80, seed=1, part={"a": 10, "b": 4, "c": 1})
+    drawn = np.array(order(stream))
+    assert (drawn // 1000 == np.array(order(whole)) // 1000).all()
+    for k, size in ((0, 10), (1, 4)):
+        rows = drawn[drawn // 1000 == k] % 1000
+        assert set(rows.tolist()) == set(range(size))
+        counts = np.bincount(rows, minlength=size)
+        assert counts.max() - counts.min() <= 1
+        assert stream.epochs()["ab"[k]] == len(rows) / size
+    assert stream.realized() == whole.realized()
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.lists(st.integers(1, 9), min_size=3, max_size=3))
 def test_no_block_is_read_again_before_all_of_its_domain_were(corpus, seed, num_blocks, parts):
     weights = {name: part / sum(parts) for name, part in zip(SIZES, parts, strict=True)}

@@ -94,8 +94,8 @@ def test_a_job_trains_its_shard_and_this_machine_fetches_what_it_did(
     assert (job.spec["flavor"], job.spec["attempts"]) == ("l4x1", 3)
     rows = list(pipeline.hub_jobs(prepared, "proxies").rows(hub))
     assert [(row["shard"], row["state"]) for row in rows] == [("1/1", "COMPLETED")]
-    assert rows[0]["USD/hour"] == pytest.approx(0.8, rel=1e-3)
-    assert rows[0]["USD"] == pytest.approx(rows[0]["hours"] * rows[0]["USD/hour"])
+    assert rows[0]["usd_per_hour"] == pytest.approx(0.8, rel=1e-3)
+    assert rows[0]["usd"] == pytest.approx(rows[0]["hours"] * rows[0]["usd_per_hour"])
     log = "".join(hub.api.fetch_job_logs(job_id=rows[0]["job"], namespace="me"))
     assert "proxies" in log
     assert TOKEN not in log

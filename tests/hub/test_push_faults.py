@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from regmix_hf.cli.schema import output_model
 from regmix_hf.errors import HubError
 from regmix_hf.recipe import load_recipe
 from regmix_hf.sharing import push_study
@@ -172,13 +173,15 @@ def test_the_quickstart_is_pushed_and_pulled_by_two_commands_that_keep_the_token
 
     outputs: list[str] = []
     pushed = regmix("push", *quickstart, "hub.namespace=me", "--format", "json")
-    (rows,) = json.loads(pushed.stdout).items()
-    assert rows[0] == "version v1"
-    assert [(row["repository"], row["changed"]) for row in rows[1]] == [
+    output_model("push").model_validate_json(pushed.stdout)
+    published = json.loads(pushed.stdout)["repositories"]
+    assert published["version"] == "v1"
+    assert [(row["repository"], row["changed"]) for row in published["rows"]] == [
         (f"me/quickstart-{name}", "yes")
         for name in ("chosen", "prior", "uniform", "mixture", "regressor", "runs")
     ]
-    pulled = regmix("pull", "me/quickstart", str(tmp_path / "pulled"))
+    pulled = regmix("pull", "me/quickstart", str(tmp_path / "pulled"), "--format", "json")
+    output_model("pull").model_validate_json(pulled.stdout)
     assert f"Next: regmix report {tmp_path / 'pulled'}" in pulled.stderr
     regmix("report", str(tmp_path / "pulled"))
     regmix("pull", "me/quickstart", str(tmp_path / "models"), "--only", "mixture,model")

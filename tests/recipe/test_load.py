@@ -119,6 +119,11 @@ def test_every_domain_validation_only_is_refused(recipe_file):
     assert "nothing to train on" in message
 
 
+def test_a_proxy_that_is_longer_than_a_final_run_cannot_repeat_as_rarely(recipe_file):
+    message = complaint(recipe_file, "proxy.match_repetition=true", "proxy.num_train_tokens=4096")
+    assert "a proxy of 4096 tokens is longer than a final run of 2048" in message
+
+
 def test_a_missing_file_is_named(tmp_path):
     assert "recipes/quickstart" in complaint(tmp_path / "none.yaml")
 

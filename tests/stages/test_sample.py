@@ -6,6 +6,7 @@ import pytest
 
 from regmix_hf.errors import MixtureError, StudyError
 from regmix_hf.mixtures.table import append
+from regmix_hf.plan import make_plan
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import Recipe
 from regmix_hf.stages import proxies, sample
@@ -274,3 +275,26 @@ def test_a_swarm_that_was_drawn_without_repeats_gets_them_where_it_grows(tmp_pat
     assert again["origin"][19:].tolist() == ["sampled"] * 2 + ["repeat"]
     fitted = by_domain(again[again["split"] == "fit"], "weight")
     assert fitted.value_counts().max() == 2
+
+
+def test_where_proxies_repeat_as_final_runs_do_their_length_counts_and_the_plan_says_the_epochs(tmp_path):
+    study = make_study(tmp_path)
+
+    def with_(*, matches: bool, final: int) -> Study:
+        proxy = study.recipe.proxy.model_copy(update={"match_repetition": matches})
+        train = study.recipe.train.model_copy(update={"num_train_tokens": final})
+        return Study(study.recipe.model_copy(update={"proxy": proxy, "train": train}))
+
+    prepare(study)
+    sampled(study)
+    assert with_(matches=False, final=2_000_000).state(sample.STAGE) == State.DONE
+    matched = with_(matches=True, final=1_000_000)
+    assert matched.changes(sample.STAGE) == ["how often final runs repeat"]
+    sampled(matched)
+    assert matched.state(sample.STAGE) == State.DONE
+    assert with_(matches=True, final=2_000_000).state(sample.STAGE) == State.STALE
+    [note] = [note for note in make_plan(matched).notes if "match_repetition" in note]
+    every = sum(TOKENS.values())
+    assert "a proxy reads 0.1 of each domain" in note
+    assert f"at the prior {1_000_000 / every:.3g} times" in note
+    assert f"weight on 'rare', which has the least, {1_000_000 / TOKENS['rare']:.3g} times" in note

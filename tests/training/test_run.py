@@ -253,6 +253,21 @@ def test_a_vocabulary_below_the_tokenizers_is_refused(spec, corpus, tmp_path):
         train_run(small, corpus, tmp_path)
 
 
+def test_a_run_on_a_part_reads_that_part_as_often_as_its_epochs_say(spec, corpus, trained, tmp_path):
+    part = {"ones": 6, "threes": 4}
+    _, _, blocks = trained(replace(spec, part=part))
+    row = read_json(tmp_path / "watched/result.json")
+    read = {
+        name: np.array(corpus.blocks(name, "train")["input_ids"][:count]).tolist()
+        for name, count in part.items()
+    }
+    assert all(block in read["ones"] + read["threes"] for block in blocks)
+    for name, count in part.items():
+        times = [blocks.count(block) for block in read[name]]
+        assert max(times) - min(times) <= 1
+        assert row[f"epochs/{name}"] == sum(times) / count
+
+
 def test_a_long_proxy_goes_on_from_a_checkpoint_where_the_recipe_asks_for_some(
     spec, corpus, finished, tmp_path, outcome
 ):

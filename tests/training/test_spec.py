@@ -236,3 +236,16 @@ def test_a_run_that_version_0_1_finished_keeps_its_name(spec, tmp_path):
     assert [run.run_id for run in named] == [runs[0].former_id, runs[1].former_id, runs[2].run_id]
     grown = replace(spec, corpus="with a sixth domain")
     assert with_former_names([grown], [tmp_path / grown.former_id]) == [grown]
+
+
+def test_proxies_that_repeat_as_final_runs_do_are_other_runs_and_only_they(corpus):
+    plain, matched = recipe(), recipe(proxy={"match_repetition": True})
+    specs, others = (proxy_specs(one, corpus.facts, MIXTURES) for one in (plain, matched))
+    assert not {spec.run_id for spec in specs} & {spec.run_id for spec in others}
+    # a proxy is half as long as a final run, so it reads half of what there is
+    assert others[0].part == {name: split.num_blocks // 2 for name, split in corpus.facts.training.items()}
+    assert specs[0].part is None
+    longer = recipe(proxy={"match_repetition": True}, train={"num_train_tokens": 4000})
+    assert proxy_specs(longer, corpus.facts, MIXTURES)[0].run_id != others[0].run_id
+    finals = [final_specs(one, corpus.facts, {"a": {"ones": 1.0}})[0][1].run_id for one in (plain, matched)]
+    assert finals[0] == finals[1]

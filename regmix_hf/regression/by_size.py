@@ -1,0 +1,74 @@
+"""Which runs are judged and which only fitted, where runs are of several sizes and lengths."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from regmix_hf.errors import RegressionError
+from regmix_hf.progress import Progress
+from regmix_hf.regression.base import of_largest
+from regmix_hf.regression.registry import estimator_class
+from regmix_hf.regression.regressor import MixtureRegressor
+from regmix_hf.runs.runs import Runs
+from regmix_hf.runs.sizes import scale_words
+from regmix_hf.tables import SIZES
+
+
+def by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:
+    """Part the runs of the largest size, which are judged, from those that are only fitted beside them.
+
+    Raises:
+        RegressionError: It is not known how large the runs are.
+    """
+    if runs.sizes is None:
+        raise RegressionError(
+            "the runs do not say how many parameters and tokens each had.",
+            f"give them in columns {' and '.join(SIZES)}, or fit a family that needs no sizes",
+        )
+    largest = of_largest(runs.sizes.to_numpy())
+    if largest.all():
+        return runs, None
+    own, beside = (runs.take(np.flatnonzero(rows)) for rows in (largest, ~largest))
+    beside = beside.part("fit")
+    progress.note(
+        f"{len(own)} runs of {scale_of(own)} are judged; {len(beside)} of other sizes and lengths are fitted"
+    )
+    counts = {name: getattr(runs, name) for name in ("num_diverged", "num_failed", "num_duplicates")}
+    return replace(own, **counts), beside
+
+
+def scale_of(runs: Runs) -> str | None:
+    """What the runs, which are of one size and length, trained for how long; `None`: not known."""
+    if runs.scale is not None:
+        return str(runs.scale.iloc[0])
+    return None if runs.sizes is None else scale_words(*runs.sizes.iloc[0])
+
+
+def of_one_scale(runs: Runs, progress: Progress) -> Runs:
+    """Leave out runs of other models or lengths than those of the first, a study's own."""
+    if runs.scale is None:
+        return runs
+    own = runs.scale.iloc[0]
+    for scale, count in runs.scale[runs.scale != own].value_counts().items():
+        progress.note(f"{count} runs of {scale} are no part of the fit: it is of {own}, and losses differ")
+    return replace(
+        runs.take(np.flatnonzero(runs.scale == own)),
+        num_diverged=runs.num_diverged,
+        num_failed=runs.num_failed,
+        num_duplicates=runs.num_duplicates,
+    )
+
+
+def fit_one(name: str, random_state: int, fitted: Runs, beside: Runs | None) -> MixtureRegressor:
+    """Fit on the judged runs, and on those of other sizes where the family can be."""
+    regressor = MixtureRegressor(name, random_state=random_state)
+    if beside is None or not estimator_class(name).takes_sizes:
+        return regressor.fit(fitted.weights, fitted.losses, fitted.quantities, sizes=fitted.sizes)
+    both = (fitted, beside.of_targets(fitted.targets))
+    weights, losses, sizes = (
+        pd.concat([getattr(runs, part) for runs in both]) for part in ("weights", "losses", "sizes")
+    )
+    return regressor.fit(weights, losses, fitted.quantities, sizes=sizes)

@@ -1,0 +1,353 @@
+"""One law over mixtures, sizes and lengths: what a larger or longer run would lose, from smaller ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import cdist
+from scipy.special import expit
+
+from regmix_hf.errors import RegressionError
+from regmix_hf.regression.base import Array, MixtureEstimator, of_largest
+from regmix_hf.regression.folds import assign_folds
+from regmix_hf.regression.kriged_power_law import LENGTHS, NOISES, likeliest, pull_in
+from regmix_hf.regression.least_squares import Observations, minimise
+from regmix_hf.regression.matern import matern, matern_slope
+from regmix_hf.regression.power_law import WEIGHT_OFFSET
+from regmix_hf.regression.scaled_curve import ScaledCurve, ScaledLayout
+from regmix_hf.regression.shared_help import SharedHelp
+from regmix_hf.regression.size_process import COUNT, Places, covariance, learn, pull, solve
+from regmix_hf.regression.threads import one_blas_thread
+from regmix_hf.seeds import generator
+
+#: Times the fit of the trend is repeated with a prior from the fit before.
+_SWEEPS = 3
+#: Runs that hyperparameters of the process over sizes are learned from, and targets.
+_LEARN_RUNS, _LEARN_TARGETS = 240, 4
+#: Sizes with at least this share of the mixtures of the size that has most tell the trend.
+_COMMON = 0.25
+#: Rows of one prediction of the process at once.
+_BLOCK_ROWS = 512
+
+
+class ScaledLaw(MixtureEstimator):
+    """`loss_t(w, N, D) = trend_t(w, N, D) + z_t(w) + g_t(w, N, D)`: a law over sizes, kriged twice.
+
+    The trend is `ScaledCurve`. `z` is a Matern 5/2 process over root shares of effective tokens, as in
+    `KrigedPowerLaw`, for what the runs of the size with the most mixtures miss on average over their lengths.
+    `g` is the process of `size_process`: with a few runs at a larger size it is an offset and a slope there,
+    and what mixtures keep over sizes. Predictions are those at one size and length, by default those
+    of `of_largest`: `at` returns a copy for another.
+
+    Without sizes all runs are taken to be of one, and it is a kriged power law.
+
+    Args:
+        robust_scale: As in `PowerLaw`.
+        max_steps: As in `PowerLaw`.
+        random_state: Seed of the folds, and of which runs tell the hyperparameters.
+
+    Attributes:
+        raw_: The trend's parameters (`ScaledLayout`), targets x parameters, of standardised losses.
+        mean_: Mean loss of each target.
+        spread_: Standard deviation of each.
+        centre_: Mean log parameters and log tokens, `(2,)`.
+        weights_: The fitted runs, runs x domains.
+        sizes_: Log parameters and log tokens of each, runs x 2.
+        lengths_: Length scale of z, one per target.
+        totals_: Mean effective tokens, one per target.
+        kriged_: Coefficients of z, targets x runs.
+        level_: Mean and standard deviation of the fitted trend, targets x 2.
+        hyper_: Hyperparameters of g.
+        coefficients_: Coefficients of g, targets x runs.
+        at_: Log parameters and log tokens that predictions are for, `(2,)`.
+        judged_: The size and length that `out_of_fold` tells how far off predictions are at, `(2,)`.
+        beyond_: How far off the law was at the largest size without its runs, in what it misses out of fold
+            with them, and how far that is beyond the next, in log parameters; `(2,)`. Known after
+            `out_of_fold`; 1 and 1 before.
+
+    >>> weights = np.random.default_rng(0).dirichlet([1, 1, 1], 24)
+    >>> sizes = np.tile([[1e6, 1e9], [6e7, 1e9]], (12, 1))
+    >>> losses = 3 - np.sqrt(weights[:, 0]) - 0.1 * np.log(sizes[:, 0])
+    >>> model = ScaledLaw().fit(weights, losses, sizes=sizes)
+    >>> model.at(6e7, 1e9).predict([[0.5, 0.3, 0.2]]).round(1)
+    array([0.5])
+    """
+
+    is_smooth = True
+    takes_sizes = True
+    arrays: ClassVar = {
+        "raw_": ("targets", "parameters"),
+        "mean_": ("targets",),
+        "spread_": ("targets",),
+        "centre_": ("size",),
+        "weights_": ("runs", "domains"),
+        "sizes_": ("runs", "size"),
+        "lengths_": ("targets",),
+        "totals_": ("targets",),
+        "kriged_": ("targets", "runs"),
+        "level_": ("targets", "moments"),
+        "hyper_": ("hyperparameters",),
+        "coefficients_": ("targets", "runs"),
+        "at_": ("size",),
+        "judged_": ("size",),
+        "beyond_": ("size",),
+    }
+
+    raw_: Array
+    mean_: Array
+    spread_: Array
+    centre_: Array
+    weights_: Array
+    sizes_: Array
+    lengths_: Array
+    totals_: Array
+    kriged_: Array
+    level_: Array
+    hyper_: Array
+    coefficients_: Array
+    at_: Array
+    judged_: Array
+    beyond_: Array
+    #: Of the fit of all runs, for the fits of its folds.
+    _start: Array | None = None
+    _given: Array | None = None
+
+    def __init__(self, robust_scale: float = 0.1, max_steps: int = 200, *, random_state: int = 0):
+        self.robust_scale = robust_scale
+        self.max_steps = max_steps
+        self.random_state = random_state
+
+    def at(self, num_parameters: float, num_train_tokens: float) -> Self:
+        """Return a fitted copy whose predictions are those of runs of this size and length.
+
+        Raises:
+            RegressionError: A number is not above 0, or the size is not that of the runs, which are of one.
+        """
+        if not (num_parameters > 0 and num_train_tokens > 0):
+            raise RegressionError(
+                f"{num_parameters} parameters on {num_train_tokens} tokens: give numbers above 0."
+            )
+        at = np.log([num_parameters, num_train_tokens])
+        sizes = np.unique(self.sizes_[:, 0])
+        if len(sizes) == 1 and not np.isclose(at[0], sizes[0]):
+            raise RegressionError(
+                f"all runs have {np.exp(sizes[0]):.4g} parameters: they do not tell what "
+                f"{num_parameters:.4g} lose.",
+                "train a few of the mixtures at a larger size, too",
+            )
+        part = copy(self)
+        part.at_ = at
+        return part
+
+    @property
+    def stretch(self) -> float:
+        """How many times as far off predictions may be as out of fold: more, the farther beyond the runs.
+
+        It grows in proportion to log parameters (and log tokens) beyond those that `out_of_fold` speaks of,
+        from what the largest size's runs were missed by when they were left out.
+        """
+        ratio, apart = self.beyond_
+        beyond = np.maximum(self.at_ - self.judged_, 0.0).sum()
+        return float(1 + (ratio - 1) * beyond / apart)
+
+    def out_of_fold(self, X: ArrayLike, y: ArrayLike, own: Sequence[int]) -> Array:
+        """Predict each run, at its own size and length, by a fit that saw none of its mixture."""
+        weights = self._check_predictable(X)
+        losses = np.asarray(y, dtype=np.float64).reshape(len(weights), -1)
+        folds = assign_folds(weights, self._num_folds(len(weights)), self.random_state, "out of fold")
+        predicted = np.empty_like(losses)
+        for fold in range(folds.max() + 1):
+            held_out = folds == fold
+            part = self._without(held_out, weights, losses, own)
+            predicted[held_out] = part.predict_runs(weights[held_out], self.sizes_[held_out])
+        self._look_beyond(weights, losses, own, predicted)
+        return predicted
+
+    def _without(
+        self, held_out: NDArray[np.bool_], weights: Array, losses: Array, own: Sequence[int]
+    ) -> Self:
+        part = self._for_fold()
+        part._sizes = self.sizes_[~held_out]
+        return part._fit_unchecked(weights[~held_out], losses[~held_out], np.asarray(own))
+
+    def _look_beyond(self, weights: Array, losses: Array, own: Sequence[int], unseen: Array) -> None:
+        """Leave the largest size out, and set `beyond_`."""
+        sizes = np.unique(self.sizes_[:, 0])
+        if len(sizes) == 1:
+            return
+        largest = self.sizes_[:, 0] == sizes[-1]
+        part = self._without(largest, weights, losses, own)
+        missed = np.abs(part.predict_runs(weights[largest], self.sizes_[largest]) - losses[largest])
+        ratio = np.nanmean(missed, axis=0) / np.nanmean(np.abs(unseen - losses)[largest], axis=0)
+        self.beyond_ = np.array([max(1.0, float(np.median(ratio))), sizes[-1] - sizes[-2]])
+
+    def predict_runs(self, weights: Array, sizes: Array) -> Array:
+        """Predict runs, each at its own log parameters and log tokens; runs x targets."""
+        standard = ScaledCurve(weights, sizes - self.centre_)(self.raw_)[0]
+        losses = self._plain(standard)
+        rows = range(0, len(weights), _BLOCK_ROWS)
+        with one_blas_thread():
+            for target in range(self.num_targets_):
+                runs = self._fitted_places(target)
+                for block in (slice(start, start + _BLOCK_ROWS) for start in rows):
+                    here = self._places(weights[block], sizes[block], losses[block, target], target)
+                    losses[block, target] += self._left_over(here, runs, target)
+        return losses
+
+    def _for_fold(self) -> Self:
+        part = super()._for_fold()
+        part._start, part._given = self.raw_, self.hyper_
+        return part
+
+    def _fit(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
+        sizes = np.zeros((len(weights), 2)) if self._sizes is None else self._sizes
+        self.weights_, self.sizes_, self.centre_ = weights, sizes, sizes.mean(axis=0)
+        self.at_, self.beyond_ = sizes[of_largest(sizes)][0], np.ones(2)
+        self.judged_ = self.at_
+        self._fit_trend(weights, losses, own)
+        trend = self._plain(ScaledCurve(weights, sizes - self.centre_)(self.raw_)[0])
+        self.level_ = np.stack([trend.mean(axis=0), trend.std(axis=0)], axis=1)
+        self.level_[self.level_[:, 1] == 0, 1] = 1.0
+        self.totals_ = np.array([self._tokens(weights, t).sum(axis=1).mean() for t in range(losses.shape[1])])
+        self.lengths_, self.kriged_ = np.ones(losses.shape[1]), np.zeros((losses.shape[1], len(weights)))
+        self.hyper_, self.coefficients_ = np.zeros(COUNT), np.zeros((losses.shape[1], len(weights)))
+        with one_blas_thread():
+            for target in range(losses.shape[1]):
+                self._krige(losses[:, target] - trend[:, target], target)
+            self._fit_process(losses, trend)
+
+    def _fit_trend(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
+        self.mean_, self.spread_ = np.nanmean(losses, axis=0), np.nanstd(losses, axis=0)
+        self.spread_[self.spread_ == 0] = 1.0
+        standard = ((losses - self.mean_) / self.spread_).T
+        known = np.isfinite(standard)
+        # Errors count by their share of the loss: late in a run a nat is more than at its beginning.
+        sizes = np.maximum(np.abs(np.where(known.T, losses, self.mean_)), 0.5 * np.abs(self.mean_))
+        counts = known * (self.mean_ / np.where(sizes > 0, sizes, 1.0)).T ** 2
+        counts *= self._is_common()
+        observed = Observations(np.where(known, standard, 0.0), counts, self.robust_scale)
+        layout, curve = ScaledLayout(weights.shape[1]), ScaledCurve(weights, self.sizes_ - self.centre_)
+        prior, raw = layout.prior(len(standard)), self._start
+        if raw is None:
+            raw = minimise(curve, prior.mean, prior, observed, max_steps=self.max_steps)
+        shared = SharedHelp.of(own, weights.shape[1])
+        for _ in range(_SWEEPS):
+            prior = layout.informed(prior, raw, shared)
+            raw = minimise(curve, raw, prior, observed, max_steps=self.max_steps)
+        self.raw_ = raw
+
+    def _is_common(self) -> NDArray[np.bool_]:
+        """Runs of the sizes that have a good part of the mixtures: those that the trend can be told from."""
+        sizes, size = np.unique(self.sizes_[:, 0], return_inverse=True)
+        mixture = np.unique(self.weights_, axis=0, return_inverse=True)[1].reshape(-1)
+        mixtures = np.array([len(np.unique(mixture[size == number])) for number in range(len(sizes))])
+        return np.asarray((mixtures >= _COMMON * mixtures.max())[size])
+
+    def _swarm(self) -> NDArray[np.bool_]:
+        """Runs of the one size and length that most runs are of; none where no size and length has half."""
+        _, cell, counts = np.unique(self.sizes_, axis=0, return_inverse=True, return_counts=True)
+        return np.asarray((2 * counts > len(self.sizes_))[cell.reshape(-1)])
+
+    def _krige(self, left: Array, target: int) -> None:
+        """Fit z to the swarm."""
+        here = np.flatnonzero(self._swarm() & ~np.isnan(left))
+        if not len(here):
+            return
+        missed, roots = pull_in(left[here]), self._roots(self.weights_[here], target)
+        length, noise = likeliest(roots, missed)
+        if length >= 0:
+            self.lengths_[target] = LENGTHS[length]
+            alike = matern(cdist(roots, roots) / LENGTHS[length])
+            alike[np.diag_indices_from(alike)] += NOISES[noise]
+            self.kriged_[target, here] = np.linalg.solve(alike, missed)
+
+    def _fit_process(self, losses: Array, trend: Array) -> None:
+        """Fit g to all other runs."""
+        runs = [self._fitted_places(target) for target in range(losses.shape[1])]
+        left = losses - trend
+        for target, places in enumerate(runs):
+            left[:, target] -= self._left_over(places, places, target)
+        left = left[others := ~self._swarm()]
+        if not others.any():
+            return
+        runs = [Places(at.features[others], at.trend[others], at.sizes[others]) for at in runs]
+        size = 1.4826 * np.nanmedian(np.abs(left - np.nanmedian(left, axis=0)), axis=0)
+        size[size == 0] = 1.0
+        left /= size
+        self.hyper_ = self._learn(runs, left, others) if self._given is None else self._given
+        for target, places in enumerate(runs):
+            known = ~np.isnan(left[:, target])
+            part = Places(places.features[known], places.trend[known], places.sizes[known])
+            coefficients = size[target] * solve(self.hyper_, part, left[known, target])
+            self.coefficients_[target, np.flatnonzero(others)[known]] = coefficients
+
+    def _learn(self, runs: Sequence[Places], left: Array, others: NDArray[np.bool_]) -> Array:
+        """Learn from whole mixtures, those that the largest size has first, the others by chance."""
+        mixture = np.unique(self.weights_[others], axis=0, return_inverse=True)[1].reshape(-1)
+        order = generator(self.random_state, "sizes").permutation(mixture.max() + 1)
+        is_largest = np.isin(order, mixture[runs[0].sizes[:, 0] == self.sizes_[:, 0].max()])
+        order = order[np.argsort(~is_largest, kind="stable")]
+        counts = np.bincount(mixture)[order].cumsum()
+        some = np.isin(mixture, order[: max(1, int(np.searchsorted(counts, _LEARN_RUNS)))])
+        every = max(1, len(runs) // _LEARN_TARGETS)
+        parts = [Places(at.features[some], at.trend[some], at.sizes[some]) for at in runs[::every]]
+        return learn(parts, list(left[some][:, ::every].T))
+
+    def _left_over(self, here: Places, runs: Places, target: int) -> Array:
+        kriged, coefficients = self.kriged_[target], self.coefficients_[target]
+        left = np.zeros(len(here.trend))
+        if len(used := np.flatnonzero(kriged)):
+            apart = cdist(here.features, runs.features[used]) / self.lengths_[target]
+            left += matern(apart) @ kriged[used]
+        if coefficients.any():
+            left += covariance(self.hyper_, here, runs) @ coefficients
+        return left
+
+    def _predict(self, weights: Array) -> Array:
+        return self.predict_runs(weights, np.tile(self.at_, (len(weights), 1)))
+
+    def _gradient(self, weights: Array) -> Array:
+        sizes = np.tile(self.at_, (len(weights), 1))
+        curve = ScaledCurve(weights, sizes - self.centre_)
+        trend = self._plain(curve(self.raw_)[0])
+        slope = curve.by_weight(self.raw_).transpose(1, 0, 2) * self.spread_[:, None]
+        for target in range(self.num_targets_):
+            here, runs = self._places(weights, sizes, trend[:, target], target), self._fitted_places(target)
+            by_feature, by_trend = pull(self.hyper_, here, runs, self.coefficients_[target])
+            apart = cdist(here.features, runs.features) / self.lengths_[target]
+            along = matern_slope(apart) * self.kriged_[target] / self.lengths_[target] ** 2
+            by_feature += along.sum(axis=1, keepdims=True) * here.features - along @ runs.features
+            slope[:, target] *= 1 + by_trend[:, None] / self.level_[target, 1]
+            turning = here.features * self._saturation(target) / (2 * (weights + WEIGHT_OFFSET))
+            slope[:, target] += by_feature * turning
+        return slope
+
+    def _plain(self, standard: Array) -> Array:
+        """Losses, runs x targets, of standardised ones, targets x runs."""
+        return np.asarray(self.mean_ + self.spread_ * standard.T)
+
+    def _saturation(self, target: int) -> Array:
+        layout = ScaledLayout(self.n_features_in_)
+        raw = self.raw_[target]
+        return np.asarray(expit(raw[layout.saturation] + raw[layout.saturations]))
+
+    def _tokens(self, weights: Array, target: int) -> Array:
+        helps = np.log(weights + WEIGHT_OFFSET) * self._saturation(target)
+        return np.asarray(np.exp(helps + self.raw_[target, ScaledLayout(self.n_features_in_).affinities]))
+
+    def _roots(self, weights: Array, target: int) -> Array:
+        return np.asarray(np.sqrt(self._tokens(weights, target) / self.totals_[target]))
+
+    def _places(self, weights: Array, sizes: Array, trend: Array, target: int) -> Places:
+        mean, spread = self.level_[target]
+        return Places(self._roots(weights, target), (trend - mean) / spread, sizes)
+
+    def _fitted_places(self, target: int) -> Places:
+        raw = self.raw_[[target]]
+        standard = ScaledCurve(self.weights_, self.sizes_ - self.centre_)(raw)[0][0]
+        trend = self.mean_[target] + self.spread_[target] * standard
+        return self._places(self.weights_, self.sizes_, trend, target)

@@ -1,0 +1,119 @@
+"""A Gaussian process over mixtures, parameters and tokens, for what the trend of `ScaledLaw` leaves over.
+
+Two parts, each with a length scale of its own in log parameters and in log tokens. The slow one is what
+larger and longer runs keep: an offset, a slope on the trend, a function of the mixture, and what one mixture
+has for itself. The fast one is what the runs of one size and length share and those of another do not (the
+batch that a checkpoint ends on), so that it is not taken along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.spatial.distance import cdist
+
+from regmix_hf.regression.base import Array
+from regmix_hf.regression.matern import matern, matern_slope
+from regmix_hf.regression.threads import one_blas_thread
+
+#: Hyperparameters, as logarithms; variances in units of the squared robust size of what the trend leaves.
+_OFFSET, _SLOPE, _MIXTURE, _OWN, _SLOW_N, _SLOW_D, _CELL, _CELL_MIXTURE, _FAST_N, _FAST_D, _LENGTH, _NOISE = (
+    range(12)
+)
+COUNT = 12
+_EXPECTED = np.log([1.0, 0.3, 0.3, 0.1, 3.0, 3.0, 0.1, 0.3, 3.0, 0.2, 1.0, 0.1])
+_PRECISION = np.array([0.1, 0.1, 0.3, 0.3, 0.5, 0.5, 0.3, 0.3, 0.5, 0.5, 2.0, 0.3])
+#: Bounds of all, and of the length scale in root shares of effective tokens.
+_BOUNDS, _LENGTH_BOUNDS = (-8.0, 6.0), (float(np.log(0.4)), float(np.log(4.0)))
+#: Mixtures closer than this are one.
+_SAME = 1e-9
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where runs lie for one target.
+
+    Attributes:
+        features: Root shares of effective tokens, runs x domains.
+        trend: The trend's standardised loss, one per run.
+        sizes: Logarithms of parameters and tokens, runs x 2.
+    """
+
+    features: Array
+    trend: Array
+    sizes: Array
+
+
+def covariance(hyper: Array, here: Places, there: Places) -> Array:
+    """Covariance of what is left over at two sets of places, without noise."""
+    slow, fast = _between_sizes(hyper, here.sizes, there.sizes)
+    return _covariance(hyper, slow, fast, here, there)
+
+
+def pull(hyper: Array, here: Places, there: Places, coefficients: Array) -> tuple[Array, Array]:
+    """Derivatives of `covariance(here, there) @ coefficients` by the features and by the trend of `here`.
+
+    What one mixture has for itself is left out: it has no slope.
+
+    Returns:
+        Runs x domains, and one per run.
+    """
+    size = np.exp(hyper)
+    slow, fast = _between_sizes(hyper, here.sizes, there.sizes)
+    along = (slow * size[_MIXTURE] + fast * size[_CELL_MIXTURE]) * coefficients
+    along *= matern_slope(cdist(here.features, there.features) / size[_LENGTH]) / size[_LENGTH] ** 2
+    by_feature = along.sum(axis=1, keepdims=True) * here.features - along @ there.features
+    return by_feature, size[_SLOPE] * (slow @ (coefficients * there.trend))
+
+
+def solve(hyper: Array, places: Places, left: Array) -> Array:
+    """Coefficients of the runs: the inverse of their covariance, with noise, times what is left over."""
+    whole = covariance(hyper, places, places)
+    whole[np.diag_indices_from(whole)] += np.exp(hyper[_NOISE])
+    return np.asarray(np.linalg.solve(whole, left))
+
+
+def learn(places: Sequence[Places], left: Sequence[Array], max_steps: int = 10) -> Array:
+    """Hyperparameters of the largest posterior, shared by all targets.
+
+    Args:
+        places: The same runs for each target.
+        left: What the trend leaves over of each target, in units of its robust size; NaN where unknown.
+        max_steps: Most L-BFGS steps.
+    """
+
+    def misfit(hyper: Array) -> float:
+        slow, fast = _between_sizes(hyper, places[0].sizes, places[0].sizes)
+        value = 0.5 * len(places) * float(_PRECISION @ (hyper - _EXPECTED) ** 2)
+        for at, values in zip(places, left, strict=True):
+            known = ~np.isnan(values)
+            whole = _covariance(hyper, slow, fast, at, at)[np.ix_(known, known)]
+            whole[np.diag_indices_from(whole)] += np.exp(hyper[_NOISE])
+            factor = np.linalg.cholesky(whole)
+            solved = np.linalg.solve(factor, values[known])
+            value += float(np.log(np.diag(factor)).sum() + 0.5 * solved @ solved)
+        return value
+
+    bounds = [_BOUNDS] * COUNT
+    bounds[_LENGTH] = _LENGTH_BOUNDS
+    with one_blas_thread():
+        found = minimize(misfit, _EXPECTED, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_steps})
+    return np.asarray(found.x)
+
+
+def _between_sizes(hyper: Array, here: Array, there: Array) -> tuple[Array, Array]:
+    scale = np.exp(hyper)
+    slow, fast = scale[[_SLOW_N, _SLOW_D]], scale[[_FAST_N, _FAST_D]]
+    return matern(cdist(here / slow, there / slow)), matern(cdist(here / fast, there / fast))
+
+
+def _covariance(hyper: Array, slow: Array, fast: Array, here: Places, there: Places) -> Array:
+    size = np.exp(hyper)
+    apart = cdist(here.features, there.features)
+    alike = matern(apart / size[_LENGTH])
+    kept = size[_OFFSET] + size[_SLOPE] * np.outer(here.trend, there.trend) + size[_MIXTURE] * alike
+    kept += size[_OWN] * (apart < _SAME)
+    return np.asarray(slow * kept + fast * (size[_CELL] + size[_CELL_MIXTURE] * alike))

@@ -1,0 +1,151 @@
+"""The scaled law predicts runs of sizes and lengths beyond those it was fitted on."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+
+from regmix_hf.errors import RegressionError
+from regmix_hf.regression import MixtureRegressor
+from regmix_hf.regression.scaled_curve import ScaledCurve, ScaledLayout
+from regmix_hf.regression.scaled_law import ScaledLaw
+from regmix_hf.tables import SIZES
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+def true_losses(weights, sizes):
+    """Two targets whose shares of what small models lose depend on the mixture."""
+    small, short = (sizes[:, 0] / 1e7) ** -0.25, (sizes[:, 1] / 1e9) ** -0.34
+    first = (
+        1.5 + 0.8 * (0.1 + weights[:, 0] ** 0.5) ** -0.4 + (0.5 + 0.2 * weights[:, 1]) * small + 0.5 * short
+    )
+    second = (
+        1.2 + 0.6 * (0.2 + weights[:, 2] ** 0.4) ** -0.5 + 0.6 * small + (0.4 + 0.2 * weights[:, 0]) * short
+    )
+    return np.column_stack([first, second])
+
+
+@pytest.fixture(scope="module")
+def trajectories():
+    """24 mixtures at two sizes, three lengths each."""
+    rng = np.random.default_rng(0)
+    weights = np.repeat(rng.dirichlet(np.ones(3), 24), 6, axis=0)
+    sizes = np.tile([[n, d] for n in (1e7, 3e7) for d in (1e9, 2e9, 8e9)], (24, 1))
+    losses = true_losses(weights, sizes) + rng.normal(scale=0.003, size=(144, 2))
+    return weights, sizes, losses
+
+
+@pytest.fixture(scope="module")
+def fitted(trajectories):
+    weights, sizes, losses = trajectories
+    return MixtureRegressor("scaled_law").fit(weights, losses, sizes=pd.DataFrame(sizes, columns=list(SIZES)))
+
+
+def test_the_trend_has_the_derivatives_that_it_says():
+    rng = np.random.default_rng(0)
+    weights, sizes, layout = rng.dirichlet(np.ones(4), 6), rng.normal(size=(6, 2)), ScaledLayout(4)
+    raw = layout.prior(2).mean + rng.normal(scale=0.3, size=(2, layout.count))
+    curve, step = ScaledCurve(weights, sizes), 1e-6
+    by_parameter = [(curve(raw + d)[0] - curve(raw - d)[0]) / (2 * step) for d in step * np.eye(layout.count)]
+    np.testing.assert_allclose(curve(raw)[1], np.stack(by_parameter, 2), rtol=1e-5, atol=1e-7)
+    by_weight = [
+        (ScaledCurve(weights + d, sizes)(raw)[0] - ScaledCurve(weights - d, sizes)(raw)[0]) / (2 * step)
+        for d in step * np.eye(4)
+    ]
+    np.testing.assert_allclose(curve.by_weight(raw), np.stack(by_weight, 2), rtol=1e-3, atol=1e-4)
+
+
+def test_it_predicts_a_larger_and_longer_run_than_it_has_seen(fitted):
+    weights = np.random.default_rng(1).dirichlet(np.ones(3), 50)
+    size = (6e7, 1.2e10)
+    true, predicted = (
+        true_losses(weights, np.tile(size, (50, 1))),
+        fitted.at(*size).predict(weights).to_numpy(),
+    )
+    assert np.abs(predicted / true - 1).mean() < 0.01
+    assert min(spearmanr(predicted[:, t], true[:, t])[0] for t in range(2)) > 0.98
+
+
+def test_predictions_without_a_size_are_those_of_the_largest_that_ran_longest(fitted, trajectories):
+    weights = trajectories[0][:5]
+    pd.testing.assert_frame_equal(fitted.predict(weights), fitted.at(3e7, 8e9).predict(weights))
+    assert fitted.num_runs_ == 24
+
+
+def test_intervals_are_wider_beyond_the_largest_size_and_the_wider_the_farther(fitted, trajectories):
+    weights = trajectories[0][:5]
+    widths = []
+    for size in (3e7, 6e7, 2.4e8):
+        lower, upper = fitted.at(size, 8e9).predict_interval(weights)
+        widths.append((upper - lower).to_numpy().mean())
+    assert widths[0] < widths[1] < widths[2]
+
+
+def test_its_gradient_is_that_of_its_predictions_at_another_size(fitted):
+    model = fitted.at(6e7, 8e9)
+    weights, step = np.random.default_rng(2).dirichlet(np.full(3, 3.0), 4), 1e-6
+    gradient = model.gradient(weights)
+    for one, other in ((0, 1), (1, 2)):
+        away = step * (np.eye(3)[one] - np.eye(3)[other])
+        slope = (model.predict(weights + away) - model.predict(weights - away)).to_numpy() / (2 * step)
+        np.testing.assert_allclose(gradient[:, :, one] - gradient[:, :, other], slope, rtol=1e-4, atol=1e-6)
+
+
+def test_a_saved_law_predicts_the_same_at_every_size(fitted, trajectories, tmp_path):
+    fitted.save_pretrained(tmp_path)
+    loaded, weights = MixtureRegressor.from_pretrained(tmp_path), trajectories[0][:5]
+    for size in ((3e7, 8e9), (1e8, 1e10)):
+        pd.testing.assert_frame_equal(loaded.at(*size).predict(weights), fitted.at(*size).predict(weights))
+        for here, there in zip(
+            loaded.at(*size).predict_interval(weights),
+            fitted.at(*size).predict_interval(weights),
+            strict=True,
+        ):
+            pd.testing.assert_frame_equal(here, there)
+
+
+def test_a_few_runs_at_the_larger_size_bring_its_offset_and_slope():
+    rng = np.random.default_rng(3)
+    weights = rng.dirichlet(np.ones(3), 112)
+    base = 2 - np.sqrt(weights[:, :2]) + rng.normal(scale=0.01, size=(112, 2))
+    losses = np.where(np.arange(112)[:, None] < 100, base, 0.7 * base + 0.1)
+    sizes = np.where(np.arange(112)[:, None] < 100, (1e6, 1e9), (6e7, 1e9))
+    model = ScaledLaw().fit(weights, losses, sizes=sizes)
+    unseen = rng.dirichlet(np.ones(3), 50)
+    true = 0.7 * (2 - np.sqrt(unseen[:, :2])) + 0.1
+    assert np.abs(model.predict(unseen) - true).mean() < 0.02
+
+
+def test_families_of_one_size_refuse_runs_of_several_and_other_sizes(trajectories):
+    weights, sizes, losses = trajectories
+    table = pd.DataFrame(sizes, columns=list(SIZES))
+    with pytest.raises(RegressionError, match="one size and length; these are of 6"):
+        MixtureRegressor("power_law").fit(weights, losses, sizes=table)
+    one = MixtureRegressor("ridge").fit(weights[::6], losses[::6], sizes=table[::6])
+    with pytest.raises(RegressionError, match="the size that it was fitted on"):
+        one.at(1e9, 1e9)
+
+
+def test_runs_of_one_size_say_nothing_of_another(trajectories):
+    weights, _, losses = trajectories
+    model = ScaledLaw().fit(weights[::6], losses[::6], sizes=np.tile([1e7, 1e9], (24, 1)))
+    with pytest.raises(RegressionError, match="all runs have 1e\\+07 parameters"):
+        model.at(1e9, 1e9)
+
+
+@pytest.mark.skipif(not (DATA / "scale-ladder").is_dir(), reason="the runs of scale-ladder are not here")
+def test_it_predicts_the_largest_published_size_within_a_percent():
+    runs = pd.read_csv(DATA / "scale-ladder" / "runs.csv")
+    last = runs["n_tokens"].isin([7.998e9, 2e10]) | (runs["n_tokens"] == 2.592e10)
+    runs = runs[last].reset_index(drop=True)
+    weights = runs.filter(regex="^weight_").to_numpy()
+    losses, sizes = runs.filter(regex="_loss$").to_numpy(), runs[["model_size", "n_tokens"]].to_numpy()
+    large = sizes[:, 0] == 6.8e8
+    model = ScaledLaw().fit(weights[~large], losses[~large], sizes=sizes[~large]).at(6.8e8, 2.592e10)
+    predicted = model.predict(weights[large])
+    assert np.abs(predicted / losses[large] - 1).mean() < 0.012
+    ranks = [spearmanr(predicted[:, target], losses[large][:, target])[0] for target in range(8)]
+    assert np.mean(ranks) > 0.97
