@@ -64,7 +64,7 @@ def trained(folder: Path) -> int:
 
 
 def test_three_folders_that_share_nothing_train_every_run_once(
-    sampled, environment, standin, tmp_path, within
+    sampled, environment, standin, tmp_path, within, request
 ):
     tasks = proxies.tasks_of(sampled)
     shards = [in_shard(tasks, k, 3) for k in (1, 2, 3)]
@@ -82,9 +82,13 @@ def test_three_folders_that_share_nothing_train_every_run_once(
             f"output_dir={folder}",
             *options,
         ]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *command], env=environment, stderr=subprocess.PIPE, text=True
         )
+        request.addfinalizer(process.stderr.close)
+        request.addfinalizer(process.wait)
+        request.addfinalizer(process.kill)
+        return process
 
     def ended(process: subprocess.Popen[str]) -> str:
         _, said = process.communicate(timeout=120)
