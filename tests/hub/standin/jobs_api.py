@@ -60,6 +60,9 @@ def start(request: Request) -> Answer:
             env={
                 **{name: os.environ[name] for name in request.store.job_environment if name in os.environ},
                 "HF_ENDPOINT": request.base,
+                "HF_HOME": str(request.store.job_folder / "hf-home-of-jobs"),
+                "HF_HUB_DISABLE_XET": "1",
+                "HF_HUB_DISABLE_TELEMETRY": "1",
                 **spec["environment"],
                 **spec.get("secrets", {}),
             },
