@@ -17,6 +17,7 @@ from regmix_hf.mixtures.final import num_final_mixtures
 from regmix_hf.mixtures.table import CONFIRM, read_mixtures
 from regmix_hf.readable import short
 from regmix_hf.recipe import Recipe
+from regmix_hf.recipe.model import Base
 from regmix_hf.recipe.schema import Training
 from regmix_hf.stages.choose import most_to_try
 from regmix_hf.study import State, Study
@@ -271,7 +272,7 @@ def _states(study: Study) -> dict[str, State]:
     return {stage.verb: stage.state for stage in pipeline.status(study)}
 
 
-def _note_on_tasks(study: Study, speed: _Speed | None) -> str:
+def _note_on_tasks(study: Study) -> str:
     """How much of a proxy's cost it is to score its tasks; a forward pass is a third of training."""
     recipe, facts = study.recipe, CorpusFacts.find(study.corpus)
     said = f"proxy.tasks: each proxy is scored on {len(recipe.proxy.tasks)} tasks"
@@ -316,8 +317,11 @@ def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
             f"prepare: reads {short(sum(budgets.values()))} of the {short(there)} tokens of "
             f"{len(budgets)} streams, as much as a run can need"
         )
+    if isinstance(base := recipe.proxy.model.pretrained, Base):
+        length = short(base.num_train_tokens)
+        yield f"proxy.model.pretrained: one model is trained before the proxies, on {length} tokens"
     if recipe.proxy.tasks:
-        yield _note_on_tasks(study, speed)
+        yield _note_on_tasks(study)
     if speed is None:
         yield f"FLOPs and time follow from the vocabulary of {recipe.tokenizer!r}, known after `prepare`"
     elif speed.fleet is not None:

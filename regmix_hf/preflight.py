@@ -149,8 +149,8 @@ def _check_runs(study: Study, section: str) -> Iterator[str]:
 
     training: Training = getattr(study.recipe, section)
     check_arguments(training.training_args, section=section)
-    facts = known_facts(study)
     try:
+        facts = known_facts(study)
         rehearse_runs(study.recipe, section, facts)
         model = planned_model(study.recipe, training, facts) if facts else None
     except TrainingError as error:

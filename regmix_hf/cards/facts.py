@@ -35,6 +35,7 @@ from regmix_hf.tables import (
     SCORES,
     TRAJECTORIES,
     Columns,
+    by_domain,
 )
 
 
@@ -169,8 +170,10 @@ class FinalFacts:
 
     @cached_property
     def losses(self) -> dict[str, list[float]]:
-        """Mixture -> the target after training, one value per seed that ended well, in its unit."""
+        """Mixture -> the target after training, one value per seed that ended well; empty: not measured."""
         usable = self.results[self.results["status"] == "ok"]
+        if not self.target.is_in(measured(usable)):
+            return {}
         values = self.target.combine(measured(usable))
         return {
             str(name): [float(v) for v in part]
@@ -183,9 +186,25 @@ class FinalFacts:
         runs = self.results[["run_id", "mixture_id", "seed"]]
         # Two mixtures of equal weights are one run, with one trajectory for both.
         points = runs.merge(self.trajectories.drop_duplicates(["run_id", "step"]), on="run_id")
-        points["loss"] = self.target.combine(measured(points))
         columns = {"mixture_id": "mixture", "seed": "seed", "num_tokens": "num_tokens", "loss": "loss"}
+        if not self.target.is_in(measured(points)):
+            return pd.DataFrame(columns=list(columns.values()))
+        points["loss"] = self.target.combine(measured(points))
         return points[list(columns)].rename(columns=columns).dropna()
+
+    @cached_property
+    def since_start(self) -> pd.DataFrame:
+        """By how much training changed each domain's loss (nats per token): domains x mixtures.
+
+        Means over seeds; empty where models did not start from one that was measured before the first step.
+        """
+        runs = self.results.loc[self.results["status"] == "ok", ["run_id", "mixture_id"]].drop_duplicates()
+        points = runs.merge(self.trajectories.drop_duplicates(["run_id", "step"]), on="run_id")
+        points = points.sort_values("step").set_index(["mixture_id", "run_id"])
+        start = points[points["step"] == 0]
+        end = points.groupby(level=[0, 1]).last().loc[start.index]
+        change = (by_domain(end, "loss") - by_domain(start, "loss")).groupby(level=0).mean()
+        return change.reindex([name for name in runs["mixture_id"].unique() if name in change.index]).T
 
     def change(self, mixture: str, baseline: str) -> pd.Series[float] | None:
         """Mean of each target under `mixture` minus under `baseline`; `None` when one was not trained."""

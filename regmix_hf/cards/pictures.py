@@ -9,7 +9,12 @@ from matplotlib.figure import Figure
 
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.mixture_plots import draw_effects, draw_trade_off, draw_weights
-from regmix_hf.cards.quality_plots import draw_learning_curve, draw_loss_curves, draw_predictions
+from regmix_hf.cards.quality_plots import (
+    draw_learning_curve,
+    draw_loss_curves,
+    draw_predictions,
+    draw_since_start,
+)
 from regmix_hf.cards.style import png
 from regmix_hf.quantities import Quantity
 
@@ -58,6 +63,12 @@ def _draw_loss_curves(facts: StudyFacts) -> Figure | None:
     return draw_loss_curves(facts.final.curves, target_words(facts), facts.target.quantity)
 
 
+def _draw_since_start(facts: StudyFacts) -> Figure | None:
+    if facts.final is None or facts.final.since_start.empty:
+        return None
+    return draw_since_start(facts.final.since_start)
+
+
 #: What draws each picture; `None` is no picture.
 PICTURES: dict[str, Callable[[StudyFacts], Figure | None]] = {
     "weights": _draw_weights,
@@ -66,6 +77,7 @@ PICTURES: dict[str, Callable[[StudyFacts], Figure | None]] = {
     "learning_curve": _draw_learning_curve,
     "effects": _draw_effects,
     "loss_curves": _draw_loss_curves,
+    "since_start": _draw_since_start,
 }
 
 

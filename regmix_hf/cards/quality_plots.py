@@ -10,7 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from regmix_hf.cards.style import BLUE, MUTED, colours, label_ends, new_figure, style
+from regmix_hf.cards.style import (
+    BLUE,
+    INK,
+    MUTED,
+    RULE,
+    colours,
+    label_ends,
+    new_figure,
+    rows_axis,
+    style,
+)
 from regmix_hf.quantities import NATS, Quantity
 from regmix_hf.readable import short
 
@@ -120,6 +130,31 @@ def draw_loss_curves(curves: pd.DataFrame, target: str, unit: Quantity = _LOSS) 
         axes.set_ylabel(unit.noted(unit.noun))
         figure.draw_without_rendering()
         label_ends(axes, ends, colour)
+    return figure
+
+
+def draw_since_start(changes: pd.DataFrame) -> Figure:
+    """By how much training changed each domain's loss, from the model that it started from.
+
+    Args:
+        changes: Domains x mixtures (nats per token, negative is better).
+    """
+    names = [str(name) for name in changes.columns]
+    frame = changes.sort_values(names[0], kind="stable")
+    colour = colours(names)
+    rows = np.arange(len(frame))
+    with style():
+        title = "What continued training changed"
+        figure = new_figure(8.0, 1.1 + 0.28 * len(frame), title, "dots: mean over seeds of each mixture")
+        axes = figure.subplots()
+        values = frame.to_numpy(dtype=float)
+        axes.hlines(rows, values.min(axis=1), values.max(axis=1), color=RULE, linewidth=3, zorder=1)
+        for name in names:
+            axes.scatter(frame[name], rows, s=30, color=colour[name], label=name, zorder=2)
+        axes.axvline(0, color=INK, linewidth=0.8)
+        rows_axis(axes, list(map(str, frame.index)))
+        axes.set_xlabel("loss at the end minus before the first step (nats per token); left of 0 is better")
+        axes.legend(frameon=False, fontsize=8, loc="best")
     return figure
 
 

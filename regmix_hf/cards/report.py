@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.pictures import PICTURES, draw_pictures, error_unit, measured_change, target_words
 from regmix_hf.cards.rendering import recipe_yaml, render_template, share
 from regmix_hf.cards.summary import Summary, scores_of, summarise
 from regmix_hf.files import atomic_path, write_text
+from regmix_hf.regression.carrying import WITHIN_NOISE
 from regmix_hf.study import names
 
 TEMPLATE = "report.md.jinja"
@@ -66,6 +68,7 @@ def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool
         target_words=target_words(facts),
         target=facts.target.quantity,
         error_unit=error_unit(facts.target.quantity),
+        **_carries(facts),
         pictures={**dict.fromkeys(PICTURES), **pictures},
         largest=_largest(summary),
         verdict=facts.verdict,
@@ -80,6 +83,17 @@ def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool
         recipe_yaml=recipe_yaml(facts.recipe) if facts.recipe else None,
         again=[shlex.join(["regmix", *words]) for words in facts.asked.again],
     )
+
+
+def _carries(facts: StudyFacts) -> dict[str, Any]:
+    """How far mixtures lie apart on each target, where noise was measured."""
+    summary = facts.regression.summary if facts.regression else {}
+    rows = [row for row in summary.get("carries", ()) if row["signal"] is not None]
+    return {
+        "carries": rows,
+        "within_noise": [row["target"] for row in rows if row["signal"] < WITHIN_NOISE],
+        "dropped": list(summary.get("dropped_targets", ())),
+    }
 
 
 def _largest(summary: Summary) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from regmix_hf.quantities import BPB
+
 #: Of tasks that score the same text in several ways, the one that is shown.
 _SHOWN_METRIC = {"held_out_text": "bits_per_byte", "validation": "bits_per_byte"}
 #: Metrics that say how many questions were answered right; a task counts by the first that it has.
@@ -22,11 +24,13 @@ class Spread:
         mean: Over seeds.
         deviation: Standard deviation over seeds; `None` for a single one.
         num_seeds: How many.
+        stderr: Standard error over the documents it was measured on, which all seeds share, where known.
     """
 
     mean: float
     deviation: float | None
     num_seeds: int
+    stderr: float | None = None
 
     @classmethod
     def of(cls, values: object) -> Spread:
@@ -36,10 +40,10 @@ class Spread:
         return cls(float(array.mean()), deviation, len(array))
 
     def __format__(self, spec: str) -> str:
-        """Format the mean, and the deviation after a plus-minus sign, each by `spec`."""
-        if self.deviation is None:
-            return format(self.mean, spec)
-        return f"{self.mean:{spec}} \N{PLUS-MINUS SIGN} {self.deviation:{spec}}"
+        """Format the mean, the deviation after a plus-minus sign, and the standard error in brackets."""
+        deviation = "" if self.deviation is None else f" \N{PLUS-MINUS SIGN} {self.deviation:{spec}}"
+        stderr = "" if self.stderr is None else f" ({self.stderr:{spec}})"
+        return f"{self.mean:{spec}}{deviation}{stderr}"
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,14 @@ class ScoreRow:
     examples: tuple[int, ...]
     values: Mapping[str, Spread]
     best: str | None
+
+    @property
+    def target(self) -> str:
+        """What a target of proxies that measures the same is called."""
+        of = self.domain or self.task
+        if self.metric == "loss" and self.domain:
+            return self.domain
+        return f"{BPB}{of}" if self.metric == "bits_per_byte" else f"{of}/{self.metric}"
 
 
 def score_rows(scores: pd.DataFrame, tasks: Sequence[str]) -> list[ScoreRow]:
@@ -107,8 +119,10 @@ def _average(scores: pd.DataFrame) -> list[ScoreRow]:
 
 def _score_row(task: str, domain: str | None, metric: str, part: pd.DataFrame) -> ScoreRow:
     by_model = part.groupby(["mixture_id", "model"], sort=False)["value"].mean()
+    errors = part.get("stderr", pd.Series(np.nan, index=part.index)).astype(float).pow(2)
+    squares = errors.groupby(part["mixture_id"]).mean()  # NaN where nobody knows
     values = {
-        str(mixture): Spread.of(value.dropna())
+        str(mixture): replace(Spread.of(value.dropna()), stderr=_root(squares[mixture]))
         for mixture, value in by_model.groupby(level="mixture_id", sort=False)
         if value.notna().any()
     }
@@ -124,3 +138,7 @@ def _score_row(task: str, domain: str | None, metric: str, part: pd.DataFrame) -
         values=values,
         best=best,
     )
+
+
+def _root(square: float) -> float | None:
+    return None if np.isnan(square) else float(np.sqrt(square))

@@ -98,13 +98,13 @@ class OutsideRuns:
     mixtures: Path
     losses: Path
     asked: str
-    maximize: tuple[str, ...] = ()
-    minimize: tuple[str, ...] = ()
-    min_signal: float | None = None
     tests: tuple[str, ...] = field(default=())
     estimators: tuple[str, ...] = ()
     output: Path = _DEFAULT_OUTPUT
     seed: int = 0
+    maximize: tuple[str, ...] = ()
+    minimize: tuple[str, ...] = ()
+    min_signal: float | None = None
 
     def fit(self, console: Console) -> None:
         """Fit, save and print how well every estimator predicts."""

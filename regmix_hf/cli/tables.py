@@ -227,7 +227,11 @@ SCORES_OF_ALL = Kind(
     ),
 )
 SCORES_OF_MIXTURES = Kind(
-    "scores_of_mixtures", (name("task"), name("metric"), Column("value", dict[str, str | None]))
+    "scores_of_mixtures",
+    (
+        *(name("task"), name("metric"), name("promised", "chosen, promised of a proxy")),
+        Column("value", dict[str, str | None]),
+    ),
 )
 PLAN = Kind(
     "plan",

@@ -16,6 +16,7 @@ from regmix_hf.cli.tables import Table
 from regmix_hf.files import read_parquet, read_record, read_yaml
 from regmix_hf.plan import Plan
 from regmix_hf.quantities import BPB, Quantity, by_kind, measured, read_name
+from regmix_hf.readable import with_interval
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
@@ -324,17 +325,33 @@ def _scores(study: Study, scores: pd.DataFrame, format: Format) -> Table:
     if format is Format.JSON:
         return Table(kinds.SCORES_OF_ALL, records(scores), "scores")
     shown = score_rows(scores, study.recipe.evaluation.tasks)
+    known = _promised(study)
+    promised = {row.target: known[row.target] for row in shown if row.target in known}
     names = list(dict.fromkeys(name for row in shown for name in row.values))
     rows = [
         {
             "task": f"{row.task}: {row.domain}" if row.domain else row.task,
             "metric": row.metric,
+            **({"promised": promised.get(row.target)} if promised else {}),
             "value": {name: f"{row.values[name]:.4f}" if name in row.values else None for name in names},
         }
         for row in shown
     ]
-    title = "scores (mean over seeds \N{PLUS-MINUS SIGN} their standard deviation)"
+    title = (
+        "scores (mean over seeds \N{PLUS-MINUS SIGN} their standard deviation, "
+        "in brackets the standard error over documents)"
+    )
     return Table(kinds.SCORES_OF_MIXTURES, rows, title)
+
+
+def _promised(study: Study) -> dict[str, str]:
+    """Target -> what was predicted of the chosen mixture with the interval, where there is a choice."""
+    file = study.mixture.with_suffix(".parquet")
+    if not file.exists():
+        return {}
+    known = read_parquet(file, MIXTURE).dropna(subset=["loss"])
+    columns = (known[name] for name in ("domain", "loss", "loss_lower", "loss_upper"))
+    return {name: with_interval(loss, low, high, 4) for name, loss, low, high in zip(*columns, strict=True)}
 
 
 _VIEWS: dict[str, Callable[[Study, Format], list[Table]]] = {

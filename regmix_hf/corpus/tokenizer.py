@@ -20,6 +20,7 @@ from regmix_hf.errors import DataError
 from regmix_hf.files import hash_file, hash_value, read_record, write_json
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe, TrainedTokenizer
+from regmix_hf.reference import split_reference
 
 #: Text a tokenizer is trained on, in bytes of UTF-8 over all domains.
 SAMPLE_BYTES = 1 << 24
@@ -100,9 +101,21 @@ def _facts(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     return {"eos_token_id": tokenizer.eos_token_id, "vocab_size": max(len(tokenizer), largest + 1)}
 
 
+def vocabulary_of(recipe: Recipe) -> int:
+    """Tokens of the recipe's tokenizer, at the most, before it is prepared.
+
+    Raises:
+        DataError: It cannot be had.
+    """
+    if isinstance(recipe.tokenizer, TrainedTokenizer):
+        return recipe.tokenizer.train.vocab_size
+    return _facts(_load(recipe.tokenizer))["vocab_size"]
+
+
 def _load(path: str) -> PreTrainedTokenizerBase:
+    name, revision = (None if Path(path).exists() else split_reference(path)) or (path, None)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision or "main", trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise DataError(
             f"tokenizer: {path!r} cannot be had: {(str(error).splitlines() or [type(error).__name__])[0]}",

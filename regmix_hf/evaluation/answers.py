@@ -102,6 +102,8 @@ def _question(task: Any, requests: Sequence[Any]) -> Question | None:
         return Question(None, text, len(text.encode())) if is_text else None
     answer: Any = task.doc_to_target(request.doc)
     if task.OUTPUT_TYPE == _CHOICES:
+        if not hasattr(task, "doc_to_choice"):  # a class of the task's own: its choices have no common form
+            return None
         choices = task.doc_to_choice(request.doc)
         right = _first(task.doc_to_text(request.doc) if task.multiple_input else answer)
         place = choices.index(right) if right in choices else right

@@ -54,6 +54,8 @@ def _promises(study: Study) -> Promises | None:
     regressor = MixtureRegressor.from_pretrained(study.regression / record["estimator"])
     target = Target.parse(study.recipe.regression.target, regressor.quantities_, regressor.scales)
     coverage = float(record["predicted"]["coverage"])
+    if not target.is_in(measured(ended)):
+        return None
     losses = target.combine(measured(ended).astype(float)).groupby(ended["mixture_id"], sort=False)
     weights = by_domain(ended, "weight").fillna(0.0).groupby(ended["mixture_id"], sort=False).first()
     table = regressor.predict_target(weights[list(regressor.domains_)], target, coverage)

@@ -60,6 +60,11 @@ def is_unknown_token(error: HfHubHTTPError) -> bool:
 
 
 def _explain_answer(error: HfHubHTTPError, repository: Repository) -> HubError:
+    if isinstance(error, GatedRepoError):
+        return HubError(
+            f"{repository} is gated: its owner lets in whoever has accepted the terms.",
+            f"accept them on its page while you are logged in, then {_LOG_IN}",
+        )
     status = error.response.status_code
     said = _said(error.server_message or f"the Hub answered {status}")
     if is_unknown_token(error) and not isinstance(error, GatedRepoError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from regmix_hf.jobs.tasks import Do, OutOfMemoryError, Task
 from regmix_hf.tables import prefixed
@@ -29,19 +30,23 @@ class ProxyWork:
         from accelerate.utils.memory import should_reduce_batch_size
 
         from regmix_hf.corpus.corpus import Corpus
-        from regmix_hf.training.run import train_run
 
-        corpus = Corpus(self.corpus)
+        corpus, train = Corpus(self.corpus), self._trains()
 
         def do(spec: RunSpec, folder: Path, on_tokens: Callable[[int], None]) -> None:
             try:
-                train_run(spec, corpus, folder, on_tokens)
+                train(spec, corpus, folder, on_tokens)
             except Exception as error:
                 if should_reduce_batch_size(error):
                     raise OutOfMemoryError(str(error)) from error
                 raise
 
         return do
+
+    def _trains(self) -> Callable[..., dict[str, Any]]:
+        from regmix_hf.training.run import train_run
+
+        return train_run
 
     def smaller(self, spec: RunSpec) -> RunSpec | None:
         """Halve the blocks at once, or about that; a step has as many tokens as before."""

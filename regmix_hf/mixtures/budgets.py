@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 
 from regmix_hf.errors import MixtureError
 from regmix_hf.files import hash_value
-from regmix_hf.mixtures.final import largest_weights
+from regmix_hf.mixtures.final import given_mixture, largest_weights
 from regmix_hf.mixtures.repetition import longest_reading
 from regmix_hf.mixtures.sampling import sampling_constraints
 from regmix_hf.recipe import Recipe
+from regmix_hf.recipe.model import Base
 
 #: Beyond what a domain is expected to be drawn: standard deviations of the draw, and blocks.
 _DEVIATIONS, _SPARE_BLOCKS = 8.0, 16
@@ -64,6 +65,9 @@ def _demands(recipe: Recipe, tokens: Mapping[str, int]) -> Iterator[tuple[dict[s
     drawn = sampling_constraints(recipe.sampling, tokens, num_train_tokens=longest_reading(recipe))
     largest = dict(zip(drawn.domains, drawn.upper.tolist(), strict=True))
     yield largest, recipe.proxy.num_train_tokens
+    base = recipe.proxy.model.pretrained
+    if isinstance(base, Base):
+        yield given_mixture(recipe, base.mixture, tokens), base.num_train_tokens
     if recipe.train.streaming:
         return
     for weights in largest_weights(recipe, tokens, largest):

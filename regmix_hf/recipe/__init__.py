@@ -1,13 +1,13 @@
 """The recipe: what one study is, as a checked, immutable object read from `recipe.yaml`."""
 
 from regmix_hf.recipe.load import RECIPE_FILE, load_recipe, parse_override
+from regmix_hf.recipe.model import Model
 from regmix_hf.recipe.schema import (
     Choice,
     Domain,
     Evaluation,
     Executor,
     Hub,
-    Model,
     Proxy,
     Ray,
     Recipe,
@@ -15,8 +15,8 @@ from regmix_hf.recipe.schema import (
     Sampling,
     SharedRuns,
     Train,
-    TrainedTokenizer,
 )
+from regmix_hf.recipe.tokenizer import TrainedTokenizer
 
 __all__ = [
     "RECIPE_FILE",

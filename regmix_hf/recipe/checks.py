@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from regmix_hf.errors import RecipeError, RegressionError, did_you_mean
 from regmix_hf.quantities import BPB, read_names
-from regmix_hf.recipe.schema import BUILT_IN_MIXTURES, HOLDOUT, PARTS, Recipe
+from regmix_hf.recipe.model import Base
+from regmix_hf.recipe.schema import BUILT_IN_MIXTURES, CHOSEN, HOLDOUT, PARTS, Recipe
 from regmix_hf.recipe.target import TARGET_WORDS, AskedTarget, is_pattern
 
 
@@ -21,6 +22,7 @@ def check_recipe(recipe: Recipe) -> None:
     _check_tasks(recipe)
     _check_target(recipe)
     _check_bounds(recipe)
+    _check_base(recipe)
     _check_baselines(recipe)
     _check_repositories(recipe)
     if recipe.sampling.min_strength > recipe.sampling.max_strength:
@@ -146,6 +148,25 @@ def _check_bounds(recipe: Recipe) -> None:
                 raise RecipeError(
                     f"{section}: {name!r} has min {bounds.min[name]} above its max {bounds.max[name]}."
                 )
+
+
+def _check_base(recipe: Recipe) -> None:
+    """Check the model of the study's own that proxies start from."""
+    base = recipe.proxy.model.pretrained
+    if isinstance(base, Base):
+        known = [*(name for name in BUILT_IN_MIXTURES if name != CHOSEN), *recipe.baselines]
+        _check_names("proxy.model.pretrained.mixture", [base.mixture], known, "mixture that is known before")
+        if base.num_train_tokens < recipe.context_length:
+            raise RecipeError(
+                f"proxy.model.pretrained.num_train_tokens {base.num_train_tokens} is less than one block of "
+                f"context_length {recipe.context_length} tokens."
+            )
+    if isinstance(recipe.train.model.pretrained, Base) and recipe.train.model != recipe.proxy.model:
+        raise RecipeError(
+            "train.model.pretrained: a model of the study's own is trained for proxies, and final models can "
+            "start from that one only.",
+            "write the same under train.model as under proxy.model, or name a model or a folder",
+        )
 
 
 def _check_baselines(recipe: Recipe) -> None:

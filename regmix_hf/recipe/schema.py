@@ -7,27 +7,24 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
-    Discriminator,
     Field,
     PrivateAttr,
     SerializerFunctionWrapHandler,
     StringConstraints,
-    Tag,
     model_serializer,
     model_validator,
 )
 
+from regmix_hf.recipe.model import Model
+from regmix_hf.recipe.section import DomainName, Section, Tokens
 from regmix_hf.recipe.target import Combined, Shares, checked_target
+from regmix_hf.recipe.tokenizer import Tokenizer
 from regmix_hf.reference import split_reference
 
-DomainName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=96)]
 TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=96)]
 Weight = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-Tokens = Annotated[int, Field(gt=0)]
 Examples = Annotated[int, Field(ge=0)]
 
 #: Mixtures that exist in every study without being spelt out under `baselines`.
@@ -39,14 +36,6 @@ PYTHON_ENVIRONMENT = "python_environment"
 HOLDOUT = "holdout"
 #: What a study's repositories on the Hub are called after its name, beside those of its models.
 PARTS = ("runs", "regressor", "mixture", "corpus")
-
-
-class Section(BaseModel):
-    """A part of the recipe: unknown keys are errors, values never change after reading."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True
-    )
 
 
 class Domain(Section):
@@ -102,36 +91,6 @@ class Domain(Section):
         return words
 
 
-class TrainTokenizer(Section):
-    """A byte-level BPE, trained on the same number of bytes of every training domain."""
-
-    vocab_size: Annotated[int, Field(ge=257)]
-    """Tokens of the vocabulary, bytes and the end of a text included."""
-
-
-class TrainedTokenizer(Section):
-    """`tokenizer: {train: {vocab_size: 4096}}`."""
-
-    train: TrainTokenizer
-    """How it is trained."""
-
-
-def _kind_of_tokenizer(value: Any) -> str | None:
-    if isinstance(value, str):
-        return "name"
-    return "trained" if isinstance(value, dict | TrainedTokenizer) else None
-
-
-Tokenizer = Annotated[
-    Annotated[str, Tag("name")] | Annotated[TrainedTokenizer, Tag("trained")],
-    Discriminator(
-        _kind_of_tokenizer,
-        custom_error_type="tokenizer",
-        custom_error_message="give a Hub id, a folder, or {train: {vocab_size: 4096}}",
-    ),
-]
-
-
 class Corpus(Section):
     """How text becomes blocks."""
 
@@ -168,29 +127,6 @@ class Sampling(Section):
     """Bounds of single domains."""
     max: dict[DomainName, Weight] = Field(default_factory=dict)
     """Largest weights of single domains."""
-
-
-class Model(Section):
-    """A preset by name, or any `transformers` config; keys beside `preset` override the preset's."""
-
-    model_config = ConfigDict(
-        extra="allow", frozen=True, protected_namespaces=(), use_attribute_docstrings=True
-    )
-    preset: str | None = None
-    """Name of a shape of this package: `regmix-1m`, `regmix-60m`, `regmix-1b`, `llama-7b` or `tiny`."""
-    model_type: str | None = None
-    """A decoder-only architecture of `transformers`, e.g. `llama`; keys of its config stand beside it."""
-
-    @model_validator(mode="after")
-    def _names_a_shape(self) -> Self:
-        if self.preset is None and self.model_type is None:
-            raise ValueError("give `preset: NAME` or `model_type: NAME` with the keys of its config")
-        return self
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The keys of the `transformers` config that the recipe itself gives."""
-        return dict(self.__pydantic_extra__ or {})
 
 
 class Training(Section):
@@ -441,7 +377,8 @@ class Recipe(Section):
     context_length: Annotated[int, Field(ge=8)]
     """Tokens of a block."""
     tokenizer: Tokenizer
-    """A Hub id, a folder, or `{train: {vocab_size: 4096}}`: a BPE trained on the text."""
+    """A Hub id, with `@REVISION` or without, a folder, or `{train: {vocab_size: 4096}}`: a BPE trained on the
+    text. Left out, it is that of `proxy.model.pretrained`."""
     domains: Annotated[dict[DomainName, Domain], Field(min_length=1)]
     """The sources of text, each under a name of yours; results stand in this order."""
     corpus: Corpus = Corpus()
@@ -476,6 +413,20 @@ class Recipe(Section):
         if isinstance(data, dict) and not data.get("output_dir") and isinstance(data.get("name"), str):
             return {**data, "output_dir": f"runs/{data['name']}"}
         return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tokenizer_of_checkpoint(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("tokenizer") is not None:
+            return data
+        try:
+            model = data["proxy"]["model"]
+            pretrained, revision = model["pretrained"], model.get("revision")
+        except (AttributeError, KeyError, TypeError):
+            return data
+        if not isinstance(pretrained, str):
+            return data
+        return {**data, "tokenizer": f"{pretrained}@{revision}" if revision else pretrained}
 
     @property
     def declared_tokens(self) -> dict[str, int] | None:

@@ -171,6 +171,10 @@ class Target:
         combined = small @ self.shares if self.is_linear else small.max(axis=1)
         return np.asarray(self.quantity.sign * combined)
 
+    def is_in(self, values: pd.DataFrame) -> bool:
+        """Whether all that takes part was measured."""
+        return set(self.weights) <= set(values.columns)
+
     def __str__(self) -> str:
         scaled = ", in standard deviations" if self.scales else ""
         if len(self.weights) == 1:

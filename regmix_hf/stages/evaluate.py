@@ -59,9 +59,9 @@ def run(study: Study, progress: Progress, place: Place[EvaluationWork] | None = 
     """
     from regmix_hf.evaluation.promises import write_promises
 
-    require_accepted(study)
     tasks = tasks_of(study, progress)
     study.require(study.corpus / "tokenizer", "prepare")  # a pulled study brings no text
+    require_accepted(study)
     forget_failed(tasks)
     if study.recipe.executor.place in ("ray", "jobs"):
         progress.note("evaluations are done on this machine, which has the final models")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from regmix_hf.corpus.local_files import stamp_local_files, stamp_local_files_as_0_1
 from regmix_hf.evaluation.stamp import stamp_tasks
@@ -15,11 +17,20 @@ from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.origin import require_accepted
 from regmix_hf.training.arguments import merged_arguments
+from regmix_hf.training.stamp import stamp_starts
+
+if TYPE_CHECKING:
+    from regmix_hf.training.pretrained import Source
 
 
 def _stamp(recipe: Recipe) -> dict[str, str]:
     """What decides what is read, beside the keys: local files, and how much of a stream is needed."""
-    return {**stamp_local_files(recipe), **stamp_budgets(recipe), **stamp_tasks(recipe)}
+    return {
+        **stamp_local_files(recipe),
+        **stamp_budgets(recipe),
+        **stamp_tasks(recipe),
+        **stamp_starts(recipe),
+    }
 
 
 def _stamp_as_0_1(recipe: Recipe) -> dict[str, str]:
@@ -61,8 +72,10 @@ def run(study: Study, progress: Progress) -> None:
         )
     for line in local_text(recipe):
         progress.note(line)
+    sources = look_at_starts(recipe)
     tasks = load_questions(recipe)
     facts = prepare_corpus(recipe, study.corpus, progress, budgets)
+    facts = fetch_starts(sources, study.corpus, facts)
     facts = prepare_tasks(tasks, study.corpus, facts, progress)
     for line in warnings(recipe, facts):
         progress.note(line)
@@ -83,6 +96,43 @@ def run(study: Study, progress: Progress) -> None:
             "of a proxy trains on; give more of it, or make it `validation_only`"
         )
     study.finish(STAGE)
+
+
+def look_at_starts(recipe: Recipe) -> dict[str, tuple[Source, dict[str, Any]]]:
+    """Find the models from elsewhere that runs start from, with their shapes, and see whether they fit.
+
+    Raises:
+        TrainingError: One is none to start from, or has no place for every token.
+        HubError: One cannot be had.
+    """
+    from regmix_hf.corpus.tokenizer import vocabulary_of
+    from regmix_hf.training.pretrained import check_vocabulary, models_from_elsewhere, open_source, read_shape
+
+    found = {}
+    for key, model in models_from_elsewhere(recipe).items():
+        source = open_source(model)
+        keys = read_shape(source, recipe.context_length)
+        check_vocabulary(source, keys, vocabulary_of(recipe))
+        found[key] = source, keys
+    return found
+
+
+def fetch_starts(
+    sources: Mapping[str, tuple[Source, dict[str, Any]]], corpus: Path, facts: CorpusFacts
+) -> CorpusFacts:
+    """Put their weights beside the blocks of a corpus, and name them in `corpus.json`.
+
+    Raises:
+        HubError: They cannot be had.
+    """
+    from regmix_hf.training.pretrained import fetch_checkpoint
+
+    if not sources:
+        return facts
+    checkpoints = {key: fetch_checkpoint(source, keys, corpus) for key, (source, keys) in sources.items()}
+    facts = facts.model_copy(update={"checkpoints": checkpoints})
+    facts.save(corpus)
+    return facts
 
 
 def _sample_warning(recipe: Recipe, samples: Mapping[str, int]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from regmix_hf.errors import UnfinishedError
+from regmix_hf.jobs.base import train_base_once
 from regmix_hf.jobs.devices import worker_slots
 from regmix_hf.jobs.place import Place
 from regmix_hf.jobs.pool import Pool
@@ -58,6 +59,9 @@ def run(study: Study, progress: Progress, place: Place[ProxyWork] | None = None)
         progress.note(f"{num_done} of {len(tasks)} runs are done already")
     executor = study.recipe.executor
     own = in_shard(tasks, *executor.own_shard)
+    if not train_base_once(study, place or _workers_here(study), progress):
+        progress.note("the model that proxies start from is being trained by others; proxies come after it")
+        return
     (place or _place_of(study)).run(own, ProxyWork(study.corpus), progress)
     counts = Counter(status for task in tasks if (status := status_of(task)))
     if others := len(tasks) - counts.total():
@@ -79,11 +83,16 @@ def run(study: Study, progress: Progress, place: Place[ProxyWork] | None = None)
 
 def _place_of(study: Study) -> Place[ProxyWork]:
     """Where the recipe says that proxies are trained: on this machine, one per GPU or core, or on Ray."""
-    executor, proxy = study.recipe.executor, study.recipe.proxy
+    executor = study.recipe.executor
     if executor.place == "ray":
         return RayCluster(executor.ray, stays=executor.wait)
+    return _workers_here(study)
+
+
+def _workers_here(study: Study) -> Pool:
+    proxy = study.recipe.proxy
     slots = worker_slots(proxy.num_workers, use_cpu=uses_cpu(proxy.training_args))
-    return Pool(slots, study.proxies, stays=executor.wait)
+    return Pool(slots, study.proxies, stays=study.recipe.executor.wait)
 
 
 def tasks_of(study: Study) -> list[Task[RunSpec]]:

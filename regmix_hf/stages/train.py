@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from regmix_hf.choice import read_chosen
+from regmix_hf.jobs.base import train_base_once
+from regmix_hf.jobs.devices import worker_slots
 from regmix_hf.jobs.finals import FinalWork, final_tasks
 from regmix_hf.jobs.launch import AccelerateLaunch, Launcher, Launches
+from regmix_hf.jobs.pool import Pool
 from regmix_hf.jobs.results import collect, result_of
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.jobs.told import tell_recipe
@@ -15,6 +18,7 @@ from regmix_hf.progress import Progress
 from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.origin import require_accepted
+from regmix_hf.training.device import uses_cpu
 from regmix_hf.training.measured import missing_losses
 from regmix_hf.training.spec import RunSpec, final_specs
 
@@ -50,6 +54,8 @@ def run(study: Study, progress: Progress, start: Launcher = AccelerateLaunch.sta
     if num_open:
         _warn_of_samples(study, tasks, progress)
         recipe = tell_recipe(study, study.models)
+        slots = worker_slots(1, use_cpu=uses_cpu(study.recipe.proxy.training_args))
+        train_base_once(study, Pool(slots, study.models), progress)
         place = Launches(study.recipe.train, study.models, start)
         place.run(tasks, FinalWork(study.corpus, recipe), progress)
     conclude(study, tasks, progress)

@@ -119,6 +119,20 @@ class TaskFacts(_Facts):
     sha256: str
 
 
+class CheckpointFacts(_Facts):
+    """A model that training starts from."""
+
+    #: Of its weights; the folder of the weights is called by its beginning.
+    sha256: str
+    #: Keys of its `transformers` config, `model_type` included.
+    config: dict[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its weights, which is also what they are called in the name of a run."""
+        return self.sha256[:16]
+
+
 class CorpusFacts(_Facts):
     """What a corpus holds, in the recipe's order of domains."""
 
@@ -130,6 +144,8 @@ class CorpusFacts(_Facts):
     domains: dict[str, DomainFacts]
     #: What models are scored on besides, by the name that stands in the recipe.
     tasks: dict[str, TaskFacts] = Field(default_factory=dict)
+    #: What runs start from, by `Model.checkpoint`.
+    checkpoints: dict[str, CheckpointFacts] = Field(default_factory=dict)
 
     @classmethod
     def load(cls, corpus: Path) -> Self:
@@ -165,7 +181,9 @@ class CorpusFacts(_Facts):
         """Hash of the content of all blocks: equal for equal corpora, wherever they lie."""
         split = {"sample_sha256", "token_entropy"}
         domain: Any = {"part_of": True, "read": True, "train": split, "validation": split}
-        return hash_value(self.model_dump(exclude={"domains": {"__all__": domain}, "tasks": True}))
+        return hash_value(
+            self.model_dump(exclude={"domains": {"__all__": domain}, "tasks": True, "checkpoints": True})
+        )
 
     @property
     def training(self) -> dict[str, SplitFacts]:

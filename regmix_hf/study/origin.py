@@ -82,6 +82,8 @@ def outside_places(recipe: Recipe) -> list[str]:
         places.append(recipe.tokenizer)
     if recipe.evaluation.include_path:  # its files may name code
         places.append(recipe.evaluation.include_path)
+    starts = [training.model.pretrained for training in (recipe.proxy, recipe.train)]
+    places += [start for start in starts if isinstance(start, str) and _is_outside(start)]
     named: list[Any] = [recipe.train.accelerate_config] if recipe.train.accelerate_config else []
     for training in (recipe.proxy, recipe.train):
         named += [training.training_args.get(key) for key in _FILES]

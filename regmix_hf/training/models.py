@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -92,7 +93,7 @@ def build_config(model: Mapping[str, Any], context_length: int) -> PreTrainedCon
         hint = did_you_mean(str(model_type), MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
         raise TrainingError(f"model.model_type: {model_type!r} is no causal language model; {hint}")
     config_class = CONFIG_MAPPING[model_type]
-    names = _names_of(config_class)
+    names = constructor_names(config_class)
     if "vocab_size" not in names:
         text = getattr(config_class.sub_configs.get("text_config"), "model_type", None)
         raise TrainingError(
@@ -125,7 +126,7 @@ def build_config(model: Mapping[str, Any], context_length: int) -> PreTrainedCon
     return config
 
 
-def _names_of(config_class: type[PreTrainedConfig]) -> dict[str, str]:
+def constructor_names(config_class: type[PreTrainedConfig]) -> dict[str, str]:
     """Names under which the keys of a config may be given, with those of its constructor.
 
     A config has several names for some of its values, and its constructor takes either: the one that others
@@ -281,6 +282,31 @@ def build_model(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
         return _initialised(config)
 
 
+def load_model(config: PreTrainedConfig, folder: Path) -> PreTrainedModel:
+    """Load a model in float32 from safetensors in a folder.
+
+    Raises:
+        TrainingError: The folder lacks weights that a model of this config has.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    if missing := sorted(found["missing_keys"]):
+        raise TrainingError(
+            f"model.pretrained: {len(missing)} weights of a {config.model_type!r} are not there, "
+            f"{missing[0]} the first.",
+            "name a model that was saved whole",
+        )
+    return _with_own_kernel(model, config)
+
+
 def _initialised(config: PreTrainedConfig) -> PreTrainedModel:
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
@@ -290,6 +316,10 @@ def _initialised(config: PreTrainedConfig) -> PreTrainedModel:
         raise TrainingError(
             f"model: no {config.model_type!r} can be built of this config: {error}"
         ) from error
+    return _with_own_kernel(model, config)
+
+
+def _with_own_kernel(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
     if model.config._attn_implementation == "sdpa" and _attends_to_all_before(config):
         model.set_attn_implementation(CAUSAL_SDPA)
     return model

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from regmix_hf.recipe import Recipe, TrainedTokenizer
 from regmix_hf.recipe.schema import Training
 from regmix_hf.study import Study
-from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.study.corpus_facts import CheckpointFacts, CorpusFacts
 from regmix_hf.training.presets import model_config
+from regmix_hf.training.pretrained import check_vocabulary, models_from_elsewhere, open_source, read_shape
 from regmix_hf.training.spec import planned_spec
 
 if TYPE_CHECKING:
@@ -21,24 +22,55 @@ _ANY_VOCABULARY = 1 << 20
 def known_facts(study: Study) -> CorpusFacts | None:
     """What is known of the corpus: all once it is prepared, else the size of the vocabulary at best."""
     recipe = study.recipe
-    if (facts := CorpusFacts.find(study.corpus)) is not None:
-        return facts.model_copy(update={"context_length": recipe.context_length})
+    facts = CorpusFacts.find(study.corpus)
+    shapes = _shapes(recipe, facts)
+    if facts is not None:
+        checkpoints = {**shapes, **facts.checkpoints}
+        told = {"context_length": recipe.context_length, "checkpoints": checkpoints}
+        return facts.model_copy(update=told)
+    own = shapes.get(recipe.proxy.model.checkpoint or "")
     if isinstance(recipe.tokenizer, TrainedTokenizer):
         vocab_size = recipe.tokenizer.train.vocab_size
     elif "vocab_size" in recipe.proxy.model.config:
         vocab_size = int(recipe.proxy.model.config["vocab_size"])
+    elif own is not None:
+        vocab_size = int(own.config["vocab_size"])
     else:
         return None
-    return _facts_of(recipe, vocab_size)
+    return _facts_of(recipe, vocab_size, shapes)
 
 
-def _facts_of(recipe: Recipe, vocab_size: int) -> CorpusFacts:
+def _shapes(recipe: Recipe, facts: CorpusFacts | None) -> dict[str, CheckpointFacts]:
+    """The shapes of models from elsewhere whose weights nobody has fetched.
+
+    Raises:
+        TrainingError: One is none to start from.
+        HubError: It cannot be had.
+    """
+    vocab_size = facts.vocab_size if facts else 0
+    if isinstance(recipe.tokenizer, TrainedTokenizer):
+        vocab_size = recipe.tokenizer.train.vocab_size
+    found = {}
+    for key, model in models_from_elsewhere(recipe).items():
+        if facts is not None and key in facts.checkpoints:
+            continue
+        source = open_source(model)
+        keys = read_shape(source, recipe.context_length)
+        check_vocabulary(source, keys, vocab_size)
+        found[key] = CheckpointFacts(sha256="", config=keys)
+    return found
+
+
+def _facts_of(
+    recipe: Recipe, vocab_size: int, checkpoints: dict[str, CheckpointFacts] | None = None
+) -> CorpusFacts:
     return CorpusFacts(
         context_length=recipe.context_length,
         vocab_size=vocab_size,
         eos_token_id=0,
         tokenizer_sha256="",
         domains={},
+        checkpoints=checkpoints or {},
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from regmix_hf.errors import TrainingError, did_you_mean
 from regmix_hf.recipe import Model
-from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.study.corpus_facts import CheckpointFacts, CorpusFacts
 
 #: What all presets share: Llama with SwiGLU, RMSNorm, an untied head and no biases.
 _LLAMA: dict[str, Any] = {
@@ -40,16 +40,33 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+def checkpoint_facts(model: Model, facts: CorpusFacts) -> CheckpointFacts:
+    """What is known of the model from elsewhere that `model` starts from.
+
+    Raises:
+        TrainingError: Nothing is: the corpus was prepared for another one.
+    """
+    found = facts.checkpoints.get(model.checkpoint or "")
+    if found is None:
+        raise TrainingError(
+            f"model.pretrained: the corpus does not hold {model.pretrained!r}.", "run `regmix prepare`"
+        )
+    return found
+
+
 def model_config(model: Model, facts: CorpusFacts) -> dict[str, Any]:
     """Return the keys of the `transformers` config of `model`, `model_type` included.
 
     The preset's keys come first, the recipe's own override them. What the corpus decides (`vocab_size`,
     `max_position_embeddings`, `bos_token_id`, `eos_token_id`) is filled in where the recipe is silent.
+    A model that starts from one from elsewhere has the config of that.
     Only the names of presets are checked here; `models.check_model` checks the rest.
 
     Raises:
-        TrainingError: The preset does not exist.
+        TrainingError: The preset does not exist, or nobody has looked yet at what training starts from.
     """
+    if model.checkpoint is not None:
+        return {**checkpoint_facts(model, facts).config, **model.config}
     if model.preset is not None and model.preset not in PRESETS:
         raise TrainingError(
             f"model.preset: {model.preset!r} is no preset; {did_you_mean(model.preset, PRESETS)}"

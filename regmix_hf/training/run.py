@@ -30,7 +30,8 @@ from regmix_hf.training.first_rank import ReadByFirstRank
 from regmix_hf.training.layout import step_layout
 from regmix_hf.training.losses import Loss, ValidationSet
 from regmix_hf.training.measured import MEASURED_ON, measured_on
-from regmix_hf.training.models import build_config, build_model, model_facts
+from regmix_hf.training.models import build_config, build_model, load_model, model_facts
+from regmix_hf.training.pretrained import weights_of
 from regmix_hf.training.process import settle_process
 from regmix_hf.training.spec import RunSpec
 from regmix_hf.training.trackers import close_trackers, log_beside, run_name
@@ -38,7 +39,7 @@ from regmix_hf.training.trainer import BITS, BITS_STDERR, LOSS, STDERR, MixtureT
 from regmix_hf.version import VERSION
 
 if TYPE_CHECKING:
-    from transformers import TrainingArguments
+    from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
 
     from regmix_hf.corpus.corpus import Corpus
 
@@ -76,6 +77,18 @@ def train_run(
     checkpoints = folder / _SAVED if "save_steps" in spec.training_args else None
     with closing(_Run(spec, corpus, folder, on_tokens, checkpoints)) as run:
         run.train()
+        return run.record()
+
+
+def train_base(
+    spec: RunSpec, corpus: Corpus, folder: Path, on_tokens: Callable[[int], None] | None = None
+) -> dict[str, Any]:
+    """Like `train_run`, for a model that others start from: it stays in `folder`."""
+    if (done := _finished(spec, folder)) is not None:
+        return done
+    with closing(_Run(spec, corpus, folder, on_tokens)) as run:
+        run.train()
+        run.save_model()
         return run.record()
 
 
@@ -142,7 +155,7 @@ class _Run:
         shared = self._live is not None and arguments.world_size > 1
         self._trainer = MixtureTrainer(
             spec,
-            build_model(config, spec.seed),
+            _model(spec, config, corpus),
             arguments,
             TrainingBlocks(ReadByFirstRank(self._stream) if shared else self._stream, spec.batch_blocks),
             ValidationSet(corpus),
@@ -259,6 +272,12 @@ class _Run:
             "versions": ", ".join([f"regmix_hf {VERSION}", *installed]),
             MEASURED_ON: measured_on(spec.measured),
         }
+
+
+def _model(spec: RunSpec, config: PreTrainedConfig, corpus: Corpus) -> PreTrainedModel:
+    if spec.start is None:
+        return build_model(config, spec.seed)
+    return load_model(config, weights_of(corpus.folder, spec.start))
 
 
 def _finite(value: float | None) -> float | None:

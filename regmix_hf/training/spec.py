@@ -12,10 +12,12 @@ import pandas as pd
 from regmix_hf.corpus.local_files import located
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import hash_value, read_json
+from regmix_hf.mixtures.final import given_mixture
 from regmix_hf.mixtures.repetition import matched_blocks
 from regmix_hf.mixtures.table import completed, further_runs
 from regmix_hf.quantities import BPB
-from regmix_hf.recipe import Recipe
+from regmix_hf.recipe import Model, Recipe
+from regmix_hf.recipe.model import Base
 from regmix_hf.recipe.outcome import decisive_arguments, decisive_model, decisive_source
 from regmix_hf.recipe.schema import Proxy, Train, Training
 from regmix_hf.seeds import RUNS, seed_of
@@ -24,7 +26,7 @@ from regmix_hf.study.names import RESULT
 from regmix_hf.tables import by_domain
 from regmix_hf.training.arguments import merged_arguments
 from regmix_hf.training.layout import step_layout
-from regmix_hf.training.presets import model_config
+from regmix_hf.training.presets import checkpoint_facts, model_config
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class RunSpec:
         validation: Domain -> hash of the blocks that its loss is measured on. No part of what is trained.
         tasks: Task -> hash of the answers that it is scored on. No part of what is trained either.
         num_scorings: Times the tasks are scored: at the last evaluations.
+        start: Name of the weights it starts from, which tells them from all others: their hash, or the id
+            of the run that made them; `None`: they are drawn by `seed`.
         corpus: `CorpusFacts.fingerprint` of the corpus, by which version 0.1 named runs.
         sources: Domain -> the recipe's words on its text, for a run straight from the text; `None`: it reads
             the corpus's blocks.
@@ -76,6 +80,7 @@ class RunSpec:
     name: str | None = None
     tasks: dict[str, str] = field(default_factory=dict)
     num_scorings: int = 1
+    start: str | None = None
 
     @property
     def run_id(self) -> str:
@@ -115,6 +120,8 @@ class RunSpec:
         }
         if self.sources is not None:
             training["sources"] = {domain: decisive_source(self.sources[domain]) for domain in self._read}
+        if self.start is not None:
+            training["start"] = self.start
         if self.part is not None:
             training["part"] = {domain: self.part[domain] for domain in self._read}
         return training
@@ -151,14 +158,22 @@ class RunSpec:
 
     @property
     def evaluation_steps(self) -> tuple[int, ...]:
-        """Steps after which all losses are measured, evenly spread; the last is the end of the run."""
+        """Steps after which all losses are measured, evenly spread; the last is the end of the run.
+
+        What starts from weights that know something is measured before its first step, too.
+        """
         count = min(self.num_evaluations, self.num_steps)
-        return tuple(round(self.num_steps * k / count) for k in range(1, count + 1))
+        first = 1 if self.start is None else 0
+        return tuple(round(self.num_steps * k / count) for k in range(first, count + 1))
 
     @property
     def scoring_steps(self) -> tuple[int, ...]:
-        """Of those, the steps after which the tasks are scored, too."""
-        return self.evaluation_steps[-self.num_scorings :] if self.tasks else ()
+        """Of those, the steps after which the tasks are scored, too: a final run's start among them."""
+        if not self.tasks:
+            return ()
+        steps = self.evaluation_steps
+        first = steps[:1] if self.split == "final" and self.start is not None else ()
+        return first + steps[-self.num_scorings :]
 
     def tokens_at(self, step: int) -> int:
         """Tokens trained on after `step` optimiser steps."""
@@ -238,7 +253,9 @@ def _holds(folder: Path, run_id: str) -> bool:
 
 
 def planned_spec(recipe: Recipe, facts: CorpusFacts, training: Training) -> RunSpec:
-    """Return what is known of every run of `training` before there is a mixture: all but weights and names.
+    """Return what is known of every run of `training` before there is a mixture.
+
+    That is all but weights, names, and the weights of the model that it starts from.
 
     Args:
         recipe: The recipe.
@@ -295,7 +312,33 @@ def _spec(
         num_scorings=_num_scorings(training),
         **identity_of(facts),
         sources=sources,
+        start=_start(recipe, facts, training.model) if weights else None,
     )
+
+
+def base_spec(recipe: Recipe, facts: CorpusFacts) -> RunSpec | None:
+    """The run that makes what proxies start from; `None` where the recipe asks for none.
+
+    Raises:
+        MixtureError: Its mixture is none over the domains of the study.
+        TrainingError: The preset does not exist or the batch does not come out in whole blocks.
+    """
+    base = recipe.proxy.model.pretrained
+    if not isinstance(base, Base):
+        return None
+    shape = recipe.proxy.model.model_copy(update={"pretrained": None})
+    training = recipe.proxy.model_copy(update={"model": shape, "num_train_tokens": base.num_train_tokens})
+    weights = given_mixture(recipe, base.mixture, facts.available_tokens(recipe))
+    naming = (base.mixture, "base", recipe.proxy.scale)
+    return _spec(recipe, facts, training, weights, run_seed(recipe.seed, 0), naming)
+
+
+def _start(recipe: Recipe, facts: CorpusFacts, model: Model) -> str | None:
+    """What weights are called that a model starts from: final models have the base of the proxies."""
+    if model.checkpoint is not None:
+        return checkpoint_facts(model, facts).folder
+    base = base_spec(recipe, facts) if model.pretrained is not None else None
+    return base.run_id if base is not None else None
 
 
 def _num_scorings(training: Training) -> int:

@@ -130,6 +130,12 @@ class _EveryStep(TrainerCallback):
         self._spec = spec
         self._on_tokens = on_tokens
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step == 0 and 0 in self._spec.evaluation_steps:
+            self._trainer.evaluate()
+
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:

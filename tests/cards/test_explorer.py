@@ -90,7 +90,7 @@ def check_predictions(browser: Browser, file: Path, regressor: MixtureRegressor,
     both = "w => [explorer.predict(w), explorer.halfWidths(explorer.predict(w), w)]"
     found = np.array(browser.run(f"{json.dumps(mixtures.tolist())}.map({both})"))
     table = pd.DataFrame(mixtures, columns=domains)
-    combined = regressor.predict_target(table, Target.parse(target, regressor.quantities_))
+    combined = regressor.predict_target(table, Target.parse(target, regressor.quantities_, regressor.scales))
     lower, upper = regressor.predict_interval(table)
     losses = np.column_stack([combined["loss"], regressor.predict(table)])
     half = np.column_stack([combined["upper"] - combined["loss"], (upper - lower) / 2])
@@ -138,6 +138,26 @@ def test_17_domains_and_other_targets(target: object, browser: Browser, tmp_path
     file = write_page(study)
     assert file.stat().st_size < 200_000
     check_predictions(browser, file, regressor, target)
+
+
+@needs_chromium
+def test_a_score_is_shown_as_it_is_and_more_of_it_is_better(browser: Browser, tmp_path: Path) -> None:
+    target = {"mean_of": ["d01", "quiz/acc"], "scale": "spread"}
+    study = make_study(tmp_path, ["d00", "d01", "d02"], num_runs=24)
+    results = pd.read_parquet(study.regression / "runs.parquet")
+    results["quiz/acc"] = 0.9 - results["loss/d01"] / 8
+    results.to_parquet(study.regression / "runs.parquet")
+    regressor = choose(study, "power_law")
+    assert regressor.quantities_["quiz/acc"].direction == "higher"
+    facts = StudyFacts.read(study)
+    for value in ("quiz/acc", target):
+        asked = replace(facts.asked, target=value)
+        page = explorer_page(study, replace(facts, asked=asked)).page
+        assert page is not None
+        (study.root / "explorer.html").write_text(page)
+        check_predictions(browser, study.root / "explorer.html", regressor, value)
+    caption = browser.run("document.querySelector('#losses caption').textContent")
+    assert "quiz/acc: share, higher is better" in caption
 
 
 @needs_chromium

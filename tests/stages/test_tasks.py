@@ -1,6 +1,7 @@
 """Tasks that models are scored on: prepared with the corpus, measured by runs, no reason to train again."""
 
 import json
+import random
 
 import pandas as pd
 import pytest
@@ -17,11 +18,12 @@ from regmix_hf.study import State
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.training.measured import missing_losses
 from regmix_hf.training.spec import proxy_specs
+from tests.stages.conftest import WORDS
 
 
 @pytest.fixture(scope="module")
 def own_tasks(tmp_path_factory):
-    """A folder with a task of sums."""
+    """A folder with a task of sums, and one of words that only the domain `code` has."""
     folder = tmp_path_factory.mktemp("tasks")
     rows = [{"q": f"{a} + {b} =", "a": str(a + b)} for a in range(4) for b in range(4)]
     (folder / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -37,6 +39,12 @@ def own_tasks(tmp_path_factory):
         "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
     }
     (folder / "additions.yaml").write_text(json.dumps(task))
+    draw = random.Random(1)
+    words = [" ".join(draw.choices(WORDS["code"].split(), k=4)) for _ in range(32)]
+    rows = [{"q": text[:5], "a": text[5:15].strip()} for text in words]
+    (folder / "code.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = {"data_files": {"test": str(folder / "code.jsonl")}}
+    (folder / "keywords.yaml").write_text(json.dumps({**task, "task": "keywords", "dataset_kwargs": files}))
     return folder
 
 
@@ -133,3 +141,36 @@ def test_a_task_whose_documents_cannot_be_had_is_named_before_any_text_is_read(
     with pytest.raises(DataError, match=r"proxy.tasks: the documents of additions cannot be loaded"):
         prepare.run(study, Silent())
     assert (study.corpus / "corpus.json").exists()
+
+
+def test_the_mixture_chosen_for_a_task_is_better_at_it_than_prior_and_uniform(scored_study):
+    from regmix_hf.corpus.corpus import Corpus
+    from regmix_hf.stages import choose, fit, sample, train
+    from regmix_hf.training.run import train_run
+
+    study = scored_study(
+        "proxy.tasks=[keywords]",
+        "proxy.num_train_tokens=1600",
+        "train.num_train_tokens=1600",
+        "regression={estimators: [ridge], target: bpb/keywords}",
+        "choice={num_candidates: 2000, max_epochs: null, force: true, num_confirm: 0}",
+        "train.mixtures=[chosen, prior, uniform]",
+        "train.num_seeds=2",
+    )
+    sample.run(study, Silent())
+    corpus = Corpus(study.corpus)
+    proxies = tasks_of(study)
+    for task in proxies:
+        train_run(task.spec, corpus, task.folder)
+    collect(proxies, study.proxies)
+    fit.run(study, Silent())
+    choose.run(study, Silent())
+    finals = train.tasks_of(study)
+    for task in finals:
+        train_run(task.spec, corpus, task.folder)
+    train.conclude(study, finals, Silent())
+    results = pd.read_parquet(study.models / "results.parquet")
+    scores = results.groupby("mixture_id")["bpb/keywords"]
+    noise = scores.std().max()
+    for other in ("prior", "uniform"):
+        assert scores.mean()["chosen"] < scores.mean()[other] - 2 * noise
