@@ -1,20 +1,14 @@
-"""On Ray nodes that share nothing, workers and a node die, and the tables are those of one machine."""
+"""What a Ray cluster cannot do is said before anything waits for it."""
 
 import shutil
 import tempfile
-import threading
-from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
-from pandas.testing import assert_frame_equal
 
 from regmix_hf.errors import TrainingError
-from regmix_hf.jobs import ray_cluster
 from regmix_hf.progress import Silent
 from regmix_hf.stages import proxies
-from regmix_hf.study import State
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
 pytestmark = [pytest.mark.cold_processes, pytest.mark.filterwarnings("ignore")]
@@ -36,38 +30,6 @@ def cluster():
     cluster.shutdown()
     for folder in Path(tempfile.gettempdir()).glob("regmix-corpus-*"):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def workers():
-    """Processes of Ray that have a task in hand."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if process.info["cmdline"] and process.info["cmdline"][0].startswith("ray::_do"):
-            found.append(process)
-    return found
-
-
-def test_workers_and_a_node_die_and_the_tables_are_those_of_an_undisturbed_machine(
-    new_study, tables, cluster, within, monkeypatch
-):
-    alone = new_study(*SMALL[:2])
-    proxies.run(alone, Silent())
-    study, of = new_study(*SMALL, f"executor.ray.address={cluster.address}"), ray_cluster._Parcel.of
-    nowhere = staticmethod(lambda folder: replace(of(folder), folder=Path("/on/no/node")))
-    monkeypatch.setattr(ray_cluster._Parcel, "of", nowhere)
-    ended = lambda: len(list(study.proxies.glob("*/result.json")))  # noqa: E731
-    run = threading.Thread(target=proxies.run, args=(study, Silent()), daemon=True)
-    run.start()
-    for count in range(5, 31, 5):
-        within(lambda count=count: ended() >= count or not run.is_alive(), seconds=100)
-        if count == 15:
-            cluster.remove_node(cluster.second)
-        for process in workers()[:1]:
-            process.kill()
-    run.join(timeout=100)
-    assert study.state(proxies.STAGE) is State.DONE
-    for mine, its in zip(tables(study.proxies), tables(alone.proxies), strict=True):
-        assert_frame_equal(mine, its)
 
 
 def test_what_no_node_has_is_said_before_anything_waits_for_it(new_study, cluster):
