@@ -232,7 +232,7 @@ def _seconds_per_step(model: Any, blocks: Any) -> float:
     return (time.perf_counter() - start) / steps
 
 
-def _note_on_tasks(study: Study, speed: _Speed | None) -> str:
+def _note_on_tasks(study: Study) -> str:
     """How much of a proxy's cost it is to score its tasks; a forward pass is a third of training."""
     recipe, facts = study.recipe, CorpusFacts.find(study.corpus)
     said = f"proxy.tasks: each proxy is scored on {len(recipe.proxy.tasks)} tasks"
@@ -281,7 +281,7 @@ def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
         length = short(base.num_train_tokens)
         yield f"proxy.model.pretrained: one model is trained before the proxies, on {length} tokens"
     if recipe.proxy.tasks:
-        yield _note_on_tasks(study, speed)
+        yield _note_on_tasks(study)
     if speed is None:
         yield f"FLOPs and time follow from the vocabulary of {recipe.tokenizer!r}, known after `prepare`"
     elif not speed.measured:
