@@ -255,6 +255,7 @@ class _Run:
             "seed": spec.seed,
             "status": "diverged" if trainer.diverged else "ok",
             "num_train_tokens": spec.num_tokens,
+            "num_parameters": self._model_facts.num_parameters,
             **prefixed("weight", spec.weights),
             **prefixed("realized", {name: realized.get(name, 0.0) for name in spec.weights}),
             **prefixed("epochs", {name: epochs.get(name, 0.0) for name in spec.weights}),

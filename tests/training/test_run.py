@@ -146,6 +146,7 @@ def test_the_row_says_what_was_trained_on_what(finished, spec, corpus):
     assert {name: row[f"realized/{name}"] for name in spec.weights} == stream.realized()
     assert row["realized/ones"] * 43 == pytest.approx(row["epochs/ones"] * 40)
     assert row["scale"] == "2.6K"
+    assert row["num_parameters"] > 2_600  # embeddings included
     assert "torch " in row["versions"]
     assert row["device"] == "cpu"
     assert read_json(folder / "result.json") == row
