@@ -66,7 +66,7 @@ class Found:
         splits: Its files, split by split.
         start: The folder of the recipe, where its relative paths start there; `None`: the working directory.
         unmatched: Patterns that match nothing.
-        num_twice: Files that two patterns match, or a link and its file; each is read once.
+        num_twice: Files that two patterns match, or a link, of either kind, and its file; each is read once.
         num_links: Files that a symbolic link leads to.
         left_out: Ends of names that say of no kind what it is, and how many files have them.
     """
@@ -286,7 +286,7 @@ def _collected(
         DataError: None matches.
     """
     place = folder or start or Path()
-    files: dict[str, dict[str, SourceFile]] = {}
+    files: dict[str, dict[str | tuple[int, int], SourceFile]] = {}
     unmatched, left_out = [], Counter[str]()
     num_twice = num_links = 0
     for split, name in ((split, name) for split, names in by_split.items() for name in names):
@@ -301,11 +301,11 @@ def _collected(
             by_name = kind is None or (place / name).is_dir()
             if by_name and (own is None or kind not in (None, own)):
                 left_out[end_of(path)] += 1
-            elif (real := os.path.realpath(path)) in known:
+            elif (itself := ((status := path.stat()).st_dev, status.st_ino)) in known:
                 num_twice += 1
             else:
-                known[real] = SourceFile(str(path), kind or own or "text")
-                num_links += Path(real) != base.resolve() / path.relative_to(base)
+                known[itself] = SourceFile(str(path), kind or own or "text")
+                num_links += path.resolve() != base.resolve() / path.relative_to(base)
     splits = {split: tuple(known.values()) for split, known in files.items() if split and known}
     for file in files.get("", {}).values():
         split = _split_of(file, list(files[""].values()), domain, place)

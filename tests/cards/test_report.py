@@ -14,9 +14,9 @@ from regmix_hf.cards.summary import summarise
 from regmix_hf.cards.swarm import SwarmFacts
 from regmix_hf.cards.tables import Spread, score_rows
 from regmix_hf.cli.console import Console, Format
-from regmix_hf.cli.views import stage_tables
+from regmix_hf.cli.views import stage_tables, summary_tables
 from regmix_hf.errors import StudyError
-from regmix_hf.files import read_json, read_parquet, write_json, write_parquet
+from regmix_hf.files import read_json, read_parquet, read_yaml, write_json, write_parquet
 from regmix_hf.regression.verdict import CANNOT, Verdict
 from regmix_hf.study import Study
 
@@ -258,3 +258,43 @@ def test_the_verb_evaluate_prints_promises_and_scores(
     assert tables["promises"]["rows"][0]["difference"] == pytest.approx(0.31)
     assert tables["scores"]["rows"][0]["value"] == pytest.approx(1.81)
     assert len(tables["scores"]["rows"]) == len(read_parquet(study.evaluation / "results.parquet"))
+
+
+ROUNDS = """\
+rounds:
+- number: 1
+  target: TARGET
+  estimator: ridge
+  weights: WEIGHTS
+  trials:
+  - {mixture_id: m1, kind: chosen, promised: 2.0, lower: 1.9, upper: 2.1, measured: [1.95, 2.15]}
+  - {mixture_id: m2, kind: prior, promised: 2.5, lower: 2.4, upper: 2.6, measured: [2.7]}
+  - {mixture_id: m3, kind: near, promised: 2.0, lower: 1.9, upper: 2.1, measured: []}
+"""
+
+
+def test_a_choice_that_was_tried_begins_with_what_was_promised_and_measured(study: Study) -> None:
+    record = read_yaml(study.mixture)
+    target = record.get("target", "None")
+    rounds = ROUNDS.replace("TARGET", target).replace("WEIGHTS", json.dumps(dict(record["weights"])))
+    study.mixture.write_text(study.mixture.read_text() + rounds)
+    lines = report(study).splitlines()
+    assert lines[2].startswith(
+        "**Promised 2.0000 [1.9000, 2.1000], measured 2.0500 ± 0.1414 over 2 seeds, promised minus measured "
+        "-0.0500"
+    )
+    assert "within the 90 % interval.**" in lines[3]
+    assert not any("was chosen again, and now differs" in line for line in lines)
+    assert "| 1 | the mixture chosen then | 2.0000 | 1.9000 to 2.1000 | 2.0500 ± 0.1414 | -0.0500 |" in lines
+    assert "| 1 | the prior | 2.5000 | 2.4000 to 2.6000 | 2.7000 | -0.2000 |" in lines
+    assert not any("near the chosen one" in line for line in lines), "nothing was measured there"
+    [table, *_] = [
+        table for table in summary_tables(study) if table.title.startswith("the choice as proxies")
+    ]
+    assert [row["tried_at"] for row in table.rows] == ["chosen", "prior"]
+
+
+def test_rounds_that_cannot_be_read_are_damage(study: Study) -> None:
+    study.mixture.write_text(study.mixture.read_text() + "rounds: [{number: one}]\n")
+    with pytest.raises(StudyError, match=r"mixture.yaml.*holds rounds that cannot be read"):
+        report(study)

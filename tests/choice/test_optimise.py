@@ -71,7 +71,7 @@ def test_a_pull_to_a_prior_of_nothing_is_refused(fitted):
 
 
 @given(st.integers(2, 8), st.integers(1, 4), st.integers(0, 2**32 - 1), st.booleans())
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_allowed_mixture_is_better(hyperbolic, number, targets, seed, worst):
     rng = np.random.default_rng(seed)
     names = tuple(f"d{i}" for i in range(number))

@@ -268,13 +268,14 @@ def test_file_is_read_once_whatever_matches_it(tmp_path: Path) -> None:
     (tmp_path / "data/more/b.txt").write_text("b")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/c.txt").write_text("c")
+    (tmp_path / "elsewhere/hard.txt").hardlink_to(tmp_path / "data/a.txt")
     (tmp_path / "data/link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "data/more/circle").symlink_to(tmp_path / "data")
     patterns = [str(tmp_path / "data/a.txt"), str(tmp_path / "data/**/*.txt")]
     source = open_source("a", Domain(path="text", data_files=patterns), "train")
     assert [text for piece in source.pieces(None) for text in piece.texts] == ["a", "c", "b"]
     found, num_files = source.read_files
-    assert (num_files, found.num_twice, found.num_links) == (3, 1, 1)
+    assert (num_files, found.num_twice, found.num_links) == (3, 2, 1)
 
 
 def test_paths_start_at_the_recipe_where_nothing_is_at_the_working_directory(

@@ -124,7 +124,8 @@ def test_hub_is_unchecked_when_offline(look: Callable[..., list[str]]) -> None:
 
 def test_tasks_that_lm_eval_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
     class Index:
-        all_tasks = ("hellaswag",)
+        def __init__(self, include_path: str | None):
+            self.all_tasks = ("hellaswag",)
 
     monkeypatch.setattr("lm_eval.tasks.TaskManager", Index)
     check_task_names(["held_out_text", "hellaswag", "piqa"])

@@ -107,7 +107,6 @@ WRONG = [
     ("runs", "results.parquet", as_table(lambda t: t.assign(status="fine")), "status is 'fine'"),
     ("runs", "results.parquet", as_table(lambda t: t.assign(split="x")), "split is 'x'"),
     ("runs", "results.parquet", as_table(lambda t: t.assign(mixture_id="m9")), "names the mixture 'm9'"),
-    ("runs", "results.parquet", as_table(lambda t: t.drop(columns="device")), "do not make a study: KeyErr"),
     ("runs", "results.parquet", lambda content: wide_parquet(), "Exceeded size limit"),
     ("runs", "mixtures.parquet", as_table(twice), "has more than one row"),
     (
@@ -131,6 +130,7 @@ WRONG = [
     ("regressor", "summary.json", as_json(lambda t: t.update(target="none")), "do not make a study"),
     ("regressor", "summary.json", as_json(lambda t: t.update(verdict="good")), "do not make a study"),
     ("regressor", "summary.json", as_json(lambda t: t.update(promises={"ridge": 1})), "do not make a study"),
+    ("mixture", "mixture.yaml", add("rounds: [{number: one}]\n"), "holds rounds that cannot be read"),
     ("mixture", "mixture.yaml", swap("  word: ", "  mood: "), "do not make a study"),
     ("mixture", "mixture.yaml", swap("coverage: 0.9", "coverage: high"), "do not make a study"),
     ("mixture", "mixture.yaml", lambda content: content + b"# caf\xe9", "no YAML"),

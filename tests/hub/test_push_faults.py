@@ -29,7 +29,7 @@ from .standin.faults import ALL
 
 PROGRAMS = Path(__file__).parent / "programs"
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart"
-NUM_KILLS = 3
+NUM_KILLS = 2
 
 
 def state(standin) -> dict[str, object]:
@@ -120,7 +120,7 @@ def test_two_who_push_one_study_at_the_same_time_leave_whole_versions(
             )
             for root in (mine.root, grown.root)
         ]
-        for seed in range(3):
+        for seed in range(2):
             standin.store.repos.clear()
             standin.store.collections.clear()
             standin.faults.at_random(seed=seed, rate=0.03, faults=passing)

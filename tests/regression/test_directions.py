@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 
 from regmix_hf.choice import FittedRuns, choose_mixture
-from regmix_hf.errors import DataError, RegressionError
+from regmix_hf.errors import DataError, HubError, RegressionError
 from regmix_hf.quantities import Quantity
 from regmix_hf.recipe import Choice
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.fitting import fit_runs
 from regmix_hf.regression.target import Target
+from regmix_hf.runs.published import check_results
 from regmix_hf.runs.runs import Runs, load_runs
 
 FEW = Choice(num_candidates=2000, top_k=20)
@@ -180,6 +181,26 @@ def test_a_table_of_results_gives_losses_benchmarks_and_metrics(swarm):
     assert str(Target.parse(["bpb/*"], asked.quantities)) == "mean of bpb/code, bpb/arc"
     nested = Target.parse(["code", {"mean_of": ["bpb/*"]}], asked.quantities)
     assert nested.weights == pytest.approx({"code": 0.5, "bpb/code": 0.25, "bpb/arc": 0.25})
+
+
+def test_results_with_benchmarks_are_loaded_as_a_dataset_and_pass_as_published(swarm, tmp_path):
+    from datasets import load_dataset
+
+    table = results(swarm).assign(
+        mixture_id="m", scale="1M", status="ok", seed=0, num_train_tokens=1000, **{"bpb_stderr/arc": 0.02}
+    )
+    table["gsm8k/exact_match,strict-match"] = 0.1
+    table.to_parquet(tmp_path / "results.parquet")
+    loaded = load_dataset(
+        "parquet", data_files=str(tmp_path / "results.parquet"), split="train", cache_dir=str(tmp_path)
+    )
+    frame = loaded.to_pandas()
+    check_results(frame, "it")
+    runs = Runs.from_results(frame, "it")
+    assert runs.quantities["gsm8k/exact_match,strict-match"].direction == "higher"
+    assert set(runs.errors) == {"code", "bpb/arc", "arc/acc_norm"}
+    with pytest.raises(HubError, match="no column of a table"):
+        check_results(frame.assign(**{"../x/acc": 1.0}), "it")
 
 
 def test_directions_are_said_of_columns_that_are_there(tmp_path):

@@ -8,6 +8,7 @@ from regmix_hf.errors import RegressionError
 from regmix_hf.regression import ESTIMATORS, base
 from regmix_hf.regression.registry import build_estimator, estimator_class
 
+QUICK = {"auto": {"members": ("power_law", "ridge")}, "lightgbm": {"num_iterations": 30}}
 SMOOTH = [name for name in ESTIMATORS if name not in ("lightgbm", "auto")]
 
 
@@ -22,8 +23,7 @@ def runs():
 
 
 def build(name, **params):
-    quick = {"num_iterations": 30} if name == "lightgbm" else {}
-    return build_estimator(name, 0, {**quick, **params})
+    return build_estimator(name, 0, {**QUICK.get(name, {}), **params})
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)

@@ -44,7 +44,7 @@ def test_the_tables_hold_one_row_per_mixture_in_the_documented_columns(undisturb
     domains = ["prose", "sums", "code"]
     prefixes = ["weight", "realized", "epochs", "loss", "bpb", "loss_stderr"]
     assert list(results.columns) == [
-        *["run_id", "mixture_id", "split", "scale", "seed", "status", "num_train_tokens"],
+        *["run_id", "mixture_id", "split", "scale", "seed", "status", "num_train_tokens", "num_parameters"],
         *[f"{prefix}/{domain}" for prefix in prefixes for domain in domains],
         *["wall_seconds", "device", "versions", "measured_on"],
     ]

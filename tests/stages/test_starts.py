@@ -130,6 +130,23 @@ def test_proxies_and_final_models_start_from_one_model_of_the_study(new_study):
     for name in ("prose", "sums", "code"):
         assert points[f"loss/{name}"].iloc[0] == made[f"loss/{name}"]
         assert row[f"loss/{name}"] != made[f"loss/{name}"]
+    check_going_on(study, final_tasks_of(study)[0])
+
+
+def check_going_on(study, task):
+    """Stopped in its middle, a final run goes on, and what was measured before its first step stays once."""
+    from regmix_hf.training.run import train_final
+
+    def stop(num_tokens):
+        if num_tokens > task.spec.num_tokens // 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train_final(task.spec, Corpus(study.corpus), task.folder, stop)
+    train_final(task.spec, Corpus(study.corpus), task.folder)
+    points = pd.read_parquet(task.folder / "trajectory.parquet")
+    assert points["step"].tolist() == list(task.spec.evaluation_steps)
+    assert points["step"].iloc[0] == 0
 
 
 def test_final_models_start_from_no_other_model_of_the_study(new_study):
