@@ -7,23 +7,32 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
+from regmix_hf.errors import RecipeError, UnfinishedError
 from regmix_hf.files import read_json
 from regmix_hf.jobs.census import Census, take_census
+from regmix_hf.jobs.hub_jobs import UNDER_WAY, HubJobs
+from regmix_hf.jobs.slurm import ArrayJob, Queue, worker_command
+from regmix_hf.jobs.told import tell_recipe, told_recipe
 from regmix_hf.jobs.turns import alone_in, beside_others_in
 from regmix_hf.preflight import check_once, remember_checks
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.stages.choose import asked_for
 from regmix_hf.study import Stage, State, Study, names
+from regmix_hf.study.address import Address
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.folder import SWARM_VERBS, Standing
 
 if TYPE_CHECKING:
+    from regmix_hf.hub import Hub
     from regmix_hf.sharing.while_running import Publisher
 
 #: Verbs in the order their stages run; `regmix_hf.stages.<verb>` holds each.
 VERBS = ("prepare", "sample", "proxies", "fit", "choose", "train", "evaluate", "report")
+#: Of these, those whose runs are done in the place that the recipe names in `executor`.
+PLACED = ("proxies", "evaluate")
 #: Stages whose runs several processes and machines share out among them; all others are for one at a time.
 _SHARED = {"proxies", "train", "evaluate"}
 
@@ -75,6 +84,17 @@ def census_of(study: Study, verb: str) -> Census | None:
     return take_census(import_module(f"regmix_hf.stages.{verb}").tasks_of(study))
 
 
+def array_job(study: Study, verb: str) -> ArrayJob:
+    """The workers that the stage `verb` is submitted to Slurm as."""
+    from regmix_hf.training.device import uses_cpu
+
+    folder = study.root / stage_of(verb).folder
+    command = worker_command(verb, told_recipe(folder))
+    arguments = (study.recipe.proxy if verb == "proxies" else study.recipe.train).training_args
+    takes_cores = verb == "proxies" and uses_cpu(arguments) and study.recipe.proxy.num_workers is None
+    return ArrayJob(f"{study.recipe.name}-{verb}", folder, command, study.recipe.executor, takes_cores)
+
+
 def is_left_to_others(study: Study, verb: str) -> bool:
     """Whether runs of the stage `verb` are open still: others are at them, or will be."""
     stage = stage_of(verb)
@@ -99,10 +119,16 @@ def to_come(study: Study, first: str) -> list[str]:
 def begin(study: Study, first: str) -> None:
     """Check all that can be checked of the stages from `first` on, then make the study's folder if need be.
 
+    Where the recipe says `hub.corpus`, a corpus that was published is fetched before that: then the text need
+    not be here.
+
     Raises:
-        RegmixError: Something is wrong; nothing was touched.
+        RegmixError: Something is wrong; nothing else was touched.
     """
     study.check_owner()
+    if first == VERBS[0] and _shares_corpus(study) and study.state(stage_of(first)) is not State.DONE:
+        study.open()
+        _corpus_part().fetch_corpus(_hub(Silent()), study, _made_once(), Silent())
     verbs = to_come(study, first)
     check_once(study, verbs)
     study.open()
@@ -133,6 +159,11 @@ def run(
     verb = verbs[0] if verbs else None
     while verb is not None:
         run_stage(staying, verb, progress)
+        if verb in PLACED and is_left_to_others(staying, verb):
+            raise UnfinishedError(
+                f"the runs of `{verb}` are with others still, and the next stage needs them.",
+                "`regmix status` says how far they are; then run the same command again",
+            )
         verb = next_verb(study, verb, verbs)
     if publisher is not None:
         publisher.finish()
@@ -206,13 +237,92 @@ def _do_stage(study: Study, verb: str, progress: Progress) -> None:
         progress.note(f"{verb}: starting")
     work: Callable[[Study, Progress], None] = import_module(f"regmix_hf.stages.{verb}").run
     start = time.monotonic()
+    if _is_submitted(study, verb) and _has_open_runs(study, verb, progress):
+        _submit(study, verb, progress)
+        return
     with publishing(study, verb, progress):
         work(study, progress)
+    if verb == "sample" and _shares_corpus(study):
+        _corpus_part().push_corpus(_hub(progress), study, _made_once(), progress)
     seconds = f"{time.monotonic() - start:.0f} s"
     if study.state(stage) is State.DONE:
         progress.note(f"{verb}: done in {seconds}")
     else:
         progress.note(f"{verb}: ended after {seconds} with some of it left; run it again for that")
+
+
+def _is_submitted(study: Study, verb: str) -> bool:
+    """Whether the runs of a stage are for workers that are submitted: jobs have no final models."""
+    place = study.recipe.executor.place
+    return verb in PLACED and (place == "slurm" or (place == "jobs" and verb == "proxies"))
+
+
+def _has_open_runs(study: Study, verb: str, progress: Progress) -> bool:
+    """Whether anything is left for workers; what jobs have published is fetched first."""
+    if study.recipe.executor.place == "jobs":
+        from regmix_hf.sharing.arriving_runs import bring_runs
+
+        if count := bring_runs(_hub(progress), study):
+            progress.note(f"fetched {count} runs that were published before")
+    census = census_of(study, verb)
+    return census is None or bool(census.num_left or census.running or census.failed)
+
+
+def _submit(study: Study, verb: str, progress: Progress) -> None:
+    """Hand a stage to workers elsewhere, which do it after this process has ended, unless some are at it."""
+    count = study.recipe.executor.num_workers
+    if study.recipe.executor.place == "slurm":
+        job = array_job(study, verb)
+        if (queue := Queue.read(job.folder)) and queue.rows:
+            progress.note(f"{verb}: {len(queue.rows)} workers of job {queue.job} are at it")
+            return
+        tell_recipe(study, job.folder)
+        progress.note(f"{verb}: submitted job {job.submit()}, {count} workers; logs in {job.folder}")
+        return
+    jobs, hub = hub_jobs(study, verb), _hub(progress)
+    if at_it := [row for row in jobs.rows(hub) if row["state"] in UNDER_WAY]:
+        progress.note(f"{verb}: {len(at_it)} jobs of {jobs.namespace} are at it")
+        return
+    if _shares_corpus(study):
+        _corpus_part().push_corpus(hub, study, _made_once(), progress)
+    for one in jobs.submit(hub, study.root / stage_of(verb).folder):
+        progress.note(f"{verb}: started job {one} in {jobs.namespace}")
+    progress.note(
+        f"{verb}: {count} jobs meet in {jobs.runs}; without `--on`, the same command fetches what they do"
+    )
+
+
+def hub_jobs(study: Study, verb: str) -> HubJobs:
+    """The jobs that the stage `verb` is submitted to the Hub as.
+
+    Raises:
+        HubError: The recipe says nothing of the Hub.
+        RecipeError: The stage needs what only this machine has.
+    """
+    if verb != "proxies":
+        raise RecipeError(
+            f"`{verb}` is not done on jobs of the Hub: they have no final models.", "leave --on out"
+        )
+    return HubJobs(study.recipe, Address.of(study.recipe).runs)
+
+
+def _hub(progress: Progress) -> Hub:
+    from regmix_hf.hub import Hub
+
+    return Hub(progress=progress)
+
+
+def _shares_corpus(study: Study) -> bool:
+    return study.recipe.hub is not None and bool(study.recipe.hub.corpus)
+
+
+def _made_once() -> list[Stage]:
+    """What workers on other machines need not do again."""
+    return [stage_of("prepare"), stage_of("sample")]
+
+
+def _corpus_part() -> ModuleType:
+    return import_module("regmix_hf.sharing.corpus_part")
 
 
 def publishing(study: Study, verb: str, progress: Progress) -> AbstractContextManager[None]:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from regmix_hf import pipeline
 from regmix_hf.corpus.local_files import local_domains
+from regmix_hf.errors import HubError
 from regmix_hf.jobs.devices import cuda_devices, num_cores
+from regmix_hf.jobs.gpus import Fleet
 from regmix_hf.mixtures.budgets import token_budgets
 from regmix_hf.mixtures.final import num_final_mixtures
 from regmix_hf.mixtures.table import CONFIRM, read_mixtures
@@ -38,6 +40,8 @@ _MEASURED_FLOPS = {"cpu": 1e11, "cuda": 1e14}
 _MEASURED_SECONDS = 1.5
 #: Above this share of a proxy's training its tasks are said to cost much.
 _MOST_FOR_TASKS = 0.1
+#: Which is reckoned with where nothing names one: the one that recipes were measured on.
+_USUAL_GPU = "h200"
 #: A checkpoint holds weights and two moments in float32; `Trainer` keeps two beside the final weights.
 _BYTES_PER_PARAMETER = 4 * (1 + 3 * 2)
 #: Of text on the Hub, for a first guess at what is downloaded; before compression.
@@ -54,7 +58,8 @@ class StagePlan:
         left: Of these, those to train still.
         tokens: Tokens to train on still, or to read, over all runs that are left.
         flops: Of their forward and backward passes.
-        seconds: Expected wall time on this machine.
+        seconds: Expected wall time: on this machine, or with the GPUs that the recipe names.
+        gpu_hours: Of all GPUs together, where there are any.
         disk_bytes: Written, at the most.
         download_bytes: Read over the network, about.
     """
@@ -66,6 +71,7 @@ class StagePlan:
     tokens: int | None = None
     flops: float | None = None
     seconds: float | None = None
+    gpu_hours: float | None = None
     disk_bytes: int | None = None
     download_bytes: int | None = None
 
@@ -90,7 +96,7 @@ def make_plan(study: Study, *, first: str = pipeline.VERBS[0], last: str = pipel
         RegmixError: The recipe asks for a model, preset or training argument that does not exist.
     """
     recipe = study.recipe
-    states = {stage.verb: stage.state for stage in pipeline.status(study)}
+    states = _states(study)
     facts = known_facts(study)
     speed = _Speed(recipe, facts) if facts else None
     further = 0 if states["choose"] is State.DONE else most_to_try(study)
@@ -149,8 +155,9 @@ def _plan_runs(
     model = speed.model_facts(training)
     flops = tokens * model.train_flops_per_token
     seconds = speed.seconds(flops, left, training) if left else 0.0
+    gpu_hours = speed.gpu_hours(flops) if left else 0.0
     keeps = model.num_parameters * _BYTES_PER_PARAMETER if verb == "train" else 0
-    return StagePlan(verb, states[verb], runs, left, tokens, flops, seconds, left * keeps)
+    return StagePlan(verb, states[verb], runs, left, tokens, flops, seconds, gpu_hours, left * keeps)
 
 
 def _num_left(study: Study, verb: str, states: Mapping[str, State], runs: int) -> int:
@@ -167,30 +174,35 @@ def _num_left(study: Study, verb: str, states: Mapping[str, State], runs: int) -
 
 
 class _Speed:
-    """How fast this machine trains the proxy model, measured when first asked."""
+    """How fast the proxy model is trained: by GPUs that the recipe names, else measured when first asked."""
 
     def __init__(self, recipe: Recipe, facts: CorpusFacts):
         self._recipe, self._facts = recipe, facts
+        self.fleet = Fleet.of(recipe.executor)
         self._flops_per_second: float | None = None
         self.measured = False
-
-    @property
-    def is_too_slow(self) -> bool:
-        """Whether a step alone takes too long to be measured."""
-        return self.measured and self._flops_per_second is None
 
     def model_facts(self, training: Training) -> ModelFacts:
         return planned_model(self._recipe, training, self._facts)
 
-    def seconds(self, flops: float, runs: int, training: Training) -> float | None:
-        """Expected wall time of `runs` runs side by side, or `None` where a step alone takes too long."""
-        if not self.measured:
+    def seconds(self, flops: float, runs: int, training: Training) -> float:
+        """Expected wall time of `runs` runs side by side."""
+        if self.fleet is None and not self.measured:
             self._flops_per_second, self.measured = self._measure(), True
-        if self._flops_per_second is None:
-            return None
+            if self._flops_per_second is None:  # a model for GPUs, on a machine without any
+                self.fleet = Fleet(
+                    _USUAL_GPU, getattr(training, "num_workers", None) or 1, self._recipe.executor.utilisation
+                )
+        if self.fleet is not None:
+            return flops / (self.fleet.flops_per_second * min(self.fleet.count, runs))
+        assert self._flops_per_second is not None, "it was measured"
         devices = 0 if uses_cpu(training.training_args) else len(cuda_devices())
         workers = getattr(training, "num_workers", None) or devices or num_cores()
         return flops / (self._flops_per_second * min(workers, runs))
+
+    def gpu_hours(self, flops: float) -> float | None:
+        """Hours of all GPUs together; `None` where time is that of this machine."""
+        return None if self.fleet is None else flops / self.fleet.flops_per_second / 3600
 
     def _measure(self) -> float | None:
         import torch
@@ -230,6 +242,34 @@ def _seconds_per_step(model: Any, blocks: Any) -> float:
         if steps == 0:
             start = time.perf_counter()
     return (time.perf_counter() - start) / steps
+
+
+def _note_on_cost(study: Study, speed: _Speed) -> Iterator[str]:
+    """What jobs of the Hub would cost, at the Hub's prices of now."""
+    recipe, left = study.recipe, _num_left(study, "proxies", _states(study), _num_proxies(study))
+    if recipe.executor.place != "jobs" or speed.fleet is None:
+        return
+    from regmix_hf.hub import Hub
+
+    flops = left * recipe.proxy.num_train_tokens * speed.model_facts(recipe.proxy).train_flops_per_token
+    flavor, hours = recipe.executor.jobs.flavor, speed.seconds(flops, max(left, 1), recipe.proxy) / 3600
+    workers = recipe.executor.num_workers
+    try:
+        price = pipeline.hub_jobs(study, "proxies").prices(Hub()).get(flavor)
+    except HubError as error:
+        yield f"cost: not known, {error.message}"
+        return
+    if price is None:
+        yield f"cost: not known, the Hub has no price for {flavor!r}"
+        return
+    yield (
+        f"cost of the proxies: {workers} jobs x {hours:.1f} h x {price:.2f} USD/h = "
+        f"{workers * hours * price:.2f} USD"
+    )
+
+
+def _states(study: Study) -> dict[str, State]:
+    return {stage.verb: stage.state for stage in pipeline.status(study)}
 
 
 def _note_on_tasks(study: Study) -> str:
@@ -284,10 +324,17 @@ def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
         yield _note_on_tasks(study)
     if speed is None:
         yield f"FLOPs and time follow from the vocabulary of {recipe.tokenizer!r}, known after `prepare`"
+    elif speed.fleet is not None:
+        why = (
+            "" if recipe.executor.gpu or not speed.measured else ", as one block takes this machine too long"
+        )
+        yield (
+            f"time: from FLOPs, with {speed.fleet}{why}; start-up and evaluations add to it. "
+            "`executor.gpu` and `executor.utilisation` say otherwise"
+        )
+        yield from _note_on_cost(study, speed)
     elif not speed.measured:
         yield "time: nothing is left to train"
-    elif speed.is_too_slow:
-        yield "time: not measured, because a single block takes this machine too long"
     else:
         yield "time: from a few steps of the proxy model, measured now on one worker; start-up adds to it"
     if speed is not None:

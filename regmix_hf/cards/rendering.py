@@ -52,11 +52,11 @@ def _environment() -> Environment:
 
 
 def recipe_yaml(recipe: Recipe) -> str:
-    """The recipe without defaults, and without where its results lie or are published."""
+    """The recipe without defaults, and without where its results lie, are made or are published."""
     yaml = YAML()
     yaml.default_flow_style = False
     stream = StringIO()
-    tree = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"output_dir", "hub"})
+    tree = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"output_dir", "hub", "executor"})
     yaml.dump(tree, stream)
     return stream.getvalue()
 

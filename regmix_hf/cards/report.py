@@ -112,10 +112,10 @@ def _lost_models(facts: StudyFacts) -> list[str]:
 
 
 def _environments(facts: StudyFacts) -> list[str]:
-    """On what devices and with which versions the runs were made."""
+    """On what devices and with which versions the runs of a study were made."""
     lines = []
     for name, part in (("Proxies", facts.swarm), ("Final models", facts.final)):
-        if part is not None:
-            pairs = part.results.reindex(columns=["device", "versions"]).dropna().drop_duplicates()
+        if part is not None and facts.recipe is not None:
+            pairs = part.results[["device", "versions"]].dropna().drop_duplicates()
             lines += [f"{name}: {device}; {versions}" for device, versions in pairs.itertuples(index=False)]
     return lines

@@ -1,15 +1,16 @@
-"""`regmix fit`: stage 4 of a recipe, or the same on two CSV files of runs that came from elsewhere."""
+"""`regmix fit`: stage 4 of a recipe, or the same on tables of runs that came from elsewhere."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from regmix_hf.cli.arguments import OutputFormat, Overrides
-from regmix_hf.cli.console import Console, Format
+from regmix_hf.cli.arguments import Overrides, open_study
+from regmix_hf.cli.console import Console
+from regmix_hf.cli.quality import QualityFormat, quality_text
 from regmix_hf.cli.stages import run_one
 from regmix_hf.errors import RecipeError, StudyError
 from regmix_hf.files import hash_file
@@ -18,6 +19,8 @@ from regmix_hf.recipe.target import TargetValue
 from regmix_hf.study.table_fit import FitRecord, TableFit
 
 if TYPE_CHECKING:
+    from regmix_hf.regression.fitting import Fit
+    from regmix_hf.runs.layout import Columns
     from regmix_hf.runs.runs import Runs
 
 _DEFAULT_OUTPUT = Path("runs/fit")
@@ -28,7 +31,7 @@ def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(
         name="fit",
-        help="Stage 4: fit and compare regressors; without a recipe, on runs from two CSV files.",
+        help="Stage 4: fit and compare regressors; without a recipe, on runs from tables.",
     )(_fit)
 
 
@@ -41,6 +44,20 @@ def _fit(
         Path | None, typer.Option(help="CSV of mixtures: index, a column per domain.")
     ] = None,
     losses: Annotated[Path | None, typer.Option(help="CSV of losses, joined on the index.")] = None,
+    runs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="One table of all (CSV, TSV, JSONL, Parquet), Olmix's folder, or a repository.",
+        ),
+    ] = None,
+    id: Annotated[str | None, typer.Option(metavar="COLUMN", help="Names the runs of tables.")] = None,
+    weights: Annotated[str | None, typer.Option(metavar="A,B", help="Columns of weights, or 'w_*'.")] = None,
+    targets: Annotated[str | None, typer.Option(metavar="A,B", help="Measured columns, or 'loss_*'.")] = None,
+    ignore: Annotated[str | None, typer.Option(metavar="A,B", help="Columns that are neither.")] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="COLUMN=VALUE,...", help="Take only runs that have this.")
+    ] = None,
     target: Annotated[
         str | None,
         typer.Option(
@@ -64,21 +81,21 @@ def _fit(
     estimators: Annotated[str, typer.Option(help="Families to fit, with commas.")] = _DEFAULT_ESTIMATORS,
     output: Annotated[Path, typer.Option(help="Folder for what was fitted.")] = _DEFAULT_OUTPUT,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all that is random.")] = 0,
-    format: OutputFormat = Format.HUMAN,
+    format: Annotated[
+        QualityFormat, typer.Option("--format", help="How to print the quality of fits; notes go to stderr.")
+    ] = QualityFormat.HUMAN,
 ) -> None:
     if recipe is not None:
-        if mixtures or losses or test or target or maximize or minimize or min_signal is not None:
+        if mixtures or losses or runs or test or target or maximize or minimize or min_signal is not None:
             raise RecipeError(
-                f"a recipe ({recipe}) and options for CSV files cannot go together.",
+                f"a recipe ({recipe}) and options for tables cannot go together.",
                 "a recipe says `regression.target` itself; leave the options out",
             )
-        run_one("fit", recipe, overrides, format)
+        _fit_study(recipe, overrides, format)
         return
-    if mixtures is None or losses is None:
-        raise RecipeError("nothing to fit.", "give a recipe, or --mixtures A.csv --losses B.csv")
     request = OutsideRuns(
-        mixtures=mixtures,
-        losses=losses,
+        source=_source(runs, mixtures, losses),
+        said=_said(id, weights, targets, ignore, where),
         asked=target or maximize or "mean",
         maximize=tuple(_listed(maximize or "")),
         minimize=tuple(_listed(minimize or "")),
@@ -88,16 +105,85 @@ def _fit(
         output=output,
         seed=seed,
     )
-    request.fit(Console(format))
+    request.fit(Console(format.of_notes), format)
+
+
+def _fit_study(recipe: Path, overrides: list[str] | None, format: QualityFormat) -> None:
+    """Do the stage; print the table of quality, where it is asked for in a form of its own, in its place."""
+    if not format.is_text:
+        run_one("fit", recipe, overrides, format.of_notes)
+        return
+    from regmix_hf import pipeline
+    from regmix_hf.files import read_parquet, read_record
+    from regmix_hf.study import names
+    from regmix_hf.tables import QUALITY
+
+    study = open_study(recipe, overrides)
+    pipeline.run_stage(study, "fit", Console())
+    target = read_record(study.regression / names.FIT_SUMMARY, target=str)["target"]
+    quality = read_parquet(study.regression / names.QUALITY, QUALITY)
+    typer.echo(quality_text(quality, target, format), nl=False)
+
+
+def _print_quality(fit: Fit, format: QualityFormat, console: Console) -> None:
+    from regmix_hf.cli.views import carry_tables, quality_tables
+
+    if (text := quality_text(fit.quality, str(fit.target), format)) is not None:
+        typer.echo(text, nl=False)
+    else:
+        quality = quality_tables(fit.quality, str(fit.target), console.format)
+        console.tables([*quality, *carry_tables(fit.summary)])
+
+
+def _source(runs: str | None, mixtures: Path | None, losses: Path | None) -> tuple[str, ...]:
+    """One source of runs, or the tables of mixtures and of losses."""
+    if runs is not None:
+        if mixtures is not None or losses is not None:
+            raise RecipeError("--runs holds weights and losses: it does not go with --mixtures or --losses.")
+        return (runs,)
+    if mixtures is None and losses is None:
+        raise RecipeError(
+            "nothing to fit.", "give a recipe, --runs TABLE, or --mixtures A.csv --losses B.csv"
+        )
+    if mixtures is None or losses is None:
+        here, missing = ("--losses", "--mixtures") if mixtures is None else ("--mixtures", "--losses")
+        raise RecipeError(
+            f"{here} {mixtures or losses} is there, and {missing} is missing.",
+            f"add {missing} B.csv; a table that holds both is --runs {mixtures or losses}",
+        )
+    return str(mixtures), str(losses)
+
+
+def _said(
+    id: str | None, weights: str | None, targets: str | None, ignore: str | None, where: str | None
+) -> Columns:
+    """What options say of the columns of tables."""
+    from regmix_hf.runs.layout import Columns
+
+    pairs = [part.partition("=") for part in _listed(where or "")]
+    if wrong := [name for name, equals, _ in pairs if not equals]:
+        raise RecipeError(f"--where {wrong[0]!r} says no value.", "write --where COLUMN=VALUE")
+    return Columns(
+        id=id,
+        weights=tuple(_listed(weights or "")),
+        targets=tuple(_listed(targets or "")),
+        ignore=tuple(_listed(ignore or "")),
+        where=tuple((name, value) for name, _, value in pairs),
+    )
 
 
 @dataclass(frozen=True)
 class OutsideRuns:
-    """A fit on CSV files, as the options ask for it."""
+    """A fit on tables, as the options ask for it.
 
-    mixtures: Path
-    losses: Path
+    Attributes:
+        source: One source of weights and losses, or two tables.
+        said: What is said of their columns.
+    """
+
+    source: tuple[str, ...]
     asked: str
+    said: Columns | None = None
     tests: tuple[str, ...] = field(default=())
     estimators: tuple[str, ...] = ()
     output: Path = _DEFAULT_OUTPUT
@@ -106,19 +192,16 @@ class OutsideRuns:
     minimize: tuple[str, ...] = ()
     min_signal: float | None = None
 
-    def fit(self, console: Console) -> None:
+    def fit(self, console: Console, format: QualityFormat = QualityFormat.HUMAN) -> None:
         """Fit, save and print how well every estimator predicts."""
-        from regmix_hf.cli.views import carry_tables, quality_tables
         from regmix_hf.regression.carrying import carrying
         from regmix_hf.regression.fitting import fit_runs
-        from regmix_hf.runs.runs import load_runs
 
         if self.output.exists() and not self.output.is_dir():
             raise StudyError(f"--output {self.output} is a file.", "name another folder")
-        tests = self._test_sets()
-        runs = load_runs(
-            mixtures=self.mixtures, losses=self.losses, maximize=self.maximize, minimize=self.minimize
-        )
+        tests, runs = self._test_sets(), self._read(self.source)
+        for note in runs.notes:
+            console.note(note)
         fit = fit_runs(
             carrying(runs, self.min_signal, console),
             self.estimators,
@@ -128,47 +211,56 @@ class OutsideRuns:
             random_state=self.seed,
             progress=console,
         )
-        TableFit(self.output, self.output).sign_fit(self.record)
-        quality = quality_tables(fit.quality, str(fit.target), console.format)
-        console.tables([*quality, *carry_tables(fit.summary)])
+        TableFit(self.output, self.output).sign_fit(self._record(runs.notes))
+        _print_quality(fit, format, console)
         console.next(f"regmix choose {self.output}")
 
-    @property
-    def record(self) -> FitRecord:
+    def _record(self, notes: tuple[str, ...]) -> FitRecord:
         """What is asked, to be kept beside what comes of it."""
-        words = [
-            "fit",
-            "--mixtures",
-            str(self.mixtures),
-            "--losses",
-            str(self.losses),
-            "--target",
-            self.asked,
-        ]
+        options = ("--runs",) if len(self.source) == 1 else ("--mixtures", "--losses")
+        words = ["fit", *(word for pair in zip(options, self.source, strict=True) for word in pair)]
+        words += self.said.words if self.said else []
+        words += ["--target", self.asked]
         words += ["--min-signal", str(self.min_signal)] if self.min_signal is not None else []
         for option, columns in (("--maximize", self.maximize), ("--minimize", self.minimize)):
             words += [option, ",".join(columns)] if columns else []
         words += [word for test in self.tests for word in ("--test", test)]
         words += ["--estimators", ",".join(self.estimators), "--seed", str(self.seed)]
-        tables = {str(table): hash_file(table) for table in (self.mixtures, self.losses)}
-        return FitRecord((*words, "--output", str(self.output)), self.seed, tables)
+        files = [file for name in self.source for file in _files_of(Path(name))]
+        tables = {str(file): hash_file(file) for file in files}
+        return FitRecord((*words, "--output", str(self.output)), self.seed, tables, notes)
 
     def _test_sets(self) -> dict[str, Runs]:
-        from regmix_hf.runs.runs import Runs, directions_of
-
-        given = directions_of(self.maximize, self.minimize)
         sets: dict[str, Runs] = {}
         for text in self.tests:
             name, _, files = text.partition("=")
-            pair = _listed(files)
-            if not name or len(pair) != 2:
+            source = tuple(_listed(files))
+            if not name or len(source) not in (1, 2) or not all(source):
                 raise RecipeError(
-                    f"--test {text!r} is no test set.", "write --test 60m=mixtures.csv,losses.csv"
+                    f"--test {text!r} is no test set.",
+                    "write --test 60m=mixtures.csv,losses.csv, or one table of both",
                 )
             if name in sets:
                 raise RecipeError(f"--test {text!r}: there is a test set {name!r} already.", "rename it")
-            sets[name] = Runs.from_csv(Path(pair[0]), Path(pair[1]), given=given)
+            sets[name] = self._read(source)
         return sets
+
+    def _read(self, source: tuple[str, ...]) -> Runs:
+        from regmix_hf.runs.runs import load_runs
+
+        said: dict[str, Any] = {"columns": self.said, "maximize": self.maximize, "minimize": self.minimize}
+        if len(source) == 1:
+            return load_runs(source[0], **said)
+        return load_runs(mixtures=source[0], losses=source[1], **said)
+
+
+def _files_of(source: Path) -> list[Path]:
+    """The tables that a source is read from; none where it is a repository or the folder of a study."""
+    from regmix_hf.runs.outside import METRICS, RATIOS
+
+    if source.is_file():
+        return [source]
+    return [file for name in (RATIOS, METRICS) if (file := source / name).is_file()]
 
 
 def _listed(text: str) -> list[str]:

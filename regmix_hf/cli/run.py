@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from regmix_hf.cli.arguments import OutputFormat, Overrides, RecipePath, command, open_study
 from regmix_hf.cli.console import Console, Format
 from regmix_hf.errors import RecipeError, did_you_mean
+
+if TYPE_CHECKING:
+    from regmix_hf.study import Study
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +31,7 @@ def _run(
 ) -> None:
     study, console = open_study(recipe, overrides), Console(format)
     from regmix_hf import pipeline
-    from regmix_hf.cli.views import plan_tables, stage_tables, summary_tables
+    from regmix_hf.cli.views import stage_tables, summary_tables
 
     for option, verb in (("--from", first), ("--to", last)):
         if verb not in pipeline.VERBS:
@@ -36,15 +39,7 @@ def _run(
     if pipeline.VERBS.index(first) > pipeline.VERBS.index(last):
         raise RecipeError(f"--from {first!r} comes after --to {last!r}.")
     if dry_run:
-        from regmix_hf.plan import make_plan
-        from regmix_hf.preflight import check_once
-
-        study.check_owner()
-        check_once(study, pipeline.to_come(study, first))
-        plan = make_plan(study, first=first, last=last)
-        console.tables(plan_tables(plan))
-        for note in plan.notes:
-            console.note(note)
+        show_plan(study, console, first, last)
         console.next(command("run", recipe, overrides))
         return
     pipeline.run(study, first=first, last=last, progress=console)
@@ -56,3 +51,18 @@ def _run(
         console.tables(stage_tables(study, last, format))
     following = pipeline.next_verb(study, last, pipeline.stages_of(study))
     console.next(command(following or last, recipe, overrides))
+
+
+def show_plan(study: Study, console: Console, first: str, last: str) -> None:
+    """Print what stages would take, after all checks of them."""
+    from regmix_hf import pipeline
+    from regmix_hf.cli.views import plan_tables
+    from regmix_hf.plan import make_plan
+    from regmix_hf.preflight import check_once
+
+    study.check_owner()
+    check_once(study, pipeline.to_come(study, first))
+    plan = make_plan(study, first=first, last=last)
+    console.tables(plan_tables(plan))
+    for note in plan.notes:
+        console.note(note)

@@ -9,6 +9,7 @@ import typer
 
 from regmix_hf.cli.arguments import OutputFormat, Overrides, RecipePath, command, open_study
 from regmix_hf.cli.console import Console, Format
+from regmix_hf.cli.run import show_plan
 
 #: What each verb does, as its help says it.
 _HELP = {
@@ -20,11 +21,25 @@ _HELP = {
 }
 
 
-#: Stages whose tasks may be done in several places; they have options that are keys of `executor`.
-_PLACED = {"proxies", "evaluate"}
+#: Stages that have options which are keys of `executor`.
+_PLACED = ("proxies", "evaluate")
+_On = Annotated[
+    str | None,
+    typer.Option("--on", metavar="PLACE", help="Where: local, ray, slurm or jobs (executor.place)."),
+]
+_Workers = Annotated[
+    int | None, typer.Option("--workers", metavar="N", help="Workers to submit (executor.num_workers).")
+]
+_Shard = Annotated[
+    str | None, typer.Option("--shard", metavar="K/N", help="Only this share of the runs (executor.shard).")
+]
 _Wait = Annotated[
     bool, typer.Option("--wait", help="Stay until others have ended their runs, and do those of the dead.")
 ]
+_DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Touch nothing; say what it takes there: time, GPU hours, cost.")
+]
+_Print = Annotated[bool, typer.Option("--print", help="Print the script for Slurm, and submit nothing.")]
 
 
 def register(app: typer.Typer, *verbs: str) -> None:
@@ -64,10 +79,24 @@ def _placed_command(verb: str) -> Callable[..., None]:
     def run(
         recipe: RecipePath,
         overrides: Overrides = None,
+        on: _On = None,
+        workers: _Workers = None,
+        shard: _Shard = None,
         wait: _Wait = False,
+        print_: _Print = False,
+        dry_run: _DryRun = False,
         format: OutputFormat = Format.HUMAN,
     ) -> None:
-        keys = ["executor.wait=true"] if wait else []
-        run_one(verb, recipe, [*(overrides or []), *keys], format)
+        given = {"place": on, "num_workers": workers, "shard": shard, "wait": "true" if wait else None}
+        keys = [f"executor.{key}={value}" for key, value in given.items() if value is not None]
+        asked = [*(overrides or []), *keys]
+        if print_:
+            from regmix_hf import pipeline
+
+            typer.echo(pipeline.array_job(open_study(recipe, asked), verb).script, nl=False)
+        elif dry_run:
+            show_plan(open_study(recipe, asked), Console(format), verb, verb)
+        else:
+            run_one(verb, recipe, asked, format)
 
     return run

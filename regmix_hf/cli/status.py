@@ -56,6 +56,7 @@ def _status(
 def _show(study: Study, console: Console) -> bool:
     """Print the tables; tell whether anything is left to do."""
     from regmix_hf import pipeline
+    from regmix_hf.jobs.slurm import Queue
 
     stages = pipeline.status(study)
     # What is left of a stage that waits for another one is not known yet; `run --dry-run` says the most.
@@ -63,10 +64,15 @@ def _show(study: Study, console: Console) -> bool:
         stage.verb: None if stage.standing.after else pipeline.census_of(study, stage.verb)
         for stage in stages
     }
+    queues = [Queue.read(study.root / stage.folder) for stage in stages if stage.verb in pipeline.PLACED]
     known = [census for census in censuses.values() if census]
     tables = [
         Table(kinds.STAGES, [_stage_row(study, stage, censuses[stage.verb]) for stage in stages], "stages"),
         Table(kinds.RUNNING, [row for census in known for row in _running(census)], "running"),
+        Table(
+            kinds.QUEUE, [row for queue in queues if queue for row in queue.rows], "workers in Slurm's queue"
+        ),
+        Table(kinds.JOBS, _jobs(study, console), "jobs on the Hub"),
         Table(kinds.FAILED, [row for census in known for row in _failed(census)], "failed"),
     ]
     console.tables([table for table in tables if table.rows])
@@ -111,6 +117,23 @@ def _stage_row(study: Study, stage: StageStatus, census: Census | None) -> dict[
         "seconds_left": census.seconds_left,
         **folder,
     }
+
+
+def _jobs(study: Study, console: Console) -> list[dict[str, object]]:
+    """What the Hub says of the study's jobs, where any were started."""
+    from regmix_hf import pipeline
+    from regmix_hf.errors import HubError
+    from regmix_hf.jobs.hub_jobs import were_submitted
+
+    if not were_submitted(study.proxies):
+        return []
+    from regmix_hf.hub import Hub
+
+    try:
+        return list(pipeline.hub_jobs(study, "proxies").rows(Hub(progress=console)))
+    except HubError as error:
+        console.note(f"warning: what the Hub knows of the jobs is not known: {error.message}")
+        return []
 
 
 def _running(census: Census) -> list[dict[str, object]]:

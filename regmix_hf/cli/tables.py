@@ -241,6 +241,7 @@ PLAN = Kind(
             number("flops", "floating_point_operations", ".1e", "FLOPs"),
             number("seconds", SECONDS, duration, "time"),
         ),
+        number("gpu_hours", "hours", ".1f", "GPU hours"),
         *(count("disk_bytes", "disk (bytes)", BYTES), count("download_bytes", "download (bytes)", BYTES)),
     ),
 )
@@ -259,6 +260,15 @@ RUNNING = Kind(
         Column("tokens_per_second", float, "tokens_per_second", "tokens/s"),
     ),
 )
+QUEUE = Kind("queue", tuple(map(name, ("job", "state", "nodes", "time", "reason"))))
+JOBS = Kind(
+    "jobs",
+    (
+        *(name("job"), name("shard"), name("state"), name("flavor")),
+        *(number("usd_per_hour", "usd_per_hour", ".2f", "USD/hour"), number("hours", "hours", ".2f")),
+        number("usd", "usd", ".2f", "USD"),
+    ),
+)
 FAILED = Kind("failed", (count("runs"), name("first"), name("why")))
 FOUND_DOMAINS = Kind(
     "domains", (_DOMAIN, count("files"), count("documents"), count("bytes", "text (bytes)", BYTES))
@@ -274,11 +284,11 @@ _MEASURED = (PROMISES, SIZES, AGREEMENT, SCORES_OF_ALL)
 _STAGES: dict[str, tuple[Kind, ...]] = {
     "prepare": (CORPUS,),
     "sample": (WEIGHTS,),
-    "proxies": (PROXY_RUNS, PROXY_LOSSES, PROXY_TARGETS),
+    "proxies": (PROXY_RUNS, PROXY_LOSSES, PROXY_TARGETS, PLAN),
     "fit": (QUALITY_OF_ALL, CARRIES),
     "choose": (CHOSEN, PREDICTED, TRIED),
     "train": (FINAL_RUNS,),
-    "evaluate": _MEASURED,
+    "evaluate": (*_MEASURED, PLAN),
     "report": (),
 }
 #: Which tables a verb prints with `--format json`; not all of them every time.
@@ -286,7 +296,7 @@ OF_VERB: dict[str, tuple[Kind, ...]] = {
     **_STAGES,
     "run": tuple(dict.fromkeys((*_ANSWER, PLAN, *(kind for kinds in _STAGES.values() for kind in kinds)))),
     "init": (FOUND_DOMAINS,),
-    "status": (STAGES, RUNNING, FAILED),
+    "status": (STAGES, RUNNING, QUEUE, JOBS, FAILED),
     "push": (PUBLISHED,),
     "pull": (PULLED,),
 }

@@ -380,4 +380,4 @@ def plan_tables(plan: Plan) -> list[Table]:
 
 
 #: Columns of the plan, of what is left: attributes of `StagePlan`.
-_PLANNED = ("runs", "left", "tokens", "flops", "seconds", "disk_bytes", "download_bytes")
+_PLANNED = ("runs", "left", "tokens", "flops", "seconds", "gpu_hours", "disk_bytes", "download_bytes")

@@ -77,6 +77,17 @@ class Hub:
         except CLIENT_ERRORS as error:
             raise explain(error, repository, self.api.endpoint) from None
 
+    def ask_once(self, repository: Repository, question: Callable[[], T]) -> T:
+        """Call the client once, where what is asked for may be done although the reply is lost.
+
+        Raises:
+            HubError: It failed.
+        """
+        try:
+            return understood(question)
+        except CLIENT_ERRORS as error:
+            raise explain(error, repository, self.api.endpoint) from None
+
     def address(self, repository: Repository) -> str:
         """Where the person who is logged in looks at a repository."""
         return f"{self.api.endpoint}/{repository.path}"

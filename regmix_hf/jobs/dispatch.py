@@ -120,6 +120,10 @@ class Dispatch:
         _write_down(task, f"attempt {attempt} of {MAX_ATTEMPTS}: {reason}")
         self.queue.appendleft(task)
 
+    def gave_up(self, task: Task[Any], reason: str) -> None:
+        """Note that a task in hand was tried often enough by somebody else."""
+        self._fail(self._in_hand.pop(task.name), reason)
+
     def look_elsewhere(self) -> None:
         """See which tasks others have finished, and which are free again because whoever did them is gone."""
         for task in self._elsewhere.copy():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+from regmix_hf.files import hash_value
 
 #: What a kind of work needs to know of one piece of it; must pickle.
 Spec = TypeVar("Spec")
@@ -51,3 +53,8 @@ class Work(Protocol[Spec]):
 
 class OutOfMemoryError(Exception):
     """A task did not fit into memory as it was."""
+
+
+def in_shard(tasks: Sequence[Task[Spec]], number: int, count: int) -> list[Task[Spec]]:
+    """Return the tasks of one of `count` shards, which are about equal; `number` is counted from 1."""
+    return [task for task in tasks if int(hash_value(task.name), 16) % count == number - 1]

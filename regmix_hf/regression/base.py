@@ -18,6 +18,7 @@ from regmix_hf.errors import RegressionError
 from regmix_hf.regression.absurd import without_absurd
 from regmix_hf.regression.folds import assign_folds
 from regmix_hf.regression.storage import read_arrays, write_arrays
+from regmix_hf.seeds import generator
 
 Array = NDArray[np.float64]
 
@@ -284,6 +285,16 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
 def _array_file(folder: Path, part: str) -> Path:
     return folder / (f"estimator-{part}.safetensors" if part else "estimator.safetensors")
+
+
+def telling_runs(num_runs: int, random_state: int) -> NDArray[np.intp]:
+    """Positions of the runs to learn the hyperparameters of a process from: all, or `MANY_RUNS` by chance.
+
+    The time to learn them grows with the cube of the runs, what more runs tell of them hardly.
+    """
+    if num_runs <= MANY_RUNS:
+        return np.arange(num_runs)
+    return np.sort(generator(random_state, "hyperparameters").permutation(num_runs)[:MANY_RUNS])
 
 
 def of_largest(sizes: Array) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from scipy.linalg import cho_solve, cholesky
 from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 
-from regmix_hf.regression.base import MANY_RUNS, Array
+from regmix_hf.regression.base import MANY_RUNS, Array, telling_runs
 from regmix_hf.regression.matern import MaternEstimator, matern, matern_slope
 from regmix_hf.regression.threads import one_blas_thread
 
@@ -39,7 +39,7 @@ class GaussianProcess(MaternEstimator):
 
     Args:
         max_steps: Most L-BFGS steps per target.
-        random_state: Unused; every estimator has one.
+        random_state: Seed of which runs tell the hyperparameters, where there are many.
 
     Attributes:
         mean_: The constant, one per target.
@@ -85,7 +85,8 @@ class GaussianProcess(MaternEstimator):
             mean, spread = loss[known].mean(), loss[known].std() or 1.0
             standard = (loss[known] - mean) / spread
             if self._given is None:
-                hyper = _learn(features[known], standard, self.max_steps)
+                some = telling_runs(len(standard), self.random_state)
+                hyper = _learn(features[known][some], standard[some], self.max_steps)
             else:
                 hyper = self._given[target]
             coefficients = np.zeros(len(loss))

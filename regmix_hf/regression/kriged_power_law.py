@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.spatial.distance import cdist
 
-from regmix_hf.regression.base import MANY_RUNS, Array
+from regmix_hf.regression.base import MANY_RUNS, Array, telling_runs
 from regmix_hf.regression.matern import MaternEstimator, matern
 from regmix_hf.regression.power_law import WEIGHT_OFFSET, PowerLaw
 from regmix_hf.regression.threads import one_blas_thread
@@ -35,7 +35,7 @@ class KrigedPowerLaw(MaternEstimator):
     at all is likelier, the law stands alone.
 
     Args:
-        random_state: Unused; every estimator has one.
+        random_state: Seed of which runs tell length scale and noise, where there are many.
 
     Attributes:
         law_: The fitted `PowerLaw`.
@@ -87,7 +87,8 @@ class KrigedPowerLaw(MaternEstimator):
             known = ~np.isnan(left[:, target])
             residual = pull_in(left[known, target])
             roots = self._features(weights[known], target)[0]
-            chosen = likeliest(roots, residual) if self._given is None else self._given[target]
+            some = telling_runs(len(residual), self.random_state)
+            chosen = likeliest(roots[some], residual[some]) if self._given is None else self._given[target]
             coefficients = np.zeros(len(left))
             if chosen[0] >= 0:
                 correlation = matern(cdist(roots, roots) / LENGTHS[chosen[0]])

@@ -101,6 +101,8 @@ def _other_scale(first: pd.DataFrame, other: pd.DataFrame) -> str | None:
 
 
 def _scales(results: pd.DataFrame) -> list[str]:
+    if not {"scale", "num_train_tokens"} <= set(results.columns):
+        return ["a size that nobody says"]
     ended = results[results["status"] != "failed"]  # a failed run says nothing of its scale
     pairs = ended[["scale", "num_train_tokens"]].drop_duplicates()
     return [f"{scale}, {int(tokens):,} tokens" for scale, tokens in pairs.itertuples(index=False)]

@@ -19,6 +19,9 @@ from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.tables import by_domain
 
 _DOMAIN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,95}")
+#: Of a published table, whose names are those of its makers: `loss/arc_challenge:rc::olmes`.
+_COLUMN = re.compile(r"\w[\w.-]*/\w[\w .:+,()%=@/-]{0,119}")
+_WRITE = "write letters, digits, blanks and any of _ . : + - , ( ) % = @ /"
 #: `<prefix>/<domain>`, `bpb/<task>`, `<task>/<metric>` and what lm-eval puts behind a metric.
 _NUMBERS = re.compile(r"[A-Za-z0-9][\w.+-]{0,95}/[A-Za-z0-9][\w.+@-]{0,95}(,[\w.+-]{1,95})?")
 _OF_DOMAINS = ("weight", "realized", "epochs", "loss", "loss_stderr")
@@ -53,14 +56,12 @@ def load_published(text: str, *, cache: Path | None = None, hub: Hub | None = No
 
 
 def check_results(results: pd.DataFrame, name: str) -> None:
-    """Check a table of results that came from elsewhere, as far as `Runs.from_results` does not.
+    """Check a study's table of results that came from elsewhere, as far as `Runs.from_results` does not.
 
     Raises:
         HubError: A name of a domain is none, a column holds what it cannot, or a row's weights are none.
     """
-    for column in ("run_id", "mixture_id", "status", "scale"):
-        if column not in results or not pd.api.types.is_string_dtype(results[column]):
-            raise HubError(f"{name}: the column {column!r} is missing or holds no text.")
+    _check_texts(results, ("run_id", "mixture_id", "status", "scale"), name)
     for column in ("seed", "num_train_tokens"):
         if column not in results or not pd.api.types.is_integer_dtype(results[column]):
             raise HubError(f"{name}: the column {column!r} is missing or holds no whole numbers.")
@@ -74,6 +75,25 @@ def check_results(results: pd.DataFrame, name: str) -> None:
         if not pd.api.types.is_numeric_dtype(results[column]):
             raise HubError(f"{name}: the column {column!r} holds no numbers.")
     check_weights(results, name)
+
+
+def check_table(results: pd.DataFrame, name: str) -> None:
+    """Check runs that were read from tables and published: of these nobody says a size, a seed or a text.
+
+    Raises:
+        HubError: As `check_results`.
+    """
+    _check_texts(results, ("run_id", "mixture_id", "status"), name)
+    for column in (column for column in results.columns if "/" in column):
+        if _COLUMN.fullmatch(column) is None or not pd.api.types.is_numeric_dtype(results[column]):
+            raise HubError(f"{name}: {column!r} is no column of numbers with a name that is read.", _WRITE)
+    check_weights(results, name)
+
+
+def _check_texts(results: pd.DataFrame, columns: tuple[str, ...], name: str) -> None:
+    for column in columns:
+        if column not in results or not pd.api.types.is_string_dtype(results[column]):
+            raise HubError(f"{name}: the column {column!r} is missing or holds no text.")
 
 
 def check_weights(table: pd.DataFrame, name: str) -> None:
@@ -112,10 +132,10 @@ def read_corpus_facts(content: bytes, name: str) -> CorpusFacts:
 
 
 def _read(folder: Path, origin: str) -> Swarm:
-    results = read_table(folder / names.RESULTS, name=f"{origin}: {names.RESULTS}")
-    check_results(results, f"{origin}: {names.RESULTS}")
-    corpus = folder / names.CORPUS_FACTS
-    facts = (
-        read_corpus_facts(corpus.read_bytes(), f"{origin}: {names.CORPUS_FACTS}") if corpus.exists() else None
-    )
-    return Swarm(origin, facts, results)
+    results, corpus = read_table(folder / names.RESULTS, name=f"{origin}: {names.RESULTS}"), None
+    if (file := folder / names.CORPUS_FACTS).exists():
+        check_results(results, f"{origin}: {names.RESULTS}")
+        corpus = read_corpus_facts(file.read_bytes(), f"{origin}: {names.CORPUS_FACTS}")
+    else:
+        check_table(results, f"{origin}: {names.RESULTS}")
+    return Swarm(origin, corpus, results)

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from regmix_hf.errors import DataError, did_you_mean
 from regmix_hf.files import damaged, read_json, read_parquet
-from regmix_hf.mixtures.mixture import is_no_mixture, what_is_wrong
-from regmix_hf.quantities import BPB, LOSS, Direction, Quantity, bare, error_column, is_measured, read_names
+from regmix_hf.quantities import BPB, Direction, Quantity, bare, error_column, read_names
 from regmix_hf.reference import split_reference
-from regmix_hf.runs.csv_pair import read_csv_pair
-from regmix_hf.runs.sizes import scales_in, sizes_in
+from regmix_hf.runs.layout import Columns
+from regmix_hf.runs.outside import METRICS, RATIOS, OutsideTables, read_pair, read_wide
+from regmix_hf.runs.results import Split, check_results, errors_of, measured_columns
+from regmix_hf.runs.sizes import scales_in, sizes_in, words_of_sizes
 from regmix_hf.study import names
 from regmix_hf.tables import FITTED_RUNS, by_domain
-
-Split = Literal["fit", "holdout"]
 
 #: Where a folder may hold runs: a study's results, or the runs that a fit was made on.
 _TABLES = (f"{names.PROXIES}/{names.RESULTS}", names.FITTED_RUNS)
@@ -46,6 +43,7 @@ class Runs:
         num_duplicates: Runs left out because another has the same id, or the same weights and losses.
         mixtures_from: The file the weights came from, for messages.
         losses_from: The file the losses came from, for messages.
+        notes: What was left out or changed when tables were read, with counts.
         quantities: Unit and direction of each target, in their order. Default: what their names say.
         errors: Standard errors of `losses` over documents or blocks, of the targets that have them.
         dropped: Targets that were left out because mixtures hardly differ on them, with the signal of each.
@@ -65,6 +63,7 @@ class Runs:
     num_duplicates: int = 0
     mixtures_from: str = "the mixtures"
     losses_from: str = "the losses"
+    notes: tuple[str, ...] = ()
     quantities: Mapping[str, Quantity] = field(default_factory=dict)
     errors: pd.DataFrame | None = None
     dropped: Mapping[str, float] = field(default_factory=dict)
@@ -109,18 +108,18 @@ class Runs:
             DataError: A column is missing, or a value is none that the column may have, or no run is left.
             RegressionError: Nobody says which way a score is better.
         """
-        _check_results(results, origin)
+        check_results(results, origin)
         unique = results.drop_duplicates("run_id").set_index("run_id")
         status = unique.get("status", pd.Series("ok", index=unique.index))
         usable = unique[status == "ok"]
         weights = by_domain(usable, "weight").astype(np.float64)
-        columns = list(_targets(results, asked))
+        columns = list(measured_columns(results, asked))
         quantities = read_names(columns, weights.columns, given)
         runs = cls(
             weights=weights,
             losses=usable[columns].rename(columns=bare).astype(np.float64),
             quantities=quantities,
-            errors=_errors(usable, quantities),
+            errors=errors_of(usable, quantities),
             split=usable["split"],
             scale=scales_in(usable),
             sizes=sizes_in(usable),
@@ -134,7 +133,7 @@ class Runs:
 
     @classmethod
     def from_csv(cls, mixtures: Path, losses: Path, *, given: Mapping[str, Direction] | None = None) -> Self:
-        """Read two CSV files, in RegMix's or Olmix's layout, and join them on their index; all are `fit`.
+        """Read two tables, in RegMix's or Olmix's layout, and join them on their index; all are `fit`.
 
         Args:
             mixtures: The weights.
@@ -142,18 +141,33 @@ class Runs:
             given: Target -> which way is better, where its name does not say.
 
         Raises:
-            DataError: A file cannot be read as such a table, or the two do not hold the same runs.
+            DataError: A file cannot be read as such a table, or the two have no run in common.
             RegressionError: Nobody says which way a score is better.
         """
-        weights, values, sizes = read_csv_pair(mixtures, losses)
+        return cls.from_tables(read_pair(mixtures, losses), given=given)
+
+    @classmethod
+    def from_tables(cls, tables: OutsideTables, *, given: Mapping[str, Direction] | None = None) -> Self:
+        """Take runs as tables gave them; all are `fit`.
+
+        Args:
+            tables: What was read.
+            given: Target -> which way is better, where its name does not say.
+
+        Raises:
+            DataError: No run is left.
+            RegressionError: Nobody says which way a score is better.
+        """
         runs = cls(
-            weights=weights,
-            losses=values,
-            quantities=read_names(values.columns, weights.columns, given),
-            split=pd.Series("fit", index=weights.index, name="split"),
-            sizes=sizes,
-            mixtures_from=str(mixtures),
-            losses_from=str(losses),
+            weights=tables.weights,
+            losses=tables.values,
+            quantities=read_names(tables.values.columns, tables.weights.columns, given),
+            split=pd.Series("fit", index=tables.weights.index, name="split"),
+            sizes=tables.sizes,
+            scale=None if tables.sizes is None else words_of_sizes(tables.sizes),
+            mixtures_from=tables.weights_from,
+            losses_from=tables.values_from,
+            notes=tables.notes,
         )
         return runs._checked()
 
@@ -263,18 +277,21 @@ def load_runs(
     *,
     mixtures: str | Path | None = None,
     losses: str | Path | None = None,
+    columns: Columns | None = None,
     maximize: Iterable[str] = (),
     minimize: Iterable[str] = (),
 ) -> Runs:
     """Read the runs of a study, or runs that were made elsewhere.
 
     Args:
-        source: The folder of a study (its `output_dir`) or of a fit, or a repository of runs on the Hub,
+        source: The folder of a study (its `output_dir`) or of a fit; one table of weights and losses (CSV,
+            TSV, JSON lines or Parquet), or a folder of Olmix's two; or a repository of runs on the Hub,
             `NAMESPACE/NAME[@REVISION]`, unless a folder has that name.
         mixtures: CSV of weights, in RegMix's layout (`index`, `train_<dataset>_<domain>`) or Olmix's
             (`run,name,index,<domain>...`).
         losses: CSV of losses of the same runs (`index`, `metric/<dataset>_<domain>_val_loss` or
             `valid_<dataset>_<domain>`, or `run,name,index,<metric>...`).
+        columns: What is said of the columns of tables; what is not said is found.
         maximize: Columns of `losses` of which more is better, such as accuracies.
         minimize: Columns of which less is better, though they are called as scores are.
 
@@ -288,7 +305,7 @@ def load_runs(
         RegressionError: A column is called as scores are, and nobody says which way is better.
     """
     given = directions_of(maximize, minimize)
-    runs = _read(source, mixtures, losses, given)
+    runs = _read(source, mixtures, losses, columns, given)
     for name in given:
         if name not in runs.targets:
             raise DataError(f"{runs.losses_from} has no column {name!r}; {did_you_mean(name, runs.targets)}")
@@ -299,6 +316,7 @@ def _read(
     source: str | Path | None,
     mixtures: str | Path | None,
     losses: str | Path | None,
+    columns: Columns | None,
     given: Mapping[str, Direction],
 ) -> Runs:
     if source is not None:
@@ -309,12 +327,12 @@ def _read(
             from regmix_hf.runs.published import load_published
 
             return Runs.from_results(load_published(source).results, source, given=given)
-        return _load_folder(Path(source), given)
+        return _load_here(Path(source), columns, given)
     if mixtures is None or losses is None:
         raise DataError(
             "runs need two tables: mixtures and losses.", "give both CSV files, or the folder of a study"
         )
-    return Runs.from_csv(Path(mixtures), Path(losses), given=given)
+    return Runs.from_tables(read_pair(Path(mixtures), Path(losses), columns), given=given)
 
 
 def directions_of(maximize: Iterable[str], minimize: Iterable[str]) -> dict[str, Direction]:
@@ -331,7 +349,11 @@ def directions_of(maximize: Iterable[str], minimize: Iterable[str]) -> dict[str,
     return given
 
 
-def _load_folder(folder: Path, given: Mapping[str, Direction]) -> Runs:
+def _load_here(folder: Path, columns: Columns | None, given: Mapping[str, Direction]) -> Runs:
+    if folder.is_file() or any((folder / name).is_file() for name in (RATIOS, METRICS)):
+        return Runs.from_tables(read_wide(folder, columns), given=given)
+    if not folder.exists():
+        raise DataError(f"{folder} is not there.")
     for name in _TABLES:
         if (folder / name).is_file():
             # The runs of a fit are all that it was made of, and it says which way is better.
@@ -352,45 +374,3 @@ def _said_by_fit(summary: Path) -> dict[str, Direction]:
         return {one.name: one.direction for one in map(Quantity.from_plain, found)}
     except (AttributeError, TypeError, ValueError) as error:
         raise damaged(summary, "holds targets that cannot be read") from error
-
-
-def _errors(results: pd.DataFrame, quantities: Mapping[str, Quantity]) -> pd.DataFrame | None:
-    found = {name: error_column(quantity.column) for name, quantity in quantities.items()}
-    known = {column: name for name, column in found.items() if column in results}
-    return results[list(known)].rename(columns=known).astype(np.float64) if known else None
-
-
-def _targets(results: pd.DataFrame, asked: Collection[str]) -> Iterable[str]:
-    """The columns of what was measured, a loss in bits per byte only where that is asked for."""
-    for column in map(str, results.columns):
-        is_loss_again = column.startswith(BPB) and f"{LOSS}{column.removeprefix(BPB)}" in results
-        is_asked = any(fnmatch.fnmatchcase(column, name) for name in asked)
-        if is_measured(column) and (is_asked or not is_loss_again):
-            yield column
-
-
-def _check_results(results: pd.DataFrame, origin: str) -> None:
-    for column in ("run_id", "split"):
-        if column not in results:
-            raise DataError(f"{origin} has no column {column!r}.")
-    weights = by_domain(results, "weight")
-    losses = results[list(_targets(results, ()))]
-    for prefix, part in (("weight", weights), ("loss", losses)):
-        if part.shape[1] == 0:
-            raise DataError(f"{origin} has no column {prefix}/<domain>.")
-    allowed = {"split": get_args(Split), "status": ("ok", "diverged", "failed")}
-    for column in [name for name in allowed if name in results]:
-        wrong = ~results[column].isin(allowed[column])
-        if wrong.any():
-            raise DataError(
-                f"{origin}: {column} is {results.loc[wrong, column].iloc[0]!r} "
-                f"for the run {_first(results, wrong)}.",
-                f"it may be {', '.join(allowed[column])}",
-            )
-    off = is_no_mixture(weights)
-    if off.any():
-        raise DataError(f"{origin}: of the run {_first(results, off)} {what_is_wrong(weights[off].iloc[0])}.")
-
-
-def _first(results: pd.DataFrame, where: pd.Series[bool] | NDArray[np.bool_]) -> str:
-    return repr(results.loc[where, "run_id"].iloc[0])

@@ -25,6 +25,12 @@ def scales_in(results: pd.DataFrame) -> pd.Series[str] | None:
     return pd.Series(words, index=results.index, dtype="str")
 
 
+def words_of_sizes(sizes: pd.DataFrame) -> pd.Series[str]:
+    """Say every run's size and length."""
+    words = [scale_words(parameters, tokens) for parameters, tokens in sizes[list(SIZES)].to_numpy()]
+    return pd.Series(words, index=sizes.index, dtype="str")
+
+
 def scale_words(num_parameters: float, num_train_tokens: float) -> str:
     """Say a size and a length, e.g. `60,000,000 parameters on 1,000,000,000 tokens`."""
     return f"{num_parameters:,.0f} parameters on {num_train_tokens:,.0f} tokens"

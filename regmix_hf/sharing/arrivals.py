@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 import shutil
 from collections.abc import Hashable, Mapping, Sequence
@@ -11,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from ruamel.yaml import YAML
 
 from regmix_hf.cards.facts import StudyFacts
@@ -21,6 +19,7 @@ from regmix_hf.files import read_parquet, write_json, write_parquet, write_text
 from regmix_hf.hub import Expected, Hub, Repository, Snapshot, fetch
 from regmix_hf.mixtures.final import final_names
 from regmix_hf.recipe import RECIPE_FILE, Recipe
+from regmix_hf.sharing.arriving_runs import write_run
 from regmix_hf.sharing.incoming import (
     MIXTURE_FILES,
     REGRESSOR_FILES,
@@ -186,7 +185,7 @@ class Arrivals:
             run_id, run = str(row["run_id"]), study.proxies / str(row["run_id"])
             # With these, `proxies` trains no run again; those that failed it tries again.
             if row["status"] != "failed" and run_id in points and re.fullmatch("[0-9a-f]{16}", run_id):
-                _write_run(run, row, points[run_id])
+                write_run(run, row, points[run_id])
         for name in (names.TRAJECTORIES, names.RESULTS):
             _move(place / name, study.proxies / name)
 
@@ -216,7 +215,7 @@ class Arrivals:
         for file in sorted(path for path in source.iterdir() if path.is_file() and path.name != names.RESULT):
             _move(file, target / file.name)
         points = read_parquet(study.root / FINAL_TABLES[names.FINAL_TRAJECTORIES])
-        _write_run(target, row, points[points["run_id"] == row["run_id"]])
+        write_run(target, row, points[points["run_id"] == row["run_id"]])
 
     def _place_of(self, repository: Repository) -> Path:
         return _place_of(self.staging, repository)
@@ -232,12 +231,6 @@ def _fetch(hub: Hub, snapshot: Snapshot, expected: Sequence[Expected], staging: 
     return place
 
 
-def _write_run(folder: Path, row: Mapping[Hashable, Any], points: pd.DataFrame) -> None:
-    """Write what a run leaves in its folder, its result last."""
-    write_parquet(folder / names.TRAJECTORY, points)
-    write_json(folder / names.RESULT, {str(key): _plain(value) for key, value in row.items()})
-
-
 def _move(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(source, target)
@@ -251,7 +244,3 @@ def _with_output_dir(recipe: Recipe) -> str:
     yaml.default_flow_style = False
     yaml.dump({**tree, "output_dir": str(recipe.output_dir)}, stream)
     return stream.getvalue()
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

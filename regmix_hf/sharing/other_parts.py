@@ -16,17 +16,17 @@ from regmix_hf.cards.mixture_card import EXPORTS, MixtureCard
 from regmix_hf.cards.model_card import ModelCard
 from regmix_hf.cards.pictures import draw_pictures
 from regmix_hf.cards.regressor_card import RegressorCard
-from regmix_hf.exports import render_every
+from regmix_hf.exports import MixtureToTrain, render_every
 from regmix_hf.files import read_json, read_parquet
 from regmix_hf.hub import Publication, Repository, matching
 from regmix_hf.hub.privacy import require_public_table
 from regmix_hf.hub.publish import Content, Files, Versioned
 from regmix_hf.regression.pretrained import FILES
-from regmix_hf.sharing.exporting import mixture_to_publish
 from regmix_hf.sharing.runs_part import written
 from regmix_hf.sharing.tables import published_name, table_json
 from regmix_hf.study import Study, names
 from regmix_hf.study.address import Address
+from regmix_hf.study.table_fit import TableFit
 
 #: Tables of the final models, and where they are in a study.
 FINAL_TABLES = {
@@ -39,7 +39,11 @@ MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 
 
 def regressor_publication(
-    study: Study, address: Address, facts: StudyFacts, regression: RegressionFacts, stages: Mapping[str, Any]
+    study: Study | TableFit,
+    address: Address,
+    facts: StudyFacts,
+    regression: RegressionFacts,
+    stages: Mapping[str, Any],
 ) -> Publication:
     """The regressor that chose the mixture at the top, every other in a folder of its own."""
     estimators = tuple(regression.summary["estimators"])
@@ -64,12 +68,12 @@ def regressor_publication(
 
 
 def mixture_publication(
-    study: Study,
+    study: Study | TableFit,
     address: Address,
     facts: StudyFacts,
     choice: ChoiceFacts,
     stages: Mapping[str, Any],
-    sources: Collection[str],
+    mixture: MixtureToTrain,
 ) -> Publication:
     """The chosen mixture, also in other trainers' words, and what is known of models trained on it.
 
@@ -79,7 +83,7 @@ def mixture_publication(
         facts: All that is known of it.
         choice: The part about the mixture.
         stages: Markers of the stages that are done.
-        sources: Datasets on the Hub that text comes from and everybody finds.
+        mixture: What other trainers are told of it.
     """
     tables = {"mixture": names.CHOSEN_TABLE}
     files: dict[str, Content | Versioned] = {
@@ -98,7 +102,7 @@ def mixture_publication(
     pictures = draw_pictures(facts, ("weights", "trade_off", "loss_curves"))
     page = explorer_page(study, facts).page
     files |= {names.EXPLORER: page.encode()} if page else {}
-    exports, _ = render_every(mixture_to_publish(study, facts.corpus, sources))
+    exports, _ = render_every(mixture)
     files |= {
         f"{EXPORTS}/{trainer}/{name}": text.encode()
         for trainer, written_for in exports.items()

@@ -14,9 +14,10 @@ from regmix_hf.files import hash_value
 from regmix_hf.hub import Hub, Reference, Repository, Snapshot
 from regmix_hf.jobs.claims import Watch
 from regmix_hf.progress import Progress, Silent
+from regmix_hf.recipe import RECIPE_FILE
 from regmix_hf.sharing.arrivals import Arrivals
 from regmix_hf.sharing.incoming import distrusting
-from regmix_hf.study import Stage, Study
+from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.address import Address
 from regmix_hf.study.origin import Origin, outside_places
 
@@ -86,6 +87,7 @@ def pull_study(
     wanted += [address.mixture] if {"mixture", "model"} & set(only) else []
     version, found = _find(hub, address, reference.revision, wanted)
     _check_unmoved(folder, version, found)
+    _check_study(found[address.runs], version)
     with _staging(folder, found) as place:
         with distrusting(source):
             arrivals = Arrivals.fetch(hub, found, place, address)
@@ -145,6 +147,16 @@ def _check_folder(folder: Path, address: Address) -> None:
         raise StudyError(
             f"{folder} is not empty" + (f": it was pulled from {source}." if source else "."),
             "name another folder, e.g. `regmix pull NAMESPACE/NAME DIR`",
+        )
+
+
+def _check_study(runs: Snapshot, version: str | None) -> None:
+    """Refuse runs that somebody read from tables: there is no study behind them."""
+    if names.RESULTS in runs.files and not {RECIPE_FILE, names.CORPUS_FACTS} & set(runs.files):
+        name = runs.repository.id + (f"@{version}" if version else "")
+        raise HubError(
+            f"{runs.repository.id} holds runs that were read from tables, and no study to go on with.",
+            f"fit on them: regmix fit --runs {name}",
         )
 
 

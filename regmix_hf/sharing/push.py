@@ -13,6 +13,7 @@ from regmix_hf.files import read_record
 from regmix_hf.hub import Hub, Publication, Repository, draft, publish
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.sharing.collection import collect_repositories
+from regmix_hf.sharing.exporting import mixture_to_publish
 from regmix_hf.sharing.other_parts import mixture_publication, model_publications, regressor_publication
 from regmix_hf.sharing.runs_part import OwnRuns
 from regmix_hf.study import Stage, State, Study, names
@@ -98,13 +99,45 @@ def push_study(
             f"{study.root} holds nothing to publish that is of this recipe.",
             "run `regmix run` first, or at least `regmix fit`",
         )
+    beside = _all_repositories(study, address)
+    return (
+        would_publish(hub, publications, beside)
+        if dry_run
+        else publish_all(hub, publications, beside, address, tag=tag)
+    )
+
+
+def would_publish(hub: Hub, publications: Sequence[Publication], beside: Sequence[Repository]) -> Push:
+    """Only look what would change."""
+    _, drafts = draft(hub, publications, beside)
+    counts = {one.publication.repository: (len(one.changes), len(one.files)) for one in drafts}
+    return Push(counts, tuple(one.repository for one in publications), frozenset(), None, None)
+
+
+def publish_all(
+    hub: Hub,
+    publications: Sequence[Publication],
+    beside: Sequence[Repository],
+    address: Address,
+    *,
+    tag: bool = True,
+) -> Push:
+    """Publish, and put what has a version into the collection of its name.
+
+    Args:
+        hub: The connection.
+        publications: One per repository.
+        beside: All repositories of the name, published now or not.
+        address: Whose they are.
+        tag: Whether to give what is published a version.
+
+    Raises:
+        HubError: As `push_study`.
+    """
     repositories = tuple(publication.repository for publication in publications)
-    if dry_run:
-        _, drafts = draft(hub, publications, _all_repositories(study, address))
-        counts = {one.publication.repository: (len(one.changes), len(one.files)) for one in drafts}
-        return Push(counts, repositories, frozenset(), None, None)
-    published = publish(hub, publications, tag=tag, beside=_all_repositories(study, address))
-    collection = _collect(hub, study, address, repositories) if tag else None
+    published = publish(hub, publications, tag=tag, beside=beside)
+    private = any(publication.private for publication in publications)
+    collection = _collect(hub, address, repositories, private=private) if tag else None
     return Push({}, repositories, published.changed, published.version, collection)
 
 
@@ -141,7 +174,8 @@ def _publications(
         found += model_publications(study, address, facts, sources)
     if "mixture" in only and facts.choice is not None:
         stages = _only(done, "choose", "train", "evaluate")
-        found.append(mixture_publication(study, address, facts, facts.choice, stages, sources))
+        mixture = mixture_to_publish(study, facts.corpus, sources)
+        found.append(mixture_publication(study, address, facts, facts.choice, stages, mixture))
     if "regressor" in only and facts.regression is not None:
         found.append(regressor_publication(study, address, facts, facts.regression, _only(done, "fit")))
     if "runs" in only and (runs := OwnRuns.read(study, address, _only(done, "sample", "proxies"), sources)):
@@ -179,9 +213,8 @@ def _all_repositories(study: Study, address: Address) -> list[Repository]:
     return [*models, address.mixture, address.regressor, address.runs]
 
 
-def _collect(hub: Hub, study: Study, address: Address, repositories: Sequence[Repository]) -> str | None:
+def _collect(hub: Hub, address: Address, repositories: Sequence[Repository], *, private: bool) -> str | None:
     """Put all into the collection. What is published is published without it, too."""
-    private = study.recipe.hub is not None and study.recipe.hub.private
     try:
         return collect_repositories(hub, address, repositories, private=private)
     except HubError as error:

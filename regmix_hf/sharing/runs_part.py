@@ -30,7 +30,7 @@ from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.tables import by_domain
 from regmix_hf.training.spec import proxy_specs
 
-_PICTURE = "effects.png"
+PICTURE = "effects.png"
 #: Which rows of each table belong together.
 _KEYS = {names.RESULTS: "run_id", names.TRAJECTORIES: "run_id", names.MIXTURES_TABLE: "mixture_id"}
 _MEGABYTE = 1_000_000
@@ -135,7 +135,7 @@ class OwnRuns:
         if len(swarm.usable) > 1:
             from regmix_hf.cards.mixture_plots import draw_effects
 
-            pictures[_PICTURE] = png(draw_effects(swarm.effects, len(swarm.usable)))
+            pictures[PICTURE] = png(draw_effects(swarm.effects, len(swarm.usable)))
         card = RunsCard(
             address=self.address,
             recipe=self.recipe,
@@ -143,7 +143,7 @@ class OwnRuns:
             mixtures=merged[names.MIXTURES_TABLE],
             results=merged[names.RESULTS],
             num_points=len(merged[names.TRAJECTORIES]),
-            has_picture=_PICTURE in pictures,
+            has_picture=PICTURE in pictures,
             sources=self.sources,
         )
         return {**pictures, REPOCARD_NAME: written(card.render)}
@@ -180,10 +180,10 @@ def _with_own_names(
     mixtures, results = tables[names.MIXTURES_TABLE], tables[names.RESULTS]
     if there is None:
         return dict(tables)
-    known = dict(zip(there["mixture_id"], _hashes(there), strict=True))
+    known = dict(zip(there["mixture_id"], mixture_ids(there), strict=True))
     renamed = {
         name: f"{name}-{own}"
-        for name, own in zip(mixtures["mixture_id"], _hashes(mixtures), strict=True)
+        for name, own in zip(mixtures["mixture_id"], mixture_ids(mixtures), strict=True)
         if known.get(name, own) != own
     }
     return {
@@ -193,7 +193,7 @@ def _with_own_names(
     }
 
 
-def _hashes(mixtures: pd.DataFrame) -> list[str]:
-    """Name every row by its weights."""
+def mixture_ids(mixtures: pd.DataFrame) -> list[str]:
+    """Name every row of a table of mixtures or results by its weights."""
     rows = by_domain(mixtures, "weight").to_dict("records")
     return [hash_value({name: weight for name, weight in row.items() if weight > 0})[:8] for row in rows]

@@ -10,6 +10,7 @@ from regmix_hf.errors import RegmixError
 from regmix_hf.hub import Hub
 from regmix_hf.jobs.claims import Claim, Watch, claim
 from regmix_hf.progress import Progress
+from regmix_hf.sharing.arriving_runs import bring_runs
 from regmix_hf.sharing.push import Push, push_study
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.address import Address
@@ -54,6 +55,7 @@ class Publisher:
         if verb not in _PARTS:
             yield
         elif verb == "proxies":
+            self._bring()
             with self._watching():
                 yield
             with self._claim() as granted:
@@ -96,6 +98,16 @@ class Publisher:
         """Try to be the one who publishes runs."""
         folder = self._study.proxies / PUBLISHER
         return claim(folder, self._others.look(folder)[1])
+
+    def _bring(self) -> None:
+        """Fetch what others have trained, so that nobody trains it again."""
+        try:
+            count = bring_runs(Hub(progress=self._progress), self._study)
+        except (RegmixError, OSError) as error:
+            self._progress.note(f"warning: runs of others not fetched: {error}")
+        else:
+            if count:
+                self._progress.note(f"fetched {count} runs that were published before")
 
     def _num_ended(self) -> int:
         return sum(1 for _ in self._study.proxies.glob(f"*/{RESULT}"))

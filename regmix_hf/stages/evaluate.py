@@ -63,6 +63,8 @@ def run(study: Study, progress: Progress, place: Place[EvaluationWork] | None = 
     study.require(study.corpus / "tokenizer", "prepare")  # a pulled study brings no text
     require_accepted(study)
     forget_failed(tasks)
+    if study.recipe.executor.place in ("ray", "jobs"):
+        progress.note("evaluations are done on this machine, which has the final models")
     if place is None:
         slots = worker_slots(None, use_cpu=uses_cpu(study.recipe.train.training_args))
         place = Pool(slots, study.evaluation, stays=study.recipe.executor.wait)

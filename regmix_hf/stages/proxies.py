@@ -12,8 +12,9 @@ from regmix_hf.jobs.devices import worker_slots
 from regmix_hf.jobs.place import Place
 from regmix_hf.jobs.pool import Pool
 from regmix_hf.jobs.proxies import ProxyWork, proxy_tasks
+from regmix_hf.jobs.ray_cluster import RayCluster
 from regmix_hf.jobs.results import collect, forget_failed, is_failed, reason_of, result_of, status_of
-from regmix_hf.jobs.tasks import Task
+from regmix_hf.jobs.tasks import Task, in_shard
 from regmix_hf.mixtures.repetition import stamp_matching
 from regmix_hf.mixtures.table import read_mixtures
 from regmix_hf.progress import Progress
@@ -44,7 +45,7 @@ def run(study: Study, progress: Progress, place: Place[ProxyWork] | None = None)
     Args:
         study: With a corpus and mixtures.
         progress: Shown the tokens of all runs, and told how they ended.
-        place: Where they are trained; by default on this machine, one per GPU or core.
+        place: Where they are trained; by default where the recipe says.
 
     Raises:
         UnfinishedError: So few runs ended well that nothing can be fitted on them.
@@ -56,19 +57,15 @@ def run(study: Study, progress: Progress, place: Place[ProxyWork] | None = None)
         progress.note(f"trying {again} failed runs again")
     if num_done := sum(result_of(task) is not None for task in tasks):
         progress.note(f"{num_done} of {len(tasks)} runs are done already")
-    if place is None:
-        slots = worker_slots(
-            study.recipe.proxy.num_workers, use_cpu=uses_cpu(study.recipe.proxy.training_args)
-        )
-        place = Pool(slots, study.proxies, stays=study.recipe.executor.wait)
-    if not train_base_once(study, place, progress):
+    executor = study.recipe.executor
+    own = in_shard(tasks, *executor.own_shard)
+    if not train_base_once(study, place or _workers_here(study), progress):
         progress.note("the model that proxies start from is being trained by others; proxies come after it")
         return
-    counts = place.run(tasks, ProxyWork(study.corpus), progress)
+    (place or _place_of(study)).run(own, ProxyWork(study.corpus), progress)
+    counts = Counter(status for task in tasks if (status := status_of(task)))
     if others := len(tasks) - counts.total():
-        progress.note(
-            f"{others} of {len(tasks)} runs are being done by others; the last of them ends the stage"
-        )
+        progress.note(f"{others} of {len(tasks)} runs are left to others; the last of them ends the stage")
         return
     failed = [task for task in tasks if is_failed(task)]
     if len(failed) < len(tasks):
@@ -82,6 +79,20 @@ def run(study: Study, progress: Progress, place: Place[ProxyWork] | None = None)
     else:
         study.finish(STAGE, {"num_ok": counts["ok"], "num_diverged": counts["diverged"]})
     _check_enough(study.recipe, tasks, counts)
+
+
+def _place_of(study: Study) -> Place[ProxyWork]:
+    """Where the recipe says that proxies are trained: on this machine, one per GPU or core, or on Ray."""
+    executor = study.recipe.executor
+    if executor.place == "ray":
+        return RayCluster(executor.ray, stays=executor.wait)
+    return _workers_here(study)
+
+
+def _workers_here(study: Study) -> Pool:
+    proxy = study.recipe.proxy
+    slots = worker_slots(proxy.num_workers, use_cpu=uses_cpu(proxy.training_args))
+    return Pool(slots, study.proxies, stays=study.recipe.executor.wait)
 
 
 def tasks_of(study: Study) -> list[Task[RunSpec]]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from regmix_hf.choice import read_chosen
-from regmix_hf.corpus.local_files import located
-from regmix_hf.files import write_text
 from regmix_hf.jobs.base import train_base_once
 from regmix_hf.jobs.devices import worker_slots
 from regmix_hf.jobs.finals import FinalWork, final_tasks
@@ -15,6 +12,7 @@ from regmix_hf.jobs.launch import AccelerateLaunch, Launcher, Launches
 from regmix_hf.jobs.pool import Pool
 from regmix_hf.jobs.results import collect, result_of
 from regmix_hf.jobs.tasks import Task
+from regmix_hf.jobs.told import tell_recipe
 from regmix_hf.mixtures.final import final_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.study import Stage, Study, names
@@ -55,11 +53,7 @@ def run(study: Study, progress: Progress, start: Launcher = AccelerateLaunch.sta
         progress.note(f"{len(tasks) - num_open} of {len(tasks)} final runs are done already")
     if num_open:
         _warn_of_samples(study, tasks, progress)
-        # Overrides included, and text where it was found from here: what is launched reads this very recipe.
-        recipe = study.models / ".recipe.yaml"
-        domains = {name: located(domain) for name, domain in study.recipe.domains.items()}
-        told = study.recipe.model_copy(update={"domains": domains})
-        write_text(recipe, json.dumps(told.model_dump(mode="json"), indent=2))
+        recipe = tell_recipe(study, study.models)
         slots = worker_slots(1, use_cpu=uses_cpu(study.recipe.proxy.training_args))
         train_base_once(study, Pool(slots, study.models), progress)
         place = Launches(study.recipe.train, study.models, start)

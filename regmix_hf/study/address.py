@@ -42,6 +42,11 @@ class Address:
         return self._repository("dataset", "runs")
 
     @property
+    def corpus(self) -> Repository:
+        """Prepared text and mixtures, for workers that share no folder."""
+        return self._repository("dataset", "corpus")
+
+    @property
     def regressor(self) -> Repository:
         """The fitted regressors."""
         return self._repository("model", "regressor")

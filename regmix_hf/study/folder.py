@@ -262,6 +262,18 @@ class Study:
         known = (before.keys() | now.keys()) - (set(stage.inputs) - before.keys())
         return sorted(name for name in known if before.get(name) != now.get(name))
 
+    def keys_changed(self, stage: Stage, marker: Mapping[str, Any]) -> list[str]:
+        """Name the recipe keys that are not what they were when a marker was written, here or elsewhere."""
+        rule = decisive if marker.get("rules") == _RULES else decisive_in_0_1
+        before = marker["fingerprint"]
+        return [key for key in stage.keys if before.get(key) != hash_value(rule(self.recipe, key))]
+
+    def seen_from_here(self, stage: Stage, marker: Mapping[str, Any]) -> dict[str, str | None]:
+        """What a marker from elsewhere says, without the text that was read there and is not here."""
+        rule = decisive if marker.get("rules") == _RULES else decisive_in_0_1
+        now, before = self._fingerprint(stage, rule), marker["fingerprint"]
+        return {name: before.get(name, value) for name, value in now.items()}
+
     def finish(self, stage: Stage, facts: Mapping[str, Any] | None = None) -> None:
         """Write the marker of `stage`: from now on it is done with the inputs of this moment."""
         fingerprint = self._fingerprint(stage, decisive)

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
     from regmix_hf.corpus.corpus import Corpus
 
+#: In the folder of a run, while it is not finished.
+_SAVED = "checkpoints"
 #: Whose versions a result names.
 _DECISIVE_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy")
 
@@ -53,7 +55,8 @@ def train_run(
     """Train one proxy and measure it.
 
     Writes `trajectory.parquet` and then, as the marker of a finished run, `result.json` into `folder`. A run
-    that `folder` already holds finished is not done again.
+    that `folder` already holds finished is not done again. With `save_steps` among the training arguments it
+    keeps checkpoints meanwhile and goes on from the last whole one, as `train_final`; else it begins anew.
 
     Args:
         spec: What to train.
@@ -71,7 +74,8 @@ def train_run(
     """
     if (done := _finished(spec, folder)) is not None:
         return done
-    with closing(_Run(spec, corpus, folder, on_tokens)) as run:
+    checkpoints = folder / _SAVED if "save_steps" in spec.training_args else None
+    with closing(_Run(spec, corpus, folder, on_tokens, checkpoints)) as run:
         run.train()
         return run.record()
 
@@ -99,7 +103,7 @@ def train_final(
     """
     if (done := _finished(spec, folder)) is not None:
         return done
-    with closing(_Run(spec, corpus, folder, on_tokens, checkpoints=folder / "checkpoints")) as run:
+    with closing(_Run(spec, corpus, folder, on_tokens, checkpoints=folder / _SAVED)) as run:
         run.train()
         run.save_model()
         return run.record()

@@ -27,7 +27,8 @@ from regmix_hf.jobs.proxies import ProxyWork, proxy_tasks
 from regmix_hf.jobs.tasks import Do
 from regmix_hf.progress import Silent
 from regmix_hf.training.spec import RunSpec
-from tests.benchmarks.trainer import BATCH, CONTEXT_LENGTH, build_corpus, build_spec
+from tests.benchmarks.random_corpus import build_corpus
+from tests.benchmarks.trainer import BATCH, CONTEXT_LENGTH, NUM_DOMAINS, VOCAB_SIZE, build_spec
 
 NUM_STEPS, RUNS_PER_WORKER, TURNS = 20, 10, 3
 
@@ -86,7 +87,7 @@ def main() -> None:
     rates: dict[int, list[Rate]] = {1: [], several: []}
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        corpus = build_corpus(root / "corpus")
+        corpus = build_corpus(root / "corpus", VOCAB_SIZE, CONTEXT_LENGTH, NUM_DOMAINS, num_blocks=200)
         spec = replace(build_spec(corpus, "tiny"), num_train_tokens=NUM_STEPS * BATCH * CONTEXT_LENGTH)
         for turn in range(TURNS):
             for count, measured in rates.items():

@@ -1,41 +1,23 @@
 """A fit on tables gets what a study gets: a choice with a prior, a report, a status, an export."""
 
+import io
 import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
 from regmix_hf.choice import read_chosen
-
-#: Of a choice that has to be quick.
-FEW = ("choice.num_candidates=2000", "choice.top_k=20")
-
-
-def write_tables(folder: Path, num_runs: int = 30) -> None:
-    """Runs over three domains; `exam` is like half of the first and is none of them."""
-    rng = np.random.default_rng(5)
-    weights = pd.DataFrame(rng.dirichlet([1.0, 1.0, 1.0], num_runs), columns=["web", "code", "books"])
-    losses = 3.0 + 0.4 * (weights[["web", "code"]] + 0.05) ** -0.4
-    losses["exam"] = 1.5 + 0.3 * losses["code"] + rng.normal(0, 0.005, num_runs)
-    for name, table in (("mixtures", weights), ("losses", losses)):
-        table.rename_axis("index").to_csv(folder / f"{name}.csv")
+from regmix_hf.cli.quality import QualityFormat, quality_text
+from tests.table_fit import FEW, make_fit
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fit, made once: what `regmix fit` leaves, and the tables beside it."""
-    from regmix_hf.cli.console import Console, Format
-    from regmix_hf.cli.fit import OutsideRuns
-
-    folder = tmp_path_factory.mktemp("tables")
-    write_tables(folder)
-    tables = folder / "mixtures.csv", folder / "losses.csv"
-    OutsideRuns(*tables, "exam", estimators=("power_law",), output=folder / "fit").fit(Console(Format.QUIET))
-    return folder
+    return make_fit(tmp_path_factory.mktemp("tables"))
 
 
 @pytest.fixture
@@ -147,6 +129,45 @@ def test_what_is_only_validated_on_is_no_domain_of_weight_0(regmix, fit):
     assert {row["domain"] for row in tables["chosen_mixture"]["rows"]} == {"web", "code", "books"}
     units = {row["target"]: row["unit"] for row in tables["predicted"]["rows"]}
     assert units == {"web": "nats_per_token", "code": "nats_per_token", "exam": None}  # of that nobody says
+
+
+def test_the_table_of_quality_for_a_paper_a_page_and_a_program(regmix, made, tmp_path):
+    words = ["--runs", made / "wide.csv", "--target", "exam", "--estimators", "power_law"]
+    outcome = regmix("fit", *words, "--output", tmp_path / "csv", "--format", "csv")
+    assert outcome.code == 0
+    assert "weights: w_web, w_code, w_books" in outcome.err
+    rows = pd.read_csv(io.StringIO(outcome.out))
+    quality = pd.read_parquet(tmp_path / "csv" / "quality.parquet")
+    told = {kind: quality_text(quality, "exam", kind) for kind in QualityFormat if kind.is_text}
+    assert set(rows["estimator"]) == {"power_law", "own_weight"}
+    assert {"spearman", "spearman_low", "spearman_high"} <= set(rows.columns)
+    row = rows[(rows["target"] == "exam") & (rows["estimator"] == "power_law")].iloc[0]
+    shown = f"{100 * row['spearman']:.1f} [{100 * row['spearman_low']:.1f}, {100 * row['spearman_high']:.1f}]"
+    lines = told["markdown"].splitlines()
+    assert lines[1].startswith("| --- | --- |")
+    assert any(shown in line and "| power_law |" in line for line in lines)
+    assert all(part in told["latex"] for part in ("\\toprule", "\\midrule", "\\bottomrule", shown))
+    assert "power\\_law" in told["latex"]
+    assert "spearman (\\%)" in told["latex"]
+    record = json.loads((tmp_path / "csv" / "fit.json").read_text())
+    assert record["command"][:3] == ["fit", "--runs", str(made / "wide.csv")]
+    assert any(note.startswith("weights: ") for note in record["notes"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mixtures", "a.csv"], "--mixtures a.csv is there, and --losses is missing."),
+        (["--losses", "b.csv"], "--losses b.csv is there, and --mixtures is missing."),
+        (["--runs", "a.csv", "--losses", "b.csv"], "--runs holds weights and losses"),
+        (["--runs", "nowhere.csv"], "nowhere.csv is not there"),
+        (["--runs", "a.csv", "--where", "size"], "--where 'size' says no value"),
+    ],
+)
+def test_what_is_missing_of_tables_is_named(regmix, words, message):
+    outcome = regmix("fit", *words)
+    assert outcome.code == 2
+    assert message in outcome.err
 
 
 @pytest.mark.parametrize("words", [["run"], ["prepare"], ["validate"], ["train"], ["fit"]])

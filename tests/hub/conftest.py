@@ -38,15 +38,19 @@ OTHER_TOKEN = "hf_SecretOfSomebodyElseMustNeverBeSeen"
 
 
 @pytest.fixture
-def standin() -> Iterator[StandIn]:
+def standin(tmp_path: Path) -> Iterator[StandIn]:
     """A Hub of three people: `me`, who also belongs to `team`; `me` with a token that only reads; `other`."""
     with serve() as hub:
+        hub.store.job_folder = tmp_path
         hub.store.people |= {
             TOKEN: Person("me", "write", ("team",)),
             READ_TOKEN: Person("me", "read", ("team",)),
             OTHER_TOKEN: Person("other", "write"),
         }
         yield hub
+        for job in hub.store.jobs.values():
+            job.process.kill()
+            job.process.wait()
     assert hub.bugs == []
 
 

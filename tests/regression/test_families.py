@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.linear_model import RidgeCV
 
+from regmix_hf.regression.base import telling_runs
 from regmix_hf.regression.gaussian_process import GaussianProcess, negative_log_posterior
 from regmix_hf.regression.kriged_power_law import KrigedPowerLaw
 from regmix_hf.regression.lightgbm import LightGBM
@@ -175,3 +176,10 @@ def test_correlations_in_single_precision_are_those_in_double():
         quick = correlate_quickly(scale * here, scale * runs, coefficients)
         exact = correlate_exactly(scale * here, scale * runs, coefficients)
         np.testing.assert_allclose(quick, exact, atol=1e-6 * np.abs(coefficients).sum())
+
+
+def test_hyperparameters_are_learned_from_some_of_many_runs_and_all_of_few():
+    assert telling_runs(200, 0).tolist() == list(range(200))
+    some = telling_runs(600, 0)
+    assert len(set(some.tolist())) == 256
+    assert some.tolist() == telling_runs(600, 0).tolist() != telling_runs(600, 1).tolist()

@@ -267,3 +267,20 @@ def test_a_run_on_a_part_reads_that_part_as_often_as_its_epochs_say(spec, corpus
         times = [blocks.count(block) for block in read[name]]
         assert max(times) - min(times) <= 1
         assert row[f"epochs/{name}"] == sum(times) / count
+
+
+def test_a_long_proxy_goes_on_from_a_checkpoint_where_the_recipe_asks_for_some(
+    spec, corpus, finished, tmp_path, outcome
+):
+    saving = replace(spec, training_args={**spec.training_args, "save_steps": 0.25})
+
+    def stop(num_tokens):
+        if num_tokens > 0.6 * spec.num_tokens:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_run(saving, corpus, tmp_path, stop)
+    told = []
+    assert outcome(train_run(saving, corpus, tmp_path, told.append)) == outcome(finished[1])
+    assert told[0] > 0.5 * spec.num_tokens, "what was trained before the last checkpoint is not trained again"
+    assert not list(tmp_path.glob("checkpoint*"))

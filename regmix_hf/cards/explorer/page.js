@@ -184,6 +184,15 @@ async function copy(text, what) {
   }
 }
 
+// A table that is wider than its place says so, until its last column is seen.
+function showMore() {
+  for (const box of document.querySelectorAll(".scroll")) {
+    const more = box.scrollWidth - box.clientWidth - box.scrollLeft > 1;
+    box.classList.toggle("more", more);
+    box.nextElementSibling.textContent = more ? "More columns: scroll the table sideways \u2192" : "";
+  }
+}
+
 function show() {
   showDomains();
   showLosses();
@@ -194,6 +203,7 @@ function show() {
   get("capped").checked = state.capped;
   get("yaml").value = yaml();
   history.replaceState(null, "", `#${fragment()}`);
+  showMore();
 }
 
 // Begins the page. What is returned is there for whoever drives the page from the console.
@@ -215,6 +225,8 @@ function start() {
   get("copy-link").addEventListener("click", () => copy(location.href, "Link"));
   get("copy-yaml").addEventListener("click", () => copy(yaml(), "YAML"));
   addEventListener("hashchange", readAddress);
+  addEventListener("resize", showMore);
+  for (const box of document.querySelectorAll(".scroll")) box.addEventListener("scroll", showMore);
   if (!readAddress()) setWeights([...facts.mixtures.chosen]);
   return { facts, state, predict, halfWidths, nearestRun, effects, setWeights, caps };
 }

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from ...loopback import LoopbackHandler, serving
 
 # The routes register themselves when they are imported.
-from . import collections_api, contents, repositories  # noqa: F401
+from . import collections_api, contents, jobs_api, repositories  # noqa: F401
 from .faults import Fault, Faults, Moment
 from .messages import Answer, Request, dispatch, parse_query
 from .store import Person, RefusalError, Repo, Store
@@ -113,7 +113,8 @@ class _Handler(LoopbackHandler):
         half = fault is not None and fault.moment is Moment.DROPPED_BODY
         lost = fault is not None and fault.moment is Moment.LOST_REPLY
         sent = 0 if lost or self.command == "HEAD" else len(answer.body) // (2 if half else 1)
-        self.hub.log.append(Entry(line, answer.status, fault, request.body, time.monotonic(), sent))
+        body = b"" if target.path.startswith("/api/jobs/") else request.body  # there are secrets in those
+        self.hub.log.append(Entry(line, answer.status, fault, body, time.monotonic(), sent))
         if fault is not None and fault.action is not None and fault.moment is Moment.AFTER:
             fault.action()
         if lost:

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 Kind = Literal["model", "dataset"]
 
@@ -166,6 +167,16 @@ class Store:
     repos: dict[str, Repo] = field(default_factory=dict)
     collections: dict[str, Collection] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    #: Jobs by id, where their logs lie, and what of this process's environment they see.
+    jobs: dict[str, Any] = field(default_factory=dict)
+    job_folder: Path | None = None
+    job_environment: tuple[str, ...] = (
+        "PATH",
+        "PYTHONPATH",
+        "OMP_NUM_THREADS",
+        "CUDA_VISIBLE_DEVICES",
+        "HOME",
+    )
     #: Entries of one answer of a listing; more need further requests.
     page_size: int = 20
 

@@ -1,0 +1,69 @@
+"""The card of runs that were read from tables: where they come from, what each column holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+from huggingface_hub import DatasetCardData
+
+from regmix_hf.cards.asked import Asked
+from regmix_hf.cards.hub_card import TAGS, configs, licence_words, size_category, span, write_card
+from regmix_hf.study import names
+from regmix_hf.study.address import Address
+
+
+@dataclass(frozen=True, eq=False)
+class TableRunsCard:
+    """What the card of such a repository says.
+
+    Attributes:
+        address: Of the fit's repositories.
+        asked: What the fit was asked.
+        origin: Where the runs come from, in the words of whoever publishes them.
+        results: The table `results`.
+        has_picture: Whether `effects.png` is there.
+    """
+
+    address: Address
+    asked: Asked
+    origin: str
+    results: pd.DataFrame
+    has_picture: bool
+
+    @property
+    def metadata(self) -> DatasetCardData:
+        """The block at the top of the card, which the Hub reads."""
+        return DatasetCardData(
+            license=self.asked.license,
+            pretty_name=f"{self.asked.name}: results of runs by data mixture",
+            tags=TAGS,
+            task_categories=["tabular-regression"],
+            size_categories=[size_category(len(self.results))],
+            configs=configs({"results": names.RESULTS, "mixtures": names.MIXTURES_TABLE}, "results"),
+        )
+
+    def render(self, version: str) -> str:
+        """Write the card as it is in the version that is called so."""
+        return write_card(
+            "table_runs_card.md.jinja",
+            self.metadata,
+            card=self,
+            version=version,
+            address=self.address,
+            asked=self.asked,
+            origin=self.origin,
+            num_mixtures=self.results["mixture_id"].nunique(),
+            splits=self.results["split"].value_counts().sort_index().to_dict(),
+            domains=span(self.results, "weight", ".3f"),
+            targets=dict(self._targets()),
+            licence=licence_words(self.asked.license),
+        )
+
+    def _targets(self) -> Iterable[tuple[str, str]]:
+        """Lowest and highest value of every column that was measured."""
+        for column in self.results.columns:
+            if "/" in column and not column.startswith("weight/"):
+                values = self.results[column].dropna()
+                yield column, f"{values.min():.4g} to {values.max():.4g}"

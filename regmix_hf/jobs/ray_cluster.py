@@ -1,0 +1,315 @@
+"""A Ray cluster as a place to run jobs: its nodes need no study, only this package.
+
+This process claims tasks, hands each to Ray as one plain task, and records what comes back as bytes. The
+corpus goes into Ray's object store once and from there to the disk of every node that lacks it. A worker that
+dies is Ray's to retry; one that saw an exception does no other task (see `Dispatch`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from regmix_hf.errors import RegmixError, TrainingError
+from regmix_hf.files import hash_file
+from regmix_hf.jobs.claims import Claim, LostClaimError, take
+from regmix_hf.jobs.devices import ONE_THREAD
+from regmix_hf.jobs.dispatch import MAX_ATTEMPTS, Dispatch
+from regmix_hf.jobs.messages import Assignment, Raised, Refused
+from regmix_hf.jobs.proxies import ProxyWork
+from regmix_hf.jobs.results import bring
+from regmix_hf.jobs.tasks import Do, OutOfMemoryError, Task
+from regmix_hf.jobs.tokens import TokenCount
+from regmix_hf.progress import Progress
+from regmix_hf.recipe import Ray
+from regmix_hf.study.names import CORPUS_FACTS, LOG
+from regmix_hf.version import VERSION
+
+#: Seconds between two looks at what others do.
+_LOOK_INTERVAL_S = 0.5
+_CHUNK_BYTES = 1 << 26
+#: Tasks handed to Ray for each that the cluster can do at once, so that no node waits for this process.
+_AHEAD = 2
+#: Filled in a worker of Ray once an exception came to pass in it.
+_SPOILED: list[str] = []
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """Workers of a Ray cluster; a `regmix_hf.jobs.place.Place` for proxies.
+
+    Attributes:
+        ray: The recipe's section.
+        stays: Whether it stays until others have ended their tasks.
+    """
+
+    ray: Ray
+    stays: bool = True
+
+    def run(self, tasks: Sequence[Task[Any]], work: ProxyWork, progress: Progress) -> Counter[str]:
+        """Do all tasks that have no result yet (see `Place.run`).
+
+        Raises:
+            TrainingError: Ray is not installed, there is no such cluster, or it lacks what a run asks for.
+        """
+        dispatch = Dispatch(tasks, work)
+        if num_open := len(dispatch.queue):
+            total = sum(task.num_tokens for task in dispatch.queue)
+            with (
+                self._connected() as width,
+                progress.bar(f"{num_open} runs", total=total, unit="tokens") as bar,
+            ):
+                flight = _Flight(dispatch, self._submitter(work), _AHEAD * width)
+                try:
+                    while dispatch.is_open and (self.stays or not dispatch.is_left_to_others):
+                        flight.turn()
+                        dispatch.look_elsewhere()
+                        bar.update(dispatch.num_tokens, detail=dispatch.summary)
+                finally:
+                    flight.land()
+        return dispatch.counts
+
+    @contextmanager
+    def _connected(self) -> Iterator[int]:
+        """Connect to the cluster; yield how many runs it can do at once."""
+        try:
+            import ray
+        except ImportError:
+            raise TrainingError("`ray` is not installed.", "pip install 'regmix_hf[ray]'") from None
+        is_ours = not ray.is_initialized()
+        if is_ours:
+            try:
+                ray.init(
+                    address=self.ray.address or "local", log_to_driver=False, logging_level=logging.ERROR
+                )
+            except ConnectionError as error:
+                raise TrainingError(
+                    f"executor.ray.address {self.ray.address!r}: {str(error).splitlines()[0]}",
+                    "leave it out to start Ray on this machine alone",
+                ) from None
+        try:
+            yield self._width(ray.cluster_resources())
+        finally:
+            if is_ours:
+                ray.shutdown()
+
+    def _width(self, resources: Mapping[str, float]) -> int:
+        """How many runs fit side by side; Ray itself would wait in silence for what nobody has."""
+        asked = {"CPU": self.ray.num_cpus, "GPU": self.ray.num_gpus}
+        for name, amount in asked.items():
+            if amount > resources.get(name, 0.0):
+                there = resources.get(name, 0.0)
+                raise TrainingError(
+                    f"a run asks for {amount:g} {name}, and the Ray cluster has {there:g}.",
+                    f"lower executor.ray.num_{name.lower()}s, or add such a node",
+                )
+        return min(int(resources[name] / amount) for name, amount in asked.items() if amount)
+
+    def _submitter(self, work: ProxyWork) -> _Submit:
+        import ray
+
+        environment = dict(ONE_THREAD)
+        if not self.ray.num_gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ""  # a task that asks for no GPU sees all of them
+        remote = ray.remote(
+            num_cpus=self.ray.num_cpus,
+            num_gpus=self.ray.num_gpus,
+            max_retries=MAX_ATTEMPTS - 1,
+            runtime_env={"env_vars": environment},
+        )(_do)
+        return _Submit(remote, work, _Parcel.of(work.corpus))
+
+
+@dataclass(frozen=True)
+class _Parcel:
+    """A folder in the object store.
+
+    Attributes:
+        folder: Where it is at home; nodes that see it there take it from there.
+        digest: Of the file that names all others' contents.
+        files: References to pieces of every file, by its path.
+    """
+
+    folder: Path
+    digest: str
+    files: Mapping[str, Sequence[Any]]
+
+    @classmethod
+    def of(cls, folder: Path) -> _Parcel:
+        import ray
+
+        def pieces(file: Path) -> Iterator[Any]:
+            with file.open("rb") as content:
+                while piece := content.read(_CHUNK_BYTES):
+                    yield ray.put(piece)
+
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return cls(
+            folder,
+            hash_file(folder / CORPUS_FACTS),
+            {str(file.relative_to(folder)): list(pieces(file)) for file in files},
+        )
+
+    def opened(self) -> Path:
+        """Return the folder, or one on this node's disk that holds the same, made once per node."""
+        import ray
+
+        if (self.folder / CORPUS_FACTS).exists() and hash_file(self.folder / CORPUS_FACTS) == self.digest:
+            return self.folder
+        home = Path(tempfile.gettempdir()) / f"regmix-corpus-{self.digest[:16]}-{os.getuid()}"
+        if home.exists():
+            return home
+        staging = Path(tempfile.mkdtemp(dir=home.parent, prefix=f"{home.name}."))
+        for name, pieces in self.files.items():
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            with (staging / name).open("wb") as file:
+                for piece in pieces:
+                    file.write(ray.get(piece))
+        try:
+            staging.rename(home)
+        except OSError:  # another worker of this node was first
+            shutil.rmtree(staging)
+        return home
+
+
+@dataclass(frozen=True)
+class _Submit:
+    """Hands tasks to Ray."""
+
+    remote: Any
+    work: ProxyWork
+    parcel: _Parcel
+
+    def __call__(self, task: Task[Any]) -> Any:
+        return self.remote.remote(self.work, task.spec, self.parcel, VERSION)
+
+
+@dataclass
+class _Flight:
+    """Tasks that are with Ray."""
+
+    dispatch: Dispatch
+    submit: _Submit
+    width: int
+    flying: dict[Any, tuple[Task[Any], Claim]] = field(default_factory=dict)
+
+    def turn(self) -> None:
+        """Hand over what there is room for, then wait a little and take what came back."""
+        import ray
+
+        while len(self.flying) < self.width and (assignment := self.dispatch.next()):
+            self._begin(assignment)
+        if self.flying:
+            back, _ = ray.wait(list(self.flying), timeout=_LOOK_INTERVAL_S)
+            for reference in back:
+                self._end(reference)
+
+    def _begin(self, assignment: Assignment) -> None:
+        held = take(assignment.task.folder, assignment.dead)
+        if held is None:
+            self.dispatch.is_elsewhere(assignment.task)
+            return
+        TokenCount(assignment.task.folder)
+        self.flying[self.submit(assignment.task)] = assignment.task, held
+
+    def _end(self, reference: Any) -> None:
+        import ray
+
+        task, held = self.flying.pop(reference)
+        try:
+            answer = ray.get(reference)
+            if isinstance(answer, _Files):
+                room = held.room()
+                answer.write(room)
+                status = bring(task, room, held)
+                held.release()
+                assert status is not None, "a worker sends files only where a result is among them"
+                self.dispatch.ended(task, status)
+            else:
+                held.release()
+                self._failed(task, answer)
+        except LostClaimError:
+            held.release()
+            self.dispatch.is_elsewhere(task)
+        except ray.exceptions.RayError as error:
+            held.release()
+            reason = f"its worker died: {type(error).__name__}"
+            self.dispatch.gave_up(task, f"{reason} ({MAX_ATTEMPTS} times tried by Ray)")
+
+    def _failed(self, task: Task[Any], answer: _Failed) -> None:
+        with (task.folder / LOG).open("a") as log:
+            log.write(answer.printed)
+        match answer.message:
+            case Raised(reason, out_of_memory):
+                (self.dispatch.did_not_fit if out_of_memory else self.dispatch.broke)(task, reason)
+            case Refused(error):
+                raise error
+
+    def land(self) -> None:
+        """Give up what is still with Ray."""
+        import ray
+
+        for reference, (_, held) in self.flying.items():
+            ray.cancel(reference, force=True)
+            held.release()
+        self.flying.clear()
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What a task left, by path."""
+
+    content: Mapping[str, bytes]
+
+    @classmethod
+    def read(cls, folder: Path) -> _Files:
+        return cls({str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()})
+
+    def write(self, folder: Path) -> None:
+        for name, content in self.content.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """How a task ended that left nothing, and what was printed."""
+
+    message: Raised | Refused
+    printed: str = ""
+
+
+def _do(work: ProxyWork, spec: Any, parcel: _Parcel, version: str) -> _Files | _Failed:
+    """Do one task in a worker of Ray."""
+    if _SPOILED:
+        os._exit(1)  # Ray gives the task to a fresh process
+    if version != VERSION:
+        wrong = f"a node of the Ray cluster has regmix_hf {VERSION}, this machine {version}."
+        return _Failed(Refused(TrainingError(wrong, "install the same version on all nodes")))
+    try:
+        do = _opened(replace(work, corpus=parcel.opened()))
+        with tempfile.TemporaryDirectory() as folder:
+            do(spec, Path(folder), lambda num_tokens: None)
+            return _Files.read(Path(folder))
+    except RegmixError as error:
+        return _Failed(Refused(error))
+    except Exception as error:
+        _SPOILED.append(str(error))
+        reason = f"{type(error).__name__}: {error}"
+        return _Failed(Raised(reason, isinstance(error, OutOfMemoryError)), traceback.format_exc())
+
+
+@cache
+def _opened(work: ProxyWork) -> Do[Any]:
+    """Load everything once per process."""
+    return work.open()

@@ -1,0 +1,66 @@
+"""A table of results, taken apart: which columns were measured, with what errors, at which scale."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Collection, Iterable, Mapping
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from regmix_hf.errors import DataError
+from regmix_hf.mixtures.mixture import is_no_mixture, what_is_wrong
+from regmix_hf.quantities import BPB, LOSS, Quantity, error_column, is_measured
+from regmix_hf.tables import by_domain
+
+Split = Literal["fit", "holdout"]
+
+
+def errors_of(results: pd.DataFrame, quantities: Mapping[str, Quantity]) -> pd.DataFrame | None:
+    """Standard errors of what was measured, of the targets that have them; `None` where none has."""
+    found = {name: error_column(quantity.column) for name, quantity in quantities.items()}
+    known = {column: name for name, column in found.items() if column in results}
+    return results[list(known)].rename(columns=known).astype(np.float64) if known else None
+
+
+def measured_columns(results: pd.DataFrame, asked: Collection[str]) -> Iterable[str]:
+    """The columns of what was measured, a loss in bits per byte only where that is asked for."""
+    for column in map(str, results.columns):
+        is_loss_again = column.startswith(BPB) and f"{LOSS}{column.removeprefix(BPB)}" in results
+        is_asked = any(fnmatch.fnmatchcase(column, name) for name in asked)
+        if is_measured(column) and (is_asked or not is_loss_again):
+            yield column
+
+
+def check_results(results: pd.DataFrame, origin: str) -> None:
+    """Check what `Runs.from_results` reads.
+
+    Raises:
+        DataError: A column is missing, or a value is none that the column may have.
+    """
+    for column in ("run_id", "split"):
+        if column not in results:
+            raise DataError(f"{origin} has no column {column!r}.")
+    weights = by_domain(results, "weight")
+    losses = results[list(measured_columns(results, ()))]
+    for prefix, part in (("weight", weights), ("loss", losses)):
+        if part.shape[1] == 0:
+            raise DataError(f"{origin} has no column {prefix}/<domain>.")
+    allowed = {"split": get_args(Split), "status": ("ok", "diverged", "failed")}
+    for column in [name for name in allowed if name in results]:
+        wrong = ~results[column].isin(allowed[column])
+        if wrong.any():
+            raise DataError(
+                f"{origin}: {column} is {results.loc[wrong, column].iloc[0]!r} "
+                f"for the run {_first(results, wrong)}.",
+                f"it may be {', '.join(allowed[column])}",
+            )
+    off = is_no_mixture(weights)
+    if off.any():
+        raise DataError(f"{origin}: of the run {_first(results, off)} {what_is_wrong(weights[off].iloc[0])}.")
+
+
+def _first(results: pd.DataFrame, where: pd.Series[bool] | NDArray[np.bool_]) -> str:
+    return repr(results.loc[where, "run_id"].iloc[0])

@@ -1,0 +1,72 @@
+"""The page to explore a fit on tables: no text, so no epochs; on a phone, tables say that they are wider."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from regmix_hf.cards.explorer_page import explorer_page
+from regmix_hf.cards.facts import StudyFacts
+from regmix_hf.choice import FittedRuns, write_chosen
+from regmix_hf.recipe import Choice
+from regmix_hf.study.table_fit import TableFit
+from tests.table_fit import make_fit
+
+from .browser import Browser, program
+
+pytestmark = pytest.mark.skipif(
+    program() is None, reason="there is no Chromium here; `apt-get install chromium` brings one"
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_fit(tmp_path) / "fit"
+
+
+@pytest.fixture
+def fitted(folder: Path) -> FittedRuns:
+    return FittedRuns.load(folder)
+
+
+@pytest.fixture
+def opened(fitted: FittedRuns, folder: Path, tmp_path: Path) -> Iterator[Browser]:
+    write_chosen(fitted.problem(choice=Choice(num_candidates=500, top_k=5)).solve(), folder)
+    fit = TableFit(folder, folder)
+    page = explorer_page(fit, StudyFacts.of_fit(fit)).page
+    assert page is not None
+    (tmp_path / "explorer.html").write_text(page)
+    with Browser(tmp_path / "profile") as browser:
+        browser.look(390, 844)
+        browser.open(tmp_path / "explorer.html")
+        yield browser
+        assert browser.errors == []
+
+
+def test_it_computes_what_the_fit_predicts_and_speaks_of_no_epochs(opened: Browser, fitted: FittedRuns):
+    mixtures = np.random.default_rng(0).dirichlet(np.ones(3), 5)
+    found = opened.run(f"{json.dumps(mixtures.tolist())}.map((weights) => explorer.predict(weights))")
+    table = pd.DataFrame(mixtures, columns=list(fitted.regressor.domains_))
+    expected = fitted.regressor.predict(table)
+    np.testing.assert_allclose(np.array(found)[:, 1:], expected, atol=1e-6)
+    np.testing.assert_allclose(np.array(found)[:, 0], expected["exam"], atol=1e-6)
+    assert opened.run("getComputedStyle(document.querySelector('.budget')).display") == "none"
+    assert "epochs" not in opened.run("document.body.innerText")
+    assert "budget" not in opened.run("location.hash")
+    # A wide table says so until its end is seen, or there is room for it.
+    hint = "document.querySelector('.hint').textContent"
+    scroll = "document.querySelector('.scroll')"
+    assert opened.run("document.documentElement.scrollWidth") == 390
+    assert opened.run(hint).startswith("More columns")
+    opened.run(
+        f"new Promise(done => {{ {scroll}.addEventListener('scroll', done); {scroll}.scrollLeft = 9999 }})"
+    )
+    assert opened.run(hint) == ""
+    opened.look(1600, 900)
+    opened.run("new Promise(requestAnimationFrame)")
+    assert opened.run(hint) == ""

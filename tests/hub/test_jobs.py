@@ -1,0 +1,134 @@
+"""Jobs on the Hub: one shard each, on a published corpus, at a price; secrets are seen by nobody."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from regmix_hf import pipeline
+from regmix_hf.errors import HubError, RecipeError
+from regmix_hf.jobs.hub_jobs import were_submitted
+from regmix_hf.plan import make_plan
+from regmix_hf.progress import Silent
+from regmix_hf.recipe import load_recipe
+from regmix_hf.sharing.corpus_part import fetch_corpus, push_corpus
+from regmix_hf.stages import prepare, proxies, sample
+from regmix_hf.study import State, Study
+
+from .conftest import TOKEN
+from .finished import recipe_tree
+
+pytestmark = pytest.mark.processes
+
+MADE_ONCE = [prepare.STAGE, sample.STAGE]
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, write_corpus) -> Study:
+    """A study of twelve short runs, the corpus and mixtures of which are for others to fetch."""
+    tree = recipe_tree(tmp_path)
+    tree["sampling"] = {"num_mixtures": 10, "num_holdout": 2}
+    tree["proxy"] |= {
+        "num_train_tokens": 10_240,
+        "num_evaluations": 1,
+        "num_workers": 1,
+        "training_args": {"per_device_train_batch_size": 8, "use_cpu": True},
+    }
+    tree["train"]["num_train_tokens"] = 20_480
+    tree["hub"]["corpus"] = True
+    setup = f'regmix() {{ {shlex.quote(sys.executable)} -m regmix_hf "$@"; }}'
+    tree["executor"] = {"place": "jobs", "num_workers": 1, "jobs": {"setup": [setup]}}
+    (tmp_path / "recipe.json").write_text(json.dumps(tree))
+    study = Study(load_recipe(tmp_path / "recipe.json"))
+    study.open()
+    draw = np.random.default_rng(0)
+    blocks = {name: draw.integers(300, size=(2, 300, 128)) for name in study.recipe.training_domains}
+    splits = {name: (train, validation[:10]) for name, (train, validation) in blocks.items()}
+    write_corpus(study.corpus, 300, {**splits, "letters": (None, draw.integers(300, size=(10, 128)))})
+    (study.corpus / "tokenizer").mkdir()
+    (study.corpus / "tokenizer" / "tokenizer.json").write_text("{}")
+    study.finish(prepare.STAGE)
+    sample.run(study, Silent())
+    return study
+
+
+def elsewhere(study: Study, folder: Path, **update: object) -> Study:
+    found = Study(study.recipe.model_copy(update={"output_dir": folder, **update}))
+    found.open()
+    return found
+
+
+def test_a_published_corpus_is_private_and_makes_prepare_and_sample_done_elsewhere(
+    hub, standin, prepared, recorder, tmp_path
+):
+    push_corpus(hub, prepared, MADE_ONCE, recorder)
+    assert standin.repo("me/small-corpus").private
+    assert recorder.notes[0].startswith("corpus: 10 files, ")
+    assert recorder.notes[0].endswith("to dataset repository 'me/small-corpus', for you alone")
+    there = elsewhere(prepared, tmp_path / "there")
+    assert fetch_corpus(hub, there, MADE_ONCE, recorder)
+    for stage in (prepare.STAGE, sample.STAGE):
+        assert there.state(stage) is State.DONE
+    assert [task.name for task in proxies.tasks_of(there)] == [
+        task.name for task in proxies.tasks_of(prepared)
+    ]
+    other = elsewhere(prepared, tmp_path / "other", context_length=64)
+    assert not fetch_corpus(hub, other, MADE_ONCE, recorder)
+    assert "was prepared with another context_length" in recorder.notes[-1]
+
+
+def test_a_job_trains_its_shard_and_this_machine_fetches_what_it_did(
+    hub, standin, prepared, recorder, within
+):
+    pipeline.run_stage(prepared, "proxies", recorder)
+    assert len(were_submitted(prepared.proxies)["jobs"]) == 1
+    (job,) = standin.store.jobs.values()
+    within(lambda: job.stage != "RUNNING", seconds=200)
+    assert job.stage == "COMPLETED", job.log.read_text()
+    assert job.spec["timeoutSeconds"] == 12 * 3600
+    assert (job.spec["flavor"], job.spec["attempts"]) == ("l4x1", 3)
+    rows = list(pipeline.hub_jobs(prepared, "proxies").rows(hub))
+    assert [(row["shard"], row["state"]) for row in rows] == [("1/1", "COMPLETED")]
+    assert rows[0]["usd_per_hour"] == pytest.approx(0.8, rel=1e-3)
+    assert rows[0]["usd"] == pytest.approx(rows[0]["hours"] * rows[0]["usd_per_hour"])
+    log = "".join(hub.api.fetch_job_logs(job_id=rows[0]["job"], namespace="me"))
+    assert "proxies" in log
+    assert TOKEN not in log
+    assert not any(TOKEN.encode() in entry.body for entry in standin.log)
+
+    executor = prepared.recipe.executor.model_copy(update={"place": "local"})
+    own = prepared.recipe.hub.model_copy(update={"push_to_hub": True})
+    here = elsewhere(prepared, prepared.root, executor=executor, hub=own)
+    pipeline.run_stage(here, "proxies", recorder)
+    assert here.state(proxies.STAGE) is State.DONE
+    assert "fetched 12 runs that were published before" in recorder.notes, job.log.read_text()
+    assert not list(here.proxies.glob("*/.tokens")), "nothing was trained here"
+
+
+def test_a_plan_says_what_jobs_would_cost(hub, prepared):
+    (note,) = (note for note in make_plan(prepared, first="proxies", last="proxies").notes if "cost" in note)
+    assert note.startswith("cost of the proxies: 1 jobs x 0.0 h x 0.80 USD/h = 0.00 USD")
+    dear = prepared.recipe.proxy.model_copy(update={"num_train_tokens": 10**13})
+    study = Study(prepared.recipe.model_copy(update={"proxy": dear}))
+    plan = make_plan(study, first="proxies", last="proxies")
+    hours = plan.stages[0].gpu_hours
+    assert hours == pytest.approx(plan.stages[0].flops / (0.27 * 121e12) / 3600)
+    assert any(
+        f"1 jobs x {hours:.1f} h x 0.80 USD/h = {hours * 13_333e-6 * 60:.2f} USD" in n for n in plan.notes
+    )
+
+
+def test_a_job_that_the_hub_refuses_is_said_once_and_what_needs_a_model_is_refused(
+    hub, strike, standin, prepared, recorder
+):
+    strike("POST /api/jobs/me", status=402, message="Pre-paid credit balance is insufficient")
+    with pytest.raises(HubError, match="insufficient"):
+        pipeline.run_stage(prepared, "proxies", recorder)
+    assert len(standin.requests("POST /api/jobs/me")) == 1
+    with pytest.raises(RecipeError, match="no final models"):
+        pipeline.hub_jobs(prepared, "evaluate")

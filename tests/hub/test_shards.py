@@ -1,0 +1,117 @@
+"""Workers that share no folder meet in the repository of runs: each run is trained once, wherever."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from regmix_hf.jobs.tasks import in_shard
+from regmix_hf.progress import Silent
+from regmix_hf.recipe import load_recipe
+from regmix_hf.stages import prepare, proxies, sample
+from regmix_hf.study import Study
+
+from .finished import recipe_tree
+
+pytestmark = pytest.mark.processes
+
+RUNS = "me/small-runs"
+NUM_RUNS = 24
+
+
+@pytest.fixture
+def sampled(tmp_path: Path, write_corpus) -> Study:
+    """A study of 24 short runs on random blocks that publishes two by two."""
+    tree = recipe_tree(tmp_path)
+    tree["sampling"] = {"num_mixtures": 20, "num_holdout": 4}
+    tree["proxy"] |= {
+        "num_train_tokens": 10_240,
+        "num_evaluations": 1,
+        "num_workers": 1,
+        "training_args": {"per_device_train_batch_size": 8, "use_cpu": True},
+    }
+    tree["train"]["num_train_tokens"] = 20_480
+    tree["hub"] |= {"push_to_hub": True, "push_every": 2}
+    (tmp_path / "recipe.json").write_text(json.dumps(tree))
+    study = Study(load_recipe(tmp_path / "recipe.json"))
+    study.open()
+    draw = np.random.default_rng(0)
+    blocks = {name: draw.integers(300, size=(2, 300, 128)) for name in study.recipe.training_domains}
+    splits = {name: (train, validation[:10]) for name, (train, validation) in blocks.items()}
+    write_corpus(study.corpus, 300, {**splits, "letters": (None, draw.integers(300, size=(10, 128)))})
+    study.finish(prepare.STAGE)
+    sample.run(study, Silent())
+    return study
+
+
+def published(standin) -> list[str]:
+    if RUNS not in standin.store.repos or "results.parquet" not in standin.repo(RUNS).head.files:
+        return []
+    return list(pd.read_parquet(io.BytesIO(standin.repo(RUNS).file("main", "results.parquet")))["run_id"])
+
+
+def trained(folder: Path) -> int:
+    """Runs that were begun in a folder, not fetched into it."""
+    return len(list((folder / "3-proxies").glob("*/.tokens")))
+
+
+def test_three_folders_that_share_nothing_train_every_run_once(
+    sampled, environment, standin, tmp_path, within, request
+):
+    tasks = proxies.tasks_of(sampled)
+    shards = [in_shard(tasks, k, 3) for k in (1, 2, 3)]
+    assert sorted(task.name for shard in shards for task in shard) == sorted(task.name for task in tasks)
+    assert all(shards)
+
+    def start(folder: Path, *options: str) -> subprocess.Popen[str]:
+        if not folder.exists():
+            shutil.copytree(sampled.root, folder)
+        command = [
+            "-m",
+            "regmix_hf",
+            "proxies",
+            str(tmp_path / "recipe.json"),
+            f"output_dir={folder}",
+            *options,
+        ]
+        process = subprocess.Popen(
+            [sys.executable, *command], env=environment, stderr=subprocess.PIPE, text=True
+        )
+        request.addfinalizer(process.stderr.close)
+        request.addfinalizer(process.wait)
+        request.addfinalizer(process.kill)
+        return process
+
+    def ended(process: subprocess.Popen[str]) -> str:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+        return said
+
+    folders = [tmp_path / f"folder-{k}" for k in (1, 2, 3)]
+    processes = [start(folder, "--shard", f"{k}/3") for k, folder in enumerate(folders, 1)]
+    within(lambda: trained(folders[2]) >= 3, seconds=120)
+    processes[2].kill()
+    processes[2].communicate()
+    folders[2].rename(tmp_path / "lost")
+    processes[2] = start(folders[2], "--shard", "3/3")
+    said = [ended(process) for process in processes]
+    assert all("runs are left to others" in one for one in said), "each ends with its own share"
+
+    ids = published(standin)
+    assert sorted(ids) == sorted(task.name for task in tasks)
+    assert [trained(folder) for folder in folders[:2]] == [len(shard) for shard in shards[:2]]
+    in_hand = trained(tmp_path / "lost") + trained(folders[2]) - len(shards[2])
+    assert in_hand <= trained(tmp_path / "lost"), "what was lost and not yet published, and no more"
+    last = tmp_path / "folder-4"
+    assert "fetched 24 runs" in ended(start(last))
+    assert trained(last) == 0
+    results = pd.read_parquet(last / "3-proxies" / "results.parquet")
+    assert list(results["run_id"]) == [task.name for task in tasks]
