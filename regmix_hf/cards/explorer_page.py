@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from regmix_hf.cards.export_parts import export_parts
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.laws import FAMILIES, law_state, packed
+from regmix_hf.exports import TRAINERS, MixtureToTrain
 from regmix_hf.mixtures import check_mixture
 from regmix_hf.mixtures.final import given_mixture
 from regmix_hf.mixtures.mixture import uniform
@@ -22,12 +24,13 @@ from regmix_hf.regression.intervals import FARTHEST, HalfWidth
 from regmix_hf.regression.target import Target
 from regmix_hf.runs.runs import Runs, load_runs
 from regmix_hf.study import Study, names
+from regmix_hf.study.described import described
 from regmix_hf.study.table_fit import TableFit
 
 MOST_MEGABYTES = 2
 _PARTS = Path(__file__).parent / "explorer"
 #: Read in this order: each uses what stands before it; `start` is called when all are there.
-_SCRIPTS = ("laws.js", "mixture.js", "predictions.js", "trade_off.js", "page.js")
+_SCRIPTS = ("laws.js", "mixture.js", "predictions.js", "trade_off.js", "exports.js", "page.js")
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,15 @@ class Explorer:
     missing: str = ""
 
 
-def explorer_page(place: Study | TableFit, facts: StudyFacts) -> Explorer:
+def explorer_page(
+    place: Study | TableFit, facts: StudyFacts, mixture: MixtureToTrain | None = None
+) -> Explorer:
     """Write the page of a study, or of a fit on tables, whose mixture is chosen.
+
+    Args:
+        place: Whose mixture it is.
+        facts: All that is known of it.
+        mixture: What other trainers may be told of its domains; `None`: all that recipe and counts say.
 
     Raises:
         RegressionError: The fit cannot be read.
@@ -57,7 +67,13 @@ def explorer_page(place: Study | TableFit, facts: StudyFacts) -> Explorer:
     regressor, runs = MixtureRegressor.from_pretrained(folder), load_runs(place.regression).part("fit")
     if unknown := sorted({regressor.estimator, *getattr(regressor.model, "members_", ())} - set(FAMILIES)):
         return Explorer(None, f"it has no formula for {unknown[0]}")
-    known = _known(place, facts, regressor, runs)
+    told = replace(mixture or _told(facts), name="explored", weights=dict.fromkeys(regressor.domains_, 0.0))
+    exports, left_out = export_parts(told)
+    known = {
+        **_known(place, facts, regressor, runs),
+        "exports": exports,
+        "tokens_per_document": _lengths(told),
+    }
     script = "\n".join(_read(name) for name in _SCRIPTS) + "\nglobalThis.explorer = start();\n"
     environment = Environment(loader=FileSystemLoader(_PARTS), undefined=StrictUndefined, autoescape=True)
     page = environment.get_template("explorer.html.jinja").render(
@@ -70,6 +86,7 @@ def explorer_page(place: Study | TableFit, facts: StudyFacts) -> Explorer:
         speaks_of=facts.choice.speaks_of,
         verdict=facts.verdict,
         unit=_only_unit(regressor),
+        left_out=[(TRAINERS[name].title, reason) for name, reason in left_out.items()],
         css=Markup(_read("explorer.css")),
         script=Markup(script),
         facts=Markup(_json(known)),  # nothing in it can end the element
@@ -122,6 +139,18 @@ def _known(
         "budget": facts.asked.num_train_tokens,
         "epochs": facts.asked.max_epochs,
     }
+
+
+def _told(facts: StudyFacts) -> MixtureToTrain:
+    """What is known of the domains; no files of this machine besides those that the recipe names."""
+    mixture = MixtureToTrain("explored", {})
+    return described(mixture, facts.recipe, facts.corpus) if facts.recipe and facts.corpus else mixture
+
+
+def _lengths(mixture: MixtureToTrain) -> list[float] | None:
+    """Mean tokens of a document, by domain, where they are known of all."""
+    lengths = [mixture.tokens_per_document.get(name, 0.0) for name in mixture.weights]
+    return lengths if all(lengths) else None
 
 
 def _only_unit(regressor: MixtureRegressor) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
 from regmix_hf.errors import MixtureError
 from regmix_hf.exports.mixture import MixtureToTrain
 from regmix_hf.exports.writing import json_text, yaml_text
@@ -15,7 +17,7 @@ def conversion(mixture: MixtureToTrain) -> str:
     Raises:
         MixtureError: The mean length of a domain's documents is not known.
     """
-    width = max(len(name) for name in mixture.shares)
+    width = max(len(name) for name in mixture.weights)
     lines = [
         "It draws documents, not tokens: a share of the tokens, divided by the mean tokens of a document and",
         "normalised, is the share of the documents that gives it.",
@@ -37,7 +39,7 @@ def trl(mixture: MixtureToTrain) -> dict[str, str]:
     ]
     _refuse_key(entries, "revision", "TRL")
     _one_column(mixture, "TRL")
-    head = conversion(mixture) + "\n" + _how_many(mixture, shares)
+    head = _how_many(mixture, shares) + "\n" + conversion(mixture)
     return {"dataset_mixture.yaml": yaml_text({"datasets": entries, "streaming": False}, head)}
 
 
@@ -65,14 +67,14 @@ def axolotl(mixture: MixtureToTrain) -> dict[str, str]:
             "which are not known.",
             "give --num-train-tokens",
         )
-    entries = []
+    shown, entries = conversion(mixture), []
     for name, share in mixture.shares.items():
         entries += _axolotl_entries(mixture, name, share * mixture.num_train_tokens)
     head = (
         "Axolotl 0.19 has no weights: of every domain it reads as many documents as give its share of\n"
         f"{mixture.num_train_tokens:,} tokens; a domain that has fewer is listed more than once.\n"
     )
-    return {"datasets.yaml": yaml_text({"datasets": entries}, head + conversion(mixture))}
+    return {"datasets.yaml": yaml_text({"datasets": entries}, head + shown)}
 
 
 def _axolotl_entries(mixture: MixtureToTrain, name: str, tokens: float) -> list[dict[str, Any]]:
@@ -105,7 +107,7 @@ def llamafactory(mixture: MixtureToTrain) -> dict[str, str]:
         "dataset": ",".join(shares),
         "dataset_dir": ".",
         "mix_strategy": "interleave_over",
-        "interleave_probs": ",".join(f"{share:.6g}" for share in shares.values()),
+        "interleave_probs": DoubleQuotedScalarString(",".join(f"{share:.6g}" for share in shares.values())),
         "packing": True,
     }
     return {

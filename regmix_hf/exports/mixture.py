@@ -77,6 +77,13 @@ class MixtureToTrain:
         total = sum(drawn.values())
         return {name: share / total for name, share in drawn.items()}
 
+    def repetition(self, domain: str) -> float:
+        """How often a domain may be read: as the run that the mixture was chosen for does, at least once."""
+        available = self.num_documents.get(domain, 0) * self.tokens_per_document.get(domain, 0.0)
+        if not available or self.num_train_tokens is None:
+            return 1.0
+        return max(1.0, math.ceil(100 * self.shares[domain] * self.num_train_tokens / available) / 100)
+
     def place(self, domain: str) -> str:
         """Where the tokenized files of a domain lie.
 

@@ -7,7 +7,6 @@ axolotl 0.19, torchtitan 0.3, llamafactory 0.9.5 and megatron-bridge 0.3; nanotr
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -122,20 +121,12 @@ def _olmo_core(mixture: MixtureToTrain) -> dict[str, str]:
             "source_name": name,
             "target_ratio": share,
             "paths": [f"{mixture.place(name)}/*.npy"],
-            "max_repetition_ratio": _repetition(mixture, name, share),
+            "max_repetition_ratio": mixture.repetition(name),
         }
         for name, share in mixture.shares.items()
     ]
     head = f"{_TOKENS} Give them to SourceMixtureList, and `requested_tokens` to SourceMixtureDatasetConfig."
     return {"sources.yaml": yaml_text({"sources": sources}, head)}
-
-
-def _repetition(mixture: MixtureToTrain, name: str, share: float) -> float:
-    """How often a source may be repeated: as often as the run that the mixture was chosen for does."""
-    available = mixture.num_documents.get(name, 0) * mixture.tokens_per_document.get(name, 0.0)
-    if not available or mixture.num_train_tokens is None:
-        return 1.0
-    return float(max(1.0, math.ceil(100 * share * mixture.num_train_tokens / available) / 100))
 
 
 def _nanotron(mixture: MixtureToTrain) -> dict[str, str]:

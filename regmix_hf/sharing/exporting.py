@@ -12,11 +12,12 @@ from regmix_hf.errors import MixtureError, did_you_mean
 from regmix_hf.exports import MixtureToTrain
 from regmix_hf.hub import Expected, Hub, Reference, Repository, fetch
 from regmix_hf.mixtures.final import given_mixture
-from regmix_hf.recipe import RECIPE_FILE, Recipe, load_recipe
+from regmix_hf.recipe import RECIPE_FILE, load_recipe
 from regmix_hf.recipe.schema import BUILT_IN_MIXTURES, CHOSEN
 from regmix_hf.runs.published import read_corpus_facts
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.study.described import described
 
 _MEGABYTE = 1_000_000
 
@@ -40,7 +41,7 @@ def mixture_of_study(study: Study, name: str) -> MixtureToTrain:
         weights = read_chosen(study.mixture, recipe.training_domains)
     else:
         weights = given_mixture(recipe, name, facts.available_tokens(recipe))
-    mixture = _described(MixtureToTrain(name, weights), recipe, facts)
+    mixture = described(MixtureToTrain(name, weights), recipe, facts)
     files = {domain: study.corpus / domain / "train.arrow" for domain in mixture.shares}
     if any(facts.domains[domain].part_of for domain in files) or not all(f.exists() for f in files.values()):
         return mixture  # a final run needs more text than what is prepared for proxies
@@ -85,7 +86,7 @@ def mixture_of_repository(text: str, hub: Hub | None = None) -> MixtureToTrain:
         facts = read_corpus_facts(
             (folder / names.CORPUS_FACTS).read_bytes(), f"{runs.id}: {names.CORPUS_FACTS}"
         )
-        return _described(mixture, load_recipe(folder / RECIPE_FILE), facts)
+        return described(mixture, load_recipe(folder / RECIPE_FILE), facts)
 
 
 def mixture_to_publish(study: Study, facts: CorpusFacts | None, sources: Collection[str]) -> MixtureToTrain:
@@ -103,27 +104,10 @@ def mixture_to_publish(study: Study, facts: CorpusFacts | None, sources: Collect
     mixture = MixtureToTrain(CHOSEN, read_chosen(study.mixture, recipe.training_domains))
     if facts is None:
         return mixture
-    described = _described(mixture, recipe, facts)
-    is_folder = described.tokenizer is not None and Path(described.tokenizer).exists()
+    told = described(mixture, recipe, facts)
+    is_folder = told.tokenizer is not None and Path(told.tokenizer).exists()
     return replace(
-        described,
-        tokenizer=None if is_folder else described.tokenizer,
+        told,
+        tokenizer=None if is_folder else told.tokenizer,
         domains={name: domain for name, domain in recipe.domains.items() if domain.path in sources},
-    )
-
-
-def _described(mixture: MixtureToTrain, recipe: Recipe, facts: CorpusFacts) -> MixtureToTrain:
-    """Add what a recipe and the counts of a corpus say."""
-    trained = {name: domain.train for name, domain in facts.domains.items() if domain.train}
-    lengths = {name: split.num_tokens / split.num_documents for name, split in trained.items()}
-    available = facts.available_tokens(recipe)
-    return replace(
-        mixture,
-        num_train_tokens=recipe.train.num_train_tokens,
-        context_length=recipe.context_length,
-        tokenizer=recipe.tokenizer if isinstance(recipe.tokenizer, str) else None,
-        seed=recipe.seed,
-        domains=recipe.domains,
-        tokens_per_document=lengths,
-        num_documents={name: int(available[name] / lengths[name]) for name in lengths},
     )

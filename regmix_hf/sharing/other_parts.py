@@ -100,7 +100,7 @@ def mixture_publication(
         # Without what `evaluate.save` knows of the machine.
         files[names.PROMISES] = facts.promises.model_dump_json(indent=2).encode()
     pictures = draw_pictures(facts, ("weights", "trade_off", "loss_curves"))
-    page = explorer_page(study, facts).page
+    page = explorer_page(study, facts, mixture).page
     files |= {names.EXPLORER: page.encode()} if page else {}
     exports, _ = render_every(mixture)
     files |= {

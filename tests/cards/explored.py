@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from regmix_hf.exports import MixtureToTrain, render_export
 from regmix_hf.files import write_json, write_parquet, write_text
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression import MixtureRegressor
@@ -15,6 +18,8 @@ from regmix_hf.runs.runs import Runs
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
 from regmix_hf.tables import MIXTURE
+
+from .browser import Browser
 
 
 def make_study(folder: Path, domains: list[str], *, target: object = "mean", num_runs: int = 40) -> Study:
@@ -92,3 +97,27 @@ def corpus_of(study: Study, tokens: dict[str, int]) -> None:
         tokenizer_sha256="0" * 64,
         domains={**facts, "letters": DomainFacts(train=None, validation=split(12_800))},
     ).save(study.corpus)
+
+
+def check_exports(browser: Browser, mixture: MixtureToTrain) -> set[str]:
+    """Hold what the page copies for every trainer to what is exported; returns the trainers."""
+    names = browser.run("[...document.getElementById('format').options].map(it => it.value)")
+    assert names.pop(0) == "baselines"
+    for name in names:
+        text = browser.run(
+            f"(() => {{ const it = document.getElementById('format'); it.value = {name!r};"
+            " it.dispatchEvent(new Event('change')); return document.getElementById('text').value; })()"
+        )
+        found, expected = _apart(text), _apart(next(iter(render_export(mixture, name).values())))
+        assert found[0] == expected[0], name
+        # Tables in comments have four digits; OLMo-core's repetitions are rounded up to hundredths.
+        assert found[1] == pytest.approx(expected[1], abs=0.0101 if name == "olmo-core" else 1.01e-4), name
+    return set(names)
+
+
+def _apart(text: str) -> tuple[list[str], list[float]]:
+    """The words of a text, and its numbers; not how many documents TRL reads, which the page does not say."""
+    lines = [line for line in text.splitlines() if "No document is taken twice" not in line]
+    pattern = r"(?<![\w.-])\d+(?:\.\d+)?(?:e-?\d+)?(?![\w.])"
+    numbers = [float(number) for number in re.findall(pattern, "\n".join(lines))]
+    return re.sub(pattern, "#", "\n".join(lines)).splitlines(), numbers

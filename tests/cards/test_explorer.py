@@ -316,7 +316,7 @@ def test_two_points_more_of_a_domain_change_what_the_law_says(opened: Browser) -
 @needs_chromium
 def test_the_yaml_is_a_baseline(opened: Browser) -> None:
     set_to(opened, "share-1", 30)
-    text = opened.run("document.getElementById('yaml').value")
+    text = opened.run("document.getElementById('text').value")
     (mixture,) = YAML(typ="safe", pure=True).load(text).values()
     found = check_mixture(mixture, DOMAINS)
     assert list(found.values()) == pytest.approx(list(weights_of(opened)), abs=1e-5)
@@ -333,7 +333,7 @@ def test_what_is_pasted_below_the_baselines_is_exported(
     set_to(opened, "share-1", 30)
     before, line, after = recipe_yaml(study.recipe).partition("\nbaselines:\n")
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(before + line + opened.run("document.getElementById('yaml').value") + after)
+    recipe.write_text(before + line + opened.run("document.getElementById('text').value") + after)
     words = ["export", recipe, f"output_dir={study.root}", "--mixture", "explored", "--to", "json"]
     monkeypatch.setattr(sys, "argv", ["regmix", *map(str, words)])
     assert app.run() == 0

@@ -13,11 +13,13 @@ import pytest
 from regmix_hf.cards.explorer_page import explorer_page
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.choice import FittedRuns, write_chosen
+from regmix_hf.exports import MixtureToTrain
 from regmix_hf.recipe import Choice
 from regmix_hf.study.table_fit import TableFit
 from tests.table_fit import make_fit
 
 from .browser import Browser, program
+from .explored import check_exports
 
 pytestmark = pytest.mark.skipif(
     program() is None, reason="there is no Chromium here; `apt-get install chromium` brings one"
@@ -70,3 +72,21 @@ def test_it_computes_what_the_fit_predicts_and_speaks_of_no_epochs(opened: Brows
     opened.look(1600, 900)
     opened.run("new Promise(requestAnimationFrame)")
     assert opened.run(hint) == ""
+
+
+def test_it_copies_what_weights_alone_tell_a_trainer(opened: Browser, fitted: FittedRuns):
+    opened.run("explorer.setWeights([0.6, 0, 0.4])")
+    weights = dict(zip(fitted.regressor.domains_, [0.6, 0.0, 0.4], strict=True))
+    names = check_exports(opened, MixtureToTrain("explored", weights))
+    weights_alone = {
+        "yaml",
+        "json",
+        "csv",
+        "megatron-lm",
+        "megatron-bridge",
+        "olmo-core",
+        "nanotron",
+        "litgpt",
+    }
+    assert names == weights_alone
+    assert "the text of" in opened.run("document.querySelector('details').textContent")

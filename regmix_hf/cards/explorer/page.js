@@ -150,6 +150,28 @@ function yaml() {
   return ["  explored:", ...lines, ""].join("\n");
 }
 
+// The text to copy, and what stands above it.
+function chosenText() {
+  const trainer = facts.exports[get("format").value];
+  if (trainer === undefined) return [yaml(), get("for-baselines").textContent];
+  const epochs = facts.tokens && facts.domains.map((_, i) => textEpochs(i));
+  return [exported(trainer.parts, state.weights, epochs),
+    `${trainer.title}: ${trainer.file}, weights are shares of ${trainer.weighs}`];
+}
+
+function showText() {
+  const [text, title] = chosenText();
+  get("text").value = text;
+  get("text-title").textContent = title;
+  get("for-baselines-words").hidden = get("format").value !== "baselines";
+}
+
+function buildFormats() {
+  const formats = [["baselines", "YAML for baselines"], ...Object.entries(facts.exports).map(([name, { title }]) => [name, title])];
+  get("format").append(...formats.map(([value, title]) => make("option", title, { value })));
+  get("format").addEventListener("change", showText);
+}
+
 function fragment() {
   const locked = facts.domains.filter((_, i) => state.locked[i]);
   return new URLSearchParams([
@@ -178,8 +200,8 @@ async function copy(text, what) {
     await navigator.clipboard.writeText(text);
     get("copied").textContent = `${what} copied`;
   } catch {
-    get("yaml").value = text;
-    get("yaml").select();
+    get("text").value = text;
+    get("text").select();
     get("copied").textContent = "Not allowed to copy: it is selected below";
   }
 }
@@ -201,7 +223,7 @@ function show() {
   get("budget").value = state.budget;
   get("epochs").value = state.epochs;
   get("capped").checked = state.capped;
-  get("yaml").value = yaml();
+  showText();
   history.replaceState(null, "", `#${fragment()}`);
   showMore();
 }
@@ -210,6 +232,7 @@ function show() {
 function start() {
   buildDomains();
   buildTrade();
+  buildFormats();
   for (const [id, key] of [["budget", "budget"], ["epochs", "epochs"]]) {
     get(id).disabled = facts.tokens === null;
     get(id).addEventListener("change", () => {
@@ -223,7 +246,7 @@ function start() {
     setWeights(state.weights);
   });
   get("copy-link").addEventListener("click", () => copy(location.href, "Link"));
-  get("copy-yaml").addEventListener("click", () => copy(yaml(), "YAML"));
+  get("copy-text").addEventListener("click", () => copy(get("text").value, get("format").selectedOptions[0].text));
   addEventListener("hashchange", readAddress);
   addEventListener("resize", showMore);
   for (const box of document.querySelectorAll(".scroll")) box.addEventListener("scroll", showMore);
