@@ -58,7 +58,7 @@ def export_parts(mixture: MixtureToTrain) -> tuple[dict[str, Any], dict[str, str
         mixture: What is known of the domains, all of them in `weights`, also those without a share.
 
     Returns:
-        Trainer -> `title`, `file`, `weighs`, `parts`; trainer -> why it is left out.
+        Trainer -> `title`, `file`, `beside`, `weighs`, `parts`; trainer -> why it is left out.
     """
     domains = tuple(mixture.weights)
     known = {name: value for name, value in vars(mixture).items() if name not in ("weights", "num_documents")}
@@ -75,6 +75,7 @@ def export_parts(mixture: MixtureToTrain) -> tuple[dict[str, Any], dict[str, str
         taken[name] = {
             "title": trainer.title,
             "file": next(iter(files)),
+            "beside": list(files)[1:],
             "weighs": trainer.weighs,
             "parts": [_without_numbers(part) for part in parts],
         }

@@ -89,8 +89,8 @@ def _csv(mixture: MixtureToTrain) -> dict[str, str]:
 def _datasets(mixture: MixtureToTrain) -> dict[str, str]:
     if mixture.blocks is None and (mixture.tokenizer is None or mixture.context_length is None):
         raise MixtureError(
-            "which tokenizer makes blocks of how many tokens is not known: a fit on tables has weights only.",
-            "export from a recipe",
+            "a tokenizer that others can load, or the tokens of a block, is not known.",
+            "export from a recipe whose text is prepared, or whose tokenizer lies on the Hub",
         )
     return {"mixture.py": python_text("datasets.py.jinja", mixture)}
 

@@ -156,7 +156,8 @@ function chosenText() {
   if (trainer === undefined) return [yaml(), get("for-baselines").textContent];
   const epochs = facts.tokens && facts.domains.map((_, i) => textEpochs(i));
   return [exported(trainer.parts, state.weights, epochs),
-    `${trainer.title}: ${trainer.file}, weights are shares of ${trainer.weighs}`];
+    `${trainer.title}: ${trainer.file}, weights are shares of ${trainer.weighs}`
+    + trainer.beside.map((file) => `; ${file} beside it is as regmix export writes it`).join("")];
 }
 
 function showText() {
