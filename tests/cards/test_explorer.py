@@ -399,4 +399,4 @@ def test_a_page_that_is_too_large_is_not_written(study: Study, monkeypatch: pyte
     monkeypatch.setattr(pages, "MOST_MEGABYTES", 0.01)
     explorer = explorer_page(study, StudyFacts.read(study))
     assert explorer.page is None
-    assert explorer.missing == "with power_law it would take 0.0 MB, too many to share"
+    assert explorer.missing == "with power_law it would take 0.1 MB, too many to share"
