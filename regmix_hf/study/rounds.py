@@ -154,6 +154,11 @@ def rounds_in(record: Mapping[str, Any], file: Path) -> list[Round]:
         raise damaged(file, "holds rounds that cannot be read") from error
 
 
+def of_target(rounds: Sequence[Round], target: str) -> list[Round]:
+    """Those that asked for this target: the values of others are of another quantity."""
+    return [one for one in rounds if one.target == target]
+
+
 def last_measured(rounds: Sequence[Round], target: str) -> Round | None:
     """The last round whose chosen mixture was measured, of those that asked for this target."""
-    return next((one for one in reversed(rounds) if one.target == target and one.chosen is not None), None)
+    return next((one for one in reversed(of_target(rounds, target)) if one.chosen is not None), None)
