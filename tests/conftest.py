@@ -18,6 +18,7 @@ os.environ.update(
     CUDA_VISIBLE_DEVICES="",
 )
 
+import joblib
 import numpy as np
 import psutil
 import pyarrow as pa
@@ -39,11 +40,21 @@ def _mode(item: pytest.Item) -> Mode:
     return next((STARTS[mark.name] for mark in item.iter_markers() if mark.name in STARTS), Mode.NOT)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Call quick what starts no process and asks no stand-in Hub: `pytest -m quick`."""
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than cores: some wait, for processes, for time-outs, for the disk."""
+    return int(joblib.cpu_count()) + 1
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Call quick what starts no process and asks no stand-in Hub: `pytest -m quick`.
+
+    Where workers share tests out the quick ones come last, so that none is left alone with a long one.
+    """
     for item in items:
         if _mode(item) is Mode.NOT and "standin" not in item.fixturenames:
             item.add_marker("quick")
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("quick") is not None)
 
 
 @pytest.hookimpl(tryfirst=True)

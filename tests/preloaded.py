@@ -11,7 +11,7 @@ files and working directory. It has such a parent itself, so the workers, launch
 begin the same way. These differ from a new interpreter, and a test about them starts a cold process:
 
 - imports are done (`sys.modules`), and with them what they read of the environment; `huggingface_hub`,
-  `datasets` and `evaluate` read theirs again. `regmix_hf` is not among them: it is imported anew;
+  `datasets` and `evaluate` read theirs again, and `regmix_hf` reads none when it is imported;
 - all processes forked from one parent hash strings alike;
 - each process has one more child, its parent for others, called `preloaded` (`family` leaves it out), and
   `/proc` shows the command line of the first parent.
@@ -47,7 +47,7 @@ from typing import Any
 
 import psutil
 
-#: Imported by the parent, in this order: what a study's stages take from elsewhere.
+#: Imported by the parent, in this order: what a study's stages take from elsewhere, and the stages.
 MODULES = (
     *("numpy", "pandas", "pyarrow.dataset", "pyarrow.parquet", "scipy.optimize", "scipy.stats"),
     *("sklearn.gaussian_process", "sklearn.linear_model", "sklearn.model_selection", "lightgbm", "joblib"),
@@ -57,6 +57,9 @@ MODULES = (
     *("lm_eval.evaluator", "lm_eval.tasks", "matplotlib.figure", "matplotlib.backends.backend_agg"),
     *("typer", "rich.progress", "rich.table", "ruamel.yaml", "pydantic", "jinja2", "psutil", "tenacity"),
     *("fsspec.implementations.http", "aiohttp"),
+    *("regmix_hf.cli.app", "regmix_hf.plan", "regmix_hf.sharing", "regmix_hf.stages.prepare"),
+    *("regmix_hf.stages.proxies", "regmix_hf.stages.train", "regmix_hf.stages.evaluate"),
+    *("regmix_hf.training.run", "regmix_hf.preflight"),
 )
 #: Modules that keep what the environment said when they were imported, and where it is said.
 READ_AGAIN = ("huggingface_hub.constants", "datasets.config", "evaluate.config")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,22 @@ from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.runs.runs import Runs
 from regmix_hf.runs.sizes import scale_words
 from regmix_hf.tables import SIZES
+
+
+def judged_runs(runs: Runs, estimators: Collection[str], progress: Progress) -> tuple[Runs, Runs | None]:
+    """Part the runs of one size and length, which families are judged on, from others to fit beside them.
+
+    Args:
+        runs: All.
+        estimators: Families; where one `takes_sizes` the largest size is judged, else that of the first run.
+        progress: Told what is not judged.
+
+    Raises:
+        RegressionError: A family is unknown, or needs sizes that are not known.
+    """
+    if any(estimator_class(name).takes_sizes for name in estimators):
+        return by_size(runs, progress)
+    return of_one_scale(runs, progress), None
 
 
 def by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:

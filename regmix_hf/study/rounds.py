@@ -96,6 +96,9 @@ class Round(_Facts):
         estimator: The family that promised.
         weights: The mixture that was chosen: share of the tokens of each domain.
         trials: What was trained.
+        proxies: Hash of how proxies are trained and on what; `None`: not noted.
+        scales: Of targets in standard deviations over the runs: mean and standard deviation of each, by which
+            was promised.
     """
 
     number: int
@@ -104,6 +107,12 @@ class Round(_Facts):
     estimator: str
     weights: dict[str, _Finite]
     trials: tuple[Trial, ...]
+    proxies: str | None = None
+    scales: dict[str, tuple[_Finite, _Finite]] = Field(default_factory=dict)
+
+    def is_of(self, target: str, proxies: str | None) -> bool:
+        """Whether it asked for this target, of proxies that are trained like that."""
+        return self.target == target and (self.proxies == proxies or None in (proxies, self.proxies))
 
     def measured_as(self, losses: Mapping[str, tuple[float, ...]]) -> Round:
         """Return the round with what was measured; `losses` by `mixture_id`, of runs that ended well."""

@@ -20,11 +20,12 @@ from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
 from regmix_hf.stages import prepare, sample
 from regmix_hf.study import Study
+from tests.preloaded import NAME, Mode, starting
 
 from .finished import recipe_tree
 from .standin.faults import ALL
 
-pytestmark = pytest.mark.cold_processes
+pytestmark = pytest.mark.processes
 
 RUNS = "me/small-runs"
 NUM_RUNS = 12
@@ -36,7 +37,7 @@ def sampled(tmp_path: Path, write_corpus) -> Study:
     tree = recipe_tree(tmp_path)
     tree["sampling"] = {"num_mixtures": 10, "num_holdout": 2}
     tree["proxy"] |= {
-        "num_train_tokens": 102_400,
+        "num_train_tokens": 51_200,
         "num_evaluations": 1,
         "training_args": {"per_device_train_batch_size": 8, "use_cpu": True},
     }
@@ -78,26 +79,11 @@ def published(standin) -> list[str]:
     return list(pd.read_parquet(io.BytesIO(content))["run_id"])
 
 
-def ranks_of(launcher: subprocess.Popen[str]) -> list[psutil.Process]:
-    return [
-        process
-        for process in psutil.Process(launcher.pid).children(recursive=True)
-        if words_of(process)[-3:-1] == ["-m", "regmix_hf.proxies"]
-    ]
-
-
-def words_of(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.NoSuchProcess:  # it ended since it was found
-        return []
-
-
 @pytest.mark.usefixtures("hub")
 def test_a_killed_rank_loses_nothing_and_every_run_arrives_once(standin, sampled, launch, within):
     with launch() as first:
         within(lambda: len(published(standin)) >= 2 or first.poll() is not None, seconds=150)
-        ranks = ranks_of(first)
+        ranks = [child for child in psutil.Process(first.pid).children() if child.name() != NAME]
         assert len(ranks) == 2, first.stderr.read()
         os.kill(ranks[0].pid, signal.SIGKILL)
         said = first.communicate(timeout=60)[1]
@@ -108,7 +94,7 @@ def test_a_killed_rank_loses_nothing_and_every_run_arrives_once(standin, sampled
 
     passing = [fault for fault in ALL if fault.status not in (401, 403, 404, 409, 412)]
     standin.faults.at_random(seed=5, rate=0.05, faults=passing)
-    with launch() as second:
+    with starting(Mode.COLD), launch() as second:
         said = second.communicate(timeout=150)[1]
         assert second.returncode == 0, said
     standin.faults.clear()

@@ -135,7 +135,7 @@ def killed_and_finished(start_stage):
             process.kill()
             process.wait()
         with starting(Mode.COLD):
-            process = start_stage(verb, study)
+            process = start_stage(verb, study, "proxy.num_workers=1")
         said = process.communicate(timeout=120)[0]
         assert process.returncode == 0, said
         return said.strip()
