@@ -69,8 +69,13 @@ def of_one_scale(runs: Runs, progress: Progress) -> Runs:
     if runs.scale is None:
         return runs
     own = runs.scale.iloc[0]
-    for scale, count in runs.scale[runs.scale != own].value_counts().items():
-        progress.note(f"{count} runs of {scale} are no part of the fit: it is of {own}, and losses differ")
+    others = runs.scale[runs.scale != own].value_counts()
+    if len(others):
+        scale, count = others.index[0], others.iloc[0]
+        more = f" and {others.iloc[1:].sum()} of {len(others) - 1} more scales" if len(others) > 1 else ""
+        progress.note(
+            f"{count} runs of {scale}{more} are no part of the fit: it is of {own}, and losses differ"
+        )
     return replace(
         runs.take(np.flatnonzero(runs.scale == own)),
         num_diverged=runs.num_diverged,
