@@ -1,9 +1,10 @@
 """Stage 3 under a launcher: `accelerate launch [flags] -m regmix_hf.proxies RECIPE [key.path=value ...]`.
 
 Every rank trains one proxy at a time. Ranks claim runs one by one and share nothing else: no rank
-ever joins another's training, and what one of them has done stays done whatever becomes of the others. Where
-the recipe says `hub.push_to_hub`, one rank at a time publishes what all of them have done. Machines that
-share the study's folder are launched independently, one more or one fewer at any time.
+ever joins another's training, and what one of them has done stays done whatever becomes of the others. A rank
+on whose device no worker starts any more ends, and the others do its part; the launch fails with the last.
+Where the recipe says `hub.push_to_hub`, one rank at a time publishes what all of them have done. Machines
+that share the study's folder are launched independently, one more or one fewer at any time.
 Without a launcher this is `regmix proxies`.
 """
 
@@ -27,8 +28,8 @@ def train_proxies(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Train one small model per mixture, one at a time per rank."""
     from regmix_hf import pipeline
     from regmix_hf.jobs.devices import Rank
-    from regmix_hf.jobs.pool import Pool
-    from regmix_hf.jobs.ranks import end_with_launcher
+    from regmix_hf.jobs.pool import NoWorkerError, Pool
+    from regmix_hf.jobs.ranks import do_others_go_on, end_with_launcher
     from regmix_hf.jobs.turns import beside_others_in
     from regmix_hf.stages import proxies
     from regmix_hf.training.device import uses_cpu
@@ -40,14 +41,20 @@ def train_proxies(recipe: RecipePath, overrides: Overrides = None) -> None:
         check_one_machine(os.environ, recipe)
     shown = console if rank is None or rank.index == 0 else Console(Format.QUIET)
     pipeline.begin(study, "proxies")
-    with (
-        beside_others_in(study.root, "proxies", shown),
-        pipeline.publishing(study, "proxies", console),
-    ):
-        use_cpu = uses_cpu(study.recipe.proxy.training_args)
-        stays = study.recipe.executor.wait
-        place = None if rank is None else Pool([rank.slot(use_cpu=use_cpu)], study.proxies, stays)
-        proxies.run(study, shown, place)
+    try:
+        with (
+            beside_others_in(study.root, "proxies", shown),
+            pipeline.publishing(study, "proxies", console),
+        ):
+            use_cpu = uses_cpu(study.recipe.proxy.training_args)
+            stays = study.recipe.executor.wait
+            place = None if rank is None else Pool([rank.slot(use_cpu=use_cpu)], study.proxies, stays)
+            proxies.run(study, shown, place)
+    except NoWorkerError as error:
+        if rank is None or not do_others_go_on():
+            raise
+        console.note(f"rank {rank.index} ends, and the others go on: {error}")
+        return
     is_left = pipeline.is_left_to_others(study, "proxies")
     shown.next(command("status" if is_left else "fit", recipe, overrides))
 

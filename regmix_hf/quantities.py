@@ -77,6 +77,11 @@ class Quantity:
         return "loss" if self.unit == NATS else "value"
 
     @property
+    def nouns(self) -> str:
+        """The same of several."""
+        return "losses" if self.unit == NATS else "values"
+
+    @property
     def note(self) -> str:
         """Its unit, and which way is better where that is not lower: `share, higher is better`."""
         return ", ".join(filter(None, (self.unit, "higher is better" if self.sign < 0 else "")))

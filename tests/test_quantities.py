@@ -66,3 +66,10 @@ def test_directions_are_those_of_lm_eval():
 def test_what_is_no_quantity_is_refused(found):
     with pytest.raises(ValueError, match="no quantity"):
         Quantity.from_plain(found)
+
+
+def test_values_are_called_losses_only_where_they_are_nats():
+    assert [Quantity("web", "nats per token").nouns, Quantity("arc/acc", "share", "higher").nouns] == [
+        "losses",
+        "values",
+    ]

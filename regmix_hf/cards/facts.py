@@ -22,7 +22,7 @@ from regmix_hf.regression.verdict import Verdict
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
-from regmix_hf.study.rounds import Round, last_measured, rounds_in
+from regmix_hf.study.rounds import Round, last_measured, of_target, rounds_in
 from regmix_hf.study.table_fit import TableFit
 from regmix_hf.tables import (
     FITTED_RUNS,
@@ -79,7 +79,7 @@ class ChoiceFacts:
         table: `mixture.parquet`, by domain.
         record: `mixture.yaml`: `estimator`, `reason`, `predicted`, `warnings`, ...
         verdict: Whether the regression knew enough to choose by; `None` in a choice of version 0.1.
-        rounds: In which choices were tried with further proxies.
+        rounds: In which choices for this target were tried with further proxies.
     """
 
     table: pd.DataFrame
@@ -106,7 +106,8 @@ class ChoiceFacts:
         if table is None or not file.exists():
             return None
         record = _record(file)
-        verdict, rounds = Verdict.said_in(record, file), rounds_in(record, file)
+        verdict = Verdict.said_in(record, file)
+        rounds = of_target(rounds_in(record, file), str(record.get("target")))
         return cls(table.set_index("domain"), record, verdict, tuple(rounds))
 
     @property

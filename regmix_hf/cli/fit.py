@@ -203,7 +203,7 @@ class OutsideRuns:
         for note in runs.notes:
             console.note(note)
         fit = fit_runs(
-            carrying(runs, self.min_signal, console),
+            carrying(runs, self.min_signal, console, estimators=self.estimators),
             self.estimators,
             _target(self.asked),
             self.output,

@@ -20,7 +20,7 @@ from regmix_hf.readable import with_interval
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
-from regmix_hf.study.rounds import Round, rounds_in
+from regmix_hf.study.rounds import Round, of_target, rounds_in
 from regmix_hf.tables import MIXTURE, MIXTURES, QUALITY, RESULTS, by_domain
 
 
@@ -201,7 +201,7 @@ def _choose(study: Study, format: Format) -> list[Table]:
     record = read_yaml(study.mixture)
     return [
         *chosen_tables(study.mixture.parent / names.CHOSEN_TABLE),
-        *tried_tables(rounds_in(record, study.mixture)),
+        *tried_tables(of_target(rounds_in(record, study.mixture), str(record.get("target")))),
     ]
 
 

@@ -38,6 +38,10 @@ _LOOK_INTERVAL_S = 0.5
 _GRACE_S = 5.0
 
 
+class NoWorkerError(TrainingError):
+    """Workers die here before they are ready, whatever they are given to do."""
+
+
 @dataclass(frozen=True)
 class Pool:
     """Workers of this machine, one task at a time each; a `regmix_hf.jobs.place.Place` for every work.
@@ -121,11 +125,11 @@ class _Worker:
         """Start the process, which says `Ready` once it has loaded everything.
 
         Raises:
-            TrainingError: It died before it was ready, too many times in a row.
+            NoWorkerError: It died before it was ready, too many times in a row.
         """
         self._failed_starts = 0 if self.is_ready else self._failed_starts + 1
         if self._failed_starts > _MAX_STARTS:
-            raise TrainingError(
+            raise NoWorkerError(
                 f"a worker could not start: {ended(self.process.returncode)}.\n{last_lines(self.log)}",
                 f"all of it is in {self.log}",
             )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from regmix_hf.errors import TrainingError
 from regmix_hf.jobs.claims import Claim, Watch, claim
@@ -18,6 +21,9 @@ from regmix_hf.jobs.results import result_of
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.jobs.tokens import TokenCount
 from regmix_hf.training.spec import RunSpec
+
+if TYPE_CHECKING:
+    import psutil
 
 _T = TypeVar("_T")
 #: Seconds between two looks at runs that others have claimed, and at whether the launcher lives.
@@ -136,3 +142,30 @@ def end_with_launcher() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def do_others_go_on() -> bool:
+    """Whether another rank of this launch lives and is not lost; for a rank that is, and ends right after.
+
+    Lost ranks sign one list, in turn: of those that are all lost the last finds nobody.
+    """
+    import psutil
+
+    me, launcher = psutil.Process(), psutil.Process(os.getppid())
+    name = f"regmix-launch-{os.getuid()}-{launcher.pid}-{launcher.create_time():.0f}.lost"
+    with (Path(tempfile.gettempdir()) / name).open("a+") as signed:
+        fcntl.flock(signed, fcntl.LOCK_EX)
+        signed.seek(0)
+        lost = {int(line) for line in signed} | {me.pid}
+        signed.write(f"{me.pid}\n")
+    return any(
+        other.pid not in lost
+        and other.status() != psutil.STATUS_ZOMBIE
+        and _command(other) == _command(me)  # a launcher may have other children
+        for other in launcher.children()
+    )
+
+
+def _command(process: psutil.Process) -> tuple[str, list[str]]:
+    """What a process runs: the same for all ranks of a launch."""
+    return process.name(), process.cmdline()

@@ -76,9 +76,11 @@ def sample_mixtures(
     drawn = there.loc[there["origin"] == SAMPLED, "split"]
     repeated = int((there["origin"] == REPEAT).sum())
     num_fit = max(0, sampling.num_mixtures - int((drawn == "fit").sum()) - repeated)
-    num_repeats = min(num_fit, max(0, sampling.num_repeats - repeated))
-    num_holdout = max(0, sampling.num_holdout - int((drawn == "holdout").sum()))
     before = by_domain(there, "weight").to_numpy(dtype=np.float64)
+    once = len(_run_once(before[there["split"] == "fit"]))
+    # Each repeats another mixture, one that is there or one of those that are added with it.
+    num_repeats = min(num_fit, max(0, sampling.num_repeats - repeated), (once + num_fit) // 2)
+    num_holdout = max(0, sampling.num_holdout - int((drawn == "holdout").sum()))
     count = num_fit - num_repeats + num_holdout
     weights = _draw_distinct(distribution, before, count, generator(random_state, *WEIGHTS))
     splits = _splits(len(there), len(weights), num_holdout, random_state)
@@ -94,10 +96,15 @@ def sample_mixtures(
 
 def _to_repeat(fitted: Array, count: int, random_state: int) -> Array:
     """Pick mixtures at random, of those that are run once so far."""
-    distinct, runs = np.unique(fitted, axis=0, return_counts=True)
-    once = distinct[runs == 1]
+    once = _run_once(fitted)
     rng = generator(random_state, "repeat", len(fitted))
     return np.asarray(once[rng.choice(len(once), count, replace=False)] if count else once[:0])
+
+
+def _run_once(fitted: Array) -> Array:
+    """The mixtures that are run once, sorted."""
+    distinct, runs = np.unique(fitted, axis=0, return_counts=True)
+    return np.asarray(distinct[runs == 1])
 
 
 def _splits(first: int, count: int, num_holdout: int, random_state: int) -> list[str]:

@@ -1,15 +1,14 @@
 """The recipe: what one study is, as a checked, immutable object read from `recipe.yaml`."""
 
+from regmix_hf.recipe.executor import Executor, Ray
 from regmix_hf.recipe.load import RECIPE_FILE, load_recipe, parse_override
 from regmix_hf.recipe.model import Model
 from regmix_hf.recipe.schema import (
     Choice,
     Domain,
     Evaluation,
-    Executor,
     Hub,
     Proxy,
-    Ray,
     Recipe,
     Regression,
     Sampling,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterable
 
 from regmix_hf.errors import RecipeError, RegressionError, did_you_mean
@@ -124,11 +125,15 @@ def _check_target(recipe: Recipe) -> None:
             "regression.target", [n for n in names if "/" not in n], [*recipe.domains, *words], "domain"
         )
         scored = [*recipe.domains, *recipe.proxy.tasks]
-        members = tuple(f"{task}_" for task in recipe.proxy.tasks)  # of groups, which lm-eval names so
         others = [name.removeprefix(BPB) for name in names if "/" in name]
-        _check_names(
-            "regression.target", [n for n in others if not n.startswith(members)], scored, "domain or task"
-        )
+        _check_names("regression.target", others, scored, "domain or task")
+        measured = [*recipe.domains, *(f"{BPB}{name}" for name in scored)]
+        for pattern in filter(is_pattern, asked.names):
+            if not fnmatch.filter(measured, pattern):
+                raise RecipeError(
+                    f"regression.target: no target of this study is called as {pattern!r}.",
+                    f"there are {', '.join(measured)}",
+                )
     try:
         read_names(names, recipe.domains, asked.directions)
     except RegressionError as error:

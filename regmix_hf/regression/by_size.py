@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,22 @@ from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.runs.runs import Runs
 from regmix_hf.runs.sizes import scale_words
 from regmix_hf.tables import SIZES
+
+
+def judged_runs(runs: Runs, estimators: Collection[str], progress: Progress) -> tuple[Runs, Runs | None]:
+    """Part the runs of one size and length, which families are judged on, from others to fit beside them.
+
+    Args:
+        runs: All.
+        estimators: Families; where one `takes_sizes` the largest size is judged, else that of the first run.
+        progress: Told what is not judged.
+
+    Raises:
+        RegressionError: A family is unknown, or needs sizes that are not known.
+    """
+    if any(estimator_class(name).takes_sizes for name in estimators):
+        return by_size(runs, progress)
+    return of_one_scale(runs, progress), None
 
 
 def by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:
@@ -52,8 +69,13 @@ def of_one_scale(runs: Runs, progress: Progress) -> Runs:
     if runs.scale is None:
         return runs
     own = runs.scale.iloc[0]
-    for scale, count in runs.scale[runs.scale != own].value_counts().items():
-        progress.note(f"{count} runs of {scale} are no part of the fit: it is of {own}, and losses differ")
+    others = runs.scale[runs.scale != own].value_counts()
+    if len(others):
+        scale, count = others.index[0], others.iloc[0]
+        more = f" and {others.iloc[1:].sum()} of {len(others) - 1} more scales" if len(others) > 1 else ""
+        progress.note(
+            f"{count} runs of {scale}{more} are no part of the fit: it is of {own}, and losses differ"
+        )
     return replace(
         runs.take(np.flatnonzero(runs.scale == own)),
         num_diverged=runs.num_diverged,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from regmix_hf.errors import RegressionError
-from regmix_hf.progress import Progress
+from regmix_hf.progress import Progress, Silent
 from regmix_hf.regression.assessment import seed_noise
+from regmix_hf.regression.by_size import judged_runs
 from regmix_hf.runs.runs import Runs
 
 #: Below this, runs of different mixtures lie no farther apart than noise alone would put them.
@@ -49,7 +50,7 @@ class Carry:
 
 
 def carries(runs: Runs) -> list[Carry]:
-    """Say of every target how far the runs lie apart, and how much of that is noise."""
+    """Say of every target how far the runs, of one size and length, lie apart, and how much is noise."""
     return list(_carries(runs))
 
 
@@ -67,18 +68,22 @@ def _carries(runs: Runs) -> Iterator[Carry]:
             yield Carry(name, quantity.unit, spread, None, None)
 
 
-def carrying(runs: Runs, min_signal: float | None, progress: Progress) -> Runs:
+def carrying(
+    runs: Runs, min_signal: float | None, progress: Progress, *, estimators: Collection[str] = ()
+) -> Runs:
     """Name the targets whose spread over mixtures is within their noise; leave out those below `min_signal`.
 
     Args:
         runs: The runs.
         min_signal: Least spread in noises; `None`: all stay. A target whose noise is not known stays.
         progress: Told what is left out, and what should be.
+        estimators: Families to fit: they say which runs are judged, where there are several sizes.
 
     Raises:
         RegressionError: None would be left.
     """
-    signals = {one.target: one.signal for one in carries(runs) if one.signal is not None}
+    judged, _ = judged_runs(runs, estimators, Silent())
+    signals = {one.target: one.signal for one in carries(judged) if one.signal is not None}
     least = WITHIN_NOISE if min_signal is None else min_signal
     below = {name: signal for name, signal in signals.items() if signal < least}
     if not below:

@@ -27,7 +27,7 @@ from regmix_hf.regression.assessment import (
     quality_table,
     seed_noise,
 )
-from regmix_hf.regression.by_size import by_size, fit_one, of_one_scale, scale_of
+from regmix_hf.regression.by_size import fit_one, judged_runs, scale_of
 from regmix_hf.regression.carrying import carries
 from regmix_hf.regression.learning_curve import LearningCurve, learning_curve
 from regmix_hf.regression.metrics import METRICS
@@ -179,8 +179,7 @@ class Question:
     ) -> Self:
         """Check what is asked; raises as `fit_runs` does."""
         asked = tuple(dict.fromkeys([*estimators, *([use] if use else [])]))
-        takes_sizes = any(estimator_class(name).takes_sizes for name in asked)
-        runs, beside = by_size(runs, progress) if takes_sizes else (of_one_scale(runs, progress), None)
+        runs, beside = judged_runs(runs, asked, progress)
         usable = replace(runs, losses=runs.losses.mask(find_absurd(runs.losses.to_numpy())))
         fitted = usable.part("fit")
         goal = Target.parse(target, runs.quantities, scales_of(fitted.losses))

@@ -62,19 +62,21 @@ class Verdict:
             random_state: Seed of the bootstrap.
         """
         true, predicted = judged.pair(estimator, target)
+        nouns = target.quantity.nouns
         spearman, trivial = (
             measure(*judged.pair(name, target))["spearman"] for name in (estimator, BASELINE)
         )
         rng = generator(random_state, "bootstrap", "verdict")
         draws = Resamples.draw(number_mixtures(judged.runs), rng).metrics(true, predicted)["spearman"]
         low, high = interval(draws) if not math.isnan(spearman) else (math.nan, math.nan)
-        word, reasons = _by_correlation(len(judged.runs), judged.test, spearman, low, high)
+        where = f"over {len(judged.runs)} runs ({judged.test})"
+        word, reasons = _by_correlation(nouns, where, spearman, low, high)
         if estimator != BASELINE and not math.isnan(trivial):
             reasons.append(f"the trivial baseline has {100 * trivial:.0f} %")
             if word == TELLS and trivial > high:
                 word = WEAKLY
         if (signal := _signal(true, target, noise)) is not None:
-            reasons.append(f"losses differ {signal:.1f} times as much between mixtures as between seeds")
+            reasons.append(f"{nouns} differ {signal:.1f} times as much between mixtures as between seeds")
             word = (
                 CANNOT if signal < _NO_SIGNAL else WEAKLY if signal < _WEAK_SIGNAL and word == TELLS else word
             )
@@ -123,10 +125,11 @@ class Verdict:
         return f"{says} ({'; '.join(self.reasons)})."
 
 
-def _by_correlation(count: int, test: str, spearman: float, low: float, high: float) -> tuple[str, list[str]]:
-    where = f"over {count} runs ({test})"
+def _by_correlation(
+    nouns: str, where: str, spearman: float, low: float, high: float
+) -> tuple[str, list[str]]:
     if math.isnan(low):
-        return CANNOT, [f"predicted and true losses have no rank correlation {where}"]
+        return CANNOT, [f"predicted and true {nouns} have no rank correlation {where}"]
     word = TELLS if low >= _CLEAR else WEAKLY if low > 0 else CANNOT
     found = f"rank correlation {100 * spearman:.0f} % [{100 * low:.0f}, {100 * high:.0f}] {where}"
     return word, [found]

@@ -45,7 +45,8 @@ SIZE_COLUMNS = dict(zip((*SIZES, "model_size", "n_tokens"), (*SIZES, *SIZES), st
 #: What pandas writes for an index, and what W&B keeps for itself.
 _OWN = re.compile(r"Unnamed: \d+|(?:summary\.|config\.)?_(?:step|runtime|timestamp|wandb.*)")
 _TRAINING_LOSS = re.compile(
-    r"(?:metric/|summary\.|loss[_/])?train(?:ing)?[_/. ](?:loss|ce|ppl|perplexity)(?:_\w+)?", re.IGNORECASE
+    r"(?:summary\.)?(?:metric/|loss[_/])?train(?:ing)?[_/. ](?:loss|ce|ppl|perplexity)(?:_\w+)?",
+    re.IGNORECASE,
 )
 #: What columns of measurements begin or end with.
 _MEASURED = re.compile(

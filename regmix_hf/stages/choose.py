@@ -8,17 +8,19 @@ stands beside what was measured.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from regmix_hf.files import read_parquet, read_yaml, write_parquet
+from regmix_hf.files import hash_value, read_parquet, read_yaml, write_parquet
 from regmix_hf.mixtures import around_prior, sampling_constraints
 from regmix_hf.mixtures.final import final_constraints
 from regmix_hf.mixtures.repetition import longest_reading, stamp_matching
 from regmix_hf.mixtures.table import CONFIRM, append, empty, over, read_mixtures
 from regmix_hf.progress import Progress
+from regmix_hf.recipe.outcome import decisive
 from regmix_hf.recipe.target import AskedTarget
 from regmix_hf.runs.runs import Runs
 from regmix_hf.stages import sample
@@ -76,7 +78,7 @@ def run(study: Study, progress: Progress) -> None:
     if _is_to_be_tried(study, chosen, rounds):
         table = over(read_mixtures(study.mixtures), list(tokens))
         longer, further = _try(problem, chosen, table, recipe.choice.num_confirm)
-        rounds = [*rounds, further]
+        rounds = [*rounds, further.model_copy(update={"proxies": proxies_of(study)})]
     epochs = {
         name: weight * recipe.train.num_train_tokens / tokens[name] for name, weight in chosen.weights.items()
     }
@@ -128,13 +130,16 @@ def _is_to_be_tried(study: Study, chosen: ChosenMixture, rounds: Sequence[Round]
 
 
 def _rounds_left(study: Study, target: str, rounds: Sequence[Round]) -> int:
-    """How many rounds may come yet. Those for another target do not count, those without a record do."""
+    """How many rounds may come yet.
+
+    Those for another target or other proxies do not count, those without a record do.
+    """
     recipe = study.recipe
     if recipe.choice.num_confirm == 0 or recipe.runs is not None or study.is_pulled:
         return 0
     table = read_mixtures(study.mixtures) if study.mixtures.exists() else empty(())
     without = set(table.loc[table["origin"] == CONFIRM, "round"]) - {one.number for one in rounds}
-    used = len(without) + sum(one.target == target for one in rounds)
+    used = len(without) + sum(one.is_of(target, proxies_of(study)) for one in rounds)
     return max(0, recipe.choice.num_rounds - used)
 
 
@@ -148,14 +153,31 @@ def measured_rounds(study: Study, target: Target) -> list[Round]:
     asked = AskedTarget.of(study.recipe.regression.target)
     runs = Runs.from_results(results, str(study.proxies), asked=asked.names, given=asked.directions)
     losses = runs.losses.reindex(columns=list(target.names))
-    mixture = results.drop_duplicates("run_id").set_index("run_id")["mixture_id"]
-    measured = target.combine(losses).groupby(mixture.reindex(losses.index))
-    known = {str(name): tuple(values.dropna()) for name, values in measured}
-    return [
-        one.measured_as(known) if one.target == str(target) else one
-        for one in recorded
-        if there.issuperset(trial.mixture_id for trial in one.trials)
-    ]
+    mixture = results.drop_duplicates("run_id").set_index("run_id")["mixture_id"].reindex(losses.index)
+    now = proxies_of(study)
+
+    def measured(one: Round) -> Round:
+        if one.target != str(target):
+            return one
+        if not one.is_of(one.target, now):
+            return one.measured_as({})  # what is measured now is of other proxies than it promised for
+        # In standard deviations a value means something only by those that were promised in.
+        values = replace(target, scales=one.scales or target.scales).combine(losses).groupby(mixture)
+        return one.measured_as({str(name): tuple(found.dropna()) for name, found in values})
+
+    return [measured(one) for one in recorded if there.issuperset(trial.mixture_id for trial in one.trials)]
+
+
+def proxies_of(study: Study) -> str | None:
+    """Hash of how the study's proxies are trained and on what; `None` where its corpus is not here."""
+    from regmix_hf.training.spec import planned_spec
+
+    recipe, facts = study.recipe, CorpusFacts.find(study.corpus)
+    if facts is None:
+        return None
+    trained = planned_spec(recipe, facts, recipe.proxy).run_id
+    model = decisive(recipe, "proxy.model")  # also where it starts from
+    return hash_value([trained, model, stamp_matching(recipe), facts.fingerprint])[:16]
 
 
 def _results(study: Study) -> pd.DataFrame:
@@ -202,4 +224,5 @@ def _try(
         estimator=chosen.estimator,
         weights=dict(chosen.weights),
         trials=trials,
+        scales=dict(problem.target.scales),
     )

@@ -30,11 +30,12 @@ def run(study: Study, progress: Progress) -> None:
     from regmix_hf.regression.fitting import fit_runs
     from regmix_hf.runs.pooled import pooled_runs
 
+    estimators = study.recipe.regression.estimators
     recipe, corpus = study.recipe, CorpusFacts.find(study.corpus)
     runs = replace(pooled_runs(study, progress), token_entropy=corpus.token_entropy if corpus else {})
     fit = fit_runs(
-        carrying(runs, recipe.regression.min_signal, progress),
-        recipe.regression.estimators,
+        carrying(runs, recipe.regression.min_signal, progress, estimators=estimators),
+        estimators,
         recipe.regression.target,
         study.regression,
         use=recipe.regression.estimator,

@@ -96,6 +96,9 @@ class Round(_Facts):
         estimator: The family that promised.
         weights: The mixture that was chosen: share of the tokens of each domain.
         trials: What was trained.
+        proxies: Hash of how proxies are trained and on what; `None`: not noted.
+        scales: Of targets in standard deviations over the runs: mean and standard deviation of each, by which
+            was promised.
     """
 
     number: int
@@ -104,6 +107,12 @@ class Round(_Facts):
     estimator: str
     weights: dict[str, _Finite]
     trials: tuple[Trial, ...]
+    proxies: str | None = None
+    scales: dict[str, tuple[_Finite, _Finite]] = Field(default_factory=dict)
+
+    def is_of(self, target: str, proxies: str | None) -> bool:
+        """Whether it asked for this target, of proxies that are trained like that."""
+        return self.target == target and (self.proxies == proxies or None in (proxies, self.proxies))
 
     def measured_as(self, losses: Mapping[str, tuple[float, ...]]) -> Round:
         """Return the round with what was measured; `losses` by `mixture_id`, of runs that ended well."""
@@ -145,6 +154,11 @@ def rounds_in(record: Mapping[str, Any], file: Path) -> list[Round]:
         raise damaged(file, "holds rounds that cannot be read") from error
 
 
+def of_target(rounds: Sequence[Round], target: str) -> list[Round]:
+    """Those that asked for this target: the values of others are of another quantity."""
+    return [one for one in rounds if one.target == target]
+
+
 def last_measured(rounds: Sequence[Round], target: str) -> Round | None:
     """The last round whose chosen mixture was measured, of those that asked for this target."""
-    return next((one for one in reversed(rounds) if one.target == target and one.chosen is not None), None)
+    return next((one for one in reversed(of_target(rounds, target)) if one.chosen is not None), None)

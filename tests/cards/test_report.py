@@ -277,7 +277,8 @@ def test_a_choice_that_was_tried_begins_with_what_was_promised_and_measured(stud
     record = read_yaml(study.mixture)
     target = record.get("target", "None")
     rounds = ROUNDS.replace("TARGET", target).replace("WEIGHTS", json.dumps(dict(record["weights"])))
-    study.mixture.write_text(study.mixture.read_text() + rounds)
+    other = rounds.replace(f"target: {target}", "target: another").replace("number: 1", "number: 2")
+    study.mixture.write_text(study.mixture.read_text() + rounds + other.removeprefix("rounds:\n"))
     lines = report(study).splitlines()
     assert lines[2].startswith(
         "**Promised 2.0000 [1.9000, 2.1000], measured 2.0500 ± 0.1414 over 2 seeds, promised minus measured "
@@ -287,6 +288,7 @@ def test_a_choice_that_was_tried_begins_with_what_was_promised_and_measured(stud
     assert not any("was chosen again, and now differs" in line for line in lines)
     assert "| 1 | the mixture chosen then | 2.0000 | 1.9000 to 2.1000 | 2.0500 ± 0.1414 | -0.0500 |" in lines
     assert "| 1 | the prior | 2.5000 | 2.4000 to 2.6000 | 2.7000 | -0.2000 |" in lines
+    assert not any(line.startswith("| 2 |") for line in lines), "it is of another target"
     assert not any("near the chosen one" in line for line in lines), "nothing was measured there"
     [table, *_] = [
         table for table in summary_tables(study) if table.title.startswith("the choice as proxies")

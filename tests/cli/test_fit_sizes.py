@@ -47,3 +47,15 @@ def test_sizes_come_in_pairs(regmix, tables):
     files = ("--mixtures", path, "--losses", tables / "losses.csv")
     outcome = regmix("fit", *files, "--estimators", "scaled_law", "--output", tables / "fit")
     assert (outcome.code, "of sizes there are two, or none" in outcome.err) == (2, True)
+
+
+def test_runs_of_other_sizes_are_left_out_in_one_line(regmix, tables):
+    mixtures = pd.read_csv(tables / "mixtures.csv")
+    mixtures.loc[38:, "n_tokens"] = 2e9
+    mixtures.to_csv(tables / "mixtures.csv", index=False)
+    files = ("--mixtures", tables / "mixtures.csv", "--losses", tables / "losses.csv")
+    fitted = regmix("fit", *files, "--estimators", "ridge", "--output", tables / "fit")
+    assert fitted.code == 0, fitted.err
+    said = [line for line in fitted.err.splitlines() if "no part of the fit" in line]
+    assert len(said) == 1
+    assert said[0].startswith("8 runs of 60,000,000 parameters on 1,000,000,000 tokens and 4 of ")

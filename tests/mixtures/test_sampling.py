@@ -213,3 +213,13 @@ def test_every_sample_meets_every_bound(number, seed, floor, max_epochs):
     weights = weights_of(sample_mixtures(prior, sampling, random_state=seed))
     assert allowed(bounds, weights).all()
     assert ((weights >= floor - 1e-12) | (weights == bounds.lower)).all()
+
+
+def test_no_more_mixtures_are_repeated_than_are_run_once():
+    first = sample_mixtures({"a": 1.0, "b": 1.0}, Sampling(num_mixtures=5, num_holdout=1, num_repeats=4))
+    assert first["origin"].value_counts().to_dict() == {"sampled": 4, "repeat": 2}
+    more = Sampling(num_mixtures=8, num_holdout=1, num_repeats=4)
+    grown = sample_mixtures({"a": 1.0, "b": 1.0}, more, existing=first)
+    assert grown["origin"].value_counts().to_dict() == {"sampled": 5, "repeat": 4}
+    fitted = grown[grown["split"] == "fit"]
+    assert fitted.groupby(["weight/a", "weight/b"]).size().tolist() == [2] * 4

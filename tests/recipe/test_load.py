@@ -92,6 +92,11 @@ def complaint(file: Path, *overrides: str) -> str:
         ("regression.target=bb", ["'bb'", "no domain"]),
         ("regression.target={a: -1}", ["regression.target", "-1"]),
         ("regression.target=bpb/arc_easy", ["'arc_easy'", "no domain or task"]),
+        ("regression.target=bpb/mmlu_anatomy", ["'mmlu_anatomy'", "no domain or task"]),  # of a group
+        (
+            "regression.target={mean_of: ['bpb/mmlu_*']}",
+            ["'bpb/mmlu_*'", "there are a, b, bpb/a"],
+        ),
         ("regression.target=bpb/aa", ["'aa'", "no domain or task"]),
         ("regression.target={a: {wieght: 1}}", ["regression.target", "did you mean 'weight'?"]),
         ("regression.target={mean_of: [a], scal: spread}", ["regression.target", "scale: spread"]),
@@ -115,7 +120,7 @@ def complaint(file: Path, *overrides: str) -> str:
     ],
 )
 def test_a_wrong_value_is_named_with_what_to_write(recipe_file, override, says):
-    message = complaint(recipe_file, "sampling.max={a: 0.5}", override)
+    message = complaint(recipe_file, "sampling.max={a: 0.5}", "proxy.tasks=[mmlu]", override)
     for part in says:
         assert part in message
 

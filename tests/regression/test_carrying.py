@@ -1,5 +1,7 @@
 """Targets on which mixtures differ by no more than noise are named, and left out where that is asked."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from regmix_hf.quantities import Quantity
 from regmix_hf.regression.carrying import carries, carrying
 from regmix_hf.regression.fitting import fit_runs
 from regmix_hf.runs.runs import Runs
+from regmix_hf.runs.sizes import words_of_sizes
 
 
 class Notes:
@@ -79,3 +82,21 @@ def test_a_target_within_its_noise_is_named_without_being_asked(runs):
     )
     assert carrying(spoilt, None, notes).targets == ("code", "noise")
     assert "no more than noise on noise (0.7)" in notes.all[0]
+
+
+def test_sizes_are_no_seeds_and_the_largest_is_judged_where_a_family_knows_them(runs):
+    smaller = runs.losses + 1.0
+    sizes = pd.DataFrame({"num_parameters": 6e7, "num_train_tokens": 1e9}, index=runs.losses.index)
+    names = [f"small-{name}" for name in runs.losses.index]
+    both = Runs(
+        pd.concat([runs.weights, runs.weights.set_axis(names)]),
+        pd.concat([runs.losses, smaller.set_axis(names)]),
+        pd.Series("fit", index=[*runs.losses.index, *names], name="split"),
+        quantities=runs.quantities,
+        sizes=pd.concat([sizes, sizes.assign(num_parameters=1e6).set_axis(names)]),
+    )
+    kept = carrying(both, 3.0, Notes(), estimators=["scaled_law"])
+    assert kept.targets == ("code", "prose", "sums")
+    assert dict(kept.dropped) == dict(carrying(runs, 3.0, Notes()).dropped)
+    by_first = replace(both, scale=words_of_sizes(both.sizes))
+    assert carrying(by_first, 3.0, Notes(), estimators=["ridge"]).targets == kept.targets

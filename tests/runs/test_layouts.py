@@ -171,6 +171,12 @@ def test_the_loss_on_what_was_trained_on_is_no_target_unless_asked_for(tmp_path)
     assert asked.targets == (*TARGETS, "train_loss")
 
 
+def test_the_training_loss_that_wandb_exports_is_no_target_either(tmp_path):
+    table = wide("config.weights.", "summary.metric/").assign(**{"summary.metric/train_loss": 1.0})
+    table.to_csv(tmp_path / "export.csv", index=False)
+    check(load_runs(tmp_path / "export.csv"))
+
+
 def test_weights_as_people_write_them(tmp_path):
     """Percent, signs of percent, rounded rows, a zero that is a little below, and an empty cell."""
     weights, losses = made()

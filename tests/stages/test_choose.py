@@ -292,6 +292,44 @@ def test_another_target_is_tried_anew_and_a_lost_record_counts_its_rounds(fitted
     assert rounds_of(other) == []
 
 
+def test_a_round_of_proxies_that_are_trained_otherwise_now_is_not_held_against_them(fitted_study):
+    study = fitted_study("choice.num_confirm=1", "choice.num_rounds=1")
+    choose.run(study, Silent())
+    train_as_if(study, 0.0)
+    choose.run(study, Silent())
+    assert rounds_of(study)[0].chosen is not None
+    proxy = study.recipe.proxy.model_copy(
+        update={"num_train_tokens": 2 * study.recipe.proxy.num_train_tokens}
+    )
+    longer = type(study)(study.recipe.model_copy(update={"proxy": proxy}))
+    results = pd.read_parquet(file := study.proxies / "results.parquet")
+    columns = [f"loss/{name}" for name in NAMES]
+    results.assign(**{name: results[name] - 1.0 for name in columns}).to_parquet(file)
+    fit.run(longer, Silent())
+    choose.run(longer, Silent())
+    first, second = rounds_of(longer)
+    assert first.chosen is None
+    assert second.trials[0].promised < first.trials[0].promised - 0.9
+    assert len(confirmed(longer)) == 2
+
+
+def test_in_standard_deviations_a_promise_is_held_against_what_is_measured_in_the_same(fitted_study):
+    study = fitted_study("choice.num_confirm=1", "regression.target={mean_of: [prose, code], scale: spread}")
+    fit.run(study, Silent())
+    choose.run(study, Silent())
+    train_as_if(study, 0.0)
+    scales = rounds_of(study)[0].scales
+    assert set(scales) == {"prose", "code"}
+    results = pd.read_parquet(study.proxies / "results.parquet")
+    last = results.iloc[-1]
+    expected = np.mean([(last[f"loss/{name}"] - mean) / spread for name, (mean, spread) in scales.items()])
+    wide = results.iloc[:-1].assign(**{"loss/prose": 3 * results["loss/prose"]})
+    pd.concat([wide, results.iloc[-1:]]).to_parquet(study.proxies / "results.parquet")
+    fit.run(study, Silent())
+    choose.run(study, Silent())
+    assert rounds_of(study)[0].chosen.measured == pytest.approx(expected, abs=1e-5)
+
+
 def test_status_and_the_plan_count_what_a_choice_asks_for(fitted_study):
     study = fitted_study("choice.num_confirm=4")
     planned = {stage.verb: stage for stage in make_plan(study).stages}

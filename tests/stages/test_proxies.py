@@ -125,6 +125,19 @@ def test_each_proxy_under_the_launcher_equals_the_same_proxy_alone(
     assert_same_tables(tables, study, undisturbed)
 
 
+def test_a_launch_goes_on_without_a_rank_that_has_no_worker_and_fails_without_any(
+    new_study, undisturbed, tables, accelerate_launch, monkeypatch
+):
+    study, losing = new_study(), "tests.stages.work.losing_ranks"
+    monkeypatch.setenv("LOST_RANKS", "0 1")
+    with pytest.raises(AssertionError, match="regmix: a worker could not start"):
+        accelerate_launch(losing, study)
+    monkeypatch.setenv("LOST_RANKS", "1")
+    said = accelerate_launch(losing, study)
+    assert "rank 1 ends, and the others go on: a worker could not start: with exit code 1" in said
+    assert_same_tables(tables, study, undisturbed)
+
+
 def test_older_runs_are_left_alone_and_names_are_those_of_now(undisturbed, tables, new_study):
     study = new_study()
     shutil.copytree(undisturbed.proxies, study.proxies, dirs_exist_ok=True)

@@ -1,38 +1,98 @@
-"""What a Ray cluster cannot do is said before anything waits for it."""
+"""On Ray nodes that share no folder, workers and a node die, and the tables are those of one machine."""
 
-import shutil
 import tempfile
+import threading
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
+from pandas.testing import assert_frame_equal
 
 from regmix_hf.errors import TrainingError
+from regmix_hf.jobs import ray_cluster
 from regmix_hf.progress import Silent
 from regmix_hf.stages import proxies
+from regmix_hf.study import State
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
 pytestmark = [pytest.mark.cold_processes, pytest.mark.filterwarnings("ignore")]
 
-SMALL = ("proxy.num_seeds=6", "proxy.num_train_tokens=1600", "executor.place=ray")
+SMALL = ("proxy.num_seeds=3", "proxy.num_train_tokens=1600")
+#: Only against a test that would never end: a new worker imports torch, which takes a busy machine long.
+PATIENCE_S = 600.0
 
 
-@pytest.fixture
-def cluster():
-    """Two nodes of one core each."""
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Folder for temporary files of workers, and so for what they hold of the corpus."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def cluster(home):
+    """Two nodes of one core each; this process belongs to the first."""
     from ray.cluster_utils import Cluster
 
     memory = {"object_store_memory": 100_000_000}
-    head = {"num_cpus": 1, "include_dashboard": False, **memory}
-    cluster = Cluster(initialize_head=True, connect=True, head_node_args=head)  # this process is on the first
-    cluster.second = cluster.add_node(num_cpus=1, **memory)
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
-    for folder in Path(tempfile.gettempdir()).glob("regmix-corpus-*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", tempfile.gettempdir())  # Ray's sockets need short paths
+        patch.setenv("TMPDIR", str(home))
+        head = {"num_cpus": 1, "include_dashboard": False, **memory}
+        cluster = Cluster(initialize_head=True, connect=True, head_node_args=head)
+        try:
+            cluster.second = cluster.add_node(num_cpus=1, **memory)
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
 
 
-def test_what_no_node_has_is_said_before_anything_waits_for_it(new_study, cluster):
-    study = new_study(*SMALL, f"executor.ray.address={cluster.address}", "executor.ray.num_gpus=0.5")
+@pytest.fixture
+def on_ray(new_study, cluster):
+    """Make a study whose proxies are trained on the cluster."""
+    return lambda *overrides: new_study(
+        *SMALL, "executor.place=ray", f"executor.ray.address={cluster.address}", *overrides
+    )
+
+
+def kill_a_worker():
+    """Kill one that has a task in hand; return whether there was one."""
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.cmdline()[:1] == ["ray::_do"]:
+                process.kill()
+                return True
+        except psutil.NoSuchProcess:
+            continue
+    return False
+
+
+def test_what_no_node_has_is_said_before_anything_waits_for_it(on_ray):
     with pytest.raises(TrainingError, match=r"a run asks for 0.5 GPU, and the Ray cluster has 0\."):
-        proxies.run(study, Silent())
+        proxies.run(on_ray("executor.ray.num_gpus=0.5"), Silent())
+
+
+def test_workers_and_a_node_die_and_the_tables_are_those_of_an_undisturbed_machine(
+    new_study, on_ray, cluster, home, tables, within, monkeypatch
+):
+    alone = new_study(*SMALL)
+    proxies.run(alone, Silent())
+    study, of = on_ray(), ray_cluster._Parcel.of
+    nowhere = staticmethod(lambda folder: replace(of(folder), folder=Path("/on/no/node")))
+    monkeypatch.setattr(ray_cluster._Parcel, "of", nowhere)
+    ended = lambda: len(list(study.proxies.glob("*/result.json")))  # noqa: E731
+    run = threading.Thread(target=proxies.run, args=(study, Silent()), daemon=True)
+    run.start()
+    for count in (5, 10, 15):
+        within(lambda count=count: ended() >= count or not run.is_alive(), seconds=PATIENCE_S)
+        if count == 10:
+            cluster.remove_node(cluster.second)
+        within(lambda: kill_a_worker() or not run.is_alive(), seconds=PATIENCE_S)
+        assert run.is_alive(), "it ended before all deaths had come to pass"
+    run.join(timeout=PATIENCE_S)
+    assert study.state(proxies.STAGE) is State.DONE
+    (corpus,) = home.glob("regmix-corpus-*")
+    assert not corpus.samefile(study.corpus)
+    for mine, its in zip(tables(study.proxies), tables(alone.proxies), strict=True):
+        assert_frame_equal(mine, its)

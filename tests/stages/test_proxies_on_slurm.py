@@ -142,3 +142,29 @@ def test_the_script_says_what_the_recipe_says_and_can_be_read(new_study):
         f"-m regmix_hf proxies {study.proxies / '.recipe.yaml'} "
         + "proxy.num_workers=${SLURM_CPUS_PER_TASK:-1}"
     )
+
+
+@pytest.fixture
+def told_slurm(tmp_path, monkeypatch):
+    """Commands in the place of Slurm's: what was submitted, and a file that says what is in the queue."""
+    submitted, queue = tmp_path / "submitted", tmp_path / "queue"
+    says = {"sbatch": f"echo $2 >> {submitted}; wc -l < {submitted}", "squeue": f"cat {queue}"}
+    for name, line in says.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    return submitted, queue
+
+
+def test_nothing_is_submitted_again_while_workers_are_in_the_queue(new_study, told_slurm, recorder):
+    submitted, queue = told_slurm
+    study = new_study("executor.place=slurm", "executor.num_workers=2")
+    pipeline.run_stage(study, "proxies", recorder)
+    assert "submitted job 1, 2 workers" in recorder.notes[-1]
+    queue.write_text("1_1|RUNNING|node|0:09|None\n1_2|PENDING||0:00|Priority\n")
+    pipeline.run_stage(study, "proxies", recorder)
+    assert recorder.notes[-1] == "proxies: 2 workers of job 1 are at it"
+    queue.write_text("")
+    pipeline.run_stage(study, "proxies", recorder)
+    assert "submitted job 2, 2 workers" in recorder.notes[-1]
+    assert submitted.read_text().splitlines() == [str(study.proxies / ".slurm.sh")] * 2
