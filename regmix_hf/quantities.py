@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Literal, Self
 
 import pandas as pd
@@ -173,17 +174,31 @@ def read_name(name: str, domains: Collection[str] = ()) -> Quantity | None:
     if name.startswith(BPB):
         return Quantity(name, BITS)
     name = bare(name)
-    task, slash, metric = name.rpartition("/")
-    if task and slash:
-        known = _METRICS.get(metric.partition(",")[0])
-        if known is None:
-            return None
+    task, _, metric = name.rpartition("/")
+    if task and (known := _METRICS.get(metric.partition(",")[0])):
         return Quantity(name, known[1], "higher" if known[0] else "lower")
-    words = re.split(r"[^a-z0-9@+]+", name.lower())
+    words = re.split(r"[^a-z0-9@+]+", metric.lower())
     if any(_FAULT.fullmatch(word) for word in words):
-        is_bits = "bpb" in words or "bits_per_byte" in name.lower()
+        is_bits = "bpb" in words or "bits_per_byte" in metric.lower()
         return Quantity(name, BITS if is_bits else None)
-    return None if any(_SCORE.fullmatch(word) for word in words) else Quantity(name)
+    return None if task or any(_SCORE.fullmatch(word) for word in words) else Quantity(name)
+
+
+def said_of(name: str, given: Mapping[str, Direction]) -> Direction | None:
+    """Which way a target is better, as a person says it: by its name, or else by a pattern.
+
+    Raises:
+        RegressionError: Two patterns say the opposite of each other.
+    """
+    if name in given:
+        return given[name]
+    ways = {direction: pattern for pattern, direction in given.items() if fnmatchcase(name, pattern)}
+    if len(ways) > 1:
+        raise RegressionError(
+            f"{name!r} cannot be better when higher ({ways['higher']!r}) and when lower ({ways['lower']!r}).",
+            "name it itself, or write patterns of which only one holds for it",
+        )
+    return next(iter(ways), None)
 
 
 def read_names(
@@ -194,28 +209,44 @@ def read_names(
     Args:
         names: Of the columns.
         domains: As in `read_name`.
-        given: Column -> which way is better, as a person says it; before all that a name says.
+        given: Column or pattern -> which way is better, as a person says it; before all that a name says.
 
     Returns:
         Bare name -> quantity.
 
     Raises:
-        RegressionError: A column is called as scores are, and nobody says which way is better.
+        RegressionError: Columns are called as scores are, and nobody says which way is better; or two
+            patterns say the opposite of each other.
     """
     names = list(names)
     given = {bare(name): direction for name, direction in (given or {}).items()}
-    stray = [name for name in given if name not in map(bare, names)]
-    found = {}
+    found, unknown = {}, []
     for name in names:
         known = read_name(name, domains)
-        if bare(name) in given:
-            known = Quantity(bare(name), known.unit if known else None, given[bare(name)])
+        if said := said_of(bare(name), given):
+            known = Quantity(bare(name), known.unit if known else None, said)
         if known is None:
-            raise RegressionError(
-                f"the column {name!r} looks like a score, and nothing says whether more of it is better"
-                + (f" (there is no {stray[0]!r})." if stray else "."),
-                f"say it: --maximize {name} (or --minimize {name}), in a recipe "
-                f"regression.target: {{{name}: {{weight: 1, maximize: true}}}} (or false)",
-            )
-        found[known.name] = known
+            unknown.append(name)
+        else:
+            found[known.name] = known
+    if unknown:
+        raise _nobody_says(
+            unknown, [one for one in given if not any(said_of(bare(n), {one: given[one]}) for n in names)]
+        )
     return found
+
+
+def _nobody_says(unknown: list[str], stray: list[str]) -> RegressionError:
+    """Ask which way all these columns are better; `stray` was said of none that is there."""
+    listed, one = ",".join(unknown), unknown[0]
+    looks = (
+        f"the column {one!r} looks like a score, and nothing says whether more of it is better"
+        if len(unknown) == 1
+        else f"the columns {', '.join(map(repr, unknown))} look like scores, and nothing says whether more "
+        "of them is better"
+    )
+    return RegressionError(
+        looks + (f" (there is no {stray[0]!r})." if stray else "."),
+        f"say it: --maximize {listed} (or --minimize {listed}; patterns do, too), in a recipe "
+        f"regression.target: {{{one}: {{weight: 1, maximize: true}}}} (or false)",
+    )

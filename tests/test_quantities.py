@@ -19,6 +19,8 @@ from regmix_hf.quantities import Quantity, read_name, read_names
         ("hellaswag_bpb", Quantity("hellaswag_bpb", "bits per byte")),
         ("web_ppl", Quantity("web_ppl")),
         ("anything", Quantity("anything")),
+        ("eval/web_loss", Quantity("eval/web_loss")),
+        ("val/exam_bpb", Quantity("val/exam_bpb", "bits per byte")),
     ],
 )
 def test_a_name_says_unit_and_direction(column, quantity):
@@ -46,6 +48,19 @@ def test_what_a_person_says_comes_before_what_a_name_says():
         "web": Quantity("web", "nats per token"),
         "anything": Quantity("anything", None, "higher"),
     }
+
+
+def test_all_scores_are_asked_for_at_once_and_a_pattern_answers():
+    names = ["arc_acc", "web", "piqa_acc", "squad_f1"]
+    with pytest.raises(RegressionError, match="'arc_acc', 'piqa_acc', 'squad_f1' look like") as error:
+        read_names(names)
+    assert "--maximize arc_acc,piqa_acc,squad_f1 (or" in str(error.value)
+    with pytest.raises(RegressionError, match=r"the column 'squad_f1' looks like a score.*no 'squat"):
+        read_names(names, given={"*_acc": "higher", "squat*": "higher"})
+    signs = {n: q.sign for n, q in read_names(names, given={"*_*": "higher", "arc_acc": "lower"}).items()}
+    assert signs == {"arc_acc": 1, "web": 1, "piqa_acc": -1, "squad_f1": -1}
+    with pytest.raises(RegressionError, match="'arc_acc' cannot be better when higher"):
+        read_names(names, given={"*_acc": "higher", "arc*": "lower"})
 
 
 def test_a_domain_may_be_called_as_scores_are():

@@ -18,6 +18,8 @@ from regmix_hf.recipe import RECIPE_FILE
 from regmix_hf.study import names
 from regmix_hf.study.table_fit import TableFit
 
+#: Ends of names that nobody gives a folder on purpose.
+_FILE_ENDS = (".yaml", ".yml", ".json")
 _UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
@@ -54,6 +56,11 @@ def _choose(
     ] = None,
     format: OutputFormat = Format.HUMAN,
 ) -> None:
+    if output is not None and (output.suffix.lower() in _FILE_ENDS or output.is_file()):
+        raise RecipeError(
+            f"--output {output} is called as a file is, and has to be a folder.",
+            f"name one for {names.CHOSEN_MIXTURE} and its tables, e.g. --output {output.with_suffix('')}",
+        )
     fit = TableFit.find(source)
     size = _size(num_parameters, num_tokens)
     if fit is not None:

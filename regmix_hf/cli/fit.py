@@ -66,10 +66,12 @@ def _fit(
     ] = None,
     maximize: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help="Columns of which more is better; without --target, the target."),
+        typer.Option(
+            metavar="A,B", help="Of these (or '*_acc') more is better; without --target, the target."
+        ),
     ] = None,
     minimize: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Columns of which less is better.")
+        str | None, typer.Option(metavar="A,B", help="Of these (or '*_ppl') less is better.")
     ] = None,
     min_signal: Annotated[
         float | None, typer.Option(min=0.0, help="Least spread of a target over mixtures, in its noise.")

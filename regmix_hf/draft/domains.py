@@ -89,12 +89,12 @@ def find_domains(folder: Path, start: Path) -> Findings:
     left_out: list[str] = []
     for place in _places(folder, start):
         try:
-            found = list(_domains_of(place))
+            found, spoilt = _domains_of(place)
         except DataError as error:
             left_out.append(f"{place.name}: {error.message}")
             continue
         domains += found
-        left_out += _not_read(place, found)
+        left_out += [*_not_read(place, found), *spoilt]
     domains.sort(key=lambda domain: -domain.num_bytes)
     large = [domain for domain in domains if domain.num_bytes >= LEAST_BYTES][:_MOST_DOMAINS]
     small = [domain for domain in domains if domain not in large]
@@ -145,8 +145,10 @@ def _stem(file: Path) -> str:
     return re.sub(r"[-_.]?\d+(-of-\d+)?$", "", plain_name(file.name).stem) or file.stem
 
 
-def _domains_of(place: _Place) -> Iterator[FoundDomain]:
+def _domains_of(place: _Place) -> tuple[list[FoundDomain], list[str]]:
     """The domains of a place: of the files whose names say what they are, or of all that are text.
+
+    And a line for each end of names that one file which is no text keeps out.
 
     Raises:
         DataError: There are none, or they cannot be read.
@@ -155,12 +157,13 @@ def _domains_of(place: _Place) -> Iterator[FoundDomain]:
     for file in place.files:
         sizes[kind_of(file) is not None] += file.stat().st_size
     is_known = sizes[True] >= _LEAST_KNOWN * sizes.total()
-    if place.folder and not is_known and (ends := _text_ends(place.folder, place.files)):
+    ends, spoilt = _text_ends(place.folder, place.files) if place.folder and not is_known else ({}, {})
+    why = [f"{place.name}: {end}, for {file} cannot be read as UTF-8" for end, file in spoilt.items()]
+    if ends:
         files = list(dict.fromkeys(file for some in ends.values() for file in some))
         keys = {"path": "text", "data_files": [f"{place.keys['path']}/{pattern}" for pattern in ends]}
-        yield _domain(place.name, keys, [SourceFile(str(file), "text") for file in files], [])
-    elif sizes[True]:
-        yield from _of_known_kinds(place)
+        return [_domain(place.name, keys, [SourceFile(str(file), "text") for file in files], [])], why
+    return (list(_of_known_kinds(place)) if sizes[True] else []), why
 
 
 def _of_known_kinds(place: _Place) -> Iterator[FoundDomain]:
@@ -196,16 +199,36 @@ def _of_known_kinds(place: _Place) -> Iterator[FoundDomain]:
         yield _domain(place.name, keys, texts, tables, rows, held_out)
 
 
-def _text_ends(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
-    """Patterns whose files are all text, whatever their names say: `**/*.py` -> files; largest first."""
-    found = {}
-    for end in dict.fromkeys(map(end_of, files)):
+def _text_ends(folder: Path, files: Sequence[Path]) -> tuple[dict[str, list[Path]], dict[str, Path]]:
+    """Patterns whose files are all text, whatever their names say: `**/*.py` -> files; largest first.
+
+    A pattern cannot leave a file out: where one is no text, a few others are named one by one. Where they are
+    more than a recipe may name, the second part has the end of their names and that file.
+    """
+    found: dict[str, list[Path]] = {}
+    spoilt: dict[str, Path] = {}
+    for end in dict.fromkeys(map(_written_end, files)):
         pattern = f"**/*{end}" if end.startswith(".") else f"**/{end}"
         alike = matches(pattern, folder)
-        if alike and not look_at_texts(alike).unreadable:
+        unreadable = look_at_texts(alike).unreadable
+        texts = [file for file in alike if file not in unreadable and _written_end(file) == end]
+        if not unreadable:
             found[pattern] = alike
+        elif len(texts) <= len(unreadable):
+            continue  # these are no texts, whatever single ones of them look like
+        elif len(texts) <= _MOST_NAMES:
+            found |= {str(file.relative_to(folder)): [file] for file in texts}
+        else:
+            spoilt[end] = unreadable[0]
     sizes = {pattern: sum(file.stat().st_size for file in alike) for pattern, alike in found.items()}
-    return {pattern: found[pattern] for pattern in sorted(sizes, key=lambda one: -sizes[one])[:_MOST_NAMES]}
+    return {
+        pattern: found[pattern] for pattern in sorted(sizes, key=lambda one: -sizes[one])[:_MOST_NAMES]
+    }, spoilt
+
+
+def _written_end(file: Path) -> str:
+    """The end of a name in the letters it is written in, large or small, as patterns need it."""
+    return file.name[-len(end_of(file)) :]
 
 
 def _domain(

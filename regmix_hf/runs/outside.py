@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -85,10 +86,13 @@ def read_wide(path: Path, said: Columns | None = None) -> OutsideTables:
     if not targets:
         raise DataError(f"{path}: no column is left that was measured.", "name some: --targets 'loss_*'")
     unused = [*settings, *(name for name in left if name not in targets)]
-    notes = [*table.notes, f"weights: {_few(weights)}", f"targets: {_few(targets)}"]
+    read = _joined(_Part(table, key, weights), _Part(table, key, targets), [])
+    called = [str(name) for name in read.values.columns]
+    columns = "" if called == targets else f" (columns {_few(targets)})"
+    notes = [*table.notes, *_nameless(table, key), f"weights: {_few(weights)}"]
+    notes += [f"targets: {_few(called)}{columns}"]
     notes += [f"neither: {_few(unused)}"] if unused else []
-    notes += _without(trained)
-    return _joined(_Part(table, key, weights), _Part(table, key, targets), notes)
+    return replace(read, notes=(*notes, *_without(trained), *read.notes))
 
 
 def read_pair(mixtures: Path, losses: Path, said: Columns | None = None) -> OutsideTables:
@@ -179,6 +183,8 @@ def _joined(weights: _Part, values: _Part, notes: list[str]) -> OutsideTables:
     if unfinished.any() and not unfinished.all():
         notes.append(f"{int(unfinished.sum())} of {len(common)} runs have no value yet: left out")
         frame, numbers = frame[~unfinished], numbers[~unfinished]
+    if missing := int(numbers.isna().to_numpy().sum()):
+        notes.append(f"{missing} of {numbers.size} values are missing: the others of their runs count")
     frame, numbers = _bare_names(frame.rename_axis("run_id"), numbers.rename_axis("run_id"))
     sizes = _sizes(weights.table)
     if sizes is not None:
@@ -306,6 +312,20 @@ def _without(trained: list[str]) -> list[str]:
     return [f"{_few(trained)}: the loss on what was trained on is no target (--targets would make it one)"]
 
 
+def _nameless(table: TableFile, key: str | None) -> list[str]:
+    """Say why no column names the runs, where one is called so."""
+    present = [] if key is not None else [name for name in KEYS if name in table.cells.columns]
+    repeated = [(name, found) for name in present for found in _repeated(table.texts(name))[:1]]
+    return [
+        f"the column {name!r} has {run!r} more than once: runs are called by their lines (--id names another)"
+        for name, run in repeated[:1]
+    ]
+
+
+def _repeated(texts: pd.Series[str]) -> list[str]:
+    return [str(text) for text in texts[texts.duplicated()]]
+
+
 def _few(names: list[str]) -> str:
     shown = ", ".join(names[:6])
     return shown if len(names) <= 6 else f"{shown} and {len(names) - 6} more"
@@ -324,8 +344,14 @@ _BEGINNINGS = (
     "w/",
     "w.",
 )
-#: What columns of losses may begin or end with, where all of them do.
-_AROUND_LOSSES = (("eval/", ""), ("loss/", ""), ("loss_", ""), ("", "_loss"), ("", "/loss"))
+#: What columns of losses may begin or end with, where all of them do; the first may be mixed.
+_AROUND_LOSSES = (
+    r"(?:eval|val|valid|validation)/(.+)",
+    r"loss/(.+)",
+    r"loss_(.+)",
+    r"([^/]+)_loss",
+    r"(.+)/loss",
+)
 
 
 def _bare_names(weights: pd.DataFrame, values: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -357,9 +383,13 @@ def _without_beginning(weights: pd.DataFrame) -> pd.DataFrame:
 
 
 def _without_around(values: pd.DataFrame) -> pd.DataFrame:
-    """Take off `loss_` or `_loss`, where every column has it, so that a loss is called as its domain is."""
-    for start, end in _AROUND_LOSSES:
-        bare = {name: name.removeprefix(start).removesuffix(end) for name in values.columns}
-        if all(short and short != name for name, short in bare.items()):
-            values = values.rename(columns=bare)
+    """Take off `loss_` or `_loss`, where every column has it, so that a loss is called as its domain is.
+
+    Not where two would be called alike; nor `_loss` where a `/` stays, behind which it says what it is.
+    """
+    for around in _AROUND_LOSSES:
+        found = [re.fullmatch(around, name) for name in values.columns]
+        bare = [match[1] for match in found if match]
+        if len(set(bare)) == len(found):
+            values = values.set_axis(bare, axis=1)
     return values

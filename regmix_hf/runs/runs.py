@@ -12,7 +12,7 @@ import pandas as pd
 
 from regmix_hf.errors import DataError, did_you_mean
 from regmix_hf.files import damaged, read_json, read_parquet
-from regmix_hf.quantities import BPB, Direction, Quantity, bare, error_column, read_names
+from regmix_hf.quantities import BPB, Direction, Quantity, bare, error_column, read_names, said_of
 from regmix_hf.reference import split_reference
 from regmix_hf.runs.layout import Columns
 from regmix_hf.runs.outside import METRICS, RATIOS, OutsideTables, read_pair, read_wide
@@ -292,8 +292,8 @@ def load_runs(
         losses: CSV of losses of the same runs (`index`, `metric/<dataset>_<domain>_val_loss` or
             `valid_<dataset>_<domain>`, or `run,name,index,<metric>...`).
         columns: What is said of the columns of tables; what is not said is found.
-        maximize: Columns of `losses` of which more is better, such as accuracies.
-        minimize: Columns of which less is better, though they are called as scores are.
+        maximize: Names or patterns of targets of which more is better, such as accuracies.
+        minimize: Those of which less is better, though they are called as scores are.
 
     Returns:
         The runs that can be fitted or predicted, with a count of the others. In RegMix's layout the data
@@ -306,8 +306,8 @@ def load_runs(
     """
     given = directions_of(maximize, minimize)
     runs = _read(source, mixtures, losses, columns, given)
-    for name in given:
-        if name not in runs.targets:
+    for name, direction in given.items():
+        if not any(said_of(target, {name: direction}) for target in runs.targets):
             raise DataError(f"{runs.losses_from} has no column {name!r}; {did_you_mean(name, runs.targets)}")
     return runs
 
@@ -360,6 +360,7 @@ def _load_here(folder: Path, columns: Columns | None, given: Mapping[str, Direct
             said = _said_by_fit(folder / names.FIT_SUMMARY) if name == names.FITTED_RUNS else {}
             asked = (f"{BPB}*",) if name == names.FITTED_RUNS else ()
             table = read_parquet(folder / name, FITTED_RUNS)
+            said = {target: way for target, way in said.items() if said_of(target, given) is None}
             return Runs.from_results(table, str(folder / name), asked=asked, given={**said, **given})
     raise DataError(
         f"{folder} holds no runs: there is neither {_TABLES[0]} nor {_TABLES[1]} in it.",

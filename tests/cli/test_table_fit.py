@@ -184,6 +184,14 @@ def test_a_recipe_has_a_prior_and_a_folder_already(regmix, recipe, tmp_path):
     assert "--prior and --output are for a fit on tables" in outcome.err
 
 
+@pytest.mark.parametrize("name", ["chosen.yaml", "chosen.JSON"])
+def test_a_folder_is_not_called_as_a_file_is(regmix, fit, tmp_path, name):
+    outcome = regmix("choose", fit, "--output", tmp_path / name)
+    assert (outcome.code, (tmp_path / name).exists()) == (2, False)
+    assert "has to be a folder" in outcome.err
+    assert "mixture.yaml" in outcome.err
+
+
 def test_a_fit_of_version_0_1_is_chosen_from_and_reported(regmix, fit):
     (fit / "fit.json").unlink()
     regmix("choose", fit, *FEW)

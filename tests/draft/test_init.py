@@ -134,6 +134,26 @@ def test_folders_that_are_too_small_are_one_domain_together(tmp_path, monkeypatc
     assert found.left_out == ()
 
 
+def test_one_file_that_is_no_text_keeps_out_itself_or_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in range(50):
+        for end in ("Code", "many", *(["few"] if number < 30 else [])):
+            (tmp_path / "a").mkdir(exist_ok=True)
+            (tmp_path / "a" / f"{number}.{end}").write_text(prose(number, 200))
+    (tmp_path / "b").mkdir()  # beside it: of a folder alone the files are looked at one by one
+    (tmp_path / "b" / "b.txt").write_text(prose(1, 20_000))
+    (tmp_path / "a" / "latin.few").write_bytes(b"caf\xe9")
+    (tmp_path / "a" / "latin.many").write_bytes(b"caf\xe9")
+    found = find_domains(tmp_path, tmp_path)
+    domain = next(domain for domain in found.domains if domain.name == "a")
+    assert sorted(domain.keys["data_files"]) == sorted(["a/**/*.Code", *(f"a/{n}.few" for n in range(30))])
+    assert domain.num_documents == 80
+    assert found.left_out == (
+        "a: 51 .many, 1 .few",
+        f"a: .many, for {tmp_path / 'a' / 'latin.many'} cannot be read as UTF-8",
+    )
+
+
 def test_the_scale_follows_from_text_and_machine():
     small = first_budget(3_000_000, 30, num_gpus=8)
     assert small.scale is CPU, "too little text for the steps of a GPU's model"

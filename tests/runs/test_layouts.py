@@ -155,6 +155,7 @@ def test_half_finished_swarms_take_what_is_there(tmp_path):
     assert "5 of 40 runs have no value yet: left out" in runs.notes
     assert np.isnan(runs.losses.loc["0", "exam"])
     assert (runs.num_diverged, runs.num_failed) == (0, 0)
+    assert "1 of 105 values are missing: the others of their runs count" in runs.notes
 
 
 def test_the_loss_on_what_was_trained_on_is_no_target_unless_asked_for(tmp_path):
@@ -175,6 +176,22 @@ def test_the_training_loss_that_wandb_exports_is_no_target_either(tmp_path):
     table = wide("config.weights.", "summary.metric/").assign(**{"summary.metric/train_loss": 1.0})
     table.to_csv(tmp_path / "export.csv", index=False)
     check(load_runs(tmp_path / "export.csv"))
+
+
+def test_losses_under_two_prefixes_are_losses_under_the_names_that_are_printed(tmp_path):
+    table = wide("config.weights.", "summary.eval/").add_suffix("_loss")
+    table.columns = [name.removesuffix("_loss") if "weights" in name else name for name in table]
+    table = table.rename(columns={"summary.eval/exam_loss": "summary.val/exam_loss"})
+    table.to_csv(tmp_path / "export.csv", index=False)
+    runs = load_runs(tmp_path / "export.csv")
+    check(runs)
+    assert any(
+        note.startswith("targets: web, code, exam (columns summary.eval/web_loss") for note in runs.notes
+    )
+    table.assign(**{"summary.val/web_loss": 2.0}).to_csv(tmp_path / "export.csv", index=False)
+    twice = load_runs(tmp_path / "export.csv")
+    assert twice.targets == ("eval/web_loss", "eval/code_loss", "val/exam_loss", "val/web_loss")
+    assert {quantity.direction for quantity in twice.quantities.values()} == {"lower"}
 
 
 def test_weights_as_people_write_them(tmp_path):
@@ -219,7 +236,8 @@ def test_parquet_that_is_called_csv_is_read_and_told(tmp_path):
 def test_what_nobody_can_know_is_asked(tmp_path, change, message):
     change(wide()).to_csv(tmp_path / "runs.csv", index=False)
     if not message:  # a column of names that are not unique names no runs
-        check(load_runs(tmp_path / "runs.csv"))
+        check(runs := load_runs(tmp_path / "runs.csv"))
+        assert any("'run' has '1' more than once: runs are called by their lines" in n for n in runs.notes)
         with pytest.raises(DataError, match=r"the run '1' .column 'run'. is in line 2 already"):
             load_runs(tmp_path / "runs.csv", columns=Columns(id="run"))
         return
