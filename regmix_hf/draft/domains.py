@@ -158,7 +158,10 @@ def _domains_of(place: _Place) -> tuple[list[FoundDomain], list[str]]:
         sizes[kind_of(file) is not None] += file.stat().st_size
     is_known = sizes[True] >= _LEAST_KNOWN * sizes.total()
     ends, spoilt = _text_ends(place.folder, place.files) if place.folder and not is_known else ({}, {})
-    why = [f"{place.name}: {end}, for {file} cannot be read as UTF-8" for end, file in spoilt.items()]
+    why = [
+        f"{place.name}: {end}, for {file} cannot be read as UTF-8: convert or move it"
+        for end, file in spoilt.items()
+    ]
     if ends:
         files = list(dict.fromkeys(file for some in ends.values() for file in some))
         keys = {"path": "text", "data_files": [f"{place.keys['path']}/{pattern}" for pattern in ends]}

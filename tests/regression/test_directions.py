@@ -105,7 +105,7 @@ def test_a_saved_regressor_remembers_and_one_of_version_0_1_made_all_small(swarm
 
 def test_a_score_without_a_direction_is_not_fitted(swarm):
     runs = scored(swarm)
-    with pytest.raises(RegressionError, match="'code_acc' looks like a score"):
+    with pytest.raises(RegressionError, match="'code_acc', 'prose_acc' look like scores"):
         MixtureRegressor("ridge").fit(runs.weights, runs.losses)
 
 
