@@ -82,7 +82,10 @@ def run(application: typer.Typer = app) -> int:
     words = [word for word in sys.argv[1:] if word not in quiet]
     try:
         with _ending_in_words():
-            application([*quiet, *words])
+            # Where errors are asked for as JSON, Typer hands them on, and returns what a verb ended with.
+            ended = application([*quiet, *words], standalone_mode=not _asks_for_json(words))
+            if isinstance(ended, int):
+                raise SystemExit(ended)
     except SystemExit as exit_:
         if exit_.code == _INTERRUPTED:  # Typer's answer to Ctrl-C
             sys.stderr.write(f"\n{_STOPPED}\n")
@@ -96,7 +99,9 @@ def run(application: typer.Typer = app) -> int:
     except Exception as error:
         if os.environ.get("REGMIX_DEBUG") == "1":
             raise
-        code = error.exit_code if isinstance(error, RegmixError) else 2 if isinstance(error, OSError) else 1
+        code = 2 if isinstance(error, OSError) else 1
+        if isinstance(error, RegmixError | typer.TyperException):
+            code = error.exit_code
         message, _, hint = explain(error).partition("\n  ")
         if _asks_for_json(words):
             told = {
@@ -139,6 +144,8 @@ def explain(error: BaseException) -> str:
     """Put an exception into words for the user."""
     if isinstance(error, RegmixError):
         return str(error)
+    if isinstance(error, typer.TyperException):
+        return f"{error.format_message()}\n  `regmix --help`, or that of the verb, says what can be written"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         place = f" at {error.filename}" if error.filename else ""
         return (

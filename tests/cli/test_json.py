@@ -85,3 +85,13 @@ def test_who_asks_for_json_gets_errors_as_json(regmix, words):
     assert (failure.error, failure.exit_code) == ("RecipeError", 2)
     assert failure.message == "no recipe at 'nowhere'."
     assert failure.hint.startswith("give a recipe.yaml")
+
+
+@pytest.mark.parametrize("words", [["status", ".", "--nosuch"], ["stats", "."], ["fit", "--seed", "many"]])
+def test_words_that_no_verb_takes_are_an_error_as_json_too(regmix, words):
+    outcome = regmix(*words, "--format", "json")
+    assert (outcome.code, outcome.out) == (2, "")
+    failure = Failure.model_validate_json(outcome.err)
+    assert failure.exit_code == 2
+    assert "No such" in failure.message or "Invalid value" in failure.message
+    assert "--help" in failure.hint
