@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from regmix_hf.errors import DataError
+from regmix_hf.quantities import is_said_to_be_small
 from regmix_hf.runs.layout import (
     KEYS,
     NOTED,
@@ -45,6 +46,7 @@ class OutsideTables:
         values_from: The file that the values came from.
         notes: What was left out or changed, with counts.
         sizes: `num_parameters` and `num_train_tokens` of every run; `None` where they are not told.
+        said_small: The columns of `values` whose own names said that less of them is better.
     """
 
     weights: pd.DataFrame
@@ -53,6 +55,7 @@ class OutsideTables:
     values_from: str
     notes: tuple[str, ...]
     sizes: pd.DataFrame | None = None
+    said_small: frozenset[str] = frozenset()
 
 
 def read_wide(path: Path, said: Columns | None = None) -> OutsideTables:
@@ -185,12 +188,14 @@ def _joined(weights: _Part, values: _Part, notes: list[str]) -> OutsideTables:
         frame, numbers = frame[~unfinished], numbers[~unfinished]
     if missing := int(numbers.isna().to_numpy().sum()):
         notes.append(f"{missing} of {numbers.size} values are missing: the others of their runs count")
+    small = [is_said_to_be_small(str(name)) for name in numbers.columns]
     frame, numbers = _bare_names(frame.rename_axis("run_id"), numbers.rename_axis("run_id"))
+    said_small = frozenset(map(str, numbers.columns[small]))
     sizes = _sizes(weights.table)
     if sizes is not None:
         sizes = sizes.set_axis(runs).loc[frame.index].rename_axis("run_id")
     return OutsideTables(
-        frame, numbers, str(weights.table.path), str(values.table.path), (*notes, *said), sizes
+        frame, numbers, str(weights.table.path), str(values.table.path), (*notes, *said), sizes, said_small
     )
 
 
