@@ -56,6 +56,7 @@ class Auto(MixtureEstimator):
     array([2.29])
     """
 
+    takes_epochs = True
     arrays: ClassVar = {
         "shares_": ("targets", "members"),
         "errors_": ("targets", "members"),
