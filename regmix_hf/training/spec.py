@@ -16,7 +16,6 @@ from regmix_hf.files import hash_value, read_json
 from regmix_hf.mixtures.final import given_mixture
 from regmix_hf.mixtures.repetition import matched_blocks
 from regmix_hf.mixtures.table import completed, further_runs
-from regmix_hf.quantities import BPB
 from regmix_hf.recipe import Model, Recipe
 from regmix_hf.recipe.model import Base
 from regmix_hf.recipe.outcome import decisive_arguments, decisive_model, decisive_source
@@ -50,8 +49,9 @@ class RunSpec:
             from the text they say which documents were held out.
         tokenizer: Hash of the tokenizer.
         validation: Domain -> hash of the blocks that its loss is measured on. No part of what is trained.
-        tasks: Task -> hash of the answers that it is scored on. No part of what is trained either.
-        num_scorings: Times the tasks are scored: at the last evaluations.
+        scored: Column -> hash of what is asked for it: `bpb/<task>` and `<task>/<metric>`. No part of what is
+            trained either.
+        num_scorings: Times that is asked: at the last evaluations.
         start: Name of the weights it starts from, which tells them from all others: their hash, or the id
             of the run that made them; `None`: they are drawn by `seed`.
         corpus: `CorpusFacts.fingerprint` of the corpus, by which version 0.1 named runs.
@@ -79,7 +79,7 @@ class RunSpec:
     sources: dict[str, dict[str, Any]] | None = None
     part: dict[str, int] | None = None
     name: str | None = None
-    tasks: dict[str, str] = field(default_factory=dict)
+    scored: dict[str, str] = field(default_factory=dict)
     num_scorings: int = 1
     start: str | None = None
 
@@ -134,8 +134,8 @@ class RunSpec:
 
     @property
     def measured(self) -> dict[str, str]:
-        """Hash of all that the run is measured on: of domains by their names, of tasks as their columns."""
-        return {**self.validation, **{f"{BPB}{task}": sha256 for task, sha256 in self.tasks.items()}}
+        """Hash of all that the run is measured on: of domains by their names, of tasks by their columns."""
+        return {**self.validation, **self.scored}
 
     @property
     def num_blocks(self) -> int:
@@ -170,7 +170,7 @@ class RunSpec:
     @property
     def scoring_steps(self) -> tuple[int, ...]:
         """Of those, the steps after which the tasks are scored, too: a final run's start among them."""
-        if not self.tasks:
+        if not self.scored:
             return ()
         steps = self.evaluation_steps
         first = steps[:1] if self.split == "final" and self.start is not None else ()
@@ -237,7 +237,7 @@ def identity_of(facts: CorpusFacts) -> dict[str, Any]:
         "text": {name: split.sha256 for name, split in facts.training.items()},
         "tokenizer": facts.tokenizer_sha256,
         "validation": facts.validation,
-        "tasks": {name: task.sha256 for name, task in facts.tasks.items()},
+        "scored": facts.scored,
         "corpus": facts.fingerprint,
     }
 
