@@ -38,6 +38,22 @@ _METRICS: dict[str, tuple[bool, str | None]] = {
     ),
     "bits_per_byte": (False, BITS),
 }
+#: Those of them that follow from how likely choices and texts are, so that no model has to write anything.
+FROM_LIKELIHOODS = (
+    "acc",
+    "acc_bytes",
+    "acc_mutual_info",
+    "acc_norm",
+    "bits_per_byte",
+    "brier_score",
+    "byte_perplexity",
+    "f1",
+    "mcc",
+    "perplexity",
+    "word_perplexity",
+)
+#: What a column of a table of results begins with that is no score of a task.
+COLUMN_KINDS = (*_UNMEASURED, "loss", "loss_stderr", "bpb", "bpb_stderr", "target", "target_stderr")
 #: Words in the name of a column of which more is better, as far as one can tell.
 _SCORE = re.compile(
     r"acc|accuracy|auc|auroc|bleu|chrf|em|exact|f1|mcc|pass@?\d*|precision|recall|reward|rouge[12l]?|scores?|winrate"
@@ -119,6 +135,15 @@ def is_measured(column: str) -> bool:
     prefix, slash, name = column.partition("/")
     is_error = prefix.endswith("_stderr") or name.partition(",")[0].endswith("_stderr")
     return bool(slash) and prefix not in _UNMEASURED and not is_error
+
+
+def is_metric(name: str) -> bool:
+    """Whether lm-eval knows a metric of that name.
+
+    >>> is_metric("exact_match"), is_metric("exact")
+    (True, False)
+    """
+    return name in _METRICS
 
 
 def error_column(column: str) -> str:
