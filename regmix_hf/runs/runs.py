@@ -27,7 +27,7 @@ from regmix_hf.runs.directions import directions_of, left_out, settled
 from regmix_hf.runs.layout import Columns
 from regmix_hf.runs.outside import METRICS, RATIOS, OutsideTables, read_pair, read_wide
 from regmix_hf.runs.results import Split, check_results, errors_of, measured_columns
-from regmix_hf.runs.sizes import scales_in, sizes_in, words_of_sizes
+from regmix_hf.runs.sizes import epochs_in, scales_in, sizes_in, words_of_sizes
 from regmix_hf.study import names
 from regmix_hf.tables import FITTED_RUNS, by_domain
 
@@ -46,6 +46,7 @@ class Runs:
         scale: For every run what was trained for how long, e.g. `1M on 1,000,000,000 tokens`; `None` where
             that is not known.
         sizes: `num_parameters` and `num_train_tokens` of every run; `None` where they are not known.
+        epochs: How often every run read each domain, runs x domains; `None` where it is not known.
         token_entropy: Target -> the loss of a model that only knows how often tokens occur, nats per token;
             only of targets for which somebody counted it.
         num_diverged: Runs left out because a loss is infinite or none is a number.
@@ -68,6 +69,7 @@ class Runs:
     split: pd.Series[str]
     scale: pd.Series[str] | None = None
     sizes: pd.DataFrame | None = None
+    epochs: pd.DataFrame | None = None
     token_entropy: Mapping[str, float] = field(default_factory=dict)
     num_diverged: int = 0
     num_failed: int = 0
@@ -135,6 +137,7 @@ class Runs:
             split=usable["split"],
             scale=scales_in(usable),
             sizes=sizes_in(usable),
+            epochs=epochs_in(usable, weights.columns),
             num_diverged=int((status == "diverged").sum()),
             num_failed=int((status == "failed").sum()),
             num_duplicates=len(results) - len(unique),
@@ -171,6 +174,7 @@ class Runs:
             quantities=quantities,
             split=pd.Series("fit", index=tables.weights.index, name="split"),
             sizes=tables.sizes,
+            epochs=tables.epochs,
             scale=None if tables.sizes is None else words_of_sizes(tables.sizes),
             mixtures_from=tables.weights_from,
             losses_from=tables.values_from,
@@ -188,6 +192,7 @@ class Runs:
                 self.losses.rename(columns=lambda name: self.quantities[name].column),
                 *([] if self.errors is None else [self.errors.rename(columns=self._error_column)]),
                 *([] if self.sizes is None else [self.sizes]),
+                *([] if self.epochs is None else [self.epochs.add_prefix("epochs/")]),
             ],
             axis=1,
         ).reset_index(names="run_id")
@@ -206,6 +211,7 @@ class Runs:
             errors=None if self.errors is None else self.errors.iloc[rows],
             scale=None if self.scale is None else self.scale.iloc[rows],
             sizes=None if self.sizes is None else self.sizes.iloc[rows],
+            epochs=None if self.epochs is None else self.epochs.iloc[rows],
             num_diverged=0,
             num_failed=0,
             num_duplicates=0,

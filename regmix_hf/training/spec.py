@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class RunSpec:
     num_scorings: int = 1
     start: str | None = None
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """16 hex digits of a hash of all that decides what is trained: no names, paths, workers or devices.
 
@@ -191,18 +192,25 @@ def proxy_specs(recipe: Recipe, facts: CorpusFacts, mixtures: pd.DataFrame) -> l
         MixtureError: To repeat as final runs do, a proxy would read less than a block of a domain.
     """
     weights = by_domain(mixtures, "weight").to_dict("records")
-    naming = [
-        (str(name), str(split)) for name, split in zip(mixtures["mixture_id"], mixtures["split"], strict=True)
-    ]
     part = matched_blocks(recipe, facts.available_tokens(recipe)) if recipe.proxy.match_repetition else None
-    specs = [
-        replace(_spec(recipe, facts, recipe.proxy, row, seed, (*names, recipe.proxy.scale)), part=part)
-        for names, row, number in zip(naming, weights, further_runs(completed(mixtures)), strict=True)
+    if not weights:
+        return []
+    alike = _spec(recipe, facts, recipe.proxy, weights[0], 0, ("", "", recipe.proxy.scale))
+    # A proxy has one device, so what cannot be cut for it can be said now.
+    step_layout(alike.batch_blocks, alike.training_args["per_device_train_batch_size"], num_devices=1)
+    rows = zip(
+        *(mixtures["mixture_id"], mixtures["split"], weights, further_runs(completed(mixtures))), strict=True
+    )
+    return [
+        replace(alike, mixture_id=str(name), split=str(split), weights=_plain(row), seed=seed, part=part)
+        for name, split, row, number in rows
         for seed in _proxy_seeds(recipe, number)
     ]
-    for spec in specs[:1]:  # a proxy has one device, so what cannot be cut for it can be said now
-        step_layout(spec.batch_blocks, spec.training_args["per_device_train_batch_size"], num_devices=1)
-    return specs
+
+
+def _plain(weights: Mapping[Any, float]) -> dict[str, float]:
+    """Weights as they are hashed."""
+    return {str(domain): float(weight) for domain, weight in weights.items()}
 
 
 def final_specs(
@@ -302,7 +310,7 @@ def _spec(
         split=split,
         scale=scale,
         seed=seed,
-        weights={str(domain): float(weight) for domain, weight in weights.items()},
+        weights=_plain(weights),
         model=model_config(training.model, facts),
         context_length=facts.context_length,
         num_train_tokens=training.num_train_tokens,
