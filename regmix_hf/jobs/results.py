@@ -137,6 +137,16 @@ def collect(tasks: Sequence[Task[RunSpec]], folder: Path) -> tuple[pd.DataFrame,
     return results, trajectories
 
 
+def check_whole(folder: Path) -> str:
+    """Read every result in a stage's folder; return how many there are, in words.
+
+    Raises:
+        StudyError: One is damaged.
+    """
+    results = [read_record(file, status=str) for file in sorted(folder.glob(f"*/{names.RESULT}"))]
+    return f"{folder.name}: {len(results)} results can be read"
+
+
 def ended_well(folder: Path) -> dict[str, str]:
     """Tell from a stage's table of results how runs ended, by their ids; without those that failed."""
     file = folder / names.RESULTS
