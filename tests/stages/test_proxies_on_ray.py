@@ -18,10 +18,11 @@ from regmix_hf.progress import Silent
 from regmix_hf.stages import evaluate, proxies, train
 from regmix_hf.study import State
 
+from .conftest import SMALL
+
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
 pytestmark = [pytest.mark.cold_processes, pytest.mark.filterwarnings("ignore")]
 
-SMALL = ("proxy.num_seeds=3", "proxy.num_train_tokens=1600")
 #: Only against a test that would never end: a new worker imports torch, which takes a busy machine long.
 PATIENCE_S = 600.0
 
@@ -77,10 +78,8 @@ def test_what_no_node_has_is_said_before_anything_waits_for_it(on_ray):
 
 
 def test_workers_and_a_node_die_and_the_tables_are_those_of_an_undisturbed_machine(
-    new_study, on_ray, cluster, home, tables, within, monkeypatch
+    alone, on_ray, cluster, home, tables, within, monkeypatch
 ):
-    alone = new_study(*SMALL)
-    proxies.run(alone, Silent())
     study, of = on_ray(), ray_cluster._Parcel.of
     nowhere = staticmethod(lambda folder: replace(of(folder), folder=Path("/on/no/node")))
     monkeypatch.setattr(ray_cluster._Parcel, "of", nowhere)
