@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from regmix_hf.errors import DataError
+from regmix_hf.quantities import is_said_to_be_small
 from regmix_hf.runs.conditions import epochs_in, epochs_of, sizes_of
 from regmix_hf.runs.layout import (
     KEYS,
@@ -47,6 +48,7 @@ class OutsideTables:
         notes: What was left out or changed, with counts.
         sizes: `num_parameters` and `num_train_tokens` of every run; `None` where they are not told.
         epochs: How often every run read each domain, runs x domains; `None` where that is not told.
+        said_small: The columns of `values` whose own names said that less of them is better.
     """
 
     weights: pd.DataFrame
@@ -56,6 +58,7 @@ class OutsideTables:
     notes: tuple[str, ...]
     sizes: pd.DataFrame | None = None
     epochs: pd.DataFrame | None = None
+    said_small: frozenset[str] = frozenset()
 
 
 def read_wide(path: Path, said: Columns | None = None) -> OutsideTables:
@@ -188,6 +191,7 @@ def _joined(weights: _Part, values: _Part, notes: list[str]) -> OutsideTables:
         frame, numbers = frame[~unfinished], numbers[~unfinished]
     if missing := int(numbers.isna().to_numpy().sum()):
         notes.append(f"{missing} of {numbers.size} values are missing: the others of their runs count")
+    small = [is_said_to_be_small(str(name)) for name in numbers.columns]
     columns = [str(name) for name in frame.columns]
     frame, numbers = _bare_names(frame.rename_axis("run_id"), numbers.rename_axis("run_id"))
     epochs = epochs_of(weights.table, dict(zip(columns, frame.columns, strict=True)))
@@ -195,9 +199,9 @@ def _joined(weights: _Part, values: _Part, notes: list[str]) -> OutsideTables:
         None if told is None else told.set_axis(runs).loc[frame.index].rename_axis("run_id")
         for told in (sizes_of(weights.table), epochs)
     )
-    return OutsideTables(
-        frame, numbers, str(weights.table.path), str(values.table.path), (*notes, *said), sizes, epochs
-    )
+    files = str(weights.table.path), str(values.table.path)
+    said_small = frozenset(map(str, numbers.columns[small]))
+    return OutsideTables(frame, numbers, *files, (*notes, *said), sizes, epochs, said_small)
 
 
 def _finished(table: TableFile) -> TableFile:
