@@ -191,7 +191,8 @@ class Regression(Section):
     """Which regressors are fitted, and on what the mixture is judged."""
 
     estimators: Annotated[list[str], Field(min_length=1)] = ["ridge", "lightgbm", "power_law"]
-    """Families to fit and compare; the names are those of `regmix fit --estimators`."""
+    """Families to fit and compare; the names are those of `regmix fit --estimators`. `regmix init` writes
+    `auto`; the default is that of version 0.1, so that recipes without this key mean what they meant."""
     target: Annotated[str | list[str | Combined] | Shares | Combined, BeforeValidator(checked_target)] = (
         "mean"
     )
@@ -228,7 +229,8 @@ class Choice(Section):
     max_epochs: Positive | None = 4
     """No domain is seen more often than this in the final run. 4 where nothing is known of the text: up to
     about four times is nearly as good as new text, later it helps ever less (Muennighoff et al. 2023).
-    Proxies that repeat as final runs do (`proxy.match_repetition`) tell more; it may then be `null`."""
+    Proxies that repeat as final runs do (`proxy.match_repetition`) tell more: laws fitted on them count what
+    repeating costs, and it may then be `null`."""
     min: dict[DomainName, Weight] = Field(default_factory=dict)
     """Bounds of single domains; `fixed` pins a weight."""
     max: dict[DomainName, Weight] = Field(default_factory=dict)
