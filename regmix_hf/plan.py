@@ -117,10 +117,17 @@ def make_plan(study: Study, *, first: str = pipeline.VERBS[0], last: str = pipel
 
 
 def _num_proxies(study: Study) -> int:
-    """Proxies of the swarm, and those in the table that try a choice."""
+    """Proxies of the swarm, experts, and those in the table that try a choice."""
     recipe = study.recipe
     tried = (read_mixtures(study.mixtures)["origin"] == CONFIRM).sum() if study.mixtures.exists() else 0
-    return (recipe.sampling.num_mixtures + recipe.sampling.num_holdout + int(tried)) * recipe.proxy.num_seeds
+    sampling = recipe.sampling
+    asked = sampling.num_mixtures + sampling.num_holdout + _num_experts(recipe)
+    return (asked + int(tried)) * recipe.proxy.num_seeds
+
+
+def _num_experts(recipe: Recipe) -> int:
+    """One for each training domain, where the recipe asks for experts."""
+    return len(recipe.training_domains) if recipe.sampling.experts else 0
 
 
 def _plan_corpus(study: Study, state: State) -> StagePlan:
@@ -306,6 +313,12 @@ def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
         yield (
             f"proxies: at most {further} of them come after `choose`, to try what was chosen "
             f"(choice.num_confirm {recipe.choice.num_confirm}, in at most {recipe.choice.num_rounds} rounds)"
+        )
+    if experts := _num_experts(recipe) * recipe.proxy.num_seeds:
+        asked = _num_proxies(study) + further
+        yield (
+            f"sampling.experts: {experts} of the {asked} proxies are experts of one domain each, "
+            f"{experts / asked:.0%} of what proxies cost"
         )
     if recipe.proxy.match_repetition and (said := _note_on_repetition(study)):
         yield said

@@ -152,9 +152,30 @@ class ChoiceProblem:
         worst domain they were 0.02 to 0.03 worse: such an optimum makes several losses equally bad, and is
         as bad as the one that was predicted worst.
         """
-        swarm = None if self.swarm is None else NearestRuns(self.swarm, self.constraints.domains)
+        swarm = None
+        if self.swarm is not None and len(self.swarm):
+            swarm = NearestRuns(self.swarm, self.constraints.domains)
         bounds = self.reach
         objective = Objective.of(self.regressor, self.target, bounds, self.sampled.prior, self.kl_strength)
+        search = self._exactly if objective.model.is_convex else self._among_many
+        found = [
+            self._candidate(method, weights, swarm) for method, weights in search(objective, bounds, progress)
+        ]
+        if self.keeps_prior:
+            found.append(self._candidate("prior", self.constraints.project(self._prior[None])[0], swarm))
+        return self._describe(tuple(found), bounds, swarm.widest_gap if swarm else np.nan)
+
+    def _exactly(
+        self, objective: Objective, bounds: Constraints, progress: Progress | None
+    ) -> Iterator[tuple[str, Array]]:
+        """The one optimum of convex predictions: what costs to leave the prior is convex, too."""
+        number = len(self.regressor.domains_)
+        yield "optimised", optimise(objective, bounds, np.stack([self._prior, np.full(number, 1 / number)]))
+
+    def _among_many(
+        self, objective: Objective, bounds: Constraints, progress: Progress | None
+    ) -> Iterator[tuple[str, Array]]:
+        """The mean of the best of many mixtures, and an optimum where predictions lead to one."""
         simulation = simulate(
             objective.below,
             replace(self.sampled, constraints=bounds, min_weight=0.0),
@@ -163,15 +184,12 @@ class ChoiceProblem:
             random_state=self.random_state,
             progress=progress,
         )
-        found = [self._candidate("simulated", simulation.weights, swarm)]
+        yield "simulated", simulation.weights
         if (stand_in := objective.model.smooth()) is not None:
             optimum = optimise(replace(objective, model=stand_in), bounds, self._starts(simulation))
             # A stand-in's optimum counts only where the regressor itself confirms it.
             if stand_in is objective.model or objective(optimum[None]) <= objective(simulation.weights[None]):
-                found.append(self._candidate("optimised", optimum, swarm))
-        if self.keeps_prior:
-            found.append(self._candidate("prior", self.constraints.project(self._prior[None])[0], swarm))
-        return self._describe(tuple(found), bounds, swarm.widest_gap if swarm else np.nan)
+                yield "optimised", optimum
 
     @cached_property
     def kl_strength(self) -> float:
@@ -204,7 +222,7 @@ class ChoiceProblem:
 
     def _never_varied(self) -> dict[str, float]:
         """Domains of one share in all runs, with that share; nobody knows what another would do."""
-        if self.swarm is None or len(self.swarm) < 2:
+        if self.swarm is None or len(self.swarm) < 2 or self.regressor.model.reach is not None:
             return {}
         shares = self.swarm[list(self.regressor.domains_)]
         still = shares.max() - shares.min() <= _STILL
@@ -212,14 +230,17 @@ class ChoiceProblem:
 
     @property
     def reach(self) -> Constraints:
-        """The constraints and, on top, that no domain gets more than it could have in the swarm.
+        """The constraints and, on top, that no domain gets more than it could have in the swarm, or alone.
 
         A domain whose share never varied keeps it. What is asked comes first: a least weight above the
         swarm's bound stays, and where the two leave nothing to choose the constraints are returned as they
         are.
         """
         asked = self.constraints
-        upper = np.maximum(asked.lower, np.minimum(asked.upper, self.sampled.constraints.upper))
+        known, alone = self.sampled.constraints.upper, self.regressor.model.reach
+        if alone is not None:
+            known = np.maximum(known, alone)
+        upper = np.maximum(asked.lower, np.minimum(asked.upper, known))
         lower = asked.lower.copy()
         for name, share in self._never_varied().items():
             place = asked.domains.index(name)
@@ -253,6 +274,8 @@ class ChoiceProblem:
         simulated, *others = found
         if others and others[-1].method == "prior":
             return others[-1], f"the prior: {self.verdict} To choose what is predicted, set choice.force"
+        if self.regressor.model.is_convex:
+            return simulated, "the optimum of the predictions, which are convex: there is no better one"
         settings = self.choice
         taken = min(settings.top_k, settings.num_candidates)
         mean = f"the mean of the {taken:,} best of {settings.num_candidates:,} simulated mixtures"

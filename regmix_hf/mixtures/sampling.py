@@ -1,4 +1,4 @@
-"""The swarm's mixtures: RegMix's sampler, without near-duplicates, split into fit and holdout."""
+"""The swarm's mixtures: RegMix's sampler, without near-duplicates, in fit and holdout; and experts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from scipy.spatial import KDTree
 from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures.constraints import Constraints, EpochCap
 from regmix_hf.mixtures.dirichlet import NUM_STRENGTHS, AroundPrior
+from regmix_hf.mixtures.experts import expert_mixtures
 from regmix_hf.mixtures.mixture import normalise
-from regmix_hf.mixtures.table import REPEAT, SAMPLED, append, empty
+from regmix_hf.mixtures.table import EXPERT, REPEAT, SAMPLED, append, empty
 from regmix_hf.recipe import Sampling
 from regmix_hf.seeds import WEIGHTS, generator
 from regmix_hf.tables import by_domain
@@ -37,6 +38,7 @@ def sample_mixtures(
     *,
     constraints: Constraints | None = None,
     existing: pd.DataFrame | None = None,
+    num_train_tokens: float = 0.0,
     random_state: int = 0,
 ) -> pd.DataFrame:
     """Draw the mixtures of a swarm around a prior, or what lacks of them in a table that is there.
@@ -53,12 +55,14 @@ def sample_mixtures(
             the prior (RegMix's cap: that many epochs of a run over all available tokens).
         existing: The table so far, over the domains of `prior`. Of its rows those that were sampled, and
             their repeats, count.
+        num_train_tokens: Length of a proxy run, in the unit of `prior`: what experts of small domains, if
+            there are any, are filled up from.
         random_state: Seed.
 
     Returns:
-        The table `mixtures`: `mixture_id` (`m0000`, ...), `split` (`fit` or `holdout`, at random), `round`
-        (from 0), `origin` (`sampled`, or `repeat` for a mixture to fit on that is run once more with another
-        seed) and `weight/<domain>` (share of training tokens).
+        The table `mixtures`: `mixture_id` (`m0000`, ...), `split` (`fit` or `holdout`, at random, `expert`),
+        `round` (from 0), `origin` (`sampled`, `repeat` for a mixture to fit on that is run once more with
+        another seed, or `expert` for a domain alone) and `weight/<domain>` (share of training tokens).
 
     Raises:
         MixtureError: The prior is none, or the constraints leave nothing, or too little, to sample.
@@ -86,11 +90,15 @@ def sample_mixtures(
     splits = _splits(len(there), len(weights), num_holdout, random_state)
     fitted = [split == "fit" for split in (*there["split"], *splits)]
     again = _to_repeat(np.concatenate([before, weights])[fitted], num_repeats, random_state)
+    experts = before[:0]
+    if sampling.experts:
+        asked = expert_mixtures(prior, sampling.max_epochs, num_train_tokens)
+        experts = asked[_far_from(before[there["origin"] == EXPERT], asked, _EQUAL)]
     return append(
         there,
-        np.concatenate([weights, again]),
-        [*splits, *["fit"] * num_repeats],
-        [*[SAMPLED] * count, *[REPEAT] * num_repeats],
+        np.concatenate([weights, again, experts]),
+        [*splits, *["fit"] * num_repeats, *[EXPERT] * len(experts)],
+        [*[SAMPLED] * count, *[REPEAT] * num_repeats, *[EXPERT] * len(experts)],
     )
 
 

@@ -16,9 +16,10 @@ from regmix_hf.files import read_parquet
 from regmix_hf.tables import MIXTURES, by_domain, prefixed
 
 #: How a row came into the table: drawn by `sample`, given by somebody, a mixture of the swarm that is run
-#: again, or one that a choice is tried with.
-Origin = Literal["sampled", "given", "repeat", "confirm"]
-SAMPLED, GIVEN, REPEAT, CONFIRM = get_args(Origin)
+#: again, one that a choice is tried with, or a single domain. These last are also a split of their own: no
+#: regression is fitted on their losses, but on how well their models predict each token.
+Origin = Literal["sampled", "given", "repeat", "confirm", "expert"]
+SAMPLED, GIVEN, REPEAT, CONFIRM, EXPERT = get_args(Origin)
 #: What version 0.1 did not write: all its rows were drawn at once.
 _FIRST = {"round": 0, "origin": SAMPLED}
 _NUMBERED = re.compile(r"m(\d+)")
@@ -62,7 +63,7 @@ def append(
     Args:
         mixtures: What is there, over the domains of `weights`.
         weights: New rows, `(n, d)`.
-        splits: `fit` or `holdout` for each.
+        splits: `fit`, `holdout` or `expert` for each.
         origins: How each came about.
     """
     if not len(weights):

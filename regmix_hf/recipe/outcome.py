@@ -60,6 +60,7 @@ _SINCE_0_1 = {
     ("choice", "num_rounds"),
     ("regression", "min_signal"),
     ("sampling", "num_repeats"),
+    ("sampling", "experts"),
     ("executor",),
     ("evaluation", "include_path"),
     *(("proxy", key) for key in ("match_repetition", "tasks", "task_limit", "tasks_at")),

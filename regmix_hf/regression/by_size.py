@@ -88,7 +88,9 @@ def fit_one(name: str, random_state: int, fitted: Runs, beside: Runs | None) -> 
     """Fit on the judged runs, and on those of other sizes where the family can be."""
     regressor = MixtureRegressor(name, random_state=random_state)
     if beside is None or not estimator_class(name).takes_sizes:
-        return regressor.fit(fitted.weights, fitted.losses, fitted.quantities, sizes=fitted.sizes)
+        return regressor.fit(
+            fitted.weights, fitted.losses, fitted.quantities, sizes=fitted.sizes, experts=fitted.experts
+        )
     both = (fitted, beside.of_targets(fitted.targets))
     weights, losses, sizes = (
         pd.concat([getattr(runs, part) for runs in both]) for part in ("weights", "losses", "sizes")

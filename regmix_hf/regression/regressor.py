@@ -18,12 +18,14 @@ from regmix_hf.files import read_json, write_json
 from regmix_hf.quantities import BPB, Quantity, read_name, read_names
 from regmix_hf.regression.absurd import find_absurd
 from regmix_hf.regression.base import UnfittedError, check_runs, of_largest
+from regmix_hf.regression.expert_tokens import expert_tokens
 from regmix_hf.regression.frames import Table, losses_table, weights_table
 from regmix_hf.regression.intervals import HalfWidth, OutOfFold, entropy, number_rows
 from regmix_hf.regression.pretrained import CARD, SharedRegressor
 from regmix_hf.regression.registry import build_estimator
 from regmix_hf.regression.storage import read_arrays, write_arrays
 from regmix_hf.regression.target import Target, scales_of
+from regmix_hf.runs.experts import Experts
 from regmix_hf.tables import SIZES
 
 #: Version of the saved folder, and those before that are read, which made every target small.
@@ -131,6 +133,7 @@ class MixtureRegressor(
         quantities: Mapping[str, Quantity] | None = None,
         *,
         sizes: pd.DataFrame | None = None,
+        experts: Experts | None = None,
     ) -> Self:
         """Fit all targets, and measure by cross-validation how far predictions of unseen runs are off.
 
@@ -142,11 +145,12 @@ class MixtureRegressor(
             quantities: Unit and direction of each target. Default: what their names say (`read_names`).
             sizes: `num_parameters` and `num_train_tokens` of each run, in the order of `weights`. `None`: all
                 runs are of one size and length.
+            experts: What models of single domains give each token of the targets, for families that use it.
 
         Raises:
             RegressionError: Tables that do not match or hold what is no weight or no loss, a target whose
                 losses are all equal or of which nobody says which way is better, too few runs for the family,
-                or runs of several sizes for a family that cannot tell them apart.
+                no experts for one that needs them, or runs of several sizes for one that knows one only.
         """
         mixtures = weights_table(weights)
         truth = losses_table(losses, mixtures)
@@ -165,7 +169,8 @@ class MixtureRegressor(
             raise RegressionError(f"there is one domain, {self.domains_[0]!r}: every mixture is the same.")
         check_runs(self.estimator, self.model.min_runs(len(self.domains_)), X, y, self.targets_)
         signs = self._signs
-        self.model.fit(X, signs * y, own_domains=own, sizes=size)
+        tokens = expert_tokens(experts, self.targets_, self.domains_, required=self.model.needs_experts)
+        self.model.fit(X, signs * y, own_domains=own, sizes=size, experts=tokens)
         missed, mixture = signs * self.model.out_of_fold(X, signs * y, own), number_rows(X).astype(np.float64)
         self._out_of_fold = OutOfFold(y[largest], missed[largest], entropy(X)[largest], mixture[largest])
         return self

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
+import numpy as np
 import pandas as pd
 
 from regmix_hf.files import hash_value, read_json, read_parquet, write_parquet
 from regmix_hf.mixtures import Constraints, count_zeros, sample_mixtures, sampling_constraints
+from regmix_hf.mixtures.experts import expert_mixtures
 from regmix_hf.mixtures.repetition import longest_reading, stamp_matching
-from regmix_hf.mixtures.table import REPEAT, SAMPLED, over, read_mixtures
+from regmix_hf.mixtures.table import EXPERT, REPEAT, SAMPLED, over, read_mixtures
 from regmix_hf.progress import Progress
-from regmix_hf.recipe import Recipe
+from regmix_hf.recipe import Recipe, Sampling
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.names import CORPUS, CORPUS_FACTS, MIXTURES, MIXTURES_TABLE
@@ -36,26 +40,35 @@ def run(study: Study, progress: Progress) -> None:
     """
     recipe = study.recipe
     tokens = CorpusFacts.load(study.corpus).available_tokens(recipe)
-    constraints = sampling_constraints(recipe.sampling, tokens, num_train_tokens=longest_reading(recipe))
+    length = longest_reading(recipe)
+    constraints = sampling_constraints(recipe.sampling, tokens, num_train_tokens=length)
     there = over(read_mixtures(study.mixtures), list(tokens)) if study.mixtures.exists() else None
     mixtures = sample_mixtures(
-        tokens, recipe.sampling, constraints=constraints, existing=there, random_state=recipe.seed
+        tokens,
+        recipe.sampling,
+        constraints=constraints,
+        existing=there,
+        num_train_tokens=length,
+        random_state=recipe.seed,
     )
     settings = _settings(recipe, constraints)
     if there is not None:
         _compare(study, there, mixtures, settings, progress)
     zeros = count_zeros(mixtures)
     num_fit = int((mixtures["split"] == "fit").sum())
-    for domain, count in zeros.items():
+    for domain, count in zeros.items() if num_fit else ():
         if message := _missing(domain, count, num_fit, recipe.sampling.min_weight):
             progress.note(message)
     if there is None or len(mixtures) > len(there) or set(mixtures) - set(read_parquet(study.mixtures)):
         write_parquet(study.mixtures, mixtures)
-    repeats = int((mixtures["origin"] == REPEAT).sum())
+    repeats, experts = (int((mixtures["origin"] == origin).sum()) for origin in (REPEAT, EXPERT))
     progress.note(
-        f"{num_fit} mixtures of {len(tokens)} domains to fit on, {len(mixtures) - num_fit} held out"
+        f"{num_fit} mixtures of {len(tokens)} domains to fit on, {len(mixtures) - num_fit - experts} held out"
         + (f"; of those to fit on {repeats} are others run again with another seed" if repeats else "")
+        + (f"; beside them {experts} experts of a single domain" if experts else "")
     )
+    for note in _filled_up(recipe.sampling, tokens, length):
+        progress.note(note)
     study.finish(STAGE, {"num_mixtures": len(mixtures), "zero_weights": zeros, "settings": settings})
 
 
@@ -88,9 +101,24 @@ def _compare(
         progress.note(f"{new} mixtures are added to the {len(there)} that were there")
 
 
+def _filled_up(sampling: Sampling, tokens: Mapping[str, int], length: int) -> Iterator[str]:
+    """Name the experts that have other domains beside their own, for want of text."""
+    if not sampling.experts:
+        return
+    own = np.diag(expert_mixtures(tokens, sampling.max_epochs, length)).tolist()
+    for name, share in zip(tokens, own, strict=True):
+        if share < 1:
+            yield (
+                f"the expert of domain {name!r} has {100 * share:.3g} % of it, as sampling.max_epochs "
+                f"{sampling.max_epochs:g} allows no more; the rest are the others as they are in the text"
+            )
+
+
 def _settings(recipe: Recipe, constraints: Constraints) -> str:
     """Hash what mixtures are drawn from, however many they are."""
-    drawn = recipe.sampling.model_dump(mode="json", exclude={"num_mixtures", "num_holdout", "num_repeats"})
+    drawn = recipe.sampling.model_dump(
+        mode="json", exclude={"num_mixtures", "num_holdout", "num_repeats", "experts"}
+    )
     bounds = dict(
         zip(
             constraints.domains,

@@ -106,6 +106,41 @@ class AnswerSet:
             nats = accelerator.reduce(nats, reduction="sum")
         return dict(self._by_task(nats.cpu().numpy()))
 
+    def nats_per_token(
+        self, model: nn.Module, accelerator: Accelerator, batch_size: int
+    ) -> dict[str, NDArray[np.float32]]:
+        """Loss of every token of the answers, task by task, in their order, in nats; on one device alone.
+
+        Args:
+            model: As for `scores`.
+            accelerator: Of the run.
+            batch_size: Blocks at once.
+        """
+        nats: list[NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(self._tokens)
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            for rows in self._batches(batch_size):
+                input_ids, targets = (part.to(accelerator.device) for part in self._batch(rows))
+                losses = model(input_ids=input_ids, targets=targets, reduction="none").loss.float()
+                for row, loss, target in zip(rows, losses, targets, strict=True):
+                    nats[row] = loss[target != IGNORED].cpu().numpy()
+        model.train(was_training)
+        ends = np.cumsum([len(answers.tokens) for answers in self._answers.values()]).tolist()
+        starts = [0, *ends[:-1]]
+        return {
+            task: np.concatenate(nats[start:end])
+            for task, start, end in zip(self.tasks, starts, ends, strict=True)
+        }
+
+    @property
+    def bits_per_nat(self) -> dict[str, float]:
+        """What one nat per token of each task's answers is in bits per byte."""
+        return {
+            task: int(answers.num_scored.sum()) / int(answers.num_bytes.sum()) / math.log(2)
+            for task, answers in self._answers.items()
+        }
+
     def _by_task(self, nats: NDArray[np.float64]) -> list[tuple[str, Bits]]:
         ends = np.cumsum([len(answers.tokens) for answers in self._answers.values()])
         parts = np.split(nats, ends[:-1])
