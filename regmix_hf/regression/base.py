@@ -268,16 +268,19 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _check_fittable(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
         """Check both as scikit-learn does, and remember the names of the columns, if they have any."""
-        fewest = {"dtype": np.float64, "ensure_min_samples": min(2, self.min_runs(1))}
+        fewest = min(2, self.min_runs(1))
+        both = {"dtype": np.float64, "ensure_min_samples": fewest}
         checks = (
-            {**fewest, "order": "C", "ensure_non_negative": np.size(X) > 0},
-            {**fewest, "ensure_2d": False, "ensure_all_finite": "allow-nan"},
+            {**both, "order": "C", "ensure_non_negative": fewest > 0},  # which no runs would not pass
+            {**both, "ensure_2d": False, "ensure_all_finite": "allow-nan"},
         )
         try:
             weights, losses = validate_data(self, X, y, validate_separately=checks)
             check_consistent_length(weights, losses)
         except ValueError as error:
             raise RegressionError(str(error)) from error
+        if (weights < 0).any():
+            raise RegressionError(f"Negative values in data passed to {type(self).__name__}.")
         return weights, losses
 
     def _check_sizes(self, sizes: Array, num_runs: int) -> Array:

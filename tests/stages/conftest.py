@@ -35,10 +35,7 @@ ARGUMENTS = {"per_device_train_batch_size": 8, "learning_rate": 1e-2, "use_cpu":
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory):
-    """A folder with `recipe.json`, sources, and a `study` that is prepared and sampled: six mixtures.
-
-    One of them counts as an expert.
-    """
+    """A folder with `recipe.json`, sources, and a `study` that is prepared and sampled: six mixtures."""
     from regmix_hf.stages import prepare, sample
 
     root = tmp_path_factory.mktemp("tiny")
@@ -72,9 +69,7 @@ def prepared(tmp_path_factory):
     prepare.run(study, Silent())
     sample.run(study, Silent())
     mixtures = read_parquet(study.mixtures)  # ten are the fewest that a recipe may ask for; six suffice here
-    mixtures = mixtures.tail(6).reset_index(drop=True)
-    mixtures.loc[3, ["split", "origin"]] = "expert"
-    write_parquet(study.mixtures, mixtures)
+    write_parquet(study.mixtures, mixtures.tail(6))
     study.finish(sample.STAGE)
     study.mixture.parent.mkdir()
     study.mixture.write_text("weights: {prose: 0.5, sums: 0.25, code: 0.25}\n")

@@ -22,6 +22,20 @@ pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(scope="module")
+def new_study(new_study):
+    """Make a study of six mixtures, one of which is trained as an expert."""
+
+    def make(*overrides):
+        study = new_study(*overrides)
+        mixtures = pd.read_parquet(study.mixtures)
+        mixtures.loc[mixtures.index[3], ["split", "origin"]] = "expert"
+        mixtures.to_parquet(study.mixtures, index=False)
+        return study
+
+    return make
+
+
+@pytest.fixture(scope="module")
 def undisturbed(new_study):
     """A study whose six proxies two workers trained without any trouble."""
     study = new_study()

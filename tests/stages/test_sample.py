@@ -306,11 +306,12 @@ def test_where_proxies_repeat_as_final_runs_do_their_length_counts_and_the_plan_
 
 
 def test_experts_are_rows_of_one_domain_as_far_as_there_is_text(tmp_path):
-    study, notes = make_study(tmp_path, experts=True, num_mixtures=0, num_holdout=0, max_epochs=4), Notes()
+    study, notes = make_study(tmp_path, experts=True, num_mixtures=1, num_holdout=0, max_epochs=4), Notes()
     prepare(study)
     sample.run(study, notes)
     table = pd.read_parquet(study.mixtures)
-    assert set(table["origin"]) == set(table["split"]) == {"expert"}
+    table = table[table["origin"] == "expert"]
+    assert set(table["split"]) == {"expert"}
     filled = [0.96 * 6 / 9, 0.96 * 3 / 9, 0.04]
     np.testing.assert_allclose(by_domain(table, "weight"), [[1, 0, 0], [0, 1, 0], filled], rtol=1e-9)
     assert any(line.endswith("0 held out; beside them 3 experts of a single domain") for line in notes.lines)
