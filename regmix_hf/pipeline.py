@@ -81,7 +81,8 @@ def census_of(study: Study, verb: str) -> Census | None:
         facts = read_json(study.marker(stage))
         if "num_ok" in facts:
             return Census({"ok": facts["num_ok"], "diverged": facts["num_diverged"]})
-    return take_census(import_module(f"regmix_hf.stages.{verb}").tasks_of(study))
+    tasks = import_module(f"regmix_hf.stages.{verb}").tasks_of(study)
+    return take_census(tasks, study.root / stage.folder)
 
 
 def array_job(study: Study, verb: str) -> ArrayJob:

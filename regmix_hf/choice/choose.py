@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from regmix_hf.choice.chosen import Candidate, ChosenMixture, Predicted
+from regmix_hf.choice.chosen import Candidate, ChosenMixture, Predicted, doubts
 from regmix_hf.choice.nearest import NearestRuns
 from regmix_hf.choice.objective import Objective
 from regmix_hf.choice.optimise import optimise
@@ -24,8 +24,8 @@ from regmix_hf.mixtures import (
     check_mixture,
     sampling_constraints,
 )
+from regmix_hf.mixtures.constraints import EpochCap
 from regmix_hf.progress import Progress
-from regmix_hf.quantities import Quantity
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.assessment import of_scale
@@ -89,13 +89,27 @@ def choose_mixture(
     return problem.solve()
 
 
-def choice_constraints(choice: Choice, domains: tuple[str, ...]) -> Constraints:
-    """Return the bounds of single domains that `choice` gives.
+def choice_constraints(
+    choice: Choice,
+    domains: tuple[str, ...],
+    available_tokens: Mapping[str, float] | None = None,
+    num_train_tokens: float = 0.0,
+) -> Constraints:
+    """Return the bounds of single domains that `choice` gives, and `max_epochs` where the text is known.
+
+    Args:
+        choice: Bounds.
+        domains: All of them.
+        available_tokens: Of every domain; `None`: nobody knows, and epochs are not bounded.
+        num_train_tokens: Of the run that is chosen for.
 
     Raises:
         MixtureError: No mixture meets them.
     """
-    return Constraints(domains, choice.min, choice.max, choice.fixed, name="choice")
+    epochs = None
+    if available_tokens is not None and choice.max_epochs is not None:
+        epochs = EpochCap(choice.max_epochs, available_tokens, num_train_tokens)
+    return Constraints(domains, choice.min, choice.max, choice.fixed, epochs=epochs, name="choice")
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,9 +166,9 @@ class ChoiceProblem:
         worst domain they were 0.02 to 0.03 worse: such an optimum makes several losses equally bad, and is
         as bad as the one that was predicted worst.
         """
-        swarm = None
-        if self.swarm is not None and len(self.swarm):
-            swarm = NearestRuns(self.swarm, self.constraints.domains)
+        runs, swarm = self.swarm, None
+        if runs is not None and len(runs):
+            swarm = NearestRuns(runs, self.constraints.domains)
         bounds = self.reach
         objective = Objective.of(self.regressor, self.target, bounds, self.sampled.prior, self.kl_strength)
         search = self._exactly if objective.model.is_convex else self._among_many
@@ -298,11 +312,7 @@ class ChoiceProblem:
         prior_predicted = self.predict(prior)
         warnings = [
             *self._unknown(),
-            *(
-                _doubts(chosen, prior_predicted, self.target.quantity, gap)
-                if chosen.method != "prior"
-                else ()
-            ),
+            *(doubts(chosen, prior_predicted, self.target.quantity, gap) if chosen.method != "prior" else ()),
             *(self._held_back(weights, bounds) if chosen.method != "prior" else ()),
         ]
         return ChosenMixture(
@@ -362,21 +372,6 @@ class ChoiceProblem:
         table["unit"] = [quantity.unit for quantity in quantities]
         table["direction"] = [quantity.direction for quantity in quantities]
         return table.rename_axis("target")
-
-
-def _doubts(chosen: Candidate, prior: Predicted, target: Quantity, gap: float) -> Iterator[str]:
-    """What speaks against a mixture whose prediction may be no better, or no more than a guess."""
-    if not chosen.predicted.is_clearly_better_than(prior, target):
-        yield (
-            f"not better than the prior beyond its interval: predicted {chosen.predicted.loss:.4f} "
-            f"(90 % interval {chosen.predicted.lower:.4f} to {chosen.predicted.upper:.4f}), the prior "
-            f"{prior.loss:.4f}; more or longer proxies would tell"
-        )
-    if chosen.distance > gap:
-        yield (
-            f"no run was near: the nearest differs in {100 * chosen.distance:.0f} % of the tokens, while "
-            f"every run has another within {100 * gap:.0f} %; the prediction is extrapolated"
-        )
 
 
 def _round(weights: Array) -> Array:

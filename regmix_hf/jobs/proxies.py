@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from regmix_hf.training.layout import smaller_micro_batch
 from regmix_hf.training.spec import RunSpec, with_former_names
 
 _BATCH = "per_device_train_batch_size"
+#: How runs are named.
+_RUN = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ def proxy_tasks(specs: Sequence[RunSpec], folder: Path) -> list[Task[RunSpec]]:
 
     Of equal runs that of an expert stays, which leaves more behind, or else the first.
     """
-    specs = with_former_names(specs, (folder / spec.former_id for spec in specs))
+    if _run_folders(folder) - {spec.run_id for spec in specs}:  # else version 0.1 has left nothing there
+        specs = with_former_names(specs, (folder / spec.former_id for spec in specs))
     unique: dict[str, Task[RunSpec]] = {}
     for spec in specs:
         head, is_expert = run_head(spec), spec.split == EXPERT
@@ -83,3 +87,9 @@ def proxy_tasks(specs: Sequence[RunSpec], folder: Path) -> list[Task[RunSpec]]:
             leaves = (EXPERTS,) if is_expert else ()
             unique[name] = Task(name, folder / name, spec.num_tokens, spec, head, leaves=leaves)
     return list(unique.values())
+
+
+def _run_folders(folder: Path) -> set[str]:
+    """Names of what may be runs in a stage's folder."""
+    paths = folder.iterdir() if folder.exists() else ()
+    return {path.name for path in paths if _RUN.fullmatch(path.name)}

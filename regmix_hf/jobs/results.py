@@ -14,7 +14,7 @@ from regmix_hf.jobs.claims import Claim, Watch
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.runs.experts import Experts, joined
 from regmix_hf.study import names
-from regmix_hf.tables import TRAJECTORIES
+from regmix_hf.tables import TRAJECTORIES, Columns
 from regmix_hf.training.measured import (
     MEASURED_ON,
     row_of_now,
@@ -154,6 +154,16 @@ def _collect_experts(tasks: Sequence[Task[RunSpec]], file: Path) -> None:
         joined(parts).write(file)
     else:
         file.unlink(missing_ok=True)
+
+
+def ended_well(folder: Path) -> dict[str, str]:
+    """Tell from a stage's table of results how runs ended, by their ids; without those that failed."""
+    file = folder / names.RESULTS
+    if not file.exists():
+        return {}
+    table = read_parquet(file, Columns(("run_id", "status")))
+    ended = table[table["status"] != "failed"]
+    return dict(zip(ended["run_id"], ended["status"], strict=True))
 
 
 class _Collected:

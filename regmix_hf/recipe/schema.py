@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from regmix_hf.quantities import BPB
 from regmix_hf.recipe.executor import Executor
 from regmix_hf.recipe.model import Model
 from regmix_hf.recipe.section import DomainName, Section, Tokens
@@ -23,7 +24,8 @@ from regmix_hf.recipe.target import Combined, Shares, checked_target
 from regmix_hf.recipe.tokenizer import Tokenizer
 from regmix_hf.reference import split_reference
 
-TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=96)]
+TASK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
+TaskName = Annotated[str, StringConstraints(pattern=TASK_PATTERN, max_length=96)]
 Weight = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Examples = Annotated[int, Field(ge=0)]
@@ -165,17 +167,36 @@ class Proxy(Training):
     tasks: list[TaskName] = Field(default_factory=list)
     """Tasks and groups of lm-eval whose right answers all models are scored on, final ones too, in bits per
     byte: `bpb/<task>`."""
+    metrics: list[str] = Field(default_factory=list)
+    """Metrics of lm-eval, `<task>/<metric>` (`arc_easy/acc_norm`), that all models are judged by in the same
+    way: those that follow from how likely choices and texts are, for which all choices are asked."""
     task_limit: Annotated[int, Field(ge=1)] | None = None
     """Documents of each task, the first ones, that are scored. `null`: all."""
     tasks_at: Literal["end", "evaluations"] = "end"
-    """When proxies are scored on them: once, or whenever losses are measured; final models are once."""
+    """When proxies are scored on tasks and metrics: once, or whenever losses are measured; final models are
+    once."""
+
+    @property
+    def judged(self) -> dict[str, list[str]]:
+        """The metrics of `metrics` by task."""
+        found: dict[str, list[str]] = {}
+        for name in self.metrics:
+            task, _, metric = name.partition("/")
+            found.setdefault(task, []).append(metric)
+        return found
+
+    @property
+    def scored(self) -> list[str]:
+        """Columns of what models are scored on: `bpb/<task>` and `<task>/<metric>`."""
+        return [*(f"{BPB}{name}" for name in self.tasks), *self.metrics]
 
 
 class Regression(Section):
     """Which regressors are fitted, and on what the mixture is judged."""
 
     estimators: Annotated[list[str], Field(min_length=1)] = ["ridge", "lightgbm", "power_law"]
-    """Families to fit and compare; the names are those of `regmix fit --estimators`."""
+    """Families to fit and compare; the names are those of `regmix fit --estimators`. `regmix init` writes
+    `auto`; the default is that of version 0.1, so that recipes without this key mean what they meant."""
     target: Annotated[str | list[str | Combined] | Shares | Combined, BeforeValidator(checked_target)] = (
         "mean"
     )
@@ -212,7 +233,8 @@ class Choice(Section):
     max_epochs: Positive | None = 4
     """No domain is seen more often than this in the final run. 4 where nothing is known of the text: up to
     about four times is nearly as good as new text, later it helps ever less (Muennighoff et al. 2023).
-    Proxies that repeat as final runs do (`proxy.match_repetition`) tell more; it may then be `null`."""
+    Proxies that repeat as final runs do (`proxy.match_repetition`) tell more: laws fitted on them count what
+    repeating costs, and it may then be `null`."""
     min: dict[DomainName, Weight] = Field(default_factory=dict)
     """Bounds of single domains; `fixed` pins a weight."""
     max: dict[DomainName, Weight] = Field(default_factory=dict)

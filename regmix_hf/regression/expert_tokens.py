@@ -36,7 +36,8 @@ class ExpertTokens:
 
     Attributes:
         weights: What each was trained on, experts x domains.
-        logs: For each target the log-probability of each token in nats, experts x tokens.
+        logs: For each target the log-probability of each token in nats, experts x tokens; no tokens where
+            they were not asked about it.
         units: For each target what one nat per token is in its unit.
     """
 
@@ -113,7 +114,7 @@ class ExpertTokens:
     def _read(found: object, name: str, num_experts: int) -> NDArray[np.float16]:
         part = found.get_slice(name)  # type: ignore[attr-defined]
         shape = list(part.get_shape())
-        if part.get_dtype() != "F16" or len(shape) != 2 or shape[0] != num_experts or shape[1] < 1:
+        if part.get_dtype() != "F16" or len(shape) != 2 or shape[0] != num_experts:
             raise ValueError(f"{name} is {part.get_dtype()} of shape {shape}")
         return np.asarray(found.get_tensor(name))  # type: ignore[attr-defined]
 
@@ -121,6 +122,8 @@ class ExpertTokens:
 @dataclass(frozen=True, eq=False)
 class MixedLoss:
     """The formula of one target, `unit * -mean_x log sum_d w_d p_d(x)`; convex in the weights.
+
+    Without tokens it is 0.
 
     Attributes:
         relative: `p_d(x) / max_d p_d(x)`, tokens x domains, in single precision, above 0.
@@ -146,21 +149,21 @@ class MixedLoss:
             largest = domains.max(axis=0)
             relative[start : start + _TOKENS_AT_ONCE] = np.maximum(domains / largest, _LEAST).T
             highest += float((most + np.log(largest)).sum())
-        return cls(relative, -highest / num_tokens, unit)
+        return cls(relative, -highest / max(num_tokens, 1), unit)
 
     def __call__(self, weights: Array) -> Array:
         """Value of each mixture, `(n, d) -> (n,)`, in the target's unit."""
         total = np.zeros(len(weights))
         for part in self._parts():
             total += np.log(part @ weights.T).sum(axis=0)
-        return np.asarray(self.unit * (self.level - total / len(self.relative)))
+        return np.asarray(self.unit * (self.level - total / max(len(self.relative), 1)))
 
     def slope(self, weights: Array) -> Array:
         """Its derivatives with respect to the weights, `(n, d)`."""
         total = np.zeros_like(weights)
         for part in self._parts():
             total += (1.0 / (part @ weights.T)).T @ part
-        return np.asarray(-self.unit * total / len(self.relative))
+        return np.asarray(-self.unit * total / max(len(self.relative), 1))
 
     def sampling_error(self, weights: Array) -> float:
         """Standard error of the difference between two mixtures, `(2, d)`, if tokens are a draw of many."""
@@ -208,18 +211,24 @@ def _fault(experts: Experts | None, targets: Sequence[str], domains: Sequence[st
         return "there are none among the runs"
     if other := [name for name in experts.weights.columns if name not in domains]:
         return f"they were trained on {other[0]!r}, which is no domain of the runs"
-    if lacking := [name for name in targets if _text_of(name, experts) not in experts.texts]:
+    if len(lacking := not_asked(experts, targets)) == len(targets):
         return f"they were not asked about {lacking[0]!r} as it is measured now"
     return None
 
 
+def not_asked(experts: Experts, targets: Sequence[str]) -> list[str]:
+    """The targets that experts know nothing of: others than losses and right answers, or later ones."""
+    return [name for name in targets if _text_of(name, experts) not in experts.texts]
+
+
 def _tokens(experts: Experts, targets: Sequence[str], domains: Sequence[str]) -> ExpertTokens:
     asked = [_text_of(name, experts) for name in targets]
+    nothing = np.empty((len(experts), 0), dtype=np.float16)
     return ExpertTokens(
         experts.weights.reindex(columns=list(domains), fill_value=0.0).to_numpy(dtype=np.float64),
-        tuple(experts.logs[text] for text in asked),
+        tuple(experts.logs.get(text, nothing) for text in asked),
         tuple(
-            experts.texts[text].bits_per_nat if name.startswith(BPB) else 1.0
+            experts.texts[text].bits_per_nat if name.startswith(BPB) and text in experts.texts else 1.0
             for name, text in zip(targets, asked, strict=True)
         ),
     )

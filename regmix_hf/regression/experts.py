@@ -31,7 +31,8 @@ class Experts(MixtureEstimator):
     mixtures, the slope drawn to 1 as if by two runs, for what the formula does not know is the scale: without
     any run it ranks mixtures, and its numbers are no promise. It is convex, so the best mixture is found.
 
-    It is fitted beside experts (`fit(..., experts=...)`), and cannot be without.
+    It is fitted beside experts (`fit(..., experts=...)`), and cannot be without. A target that they were not
+    asked about is predicted by the mean of the runs.
 
     Args:
         random_state: Seed of the folds.
@@ -138,7 +139,7 @@ class Experts(MixtureEstimator):
         return np.asarray(self.slope_[:, None] * slopes)
 
     def _numbers_per_row(self) -> int:
-        return min(4096, max(len(mixed.relative) for mixed in self._mixed))
+        return max(1, min(4096, max(len(mixed.relative) for mixed in self._mixed)))
 
 
 def _lines(formula: Array, losses: Array) -> tuple[Array, Array]:

@@ -29,6 +29,7 @@ from regmix_hf.regression.assessment import (
 )
 from regmix_hf.regression.by_size import fit_one, judged_runs, scale_of
 from regmix_hf.regression.carrying import carries
+from regmix_hf.regression.expert_tokens import not_asked
 from regmix_hf.regression.learning_curve import LearningCurve, learning_curve
 from regmix_hf.regression.metrics import METRICS
 from regmix_hf.regression.registry import estimator_class
@@ -188,6 +189,9 @@ class Question:
         question = cls(runs, beside, fitted, usable.part("holdout"), tests, asked, use, target, goal)
         for name in question.names:
             _check_enough(name, fitted)
+        needed = any(estimator_class(name).needs_experts for name in asked)
+        if needed and runs.experts is not None and (lacking := not_asked(runs.experts, runs.targets)):
+            progress.note(f"experts were not asked about {', '.join(lacking)}: predicted by the mean of runs")
         if runs.left_out():
             progress.note(f"runs left out of the fit: {runs.left_out()}")
         for run, losses in question.absurd.items():
@@ -255,17 +259,22 @@ def _judge(
         progress=progress,
     )
     promises = {name: Promise.of(folds, name, goal) for name in regressors if name != BASELINE}
+    quality = quality_table(parts, goal, random_state)
     return Fit(
         folder=folder,
         target=goal,
         selection=selection,
         promises=promises,
         verdict=verdict,
-        quality=quality_table(parts, goal, random_state),
+        quality=quality,
         predictions=predictions_table(parts, goal),
         curve=curve,
         summary=_summary(question, selection, curve, regressors)
-        | {"seed_noise": noise, "verdict": verdict.plain}
+        | {
+            "seed_noise": noise,
+            "verdict": verdict.plain,
+            "carries": _carries(question.runs, quality, selection),
+        }
         | {"promises": {name: promise and asdict(promise) for name, promise in promises.items()}},
     )
 
@@ -324,7 +333,6 @@ def _summary(
         "domains": list(runs.domains),
         "targets": list(runs.targets),
         "quantities": [quantity.plain for quantity in runs.quantities.values()],
-        "carries": [one.plain for one in carries(question.runs)],
         "dropped_targets": dict(runs.dropped),
         "scales": scales_of(question.fitted.losses),
         "outlook": curve.outlook(selection.estimator),
@@ -335,6 +343,13 @@ def _summary(
             if (reasons := regressor.model.reasons_)
         },
     }
+
+
+def _carries(runs: Runs, quality: pd.DataFrame, selection: Selection) -> list[dict[str, Any]]:
+    """How far runs lie apart on every target, and how well the selected estimator ranks unseen ones."""
+    of_one = quality[(quality["kind"] == "single") & (quality["estimator"] == selection.estimator)]
+    ranks = of_one[of_one["test"] == selection.test].set_index("target")["spearman"].dropna()
+    return [{**one.plain, "spearman": ranks.get(one.target)} for one in carries(runs)]
 
 
 def _save(fit: Fit, runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> None:

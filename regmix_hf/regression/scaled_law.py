@@ -15,9 +15,10 @@ from regmix_hf.errors import RegressionError
 from regmix_hf.regression.base import Array, MixtureEstimator, of_largest
 from regmix_hf.regression.folds import assign_folds
 from regmix_hf.regression.kriged_power_law import LENGTHS, NOISES, likeliest, pull_in
-from regmix_hf.regression.least_squares import Observations, minimise
+from regmix_hf.regression.least_squares import Curve, Observations, minimise
 from regmix_hf.regression.matern import matern, matern_slope
 from regmix_hf.regression.power_law import WEIGHT_OFFSET
+from regmix_hf.regression.repetition import Repeats
 from regmix_hf.regression.scaled_curve import ScaledCurve, ScaledLayout
 from regmix_hf.regression.shared_help import SharedHelp
 from regmix_hf.regression.size_process import COUNT, Places, covariance, learn, pull, solve
@@ -30,6 +31,8 @@ _SWEEPS = 3
 _LEARN_RUNS, _LEARN_TARGETS = 240, 4
 #: Sizes with at least this share of the mixtures of the size that has most tell the trend.
 _COMMON = 0.25
+#: The share of runs that is missed by less than what is compared between sizes.
+_FAR = 0.9
 #: Rows of one prediction of the process at once.
 _BLOCK_ROWS = 512
 
@@ -65,9 +68,9 @@ class ScaledLaw(MixtureEstimator):
         coefficients_: Coefficients of g, targets x runs.
         at_: Log parameters and log tokens that predictions are for, `(2,)`.
         judged_: The size and length that `out_of_fold` tells how far off predictions are at, `(2,)`.
-        beyond_: How far off the law was at the largest size without its runs, in what it misses out of fold
-            with them, and how far that is beyond the next, in log parameters; `(2,)`. Known after
-            `out_of_fold`; 1 and 1 before.
+        beyond_: How far off the law was at the largest size without its runs, or with few, in what it misses
+            of the size that is judged, and how far that is beyond the next, in log parameters; `(2,)`. Known
+            after `out_of_fold`; 1 and 1 before.
 
     >>> weights = np.random.default_rng(0).dirichlet([1, 1, 1], 24)
     >>> sizes = np.tile([[1e6, 1e9], [6e7, 1e9]], (12, 1))
@@ -79,6 +82,7 @@ class ScaledLaw(MixtureEstimator):
 
     is_smooth = True
     takes_sizes = True
+    takes_epochs = True
     arrays: ClassVar = {
         "raw_": ("targets", "parameters"),
         "mean_": ("targets",),
@@ -141,6 +145,8 @@ class ScaledLaw(MixtureEstimator):
             )
         part = copy(self)
         part.at_ = at
+        if self.repetition_ is not None:
+            part.repetition_ = self.repetition_.sized(at[0] - self.centre_[0], at[1])
         return part
 
     @property
@@ -148,7 +154,7 @@ class ScaledLaw(MixtureEstimator):
         """How many times as far off predictions may be as out of fold: more, the farther beyond the runs.
 
         It grows in proportion to log parameters (and log tokens) beyond those that `out_of_fold` speaks of,
-        from what the largest size's runs were missed by when they were left out.
+        from what the runs of the largest size were missed by without them, or out of fold where they are few.
         """
         ratio, apart = self.beyond_
         beyond = np.maximum(self.at_ - self.judged_, 0.0).sum()
@@ -175,15 +181,22 @@ class ScaledLaw(MixtureEstimator):
         return part._fit_unchecked(weights[~held_out], losses[~held_out], np.asarray(own))
 
     def _look_beyond(self, weights: Array, losses: Array, own: Sequence[int], unseen: Array) -> None:
-        """Leave the largest size out, and set `beyond_`."""
+        """Set `beyond_`, from the ninth of ten runs by how far they are missed, which intervals are made of.
+
+        Where the largest size has runs enough to be judged by, it is left out. Where it has a few, they
+        are missed, out of fold, as much as others of that size will be.
+        """
         sizes = np.unique(self.sizes_[:, 0])
         if len(sizes) == 1:
             return
-        largest = self.sizes_[:, 0] == sizes[-1]
-        part = self._without(largest, weights, losses, own)
-        missed = np.abs(part.predict_runs(weights[largest], self.sizes_[largest]) - losses[largest])
-        ratio = np.nanmean(missed, axis=0) / np.nanmean(np.abs(unseen - losses)[largest], axis=0)
-        self.beyond_ = np.array([max(1.0, float(np.median(ratio))), sizes[-1] - sizes[-2]])
+        missed, largest = np.abs(unseen - losses), self.sizes_[:, 0] == sizes[-1]
+        usual, nearest = missed[self.sizes_[:, 0] == self.judged_[0]], self.judged_[0]
+        if nearest == sizes[-1]:
+            part, nearest = self._without(largest, weights, losses, own), sizes[-2]
+            alone = part.predict_runs(weights[largest], self.sizes_[largest])
+            missed[largest] = np.abs(alone - losses[largest])
+        far = np.nanquantile(missed[largest], _FAR, axis=0) / np.nanquantile(usual, _FAR, axis=0)
+        self.beyond_ = np.array([max(1.0, float(np.median(far))), sizes[-1] - nearest])
 
     def predict_runs(self, weights: Array, sizes: Array) -> Array:
         """Predict runs, each at its own log parameters and log tokens; runs x targets."""
@@ -204,11 +217,10 @@ class ScaledLaw(MixtureEstimator):
         return part
 
     def _fit(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
-        sizes = np.zeros((len(weights), 2)) if self._sizes is None else self._sizes
-        self.weights_, self.sizes_, self.centre_ = weights, sizes, sizes.mean(axis=0)
+        self.fit_raw(weights, losses, own)
+        sizes = self.sizes_
         self.at_, self.beyond_ = sizes[of_largest(sizes)][0], np.ones(2)
         self.judged_ = self.at_
-        self._fit_trend(weights, losses, own)
         trend = self._plain(ScaledCurve(weights, sizes - self.centre_)(self.raw_)[0])
         self.level_ = np.stack([trend.mean(axis=0), trend.std(axis=0)], axis=1)
         self.level_[self.level_[:, 1] == 0, 1] = 1.0
@@ -220,7 +232,13 @@ class ScaledLaw(MixtureEstimator):
                 self._krige(losses[:, target] - trend[:, target], target)
             self._fit_process(losses, trend)
 
-    def _fit_trend(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
+    def fit_raw(
+        self, weights: Array, losses: Array, own: NDArray[np.intp], repeats: Repeats | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Fit the trend; arguments and what is returned as `PowerLaw.fit_raw` has them."""
+        self.weights_ = weights
+        self.sizes_ = np.zeros((len(weights), 2)) if self._sizes is None else self._sizes
+        self.centre_ = self.sizes_.mean(axis=0)
         self.mean_, self.spread_ = np.nanmean(losses, axis=0), np.nanstd(losses, axis=0)
         self.spread_[self.spread_ == 0] = 1.0
         standard = ((losses - self.mean_) / self.spread_).T
@@ -230,8 +248,11 @@ class ScaledLaw(MixtureEstimator):
         counts = known * (self.mean_ / np.where(sizes > 0, sizes, 1.0)).T ** 2
         counts *= self._is_common()
         observed = Observations(np.where(known, standard, 0.0), counts, self.robust_scale)
-        layout, curve = ScaledLayout(weights.shape[1]), ScaledCurve(weights, self.sizes_ - self.centre_)
+        layout = ScaledLayout(weights.shape[1])
+        curve: Curve = ScaledCurve(weights, self.sizes_ - self.centre_)
         prior, raw = layout.prior(len(standard)), self._start
+        if repeats is not None:
+            curve, prior = repeats.added_to(curve, prior)
         if raw is None:
             raw = minimise(curve, prior.mean, prior, observed, max_steps=self.max_steps)
         shared = SharedHelp.of(own, weights.shape[1])
@@ -239,6 +260,7 @@ class ScaledLaw(MixtureEstimator):
             prior = layout.informed(prior, raw, shared)
             raw = minimise(curve, raw, prior, observed, max_steps=self.max_steps)
         self.raw_ = raw
+        return raw, self.mean_, self.spread_
 
     def _is_common(self) -> NDArray[np.bool_]:
         """Runs of the sizes that have a good part of the mixtures: those that the trend can be told from."""

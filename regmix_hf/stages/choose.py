@@ -67,11 +67,13 @@ def run(study: Study, progress: Progress) -> None:
         MixtureError: No mixture meets the constraints; the message names those that clash.
     """
     from regmix_hf.choice import write_chosen
+    from regmix_hf.regression.final_run import as_final_runs_read
 
     recipe = study.recipe
     tokens = CorpusFacts.load(study.corpus).available_tokens(recipe)
     problem = _problem(study, tokens)
-    chosen = problem.solve(progress)
+    final = replace(problem, regressor=as_final_runs_read(problem.regressor, recipe, tokens))
+    chosen = final.solve(progress)
     rounds, longer = measured_rounds(study, problem.target), None
     if (last := last_measured(rounds, chosen.target)) is not None and last.chosen is not None:
         progress.note(f"the choice of round {last.number} was tried: {last.chosen}")
@@ -84,6 +86,8 @@ def run(study: Study, progress: Progress) -> None:
     }
     write_chosen(chosen, study.mixture.parent, epochs=epochs, rounds=rounds)
     progress.note(f"chosen: {chosen.reason}")
+    if problem.regressor.knows_repetition:
+        progress.note("predictions count what repeating costs, as often as a final run reads each domain")
     if recipe.choice.kl_strength == "auto":
         progress.note(f"choice.kl_strength: auto is {chosen.kl_strength:.4g} per nat of divergence")
     progress.note(f"predictions and intervals are those of a new run {chosen.speaks_of}")
@@ -206,7 +210,7 @@ def _problem(study: Study, tokens: Mapping[str, int]) -> ChoiceProblem:
 def _try(
     problem: ChoiceProblem, chosen: ChosenMixture, table: pd.DataFrame, count: int
 ) -> tuple[pd.DataFrame, Round]:
-    """Add the rows of one round to the table, and say what is promised for each."""
+    """Add the rows of one round to the table, and say what is promised for each, as proxies repeat text."""
     from regmix_hf.choice.confirm import mixtures_to_try
 
     number = int(table["round"].max()) + 1

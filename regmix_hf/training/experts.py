@@ -13,7 +13,7 @@ from regmix_hf.runs.experts import Experts, TargetText
 
 if TYPE_CHECKING:
     from regmix_hf.study.corpus_facts import CorpusFacts
-    from regmix_hf.training.answers import AnswerSet
+    from regmix_hf.training.asked import Asked
     from regmix_hf.training.losses import ValidationSet
     from regmix_hf.training.spec import RunSpec
     from regmix_hf.training.trainer import MixtureTrainer
@@ -26,7 +26,7 @@ def expert_of(
     spec: RunSpec,
     trainer: MixtureTrainer,
     validation: ValidationSet,
-    answers: AnswerSet,
+    questions: Asked,
     facts: CorpusFacts,
 ) -> Experts:
     """Ask the model of a run that has ended about all that the study measures.
@@ -35,13 +35,13 @@ def expert_of(
         spec: The run.
         trainer: With its model.
         validation: What losses are measured on.
-        answers: What tasks are scored on.
+        questions: What tasks are scored on, of which the right answers count.
         facts: Of the corpus.
     """
     asked = (trainer.model, trainer.accelerator, trainer.args.per_device_eval_batch_size)
     nats = validation.nats_per_token(*asked)
     bits = {name: of.validation.tokens_per_byte / math.log(2) for name, of in facts.domains.items()}
-    if answers.tasks:
+    if (answers := questions.answers).tasks:
         nats |= {f"{BPB}{task}": losses for task, losses in answers.nats_per_token(*asked).items()}
         bits |= {f"{BPB}{task}": factor for task, factor in answers.bits_per_nat.items()}
     texts = {

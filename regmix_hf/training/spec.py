@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from regmix_hf.files import hash_value, read_json
 from regmix_hf.mixtures.final import given_mixture
 from regmix_hf.mixtures.repetition import matched_blocks
 from regmix_hf.mixtures.table import completed, further_runs
-from regmix_hf.quantities import BPB
 from regmix_hf.recipe import Model, Recipe
 from regmix_hf.recipe.model import Base
 from regmix_hf.recipe.outcome import decisive_arguments, decisive_model, decisive_source
@@ -49,8 +49,9 @@ class RunSpec:
             from the text they say which documents were held out.
         tokenizer: Hash of the tokenizer.
         validation: Domain -> hash of the blocks that its loss is measured on. No part of what is trained.
-        tasks: Task -> hash of the answers that it is scored on. No part of what is trained either.
-        num_scorings: Times the tasks are scored: at the last evaluations.
+        scored: Column -> hash of what is asked for it: `bpb/<task>` and `<task>/<metric>`. No part of what is
+            trained either.
+        num_scorings: Times that is asked: at the last evaluations.
         start: Name of the weights it starts from, which tells them from all others: their hash, or the id
             of the run that made them; `None`: they are drawn by `seed`.
         corpus: `CorpusFacts.fingerprint` of the corpus, by which version 0.1 named runs.
@@ -78,11 +79,11 @@ class RunSpec:
     sources: dict[str, dict[str, Any]] | None = None
     part: dict[str, int] | None = None
     name: str | None = None
-    tasks: dict[str, str] = field(default_factory=dict)
+    scored: dict[str, str] = field(default_factory=dict)
     num_scorings: int = 1
     start: str | None = None
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """16 hex digits of a hash of all that decides what is trained: no names, paths, workers or devices.
 
@@ -133,8 +134,8 @@ class RunSpec:
 
     @property
     def measured(self) -> dict[str, str]:
-        """Hash of all that the run is measured on: of domains by their names, of tasks as their columns."""
-        return {**self.validation, **{f"{BPB}{task}": sha256 for task, sha256 in self.tasks.items()}}
+        """Hash of all that the run is measured on: of domains by their names, of tasks by their columns."""
+        return {**self.validation, **self.scored}
 
     @property
     def num_blocks(self) -> int:
@@ -169,7 +170,7 @@ class RunSpec:
     @property
     def scoring_steps(self) -> tuple[int, ...]:
         """Of those, the steps after which the tasks are scored, too: a final run's start among them."""
-        if not self.tasks:
+        if not self.scored:
             return ()
         steps = self.evaluation_steps
         first = steps[:1] if self.split == "final" and self.start is not None else ()
@@ -191,18 +192,25 @@ def proxy_specs(recipe: Recipe, facts: CorpusFacts, mixtures: pd.DataFrame) -> l
         MixtureError: To repeat as final runs do, a proxy would read less than a block of a domain.
     """
     weights = by_domain(mixtures, "weight").to_dict("records")
-    naming = [
-        (str(name), str(split)) for name, split in zip(mixtures["mixture_id"], mixtures["split"], strict=True)
-    ]
     part = matched_blocks(recipe, facts.available_tokens(recipe)) if recipe.proxy.match_repetition else None
-    specs = [
-        replace(_spec(recipe, facts, recipe.proxy, row, seed, (*names, recipe.proxy.scale)), part=part)
-        for names, row, number in zip(naming, weights, further_runs(completed(mixtures)), strict=True)
+    if not weights:
+        return []
+    alike = _spec(recipe, facts, recipe.proxy, weights[0], 0, ("", "", recipe.proxy.scale))
+    # A proxy has one device, so what cannot be cut for it can be said now.
+    step_layout(alike.batch_blocks, alike.training_args["per_device_train_batch_size"], num_devices=1)
+    rows = zip(
+        *(mixtures["mixture_id"], mixtures["split"], weights, further_runs(completed(mixtures))), strict=True
+    )
+    return [
+        replace(alike, mixture_id=str(name), split=str(split), weights=_plain(row), seed=seed, part=part)
+        for name, split, row, number in rows
         for seed in _proxy_seeds(recipe, number)
     ]
-    for spec in specs[:1]:  # a proxy has one device, so what cannot be cut for it can be said now
-        step_layout(spec.batch_blocks, spec.training_args["per_device_train_batch_size"], num_devices=1)
-    return specs
+
+
+def _plain(weights: Mapping[Any, float]) -> dict[str, float]:
+    """Weights as they are hashed."""
+    return {str(domain): float(weight) for domain, weight in weights.items()}
 
 
 def final_specs(
@@ -229,7 +237,7 @@ def identity_of(facts: CorpusFacts) -> dict[str, Any]:
         "text": {name: split.sha256 for name, split in facts.training.items()},
         "tokenizer": facts.tokenizer_sha256,
         "validation": facts.validation,
-        "tasks": {name: task.sha256 for name, task in facts.tasks.items()},
+        "scored": facts.scored,
         "corpus": facts.fingerprint,
     }
 
@@ -302,7 +310,7 @@ def _spec(
         split=split,
         scale=scale,
         seed=seed,
-        weights={str(domain): float(weight) for domain, weight in weights.items()},
+        weights=_plain(weights),
         model=model_config(training.model, facts),
         context_length=facts.context_length,
         num_train_tokens=training.num_train_tokens,

@@ -53,6 +53,17 @@ def in_torch(tokens, mixtures):
     return torch.stack(losses, dim=1).numpy()
 
 
+@pytest.fixture(scope="module")
+def asked(tokens):
+    """The same experts, as a study keeps them."""
+    texts = {
+        name: TargetText(sha256=name, num_tokens=count, bits_per_nat=0.5)
+        for name, count in zip(("web", "bpb/quiz"), NUM_TOKENS, strict=True)
+    }
+    table = pd.DataFrame(np.eye(3), ["x", "y", "z"], DOMAINS)
+    return kept.Experts(table, dict(zip(texts, tokens.logs, strict=True)), texts)
+
+
 def test_the_formula_is_the_loss_of_the_mixed_probabilities(tokens, mixtures):
     found = without_runs(tokens).predict(mixtures)
     np.testing.assert_allclose(found, in_torch(tokens, mixtures), atol=1e-5, rtol=0)
@@ -104,6 +115,17 @@ def test_a_domain_without_an_expert_is_named(mixtures):
         MixtureRegressor("experts").fit(runs[0], runs[1].rename(columns={"web": "bpb/quiz"}), experts=two)
 
 
+def test_a_target_that_experts_were_not_asked_about_is_predicted_by_its_mean(asked, mixtures, tmp_path):
+    weights = pd.DataFrame(mixtures, columns=DOMAINS)
+    losses = pd.DataFrame({"web": mixtures[:, 1], "later": mixtures[:, 0]})
+    model = MixtureRegressor("experts").fit(weights, losses, experts=asked)
+    model.save_pretrained(tmp_path)
+    for one in (model, MixtureRegressor.from_pretrained(tmp_path)):
+        np.testing.assert_allclose(one.predict(weights)["later"], losses["later"].mean())
+        np.testing.assert_array_equal(one.gradient(weights)[:, 1], 0.0)
+        assert one.predict(weights)["web"].nunique() > 5
+
+
 def test_runs_give_the_scale_and_few_of_them_little_of_the_slope(tokens, mixtures):
     formula = without_runs(tokens).predict(mixtures)
     losses = 1.0 + 3.0 * formula
@@ -151,17 +173,6 @@ def test_it_keeps_the_contract_of_scikit_learn(tokens, mixtures):
     np.testing.assert_allclose(
         model.select_targets([1]).predict(mixtures)[:, 0], model.predict(mixtures)[:, 1]
     )
-
-
-@pytest.fixture(scope="module")
-def asked(tokens):
-    """The same experts, as a study keeps them."""
-    texts = {
-        name: TargetText(sha256=name, num_tokens=count, bits_per_nat=0.5)
-        for name, count in zip(("web", "bpb/quiz"), NUM_TOKENS, strict=True)
-    }
-    table = pd.DataFrame(np.eye(3), ["x", "y", "z"], DOMAINS)
-    return kept.Experts(table, dict(zip(texts, tokens.logs, strict=True)), texts)
 
 
 def test_targets_are_found_by_name_and_bits_follow_from_nats(tokens, mixtures, asked, tmp_path):
