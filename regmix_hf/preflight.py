@@ -90,32 +90,36 @@ def _check_sample(study: Study) -> Iterator[str]:
 
 
 def _check_proxies(study: Study) -> Iterator[str]:
-    if study.recipe.proxy.match_repetition and (tokens := _available_tokens(study)):
-        matched_blocks(study.recipe, tokens)
-        yield "proxy.match_repetition: there is a block of every domain to repeat"
+    for section, rung in study.recipe.rungs.items():
+        if rung.match_repetition and (tokens := _available_tokens(study)):
+            matched_blocks(study.recipe, section, tokens)
+            yield f"{section}.match_repetition: there is a block of every domain to repeat"
     if tasks := study.recipe.proxy.tasks:
         check_task_names(tasks, study.recipe.evaluation.include_path, "proxy.tasks")
         yield f"proxy.tasks: {len(tasks)} are known"
-    yield from _check_runs(study, "proxy")
+    for section, rung in study.recipe.rungs.items():
+        yield from _check_runs(study, section, rung)
 
 
 def _check_fit(study: Study) -> Iterator[str]:
+    from regmix_hf.regression.by_size import families_of
     from regmix_hf.regression.registry import estimator_class
 
     recipe = study.recipe
-    for name in recipe.regression.estimators:
+    families = families_of(recipe)
+    for name in families:
         needed = estimator_class(name).min_runs(len(recipe.training_domains))
         if recipe.runs is None and recipe.sampling.num_mixtures < needed:
             raise RecipeError(
                 f"sampling.num_mixtures {recipe.sampling.num_mixtures} is too few to fit {name!r}.",
                 f"write sampling.num_mixtures: {needed}, or leave {name!r} out of regression.estimators",
             )
-    if recipe.regression.estimator not in (None, *recipe.regression.estimators):
+    if recipe.regression.estimator not in (None, *families):
         raise RecipeError(
-            f"regression.estimator {recipe.regression.estimator!r} is none of "
-            f"regression.estimators {recipe.regression.estimators}."
+            f"regression.estimator {recipe.regression.estimator!r} is none of regression.estimators {families}.",
+            "proxies of several sizes are fitted with scaled_law" if len(recipe.rungs) > 1 else None,
         )
-    yield f"{recipe.sampling.num_mixtures} mixtures suffice for {', '.join(recipe.regression.estimators)}"
+    yield f"{recipe.sampling.num_mixtures} mixtures suffice for {', '.join(families)}"
 
 
 def _check_choose(study: Study) -> Iterator[str]:
@@ -134,7 +138,7 @@ def _check_train(study: Study) -> Iterator[str]:
         known = known_mixtures(recipe, tokens)
         check_text(recipe, known, tokens)
         yield f"train: there is text enough for {', '.join(known) or 'what can be known before `choose`'}"
-    yield from _check_runs(study, "train")
+    yield from _check_runs(study, "train", recipe.train)
 
 
 def _check_evaluate(study: Study) -> Iterator[str]:
@@ -143,15 +147,14 @@ def _check_evaluate(study: Study) -> Iterator[str]:
     yield f"evaluation: {len(tasks)} tasks are known"
 
 
-def _check_runs(study: Study, section: str) -> Iterator[str]:
+def _check_runs(study: Study, section: str, training: Training) -> Iterator[str]:
     """Check arguments and model of the runs that a section of the recipe asks for."""
     from regmix_hf.training.arguments import check_arguments
 
-    training: Training = getattr(study.recipe, section)
     check_arguments(training.training_args, section=section)
     try:
         facts = known_facts(study)
-        rehearse_runs(study.recipe, section, facts)
+        rehearse_runs(study.recipe, section, training, facts)
         model = planned_model(study.recipe, training, facts) if facts else None
     except TrainingError as error:
         told = error.message if error.message.startswith(f"{section}.") else f"{section}: {error.message}"

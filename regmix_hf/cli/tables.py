@@ -236,7 +236,8 @@ SCORES_OF_MIXTURES = Kind(
 PLAN = Kind(
     "plan",
     (
-        *(name("stage"), name("state"), count("runs"), count("left"), count("tokens", unit=TOKENS)),
+        *(name("stage"), name("rung", "of"), name("state")),
+        *(count("runs"), count("left"), count("tokens", unit=TOKENS)),
         *(
             number("flops", "floating_point_operations", ".1e", "FLOPs"),
             number("seconds", SECONDS, duration, "time"),
@@ -251,6 +252,14 @@ STAGES = Kind(
         *(name("stage"), name("state"), name("reason"), count("left"), count("runs_done", "runs done")),
         *(count("failed"), count("running"), number("seconds_left", SECONDS, duration, "time left")),
         name("folder"),
+    ),
+)
+RUNGS = Kind(
+    "rungs",
+    (
+        *(name("rung", "of"), name("scale"), count("num_train_tokens", "tokens a run", TOKENS)),
+        *(count("left"), count("runs_done", "runs done"), count("failed"), count("running")),
+        number("seconds_left", SECONDS, duration, "time left"),
     ),
 )
 RUNNING = Kind(
@@ -296,7 +305,7 @@ OF_VERB: dict[str, tuple[Kind, ...]] = {
     **_STAGES,
     "run": tuple(dict.fromkeys((*_ANSWER, PLAN, *(kind for kinds in _STAGES.values() for kind in kinds)))),
     "init": (FOUND_DOMAINS,),
-    "status": (STAGES, RUNNING, QUEUE, JOBS, FAILED),
+    "status": (STAGES, RUNGS, RUNNING, QUEUE, JOBS, FAILED),
     "push": (PUBLISHED,),
     "pull": (PULLED,),
 }

@@ -370,6 +370,7 @@ def plan_tables(plan: Plan) -> list[Table]:
     rows = [
         {
             "stage": stage.verb,
+            "rung": stage.rung,
             "state": str(stage.state),
             **{column: getattr(stage, column) for column in _PLANNED},
         }

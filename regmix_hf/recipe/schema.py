@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from regmix_hf.recipe.executor import Executor
+from regmix_hf.recipe.ladder import as_written, with_swarm
 from regmix_hf.recipe.model import Model
 from regmix_hf.recipe.section import DomainName, Section, Tokens
 from regmix_hf.recipe.target import Combined, Shares, checked_target
@@ -167,6 +168,14 @@ class Proxy(Training):
     """When proxies are scored on them: once, or whenever losses are measured; final models are once."""
 
 
+class Rung(Proxy):
+    """Proxies of one size and length among those of several."""
+
+    num_mixtures: Annotated[int, Field(ge=1)] | None = None
+    """How many of the swarm's mixtures are trained so, too, spread among them; of the first entry, which is
+    the swarm, `sampling.num_mixtures` says it."""
+
+
 class Regression(Section):
     """Which regressors are fitted, and on what the mixture is judged."""
 
@@ -314,10 +323,13 @@ class Recipe(Section):
     sampling: Sampling = Sampling()
     """The mixtures that proxies are trained on."""
     proxy: Proxy
-    """The proxies."""
+    """The proxies; or, of several sizes, the first of `proxies`."""
+    proxies: tuple[Rung, ...] = ()
+    """In the place of `proxy` a ladder: the swarm, then a few of its mixtures (`num_mixtures`) at larger
+    sizes or lengths, so that a mixture is chosen for final models. An entry has the keys of `proxy`; what
+    it leaves out, but for `num_mixtures` and `scale`, is as in the one before."""
     runs: SharedRuns | None = None
-    """Runs of others to fit on; `run` then trains no proxies, those of `proxies` are fitted on beside them.
-    """
+    """Runs of others to fit on; `run` then trains no proxies, those that are there are fitted on, too."""
     regression: Regression = Regression()
     """What is fitted on their losses."""
     choice: Choice = Choice()
@@ -342,6 +354,10 @@ class Recipe(Section):
             return {**data, "output_dir": f"runs/{data['name']}"}
         return data
 
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return as_written(handler(self), self.proxies)
+
     @model_validator(mode="before")
     @classmethod
     def _tokenizer_of_checkpoint(cls, data: Any) -> Any:
@@ -355,6 +371,18 @@ class Recipe(Section):
         if not isinstance(pretrained, str):
             return data
         return {**data, "tokenizer": f"{pretrained}@{revision}" if revision else pretrained}
+
+    @model_validator(mode="before")  # of these the last comes first
+    @classmethod
+    def _swarm_of_ladder(cls, data: Any) -> Any:
+        return with_swarm(data)
+
+    @property
+    def rungs(self) -> dict[str, Proxy]:
+        """Proxies of every size and length, the swarm first, by their key: `proxy`, or `proxies.0` and on."""
+        if not self.proxies:
+            return {"proxy": self.proxy}
+        return {f"proxies.{number}": rung for number, rung in enumerate((self.proxy, *self.proxies[1:]))}
 
     @property
     def declared_tokens(self) -> dict[str, int] | None:

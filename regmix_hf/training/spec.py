@@ -58,6 +58,7 @@ class RunSpec:
             the corpus's blocks.
         part: Domain -> how many of its blocks the run reads, again and again; `None`: all there are.
         name: The id that version 0.1 gave the run, where it finished it.
+        rung: Number of its size and length among those of the study's proxies; it follows from the others.
     """
 
     mixture_id: str
@@ -81,6 +82,7 @@ class RunSpec:
     tasks: dict[str, str] = field(default_factory=dict)
     num_scorings: int = 1
     start: str | None = None
+    rung: int = 0
 
     @property
     def run_id(self) -> str:
@@ -181,26 +183,33 @@ class RunSpec:
 
 
 def proxy_specs(recipe: Recipe, facts: CorpusFacts, mixtures: pd.DataFrame) -> list[RunSpec]:
-    """Return the proxy runs: `proxy.num_seeds` of every row of the table `mixtures`, in its order.
+    """Return the proxy runs: `num_seeds` of every row of the table `mixtures`, in its order.
 
     All rows share their seeds, but for those that repeat a mixture or try a choice: these have their own.
+    Rows of a size that the recipe has no more are left out.
 
     Raises:
         TrainingError: The preset does not exist, or the batch does not come out in whole blocks and
             micro-batches.
         MixtureError: To repeat as final runs do, a proxy would read less than a block of a domain.
     """
-    weights = by_domain(mixtures, "weight").to_dict("records")
-    naming = [
-        (str(name), str(split)) for name, split in zip(mixtures["mixture_id"], mixtures["split"], strict=True)
+    table, rungs = completed(mixtures), list(recipe.rungs.items())
+    parts = [
+        matched_blocks(recipe, section, facts.available_tokens(recipe)) if rung.match_repetition else None
+        for section, rung in rungs
     ]
-    part = matched_blocks(recipe, facts.available_tokens(recipe)) if recipe.proxy.match_repetition else None
-    specs = [
-        replace(_spec(recipe, facts, recipe.proxy, row, seed, (*names, recipe.proxy.scale)), part=part)
-        for names, row, number in zip(naming, weights, further_runs(completed(mixtures)), strict=True)
-        for seed in _proxy_seeds(recipe, number)
-    ]
-    for spec in specs[:1]:  # a proxy has one device, so what cannot be cut for it can be said now
+    columns = (table[name] for name in ("mixture_id", "split", "rung"))
+    rows = zip(*columns, by_domain(table, "weight").to_dict("records"), further_runs(table), strict=True)
+    specs = []
+    for name, split, place, weights, number in rows:
+        if not 0 <= place < len(rungs):
+            continue
+        rung = rungs[place][1]
+        for seed in _proxy_seeds(recipe, rung, number):
+            spec = _spec(recipe, facts, rung, weights, seed, (str(name), str(split), rung.scale))
+            specs.append(replace(spec, part=parts[place], rung=int(place)))
+    for spec in {spec.rung: spec for spec in specs}.values():
+        # A proxy has one device, so what cannot be cut for it can be said now.
         step_layout(spec.batch_blocks, spec.training_args["per_device_train_batch_size"], num_devices=1)
     return specs
 
@@ -276,9 +285,9 @@ def run_seed(recipe_seed: int, index: int) -> int:
     return seed_of(recipe_seed, RUNS, index)
 
 
-def _proxy_seeds(recipe: Recipe, number: int | None) -> list[int]:
+def _proxy_seeds(recipe: Recipe, rung: Proxy, number: int | None) -> list[int]:
     """The seeds of a row's runs: those of the swarm, or of the further run with this number."""
-    indices = range(recipe.proxy.num_seeds)
+    indices = range(rung.num_seeds)
     if number is None:
         return [run_seed(recipe.seed, index) for index in indices]
     return [seed_of(recipe.seed, "further run", number, index) for index in indices]
