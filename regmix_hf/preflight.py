@@ -20,7 +20,7 @@ from regmix_hf.recipe.schema import Training
 from regmix_hf.stages.prepare import STAGE as PREPARE
 from regmix_hf.study import State, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.training.planned import known_facts, planned_model, rehearse_runs
+from regmix_hf.training.planned import known_facts, planned_model, planned_size, rehearse_runs
 from regmix_hf.version import VERSION
 
 #: Packages by whose versions an argument may be known or not.
@@ -116,7 +116,8 @@ def _check_fit(study: Study) -> Iterator[str]:
             )
     if recipe.regression.estimator not in (None, *families):
         raise RecipeError(
-            f"regression.estimator {recipe.regression.estimator!r} is none of regression.estimators {families}.",
+            f"regression.estimator {recipe.regression.estimator!r} is none of "
+            f"regression.estimators {families}.",
             "proxies of several sizes are fitted with scaled_law" if len(recipe.rungs) > 1 else None,
         )
     yield f"{recipe.sampling.num_mixtures} mixtures suffice for {', '.join(families)}"
@@ -126,6 +127,17 @@ def _check_choose(study: Study) -> Iterator[str]:
     bounds: Choice = study.recipe.choice
     Constraints(study.recipe.training_domains, bounds.min, bounds.max, bounds.fixed, name="choice")
     yield "choice: its bounds leave room for a mixture"
+    facts, rungs = known_facts(study), list(study.recipe.rungs.values())
+    if len(rungs) > 1 and facts:
+        trained = {planned_size(study.recipe, rung, facts)[0] for rung in rungs}
+        asked = planned_size(study.recipe, study.recipe.train, facts)[0]
+        if len(trained) == 1 and asked not in trained:
+            raise RecipeError(
+                f"proxies: all have {trained.pop():,} parameters and differ in length only: they do not tell "
+                f"what train.model, which has {asked:,}, will lose.",
+                "give one of them another model, or write `proxy`",
+            )
+        yield "proxies: a mixture can be chosen for the size and length of final models"
 
 
 def _check_train(study: Study) -> Iterator[str]:

@@ -137,11 +137,23 @@ WEIGHTS = Kind(
 )
 PROXY_RUNS = Kind("proxy_runs", (name("status"), count("runs"), count("tokens", unit=TOKENS)))
 PROXY_LOSSES = Kind(
-    "proxy_losses", (_DOMAIN, *(number(key, NATS, ".4f") for key in ("lowest", "mean", "highest")))
+    "proxy_losses",
+    (_DOMAIN, name("scale", "of"), *(number(key, NATS, ".4f") for key in ("lowest", "mean", "highest"))),
 )
 PROXY_TARGETS = Kind(
     "proxy_targets",
-    (name("target"), name("unit"), *(number(key, None, ".4f") for key in ("lowest", "mean", "highest"))),
+    (
+        *(name("target"), name("unit"), name("scale", "of")),
+        *(number(key, None, ".4f") for key in ("lowest", "mean", "highest")),
+    ),
+)
+SIZE_AGREEMENT = Kind(
+    "size_agreement",
+    (
+        *(name("target"), name("small"), name("large"), count("num_mixtures", "mixtures")),
+        *(number(key, None, ".3f") for key in ("spearman", "low", "high")),
+        name("tells"),
+    ),
 )
 CARRIES = Kind(
     "targets_that_carry",
@@ -294,7 +306,7 @@ _STAGES: dict[str, tuple[Kind, ...]] = {
     "prepare": (CORPUS,),
     "sample": (WEIGHTS,),
     "proxies": (PROXY_RUNS, PROXY_LOSSES, PROXY_TARGETS, PLAN),
-    "fit": (QUALITY_OF_ALL, CARRIES),
+    "fit": (QUALITY_OF_ALL, SIZE_AGREEMENT, CARRIES),
     "choose": (CHOSEN, PREDICTED, TRIED),
     "train": (FINAL_RUNS,),
     "evaluate": (*_MEASURED, PLAN),

@@ -111,3 +111,13 @@ def planned_model(recipe: Recipe, training: Training, facts: CorpusFacts) -> Mod
 
     config = build_config(model_config(training.model, facts), recipe.context_length)
     return model_facts(config, recipe.context_length)
+
+
+def planned_size(recipe: Recipe, training: Training, facts: CorpusFacts) -> tuple[int, int]:
+    """Return parameters (all weights) and tokens of every run that `training` asks for, as results say them.
+
+    Raises:
+        TrainingError: There is no such preset or architecture.
+    """
+    num_parameters = planned_model(recipe, training, facts).num_parameters
+    return num_parameters, planned_spec(recipe, facts, training).num_tokens
