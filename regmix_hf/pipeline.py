@@ -90,7 +90,8 @@ def censuses_of(study: Study, verb: str) -> list[Census] | None:
             return [Census({"ok": one["num_ok"], "diverged": one["num_diverged"]}) for one in counted]
     tasks = import_module(f"regmix_hf.stages.{verb}").tasks_of(study)
     rungs = range(len(study.recipe.rungs) if verb == "proxies" else 1)
-    return [take_census([task for task in tasks if task.spec.rung == rung]) for rung in rungs]
+    parts = [[task for task in tasks if task.spec.rung == rung] for rung in rungs]
+    return [take_census(part, study.root / stage.folder) for part in parts]
 
 
 def array_job(study: Study, verb: str) -> ArrayJob:

@@ -18,7 +18,7 @@ from regmix_hf.mixtures.table import CONFIRM, empty, read_mixtures
 from regmix_hf.readable import short
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.model import Base
-from regmix_hf.recipe.schema import Training
+from regmix_hf.recipe.training import Training
 from regmix_hf.stages.choose import most_to_try
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
@@ -292,15 +292,21 @@ def _states(study: Study) -> dict[str, State]:
     return {stage.verb: stage.state for stage in pipeline.status(study)}
 
 
+def _told_of_tasks(recipe: Recipe) -> Iterator[str]:
+    yield from (f"proxy.{key}" for key in ("tasks", "metrics") if getattr(recipe.proxy, key))
+
+
 def _note_on_tasks(study: Study) -> str:
     """How much of a proxy's cost it is to score its tasks; a forward pass is a third of training."""
     recipe, facts = study.recipe, CorpusFacts.find(study.corpus)
-    said = f"proxy.tasks: each proxy is scored on {len(recipe.proxy.tasks)} tasks"
-    if facts is None or facts.tasks.keys() != set(recipe.proxy.tasks):
+    told, num_tasks = ", ".join(_told_of_tasks(recipe)), len({*recipe.proxy.tasks, *recipe.proxy.judged})
+    said = f"{told}: each proxy is scored on {num_tasks} task{'s' * (num_tasks != 1)}"
+    if facts is None or facts.scored.keys() != set(recipe.proxy.scored):
         return f"{said}; how many tokens that is, is known after `prepare`"
     spec = planned_spec(recipe, facts, recipe.proxy)
     times = len(spec.scoring_steps)
-    tokens = times * sum(task.num_tokens for task in facts.tasks.values())
+    asked = [*facts.tasks.values(), *facts.exams.values()]
+    tokens = times * sum(task.num_tokens for task in asked)
     share = tokens / 3 / recipe.proxy.num_train_tokens
     said = f"{said}, {short(tokens)} tokens in {times} x, {share:.1%} of what its training costs"
     return f"{said}; `proxy.task_limit` makes it less" if share > _MOST_FOR_TASKS else said
@@ -340,7 +346,7 @@ def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
     if isinstance(base := recipe.proxy.model.pretrained, Base):
         length = short(base.num_train_tokens)
         yield f"proxy.model.pretrained: one model is trained before the proxies, on {length} tokens"
-    if recipe.proxy.tasks:
+    if recipe.proxy.scored:
         yield _note_on_tasks(study)
     if speed is None:
         yield f"FLOPs and time follow from the vocabulary of {recipe.tokenizer!r}, known after `prepare`"

@@ -10,13 +10,14 @@ from typing import Any
 
 from regmix_hf.corpus.survey import survey
 from regmix_hf.errors import RecipeError, TrainingError
+from regmix_hf.evaluation.metrics import check_metrics
 from regmix_hf.evaluation.tasks import check_task_names
 from regmix_hf.files import hash_file, hash_value, read_json, write_json
 from regmix_hf.mixtures import Constraints
 from regmix_hf.mixtures.final import check_text, known_mixtures
 from regmix_hf.mixtures.repetition import matched_blocks
 from regmix_hf.recipe import Choice
-from regmix_hf.recipe.schema import Training
+from regmix_hf.recipe.training import Training
 from regmix_hf.stages.prepare import STAGE as PREPARE
 from regmix_hf.study import State, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
@@ -97,6 +98,11 @@ def _check_proxies(study: Study) -> Iterator[str]:
     if tasks := study.recipe.proxy.tasks:
         check_task_names(tasks, study.recipe.evaluation.include_path, "proxy.tasks")
         yield f"proxy.tasks: {len(tasks)} are known"
+    if judged := study.recipe.proxy.judged:
+        own = study.recipe.evaluation.include_path
+        check_task_names(list(judged), own, "proxy.metrics")
+        check_metrics(judged, own)
+        yield f"proxy.metrics: {len(study.recipe.proxy.metrics)} are known"
     for section, rung in study.recipe.rungs.items():
         yield from _check_runs(study, section, rung)
 

@@ -2,8 +2,8 @@
 
 `loss/<domain>` and the bare `<domain>` are in nats per token, `bpb/<domain>` and `bpb/<task>` in bits per
 byte; of these less is better. Of `<task>/<metric>` lm-eval says which way is better. Any other column of a
-table is in the unit it came in, and less of it is better, unless it is called as scores are: then whoever
-brings it says.
+table is in the unit it came in, and less of it is better, unless it is called as scores are, or its values
+look like them: then whoever brings it says.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal, Self
 
+import numpy as np
 import pandas as pd
 
 from regmix_hf.errors import RegressionError
@@ -38,10 +39,30 @@ _METRICS: dict[str, tuple[bool, str | None]] = {
     ),
     "bits_per_byte": (False, BITS),
 }
+#: Those of them that follow from how likely choices and texts are, so that no model has to write anything.
+FROM_LIKELIHOODS = (
+    "acc",
+    "acc_bytes",
+    "acc_mutual_info",
+    "acc_norm",
+    "bits_per_byte",
+    "brier_score",
+    "byte_perplexity",
+    "f1",
+    "mcc",
+    "perplexity",
+    "word_perplexity",
+)
+#: What a column of a table of results begins with that is no score of a task.
+COLUMN_KINDS = (*_UNMEASURED, "loss", "loss_stderr", "bpb", "bpb_stderr", "target", "target_stderr")
 #: Words in the name of a column of which more is better, as far as one can tell.
 _SCORE = re.compile(
-    r"acc|accuracy|auc|auroc|bleu|chrf|em|exact|f1|mcc|pass@?\d*|precision|recall|reward|rouge[12l]?|scores?|winrate"
+    r"(?:acc|accuracy|auc|auroc|bench|bleu|chrf|elo|em|exact|f1|mcc|pass|precision|recall|reward|rouge[12l]?"
+    r"|scores?|winrate|win|wins)@?\d*"
 )
+#: Nats per token are no more than that before a model has learnt anything: the logarithm of a vocabulary of
+#: 400,000.
+_MOST_NATS = 13.0
 #: Words in the name of a column of which less is better, whatever else stands there.
 _FAULT = re.compile(r"bpb|bits|brier|ce|err|error|loss|losses|nll|perplexity|ppl|regret|wer")
 
@@ -121,6 +142,15 @@ def is_measured(column: str) -> bool:
     return bool(slash) and prefix not in _UNMEASURED and not is_error
 
 
+def is_metric(name: str) -> bool:
+    """Whether lm-eval knows a metric of that name.
+
+    >>> is_metric("exact_match"), is_metric("exact")
+    (True, False)
+    """
+    return name in _METRICS
+
+
 def error_column(column: str) -> str:
     """The column of the standard errors of what stands in another.
 
@@ -184,6 +214,31 @@ def read_name(name: str, domains: Collection[str] = ()) -> Quantity | None:
     return None if task or any(_SCORE.fullmatch(word) for word in words) else Quantity(name)
 
 
+def is_said_to_be_small(column: str) -> bool:
+    """Whether a column's own name says that less of it is better: it has a word such as `loss` or `ppl`.
+
+    >>> [is_said_to_be_small(name) for name in ("metric/c4_val_loss", "eval/c4", "c4_ppl")]
+    [True, False, True]
+    """
+    return any(_FAULT.fullmatch(word) for word in re.split(r"[^a-z0-9@+]+", column.lower()))
+
+
+def looks_like_score(values: pd.Series[float]) -> bool:
+    """Whether values look like scores rather than losses in nats per token.
+
+    They do where all are shares (0 to 1), where most are percent (up to 100) above all that a loss can be,
+    and where one is below 0. NaN does not count.
+
+    >>> [looks_like_score(pd.Series(one)) for one in ([0.2, 0.4], [31.0, 40.0], [2.9, 9.1], [140.0])]
+    [True, True, False, False]
+    """
+    known = values[np.isfinite(values)]
+    if known.empty:
+        return False
+    least, most = float(known.min()), float(known.max())
+    return least < 0 or most <= 1 or (most <= 100 and float(known.median()) > _MOST_NATS)
+
+
 def said_of(name: str, given: Mapping[str, Direction]) -> Direction | None:
     """Which way a target is better, as a person says it: by its name, or else by a pattern.
 
@@ -202,7 +257,10 @@ def said_of(name: str, given: Mapping[str, Direction]) -> Direction | None:
 
 
 def read_names(
-    names: Iterable[str], domains: Collection[str] = (), given: Mapping[str, Direction] | None = None
+    names: Iterable[str],
+    domains: Collection[str] = (),
+    given: Mapping[str, Direction] | None = None,
+    by_value: Collection[str] = (),
 ) -> dict[str, Quantity]:
     """Read the names of columns, and what is said of their direction.
 
@@ -210,6 +268,7 @@ def read_names(
         names: Of the columns.
         domains: As in `read_name`.
         given: Column or pattern -> which way is better, as a person says it; before all that a name says.
+        by_value: Columns whose values look like scores.
 
     Returns:
         Bare name -> quantity.
@@ -220,20 +279,33 @@ def read_names(
     """
     names = list(names)
     given = {bare(name): direction for name, direction in (given or {}).items()}
-    found, unknown = {}, []
-    for name in names:
-        known = read_name(name, domains)
-        if said := said_of(bare(name), given):
-            known = Quantity(bare(name), known.unit if known else None, said)
-        if known is None:
-            unknown.append(name)
-        else:
-            found[known.name] = known
-    if unknown:
+    found = {name: _read(name, domains, given, by_value) for name in names}
+    if unknown := [name for name, known in found.items() if known is None]:
         raise _nobody_says(
             unknown, [one for one in given if not any(said_of(bare(n), {one: given[one]}) for n in names)]
         )
-    return found
+    return {known.name: known for known in found.values() if known is not None}
+
+
+def unsaid_among(
+    names: Iterable[str],
+    domains: Collection[str] = (),
+    given: Mapping[str, Direction] | None = None,
+    by_value: Collection[str] = (),
+) -> list[str]:
+    """Those columns that `read_names` would ask about; it says what they may be."""
+    given = {bare(name): direction for name, direction in (given or {}).items()}
+    return [name for name in names if _read(name, domains, given, by_value) is None]
+
+
+def _read(
+    name: str, domains: Collection[str], given: Mapping[str, Direction], by_value: Collection[str]
+) -> Quantity | None:
+    known = read_name(name, domains)
+    if said := said_of(bare(name), given):
+        return Quantity(bare(name), known.unit if known else None, said)
+    is_plain = known == Quantity(bare(name)) and not is_said_to_be_small(name)
+    return None if is_plain and name in by_value else known
 
 
 def _nobody_says(unknown: list[str], stray: list[str]) -> RegressionError:

@@ -31,7 +31,10 @@ def test_a_name_says_unit_and_direction(column, quantity):
 
 @pytest.mark.parametrize(
     "column",
-    ["acc", "hellaswag_acc", "Accuracy", "squad_f1", "exact_match", "pass@10", "my_score", "task/invented"],
+    [
+        *("acc", "hellaswag_acc", "Accuracy", "squad_f1", "exact_match", "pass@10", "my_score"),
+        *("task/invented", "acc0", "acc@5", "mt_bench", "win_rate", "elo"),
+    ],
 )
 def test_a_score_of_unknown_direction_is_a_question_that_shows_how_to_answer(column):
     with pytest.raises(RegressionError) as error:
@@ -40,6 +43,14 @@ def test_a_score_of_unknown_direction_is_a_question_that_shows_how_to_answer(col
     assert "maximize: true" in str(error.value)
     assert read_names([column], given={column: "higher"})[column].sign == -1
     assert read_names([column], given={column: "lower"})[column].sign == 1
+
+
+def test_values_that_no_loss_has_are_a_question_unless_the_name_answers_it():
+    names = ["web", "exam", "exam_loss", "exam_ppl", "bpb/exam"]
+    assert list(read_names(names, ["web"])) == names
+    with pytest.raises(RegressionError, match="the column 'exam' looks like a score"):
+        read_names(names, ["web"], by_value=names)
+    assert read_names(names, ["web"], {"exam": "lower"}, by_value=names)["exam"] == Quantity("exam")
 
 
 def test_what_a_person_says_comes_before_what_a_name_says():

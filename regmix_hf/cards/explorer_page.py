@@ -20,6 +20,7 @@ from regmix_hf.mixtures import check_mixture
 from regmix_hf.mixtures.final import given_mixture
 from regmix_hf.mixtures.mixture import uniform
 from regmix_hf.regression import MixtureRegressor
+from regmix_hf.regression.final_run import as_final_runs_read
 from regmix_hf.regression.intervals import FARTHEST, HalfWidth
 from regmix_hf.regression.target import Target
 from regmix_hf.runs.runs import Runs, load_runs
@@ -67,6 +68,9 @@ def explorer_page(
     regressor, runs = MixtureRegressor.from_pretrained(folder), load_runs(place.regression).part("fit")
     if unknown := sorted({regressor.estimator, *getattr(regressor.model, "members_", ())} - set(FAMILIES)):
         return Explorer(None, f"it has no formula for {unknown[0]}")
+    if facts.corpus is not None and facts.recipe is not None:
+        tokens = facts.corpus.available_tokens(facts.recipe)
+        regressor = as_final_runs_read(regressor, facts.recipe, tokens)
     told = replace(mixture or _told(facts), name="explored", weights=dict.fromkeys(regressor.domains_, 0.0))
     exports, left_out = export_parts(told)
     known = {

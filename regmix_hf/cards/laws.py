@@ -33,7 +33,12 @@ FAMILIES = (
 
 def law_state(regressor: MixtureRegressor) -> dict[str, Any]:
     """All that the predictions of a fitted regressor of `FAMILIES` follow from; arrays as `packed`."""
-    return _state(regressor.estimator, regressor.model)
+    state, repetition = _state(regressor.estimator, regressor.model), regressor.model.repetition_
+    if repetition is None:
+        return state
+    harm = repetition.harm * np.exp(repetition.growth * repetition.at[0])[:, None]
+    arrays = {"harm": harm, "threshold": repetition.threshold, "passes": repetition.passes}
+    return state | {"repetition": {name: packed(array) for name, array in arrays.items()}}
 
 
 def packed(array: np.ndarray) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from regmix_hf.mixtures import (
     check_mixture,
     sampling_constraints,
 )
+from regmix_hf.mixtures.constraints import EpochCap
 from regmix_hf.progress import Progress
 from regmix_hf.quantities import Quantity
 from regmix_hf.recipe import Choice, Sampling
@@ -89,13 +90,27 @@ def choose_mixture(
     return problem.solve()
 
 
-def choice_constraints(choice: Choice, domains: tuple[str, ...]) -> Constraints:
-    """Return the bounds of single domains that `choice` gives.
+def choice_constraints(
+    choice: Choice,
+    domains: tuple[str, ...],
+    available_tokens: Mapping[str, float] | None = None,
+    num_train_tokens: float = 0.0,
+) -> Constraints:
+    """Return the bounds of single domains that `choice` gives, and `max_epochs` where the text is known.
+
+    Args:
+        choice: Bounds.
+        domains: All of them.
+        available_tokens: Of every domain; `None`: nobody knows, and epochs are not bounded.
+        num_train_tokens: Of the run that is chosen for.
 
     Raises:
         MixtureError: No mixture meets them.
     """
-    return Constraints(domains, choice.min, choice.max, choice.fixed, name="choice")
+    epochs = None
+    if available_tokens is not None and choice.max_epochs is not None:
+        epochs = EpochCap(choice.max_epochs, available_tokens, num_train_tokens)
+    return Constraints(domains, choice.min, choice.max, choice.fixed, epochs=epochs, name="choice")
 
 
 @dataclass(frozen=True, eq=False)

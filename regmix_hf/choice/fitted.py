@@ -92,6 +92,14 @@ class FittedRuns:
         size = num_parameters, num_train_tokens
         return replace(self, regressor=regressor, scale=scale_words(*size), size=size)
 
+    def reading(self, available_tokens: Mapping[str, float], num_train_tokens: float) -> Self:
+        """Return the fit as it speaks of runs so long over so much text of each domain.
+
+        Raises:
+            RegressionError: What repeating costs is not known, or a number is missing.
+        """
+        return replace(self, regressor=self.regressor.reading(available_tokens, num_train_tokens))
+
     @property
     def mean_weights(self) -> dict[str, float]:
         """Mean of the runs' weights: stands in for a prior that is not known."""

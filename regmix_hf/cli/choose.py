@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +52,11 @@ def _choose(
         typer.Option(metavar="N", help="Of a fit of several sizes: of which model, e.g. 1B."),
     ] = None,
     num_tokens: Annotated[
-        str | None, typer.Option(metavar="D", help="Of a fit of several sizes: how long it trains, e.g. 25B.")
+        str | None, typer.Option(metavar="D", help="Of a fit on tables: how long that trains, e.g. 25B.")
+    ] = None,
+    available: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of a fit on tables: YAML of domains with all tokens there are."),
     ] = None,
     format: OutputFormat = Format.HUMAN,
 ) -> None:
@@ -62,13 +66,13 @@ def _choose(
             f"name one for {names.CHOSEN_MIXTURE} and its tables, e.g. --output {output.with_suffix('')}",
         )
     fit = TableFit.find(source)
-    size = _size(num_parameters, num_tokens)
+    final = FinalRun.of(num_parameters, num_tokens, available)
     if fit is not None:
-        _choose_from_fit(replace(fit, root=output or source), overrides or [], prior, size, Console(format))
-    elif size is not None:
+        _choose_from_fit(replace(fit, root=output or source), overrides or [], prior, final, Console(format))
+    elif final != FinalRun():
         raise RecipeError(
-            f"--num-parameters and --num-tokens are for a fit on tables, and {source} is none.",
-            "a recipe's fit speaks of its proxies",
+            f"--num-parameters, --num-tokens and --available are for a fit on tables, and {source} is none.",
+            "a recipe's fit speaks of its proxies, and its corpus says what text there is",
         )
     elif prior is not None or output is not None:
         raise RecipeError(
@@ -84,12 +88,44 @@ def _choose(
         run_one("choose", source, overrides, format)
 
 
-def _size(num_parameters: str | None, num_tokens: str | None) -> tuple[float, float] | None:
-    if num_parameters is None and num_tokens is None:
-        return None
-    if num_parameters is None or num_tokens is None:
-        raise RecipeError("--num-parameters and --num-tokens belong together: give both.")
-    return _number("--num-parameters", num_parameters), _number("--num-tokens", num_tokens)
+@dataclass(frozen=True)
+class FinalRun:
+    """What is told of the run that a mixture is chosen for.
+
+    Attributes:
+        num_parameters: Of its model; `None`: that of the runs.
+        num_tokens: How long it trains; `None`: as long as the runs.
+        available: The file that says how much text there is; `None`: nobody knows.
+    """
+
+    num_parameters: float | None = None
+    num_tokens: float | None = None
+    available: Path | None = None
+
+    @classmethod
+    def of(cls, num_parameters: str | None, num_tokens: str | None, available: Path | None) -> FinalRun:
+        """Read what was typed.
+
+        Raises:
+            RecipeError: Something else that belongs to it is missing, or a number is none.
+        """
+        if num_tokens is None and (num_parameters is not None or available is not None):
+            given = "--available" if num_parameters is None else "--num-parameters"
+            raise RecipeError(f"{given} and --num-tokens belong together: give both.")
+        if num_tokens is not None and num_parameters is None and available is None:
+            raise RecipeError("--num-tokens needs --num-parameters or --available beside it: give both.")
+        return cls(
+            None if num_parameters is None else _number("--num-parameters", num_parameters),
+            None if num_tokens is None else _number("--num-tokens", num_tokens),
+            available,
+        )
+
+    @property
+    def words(self) -> list[str]:
+        """As options of the command."""
+        sizes = (("--num-parameters", self.num_parameters), ("--num-tokens", self.num_tokens))
+        words = [word for option, size in sizes if size is not None for word in (option, f"{size:.15g}")]
+        return words + (["--available", str(self.available)] if self.available else [])
 
 
 def _number(option: str, text: str) -> float:
@@ -103,11 +139,12 @@ def _choose_from_fit(
     fit: TableFit,
     overrides: list[str],
     prior: Path | None,
-    size: tuple[float, float] | None,
+    final: FinalRun,
     console: Console,
 ) -> None:
     from regmix_hf.choice import FittedRuns, write_chosen
-    from regmix_hf.choice.prior import read_prior
+    from regmix_hf.choice.choose import choice_constraints
+    from regmix_hf.choice.prior import read_available, read_prior
     from regmix_hf.cli.views import chosen_tables
     from regmix_hf.recipe import Choice, Regression
     from regmix_hf.recipe.load import read_section
@@ -117,10 +154,10 @@ def _choose_from_fit(
         section, _, rest = override.partition(".")
         if section not in keys:
             raise RecipeError(f"override {override!r} does not apply to a fit; {did_you_mean(section, keys)}")
-        if rest.startswith("max_epochs"):
+        if rest.startswith("max_epochs") and final.available is None:
             raise RecipeError(
                 f"override {override!r} has no effect on a fit: it does not know how much text there is.",
-                "bound single domains instead, e.g. choice.max.NAME=0.3",
+                "say it by --available FILE, or bound single domains, e.g. choice.max.NAME=0.3",
             )
         if rest.startswith(("num_confirm", "num_rounds")):
             raise RecipeError(
@@ -133,14 +170,20 @@ def _choose_from_fit(
     given = regression.model_fields_set
     target = regression.target if "target" in given else None
     fitted = FittedRuns.load(fit.regression, estimator=regression.estimator, target=target)
-    if size is not None:
-        fitted = fitted.at(*size)
+    if final.num_parameters is not None and final.num_tokens is not None:
+        fitted = fitted.at(final.num_parameters, final.num_tokens)
+    constraints = None
+    if final.available is not None and final.num_tokens is not None:
+        tokens = read_available(final.available, fitted.regressor.domains_)
+        constraints = choice_constraints(choice, fitted.regressor.domains_, tokens, final.num_tokens)
+        if fitted.regressor.knows_repetition:
+            fitted = fitted.reading(tokens, final.num_tokens)
+            console.note("predictions count what repeating costs, as often as that run reads each domain")
     given_prior = read_prior(prior, fitted.regressor.domains_) if prior else None
-    chosen = fitted.problem(prior=given_prior, choice=choice).solve(console)
+    chosen = fitted.problem(constraints=constraints, prior=given_prior, choice=choice).solve(console)
     write_chosen(chosen, fit.root)
     words = ["choose", str(fit.regression), *overrides, *(["--prior", str(prior)] if prior else [])]
-    if size is not None:
-        words += ["--num-parameters", f"{size[0]:.15g}", "--num-tokens", f"{size[1]:.15g}"]
+    words += final.words
     words += ["--output", str(fit.root)] if fit.root != fit.regression else []
     fit.sign_choice(words, target, str(prior) if prior else None)
     console.note(f"chosen: {chosen.reason}")

@@ -201,7 +201,8 @@ class OutsideRuns:
 
         if self.output.exists() and not self.output.is_dir():
             raise StudyError(f"--output {self.output} is a file.", "name another folder")
-        tests, runs = self._test_sets(), self._read(self.source)
+        runs = self._read(self.source)
+        tests = self._test_sets(runs)
         for note in runs.notes:
             console.note(note)
         fit = fit_runs(
@@ -232,7 +233,8 @@ class OutsideRuns:
         tables = {str(file): hash_file(file) for file in files}
         return FitRecord((*words, "--output", str(self.output)), self.seed, tables, notes)
 
-    def _test_sets(self) -> dict[str, Runs]:
+    def _test_sets(self, runs: Runs) -> dict[str, Runs]:
+        """The runs to predict, whose targets are those of the runs to fit on."""
         sets: dict[str, Runs] = {}
         for text in self.tests:
             name, _, files = text.partition("=")
@@ -244,13 +246,14 @@ class OutsideRuns:
                 )
             if name in sets:
                 raise RecipeError(f"--test {text!r}: there is a test set {name!r} already.", "rename it")
-            sets[name] = self._read(source)
+            sets[name] = self._read(source, like=runs)
         return sets
 
-    def _read(self, source: tuple[str, ...]) -> Runs:
+    def _read(self, source: tuple[str, ...], like: Runs | None = None) -> Runs:
         from regmix_hf.runs.runs import load_runs
 
         said: dict[str, Any] = {"columns": self.said, "maximize": self.maximize, "minimize": self.minimize}
+        said |= {"target": _target(self.asked), "like": like}
         if len(source) == 1:
             return load_runs(source[0], **said)
         return load_runs(mixtures=source[0], losses=source[1], **said)

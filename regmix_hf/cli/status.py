@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -57,7 +58,6 @@ def _show(study: Study, console: Console) -> bool:
     """Print the tables; tell whether anything is left to do."""
     from regmix_hf import pipeline
     from regmix_hf.jobs.census import Census
-    from regmix_hf.jobs.slurm import Queue
 
     stages = pipeline.status(study)
     # What is left of a stage that waits for another one is not known yet; `run --dry-run` says the most.
@@ -66,15 +66,12 @@ def _show(study: Study, console: Console) -> bool:
         for stage in stages
     }
     censuses = {verb: None if part is None else Census.total(part) for verb, part in parts.items()}
-    queues = [Queue.read(study.root / stage.folder) for stage in stages if stage.verb in pipeline.PLACED]
     known = [census for census in censuses.values() if census]
     tables = [
         Table(kinds.STAGES, [_stage_row(study, stage, censuses[stage.verb]) for stage in stages], "stages"),
         Table(kinds.RUNGS, _rung_rows(study, parts["proxies"] or []), "proxies by size and length"),
         Table(kinds.RUNNING, [row for census in known for row in _running(census)], "running"),
-        Table(
-            kinds.QUEUE, [row for queue in queues if queue for row in queue.rows], "workers in Slurm's queue"
-        ),
+        Table(kinds.QUEUE, list(_queued(study, stages, console)), "workers in Slurm's queue"),
         Table(kinds.JOBS, _jobs(study, console), "jobs on the Hub"),
         Table(kinds.FAILED, [row for census in known for row in _failed(census)], "failed"),
     ]
@@ -130,6 +127,22 @@ def _rung_rows(study: Study, censuses: list[Census]) -> list[dict[str, object]]:
         {"rung": section, **rung.model_dump(include=about), **_counts(census)}
         for (section, rung), census in zip(study.recipe.rungs.items(), censuses, strict=True)
     ]
+
+
+def _queued(study: Study, stages: list[StageStatus], console: Console) -> Iterator[Mapping[str, object]]:
+    """What Slurm says of the arrays that stages were submitted as."""
+    from regmix_hf import pipeline
+    from regmix_hf.errors import TrainingError
+    from regmix_hf.jobs.slurm import Queue
+
+    for stage in stages:
+        if stage.verb in pipeline.PLACED:
+            try:
+                queue = Queue.read(study.root / stage.folder)
+            except TrainingError as error:
+                console.note(f"warning: {error.message}")
+            else:
+                yield from queue.rows if queue else ()
 
 
 def _jobs(study: Study, console: Console) -> list[dict[str, object]]:

@@ -152,7 +152,7 @@ SIZE_AGREEMENT = Kind(
     (
         *(name("target"), name("small"), name("large"), count("num_mixtures", "mixtures")),
         *(number(key, None, ".3f") for key in ("spearman", "low", "high")),
-        name("tells"),
+        name("says"),
     ),
 )
 CARRIES = Kind(

@@ -116,7 +116,7 @@ def _fit(study: Study, format: Format) -> list[Table]:
 
 def agreement_tables(summary: Mapping[str, Any]) -> list[Table]:
     """How alike runs of several sizes rank mixtures, target by target; none of runs of one size."""
-    rows = [{**one.plain, "tells": str(one.tells).lower()} for one in Agreement.said_in(summary)]
+    rows = [{**one.plain, "says": one.word} for one in Agreement.said_in(summary)]
     title = "do small models tell? rank correlation of the mixtures that both sizes have (95 % interval)"
     return [Table(kinds.SIZE_AGREEMENT, rows, title)] if rows else []
 

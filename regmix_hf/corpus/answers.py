@@ -57,6 +57,10 @@ class Answers:
 
     def save(self, corpus: Path, task: str) -> None:
         """Write them into the folder of a corpus."""
+        self.write(answers_file(corpus, task))
+
+    def write(self, file: Path) -> None:
+        """Write them into a file."""
         first = np.diff(self.documents, prepend=-1) > 0
         table = {
             "document": self.documents,
@@ -64,7 +68,7 @@ class Answers:
             "num_scored": self.num_scored,
             "num_bytes": np.where(first, self.num_bytes[self.documents], 0),
         }
-        write_parquet(answers_file(corpus, task), pd.DataFrame(table))
+        write_parquet(file, pd.DataFrame(table))
 
     @classmethod
     def load(cls, corpus: Path, task: str, facts: TaskFacts) -> Self:
@@ -76,17 +80,22 @@ class Answers:
         file = answers_file(corpus, task)
         if not file.exists():
             raise StudyError(f"{file} is not there.", "run `regmix prepare`")
+        read = cls.read(file)
+        if read.sha256 != facts.sha256:
+            raise StudyError(f"{file} holds other answers than were prepared.", "run `regmix prepare`")
+        return read
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Read what `write` wrote."""
         table = read_parquet(file)
         documents = table["document"].to_numpy(np.int64)
-        read = cls(
+        return cls(
             documents,
             tuple(np.array(tokens, dtype=np.int64) for tokens in table["tokens"]),
             table["num_scored"].to_numpy(np.int64),
             np.bincount(documents, table["num_bytes"]).astype(np.int64),
         )
-        if read.sha256 != facts.sha256:
-            raise StudyError(f"{file} holds other answers than were prepared.", "run `regmix prepare`")
-        return read
 
 
 def answers_file(corpus: Path, task: str) -> Path:

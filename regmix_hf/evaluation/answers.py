@@ -147,7 +147,7 @@ def prepare_answers(
     Raises:
         DataError: Every answer alone is longer than a model reads.
     """
-    encoder = _encoder_class()(tokenizer, context_length, eos_token_id)
+    encoder = encoder_class()(tokenizer, context_length, eos_token_id)
     requests: list[tuple[int, Sequence[int], int]] = []
     num_bytes: list[int] = []
     num_cut = 0
@@ -172,7 +172,8 @@ def prepare_answers(
 
 
 @cache
-def _encoder_class() -> type[Any]:
+def encoder_class() -> type[Any]:
+    """A class that cuts contexts and answers into tokens as lm-eval's models do."""
     from lm_eval.api.instance import Instance
     from lm_eval.api.model import TemplateLM
     from lm_eval.models.huggingface import HFLM

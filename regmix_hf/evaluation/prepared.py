@@ -1,42 +1,61 @@
-"""The tasks that a study's models are scored on, prepared once with its corpus."""
+"""What a study's models are asked about tasks, prepared once with its corpus."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from regmix_hf.corpus.corpus import Corpus
 from regmix_hf.evaluation.answers import Questions, prepare_answers, questions_of
+from regmix_hf.evaluation.exams import Papers, papers_of, prepare_exam
 from regmix_hf.evaluation.tasks import load_each
 from regmix_hf.progress import Progress
 from regmix_hf.readable import short
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import names
-from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.study.corpus_facts import CorpusFacts, TaskFacts
 
 
-def load_questions(recipe: Recipe) -> dict[str, Questions]:
-    """Load the documents of `proxy.tasks` and find their right answers, which needs no tokenizer.
+@dataclass(frozen=True)
+class Loaded:
+    """Documents of tasks, in words.
+
+    Attributes:
+        questions: Of `proxy.tasks`, by name.
+        papers: Of the tasks and groups of `proxy.metrics`, by name.
+    """
+
+    questions: Mapping[str, Questions]
+    papers: Mapping[str, Papers]
+
+
+def load_questions(recipe: Recipe) -> Loaded:
+    """Load the documents of `proxy.tasks` and `proxy.metrics`, which needs no tokenizer.
 
     Raises:
-        RecipeError: lm-eval has no task of a name.
+        RecipeError: lm-eval has no task or metric of a name.
         DataError: Documents cannot be had, or a task has no right answer that is a text.
     """
-    loaded = load_each(recipe.proxy.tasks, recipe.evaluation.include_path, "proxy.tasks")
-    return {
-        name: questions_of(name, tasks, limit=recipe.proxy.task_limit, seed=recipe.seed)
-        for name, tasks in loaded.items()
+    proxy, own = recipe.proxy, recipe.evaluation.include_path
+    limit, seed = proxy.task_limit, recipe.seed
+    tasks = load_each(proxy.tasks, own, "proxy.tasks")
+    questions = {name: questions_of(name, found, limit=limit, seed=seed) for name, found in tasks.items()}
+    # Loaded anew: a task keeps the requests that it was asked to make last.
+    judged = load_each(list(proxy.judged), own, "proxy.metrics")
+    papers = {
+        name: papers_of(name, proxy.judged[name], found, limit=limit, seed=seed)
+        for name, found in judged.items()
     }
+    return Loaded(questions, papers)
 
 
-def prepare_tasks(
-    questions: Mapping[str, Questions], corpus: Path, facts: CorpusFacts, progress: Progress
-) -> CorpusFacts:
+def prepare_tasks(loaded: Loaded, corpus: Path, facts: CorpusFacts, progress: Progress) -> CorpusFacts:
     """Write what models are asked beside the blocks of a corpus, and count it in `corpus.json`.
 
     Args:
-        questions: Of `load_questions`.
+        loaded: Of `load_questions`.
         corpus: The folder of the corpus, whose blocks are there.
         facts: What it holds.
         progress: Told how much there is, and what was left out.
@@ -47,28 +66,27 @@ def prepare_tasks(
     Raises:
         DataError: Every answer of a task is longer than a model reads.
     """
-    shutil.rmtree(corpus / names.TASKS, ignore_errors=True)
-    if not questions:
+    for folder in (names.TASKS, names.METRICS):
+        shutil.rmtree(corpus / folder, ignore_errors=True)
+    if not loaded.questions and not loaded.papers:
         return facts
     tokenizer = Corpus(corpus).tokenizer()
+    how = {"context_length": facts.context_length, "eos_token_id": facts.eos_token_id}
     tasks = {
-        name: prepare_answers(
-            asked,
-            name,
-            tokenizer,
-            corpus,
-            context_length=facts.context_length,
-            eos_token_id=facts.eos_token_id,
-        )
-        for name, asked in questions.items()
+        name: prepare_answers(asked, name, tokenizer, corpus, **how)
+        for name, asked in loaded.questions.items()
     }
-    facts = facts.model_copy(update={"tasks": tasks})
+    exams = {
+        name: prepare_exam(papers, name, tokenizer, corpus, **how) for name, papers in loaded.papers.items()
+    }
+    facts = facts.model_copy(update={"tasks": tasks, "exams": exams})
     facts.save(corpus)
+    everything: list[tuple[str, TaskFacts]] = [*tasks.items(), *exams.items()]
     progress.note(
-        f"{sum(task.num_documents for task in tasks.values()):,} questions of {len(tasks)} tasks, "
-        f"{short(sum(task.num_tokens for task in tasks.values()))} tokens each time they are asked"
+        f"{sum(task.num_documents for _, task in everything):,} questions of {len({*tasks, *exams})} tasks, "
+        f"{short(sum(task.num_tokens for _, task in everything))} tokens each time they are asked"
     )
-    for name, task in tasks.items():
+    for name, task in everything:
         if task.num_left_out:
             progress.note(
                 f"{name}: {task.num_left_out} documents are left out: without a text for an answer, or with "

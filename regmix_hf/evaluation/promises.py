@@ -13,9 +13,11 @@ from ruamel.yaml import YAML
 from regmix_hf.files import atomic_path, read_parquet
 from regmix_hf.quantities import measured
 from regmix_hf.regression import MixtureRegressor
+from regmix_hf.regression.final_run import as_final_runs_read
 from regmix_hf.regression.metrics import evaluate_metric
 from regmix_hf.regression.target import Target
 from regmix_hf.study import Study, names
+from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promise, Promises, Size
 from regmix_hf.tables import by_domain
 
@@ -56,6 +58,9 @@ def _promises(study: Study) -> Promises | None:
     size = record["predicted"].get("size")
     if size is not None:
         regressor = regressor.at(**size)
+    if (facts := CorpusFacts.find(study.corpus)) is not None:
+        tokens = facts.available_tokens(study.recipe)
+        regressor = as_final_runs_read(regressor, study.recipe, tokens)
     target = Target.parse(study.recipe.regression.target, regressor.quantities_, regressor.scales)
     coverage = float(record["predicted"]["coverage"])
     if not target.is_in(measured(ended)):

@@ -10,11 +10,15 @@ from regmix_hf.recipe import Recipe
 
 
 def stamp_tasks(recipe: Recipe) -> dict[str, str]:
-    """Hash what the recipe says of `proxy.tasks`, and the files of the user's own tasks; nothing without."""
-    if not recipe.proxy.tasks:
-        return {}
-    said = [recipe.proxy.tasks, recipe.proxy.task_limit]
-    return {"proxy.tasks": hash_value([said, recipe.evaluation.include_path]), **stamp_own_tasks(recipe)}
+    """Hash what the recipe says of tasks of proxies, and the files of the user's own; nothing without."""
+    proxy = recipe.proxy
+    said = {"proxy.tasks": proxy.tasks, "proxy.metrics": proxy.metrics}
+    stamps = {
+        key: hash_value([[value, proxy.task_limit], recipe.evaluation.include_path])
+        for key, value in said.items()
+        if value
+    }
+    return {**stamps, **stamp_own_tasks(recipe)} if stamps else {}
 
 
 def stamp_own_tasks(recipe: Recipe) -> dict[str, str]:

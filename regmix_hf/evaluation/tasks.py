@@ -6,7 +6,7 @@ import difflib
 import importlib.util
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -157,13 +157,34 @@ def check_task_names(names: Sequence[str], include_path: str | None = None, key:
 
         own = TaskManager(include_path=_folder(include_path), include_defaults=False)
         wanted -= set(own.all_tasks)
-    if wanted and wanted - _named_in_files(frozenset(wanted)):
+    if wanted and wanted - _files_of(frozenset(wanted)).keys():
         _index(sorted(wanted), include_path, key)
 
 
+def configs_of(names: Sequence[str], include_path: str | None = None) -> dict[str, dict[str, Any]]:
+    """What the files of tasks and groups say, without their documents; code that they name is not run.
+
+    Names that `check_task_names` took. Left out are those that no file of its own defines, such as tags.
+    """
+    from lm_eval.tasks import TaskManager
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    own: Mapping[str, Any] = {}
+    if include_path is not None:
+        own = TaskManager(include_path=_folder(include_path), include_defaults=False).task_index
+    configs = {name: dict(own[name].cfg) for name in names if name in own and own[name].cfg is not None}
+    files = _files_of(frozenset(set(names) - configs.keys()))
+    found = {name: load_yaml(file, resolve_func=False) for name, file in files.items()}
+    return configs | {name: config for name, config in found.items() if name in _defined(config)}
+
+
+def _defined(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (config.get("group") or config.get("task"),)
+
+
 @cache
-def _named_in_files(names: frozenset[str]) -> frozenset[str]:
-    """Those of the names that a file of lm-eval gives to a task, group or tag, the likeliest files first.
+def _files_of(names: frozenset[str]) -> Mapping[str, Path]:
+    """A file of lm-eval that gives each of the names to a task, group or tag, the likeliest files first.
 
     The index, which reads all 14,000 files, takes 12 seconds.
     """
@@ -182,12 +203,12 @@ def _named_in_files(names: frozenset[str]) -> frozenset[str]:
         + b"|".join(re.escape(name.encode()) for name in names)
         + rb")[\"']?[ \t]*$"
     )
-    found: set[str] = set()
+    found: dict[str, Path] = {}
     for file in files:
-        found |= {name.decode() for name in pattern.findall(file.read_bytes())}
-        if found == names:
+        if found.keys() == names:
             break
-    return frozenset(found)
+        found |= {name.decode(): file for name in pattern.findall(file.read_bytes())} | found
+    return found
 
 
 def _load(names: Sequence[str], manager: TaskManager, key: str) -> TaskSet:

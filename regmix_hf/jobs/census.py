@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from regmix_hf.jobs.claims import Standing, Watch
-from regmix_hf.jobs.results import reason_of, status_of
+from regmix_hf.jobs.results import ended_well, reason_of, status_of
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.jobs.tokens import Doer, doer_of, tokens_so_far
-from regmix_hf.study.names import TOKENS
+from regmix_hf.study.names import RESULT, TOKENS
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,20 @@ class Census:
         return self.tokens_left / speed if speed else None
 
 
-def take_census(tasks: Sequence[Task[Any]]) -> Census:
-    """Count tasks, without disturbing those who do them."""
-    watch = Watch()
-    ended: dict[str, int] = {}
+def take_census(tasks: Sequence[Task[Any]], folder: Path) -> Census:
+    """Count tasks, without disturbing those who do them.
+
+    Args:
+        tasks: Of one stage.
+        folder: Of the stage. A result that its table of results holds is not read again where it lies.
+    """
+    watch, collected = Watch(), ended_well(folder)
+    ended: Counter[str] = Counter()
     running, failed, num_left, tokens_left = [], [], 0, 0
     for task in tasks:
-        if status := status_of(task):
-            ended[status] = ended.get(status, 0) + 1
+        known = collected.get(task.head[task.identity])
+        if status := known if known and (task.folder / RESULT).exists() else status_of(task):
+            ended[status] += 1
             if status == "failed":
                 failed.append((task, reason_of(task)))
             continue
@@ -67,7 +75,7 @@ def take_census(tasks: Sequence[Task[Any]]) -> Census:
             tokens_left -= min(tokens_so_far(task.folder), task.num_tokens)
         else:
             num_left += 1
-    return Census(ended, tuple(running), tuple(failed), num_left, tokens_left)
+    return Census(dict(ended), tuple(running), tuple(failed), num_left, tokens_left)
 
 
 def _doer_now(task: Task[Any], watch: Watch) -> Doer | None:

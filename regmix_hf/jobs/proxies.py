@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from regmix_hf.training.layout import smaller_micro_batch
 from regmix_hf.training.spec import RunSpec, with_former_names
 
 _BATCH = "per_device_train_batch_size"
+#: How runs are named.
+_RUN = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,17 @@ def run_head(spec: RunSpec) -> dict[str, object]:
 
 def proxy_tasks(specs: Sequence[RunSpec], folder: Path) -> list[Task[RunSpec]]:
     """Return one task per run, in order; mixtures that are the same run are one task."""
-    specs = with_former_names(specs, (folder / spec.former_id for spec in specs))
+    if _run_folders(folder) - {spec.run_id for spec in specs}:  # else version 0.1 has left nothing there
+        specs = with_former_names(specs, (folder / spec.former_id for spec in specs))
     unique: dict[str, Task[RunSpec]] = {}
     for spec in specs:  # the first of equal runs stays
         head = run_head(spec)
         name = str(head["run_id"])
         unique.setdefault(name, Task(name, folder / name, spec.num_tokens, spec, head))
     return list(unique.values())
+
+
+def _run_folders(folder: Path) -> set[str]:
+    """Names of what may be runs in a stage's folder."""
+    paths = folder.iterdir() if folder.exists() else ()
+    return {path.name for path in paths if _RUN.fullmatch(path.name)}

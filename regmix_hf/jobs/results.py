@@ -13,7 +13,7 @@ from regmix_hf.files import read_parquet, read_record, write_json, write_parquet
 from regmix_hf.jobs.claims import Claim, Watch
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.study import names
-from regmix_hf.tables import TRAJECTORIES
+from regmix_hf.tables import TRAJECTORIES, Columns
 from regmix_hf.training.measured import (
     MEASURED_ON,
     row_of_now,
@@ -135,6 +135,16 @@ def collect(tasks: Sequence[Task[RunSpec]], folder: Path) -> tuple[pd.DataFrame,
     write_parquet(folder / names.TRAJECTORIES, trajectories)
     write_parquet(folder / names.RESULTS, results)
     return results, trajectories
+
+
+def ended_well(folder: Path) -> dict[str, str]:
+    """Tell from a stage's table of results how runs ended, by their ids; without those that failed."""
+    file = folder / names.RESULTS
+    if not file.exists():
+        return {}
+    table = read_parquet(file, Columns(("run_id", "status")))
+    ended = table[table["status"] != "failed"]
+    return dict(zip(ended["run_id"], ended["status"], strict=True))
 
 
 class _Collected:

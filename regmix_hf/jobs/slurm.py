@@ -14,11 +14,14 @@ from typing import Self
 
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import read_record, write_json, write_text
+from regmix_hf.jobs.pool import ended
 from regmix_hf.recipe import Executor
 
 _SCRIPT, _SUBMITTED = ".slurm.sh", ".slurm.json"
 #: What `squeue` tells of every task: its id, state, nodes, time used, reason.
 _COLUMNS = {"job": "%i", "state": "%T", "nodes": "%N", "time": "%M", "reason": "%r"}
+#: What `squeue` says of a job that ended some minutes ago.
+_FORGOTTEN = "Invalid job id specified"
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,11 @@ class Queue:
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
-        """Ask `squeue`; `None` where nothing was submitted from `folder`, or there is no Slurm here."""
+        """Ask `squeue`; `None` where nothing was submitted from `folder`, or there is no Slurm here.
+
+        Raises:
+            TrainingError: Slurm does not answer, so nobody knows whether workers are at it.
+        """
         file = folder / _SUBMITTED
         if not file.exists() or shutil.which("squeue") is None:
             return None
@@ -110,8 +117,12 @@ class Queue:
             return None
         asked = ["squeue", "--noheader", "--array", "--jobs", job, "--format", "|".join(_COLUMNS.values())]
         said = subprocess.run(asked, capture_output=True, text=True, check=False)
-        # A job that ended some minutes ago is unknown, which is an error to squeue and none to us.
-        lines = said.stdout.splitlines() if said.returncode == 0 else []
+        if said.returncode and _FORGOTTEN not in said.stderr:
+            raise TrainingError(
+                f"Slurm does not say how far job {job} is: {said.stderr.strip() or ended(said.returncode)}",
+                "its workers may be at it; try again when `squeue` answers",
+            )
+        lines = [] if said.returncode else said.stdout.splitlines()
         return cls(job, [dict(zip(_COLUMNS, line.split("|"), strict=True)) for line in lines])
 
 

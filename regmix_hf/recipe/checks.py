@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterable
 
 from regmix_hf.errors import RecipeError, RegressionError, did_you_mean
-from regmix_hf.quantities import BPB, read_names
+from regmix_hf.quantities import BPB, COLUMN_KINDS, FROM_LIKELIHOODS, is_metric, read_names
 from regmix_hf.recipe.model import Base
 from regmix_hf.recipe.schema import BUILT_IN_MIXTURES, CHOSEN, HOLDOUT, PARTS, Recipe
 from regmix_hf.recipe.target import TARGET_WORDS, AskedTarget, is_pattern
+from regmix_hf.recipe.training import TASK_PATTERN
 
 #: Keys that are the same for proxies of all sizes: what they are measured on, who trains them, what is read.
-_SHARED_BY_RUNGS = ("tasks", "task_limit", "num_workers", "match_repetition")
+_SHARED_BY_RUNGS = ("tasks", "metrics", "task_limit", "num_workers", "match_repetition")
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -117,6 +119,29 @@ def _check_tasks(recipe: Recipe) -> None:
             )
         if tasks.count(name) > 1:
             raise RecipeError(f"proxy.tasks names {name!r} more than once.")
+    for name in recipe.proxy.metrics:
+        _check_metric(name, recipe.proxy.metrics)
+
+
+def _check_metric(name: str, metrics: list[str]) -> None:
+    """Check one of `proxy.metrics`, which is a column, as far as its name goes."""
+    task, slash, metric = name.partition("/")
+    if not slash or not re.fullmatch(TASK_PATTERN, task) or task in COLUMN_KINDS:
+        raise RecipeError(
+            f"proxy.metrics: {name!r} is no metric of a task.", "write TASK/METRIC, e.g. arc_easy/acc_norm"
+        )
+    if metric in FROM_LIKELIHOODS:
+        if metrics.count(name) > 1:
+            raise RecipeError(f"proxy.metrics names {name!r} more than once.")
+    elif is_metric(metric.partition(",")[0]):
+        raise RecipeError(
+            f"proxy.metrics: {metric!r} of {task!r} judges what a model writes, which no proxy is asked for.",
+            f"proxy.tasks: [{task}] scores its right answers instead, as bpb/{task}; `evaluation.tasks` "
+            "lets final models write",
+        )
+    else:
+        known = did_you_mean(metric, FROM_LIKELIHOODS)
+        raise RecipeError(f"proxy.metrics: {name!r}: proxies are judged by no metric {metric!r}; {known}")
 
 
 def _check_target(recipe: Recipe) -> None:
@@ -130,9 +155,15 @@ def _check_target(recipe: Recipe) -> None:
             "regression.target", [n for n in names if "/" not in n], [*recipe.domains, *words], "domain"
         )
         scored = [*recipe.domains, *recipe.proxy.tasks]
-        others = [name.removeprefix(BPB) for name in names if "/" in name]
-        _check_names("regression.target", others, scored, "domain or task")
-        measured = [*recipe.domains, *(f"{BPB}{name}" for name in scored)]
+        bits = [name.removeprefix(BPB) for name in names if name.startswith(BPB)]
+        _check_names("regression.target", bits, scored, "domain or task")
+        for name in names:
+            if "/" in name and not name.startswith(BPB) and name not in recipe.proxy.metrics:
+                _check_metric(name, [])
+                raise RecipeError(
+                    f"regression.target: {name!r} is measured of no proxy.", f"write proxy.metrics: [{name}]"
+                )
+        measured = [*recipe.domains, *(f"{BPB}{name}" for name in scored), *recipe.proxy.metrics]
         for pattern in filter(is_pattern, asked.names):
             if not fnmatch.filter(measured, pattern):
                 raise RecipeError(

@@ -64,7 +64,7 @@ _SINCE_0_1 = {
     ("executor",),
     ("evaluation", "include_path"),
     ("proxies",),
-    *(("proxy", key) for key in ("match_repetition", "tasks", "task_limit", "tasks_at")),
+    *(("proxy", key) for key in ("match_repetition", "tasks", "metrics", "task_limit", "tasks_at")),
     *((section, "model", key) for section in _TRAININGS for key in ("pretrained", "revision")),
 }
 

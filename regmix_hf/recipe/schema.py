@@ -18,13 +18,12 @@ from pydantic import (
 
 from regmix_hf.recipe.executor import Executor
 from regmix_hf.recipe.ladder import as_written, with_swarm
-from regmix_hf.recipe.model import Model
 from regmix_hf.recipe.section import DomainName, Section, Tokens
 from regmix_hf.recipe.target import Combined, Shares, checked_target
 from regmix_hf.recipe.tokenizer import Tokenizer
+from regmix_hf.recipe.training import Proxy, Rung, Training
 from regmix_hf.reference import split_reference
 
-TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=96)]
 Weight = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Examples = Annotated[int, Field(ge=0)]
@@ -131,51 +130,6 @@ class Sampling(Section):
     """Largest weights of single domains."""
 
 
-class Training(Section):
-    """What one training run needs besides its mixture, seed and corpus."""
-
-    model: Model
-    """The shape of the model."""
-    num_train_tokens: Tokens
-    """Tokens one run trains on. Met exactly, in blocks of `context_length`."""
-    num_batch_tokens: Tokens | None = None
-    """Tokens of one optimiser step, over all devices. `null`: per-device batch x accumulation x context."""
-    training_args: dict[str, Any] = Field(default_factory=dict)
-    """Keys of `transformers.TrainingArguments`, checked against the installed version."""
-    num_evaluations: Annotated[int, Field(ge=1)] = 4
-    """Times the losses of all domains are measured during a run; the last is at its end."""
-
-
-class Proxy(Training):
-    """The proxy runs."""
-
-    scale: str | None = None
-    """What the column `scale` of the results says, e.g. `1M`. `null`: the model's own parameter count."""
-    num_seeds: Annotated[int, Field(ge=1)] = 1
-    """Runs of every mixture, each with its own seed."""
-    num_workers: Annotated[int, Field(ge=1)] | None = None
-    """Worker processes; `null` takes one per GPU, or one per core where there is none."""
-    match_repetition: bool = False
-    """Of each domain read only as large a part of what there is as a proxy is shorter than a final run
-    (`num_train_tokens` of both). A proxy then reads a domain as often as a final run on its mixture would, so
-    its losses hold what repetition does; without it proxies repeat less, and a law cannot know."""
-    tasks: list[TaskName] = Field(default_factory=list)
-    """Tasks and groups of lm-eval whose right answers all models are scored on, final ones too, in bits per
-    byte: `bpb/<task>`."""
-    task_limit: Annotated[int, Field(ge=1)] | None = None
-    """Documents of each task, the first ones, that are scored. `null`: all."""
-    tasks_at: Literal["end", "evaluations"] = "end"
-    """When proxies are scored on them: once, or whenever losses are measured; final models are once."""
-
-
-class Rung(Proxy):
-    """Proxies of one size and length among those of several."""
-
-    num_mixtures: Annotated[int, Field(ge=1)] | None = None
-    """How many of the swarm's mixtures are trained so, too, spread among them; of the first entry, which is
-    the swarm, `sampling.num_mixtures` says it."""
-
-
 class Regression(Section):
     """Which regressors are fitted, and on what the mixture is judged."""
 
@@ -217,7 +171,8 @@ class Choice(Section):
     max_epochs: Positive | None = 4
     """No domain is seen more often than this in the final run. 4 where nothing is known of the text: up to
     about four times is nearly as good as new text, later it helps ever less (Muennighoff et al. 2023).
-    Proxies that repeat as final runs do (`proxy.match_repetition`) tell more; it may then be `null`."""
+    Proxies that repeat as final runs do (`proxy.match_repetition`) tell more: laws fitted on them count what
+    repeating costs, and it may then be `null`."""
     min: dict[DomainName, Weight] = Field(default_factory=dict)
     """Bounds of single domains; `fixed` pins a weight."""
     max: dict[DomainName, Weight] = Field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field
@@ -96,6 +97,15 @@ class AskedTarget:
     def names(self) -> tuple[str, ...]:
         """Bare names and patterns of all members, also of means within."""
         return tuple(name for name, _ in self._all_members())
+
+    def among(self, names: Sequence[str]) -> list[str]:
+        """Those of these bare names that take part, as far as names say it.
+
+        The words `mean` and `worst` speak of all that is no score of a task, or else of all.
+        """
+        if self.members is None:
+            return [name for name in names if "/" not in name] or list(names)
+        return [name for name in names if any(name == one or fnmatchcase(name, one) for one in self.names)]
 
     def _all_members(self) -> Iterator[tuple[str, float]]:
         for member, weight in self.members or ():

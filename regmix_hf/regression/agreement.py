@@ -18,6 +18,14 @@ from regmix_hf.tables import SIZES
 
 #: Fewer mixtures have no correlation worth a word.
 _LEAST_SHARED = 4
+#: A size of which this share of the most mixtures is, or more, may be the swarm.
+_SWARM = 0.5
+TELL, UNCLEAR, DO_NOT_TELL = (
+    *("small models tell", "the mixtures are too few to say whether small models tell"),
+    "small models do not tell for this target",
+)
+#: A correlation that may be clear, as a verdict has it: below it the interval's upper end tells of none.
+_CLEAR = 0.5
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class Agreement:
 
     Attributes:
         target: What they are ranked by.
-        small: Of which runs most mixtures are, in words.
+        small: Which runs are the swarm, in words.
         large: Which runs are held against them.
         num_mixtures: How many both have.
         spearman: Rank correlation of the two; NaN if there is none.
@@ -43,9 +51,11 @@ class Agreement:
     high: float
 
     @property
-    def tells(self) -> bool:
-        """Whether the small runs say anything of the large ones: the interval lies above 0."""
-        return self.low > 0
+    def word(self) -> str:
+        """`TELL` where the interval lies above 0, `DO_NOT_TELL` where all of it is less than clear."""
+        if self.low > 0:
+            return TELL
+        return DO_NOT_TELL if self.high < _CLEAR else UNCLEAR
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -81,11 +91,11 @@ class Agreement:
         said = (
             f"{self.target}: {self.num_mixtures} mixtures have {found} between {self.small} and {self.large}"
         )
-        return said if self.tells else f"{said}; small models do not tell for this target"
+        return said if self.word == TELL else f"{said}; {self.word}"
 
 
 def size_agreement(parts: Sequence[Runs], goal: Target, random_state: int) -> list[Agreement]:
-    """Hold the runs of each size against those of the size that has most mixtures.
+    """Hold the runs of each size against those of the swarm, the smallest size that many mixtures are of.
 
     Of a size that was trained for several lengths the longest runs count. Runs of a mixture with several
     seeds count with their mean.
@@ -137,10 +147,11 @@ def _by_size(parts: Sequence[Runs]) -> tuple[dict[_Size, pd.DataFrame], dict[_Si
 
 
 def _pairs(counts: Mapping[_Size, int]) -> Iterator[tuple[_Size, _Size]]:
-    """The size and length with most mixtures beside the longest runs of each, smallest first."""
+    """The swarm's size and length beside the longest runs of each size, smallest first."""
     if len(counts) < 2:
         return
-    most = [size for size in sorted(counts) if counts[size] == max(counts.values())]
+    enough = _SWARM * max(counts.values())
+    most = [size for size in sorted(counts) if counts[size] >= enough]
     smallest = [size for size in most if size[0] == most[0][0]]
     longest = {size[0]: size for size in sorted(counts)}
     base = smallest[0] if len(longest) == 1 else smallest[-1]

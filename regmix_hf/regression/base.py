@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_consistent_length, validate_data
 from regmix_hf.errors import RegressionError
 from regmix_hf.regression.absurd import without_absurd
 from regmix_hf.regression.folds import assign_folds
+from regmix_hf.regression.repetition import Repetition
 from regmix_hf.regression.storage import read_arrays, write_arrays
 from regmix_hf.seeds import generator
 
@@ -60,6 +61,8 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     #: Whether runs of several sizes and lengths can be fitted together, and predicted `at` one.
     takes_sizes: ClassVar[bool] = False
+    #: Whether what repeating text costs may be told apart from what the family fits, and added to it.
+    takes_epochs: ClassVar[bool] = False
 
     random_state: int
     n_features_in_: int
@@ -67,6 +70,8 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     single_target_: bool = False
     #: Log parameters and log tokens of the runs to fit, runs x 2; `None` where all are of one size.
     _sizes: Array | None = None
+    #: What repeating text costs the runs that are predicted, beside what the family says; `None`: nothing.
+    repetition_: Repetition | None = None
 
     @property
     def is_smooth(self) -> bool:
@@ -146,7 +151,10 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         rows = max(1, _CHUNK_NUMBERS // self._numbers_per_row())
         losses = np.empty((len(weights), self.num_targets_))
         for start in range(0, len(weights), rows):
-            losses[start : start + rows] = self._predict(weights[start : start + rows])
+            part = weights[start : start + rows]
+            losses[start : start + rows] = self._predict(part)
+            if self.repetition_ is not None:
+                losses[start : start + rows] += self.repetition_(part)
         return losses[:, 0] if self.single_target_ else losses
 
     def gradient(self, X: ArrayLike) -> Array:
@@ -157,7 +165,9 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """
         if not self.is_smooth:
             raise RegressionError(f"{type(self).__name__} has no gradient: its predictions are steps.")
-        return self._gradient(self._check_predictable(X))
+        weights = self._check_predictable(X)
+        slope = self._gradient(weights)
+        return slope if self.repetition_ is None else slope + self.repetition_.slope(weights)
 
     def out_of_fold(self, X: ArrayLike, y: ArrayLike, own: Sequence[int]) -> Array:
         """Predict each run this was fitted on by a fit that saw neither it nor its mixture; runs x targets.
@@ -191,6 +201,8 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         for name, dimensions in self.arrays.items():
             if "targets" in dimensions:
                 setattr(part, name, getattr(self, name).take(targets, axis=dimensions.index("targets")))
+        if self.repetition_ is not None:
+            part.repetition_ = self.repetition_.select_targets(targets)
         part.num_targets_, part.single_target_ = len(targets), False
         return part
 

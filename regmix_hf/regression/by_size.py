@@ -102,11 +102,17 @@ def of_one_scale(runs: Runs, progress: Progress) -> Runs:
 
 def fit_one(name: str, random_state: int, fitted: Runs, beside: Runs | None) -> MixtureRegressor:
     """Fit on the judged runs, and on those of other sizes where the family can be."""
-    regressor = MixtureRegressor(name, random_state=random_state)
-    if beside is None or not estimator_class(name).takes_sizes:
-        return regressor.fit(fitted.weights, fitted.losses, fitted.quantities, sizes=fitted.sizes)
-    both = (fitted, beside.of_targets(fitted.targets))
-    weights, losses, sizes = (
-        pd.concat([getattr(runs, part) for runs in both]) for part in ("weights", "losses", "sizes")
-    )
-    return regressor.fit(weights, losses, fitted.quantities, sizes=sizes)
+    regressor, family = MixtureRegressor(name, random_state=random_state), estimator_class(name)
+    both = [fitted]
+    if beside is not None and family.takes_sizes:
+        both.append(beside.of_targets(fitted.targets))
+    weights, losses = (pd.concat([getattr(runs, part) for runs in both]) for part in ("weights", "losses"))
+    sizes, epochs = (_of_all([getattr(runs, part) for runs in both]) for part in ("sizes", "epochs"))
+    epochs = epochs if family.takes_epochs else None
+    return regressor.fit(weights, losses, fitted.quantities, sizes=sizes, epochs=epochs)
+
+
+def _of_all(tables: list[pd.DataFrame | None]) -> pd.DataFrame | None:
+    """Tables below each other; `None` where one is missing."""
+    known = [table for table in tables if table is not None]
+    return pd.concat(known) if len(known) == len(tables) else None

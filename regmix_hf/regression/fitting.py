@@ -15,7 +15,7 @@ from regmix_hf.progress import Progress, Silent
 from regmix_hf.readable import with_interval
 from regmix_hf.recipe.target import TARGET_WORDS
 from regmix_hf.regression.absurd import find_absurd
-from regmix_hf.regression.agreement import Agreement, size_agreement
+from regmix_hf.regression.agreement import DO_NOT_TELL, Agreement, size_agreement
 from regmix_hf.regression.assessment import (
     BASELINE,
     CROSS_VALIDATION,
@@ -138,7 +138,7 @@ def fit_runs(
             progress.note(f"{name}: {promise}")
     holds = regressors[fit.selection.estimator].holds_seed_noise
     for agreement in Agreement.said_in(fit.summary):
-        if agreement.target == str(fit.target) or not agreement.tells:
+        if agreement.target == str(fit.target) or agreement.word == DO_NOT_TELL:
             progress.note(str(agreement))
     speaks_of = of_scale(fit.summary["scale"], holds_seed_noise=holds)
     progress.note(f"predictions and intervals are those of a new run {speaks_of}")

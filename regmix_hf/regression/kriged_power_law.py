@@ -50,6 +50,7 @@ class KrigedPowerLaw(MaternEstimator):
     array([2.29])
     """
 
+    takes_epochs = True
     arrays: ClassVar = {**MaternEstimator.arrays, "lengths_": ("targets",), "totals_": ("targets",)}
 
     law_: PowerLaw

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from regmix_hf.regression.base import MANY_RUNS, Array, MixtureEstimator
-from regmix_hf.regression.least_squares import Observations, Prior, minimise
+from regmix_hf.regression.least_squares import Curve, Observations, Prior, minimise
+from regmix_hf.regression.repetition import Repeats
 from regmix_hf.regression.shared_help import SharedHelp
 
 #: Added to every weight, so that a weight of 0 has a logarithm. Well below any weight that matters.
@@ -112,6 +113,7 @@ class PowerLaw(MixtureEstimator):
     """
 
     is_smooth = True
+    takes_epochs = True
     arrays = {
         "floor_": ("targets",),
         "harm_": ("targets", "domains"),
@@ -151,14 +153,27 @@ class PowerLaw(MixtureEstimator):
             part._given = self._prior
         return part
 
-    def _fit(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
+    def fit_raw(
+        self, weights: Array, losses: Array, own: NDArray[np.intp], repeats: Repeats | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Return raw parameters, targets x parameters, of standardised losses; their means and deviations.
+
+        Args:
+            weights: Runs x domains.
+            losses: Runs x targets.
+            own: The column of each target's own domain, or -1.
+            repeats: How often the runs read what they repeated: its term is then fitted, too.
+        """
         mean, spread = np.nanmean(losses, axis=0), np.nanstd(losses, axis=0)
         spread[spread == 0] = 1.0
         standard = ((losses - mean) / spread).T
         known = np.isfinite(standard)
         observed = Observations(np.where(known, standard, 0.0), known.astype(np.float64), self.robust_scale)
-        layout, curve = Layout(weights.shape[1]), PowerLawCurve(weights)
+        layout = Layout(weights.shape[1])
+        curve: Curve = PowerLawCurve(weights)
         prior = layout.prior(len(standard))
+        if repeats is not None:
+            curve, prior = repeats.added_to(curve, prior)
         raw = self._start
         if raw is None:
             raw = minimise(curve, prior.mean, prior, observed, max_steps=self.max_steps)
@@ -167,8 +182,12 @@ class PowerLaw(MixtureEstimator):
             prior = self._given or layout.informed(prior, raw, shared)
             weighted = replace(observed, precision=known / miss_size(curve(raw)[0]) ** 2)
             raw = minimise(curve, raw, prior, weighted, max_steps=self.max_steps)
-        self._prior, self._num_runs = prior, len(weights)
-        self._raw = raw
+        self._prior, self._num_runs, self._raw = prior, len(weights), raw
+        return raw, mean, spread
+
+    def _fit(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
+        layout = Layout(weights.shape[1])
+        raw, mean, spread = self.fit_raw(weights, losses, own)
         self.floor_ = mean + spread * raw[:, layout.floor]
         self.harm_ = spread[:, None] * raw[:, layout.harms]
         self.scale_ = spread * np.exp(raw[:, layout.scale])

@@ -14,20 +14,21 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from regmix_hf.errors import RegressionError
-from regmix_hf.files import read_json, write_json
-from regmix_hf.quantities import BPB, Quantity, read_name, read_names
+from regmix_hf.files import write_json
+from regmix_hf.quantities import BPB, Quantity, read_names
 from regmix_hf.regression.absurd import find_absurd
 from regmix_hf.regression.base import UnfittedError, check_runs, of_largest
 from regmix_hf.regression.frames import Table, losses_table, weights_table
 from regmix_hf.regression.intervals import HalfWidth, OutOfFold, entropy, number_rows
 from regmix_hf.regression.pretrained import CARD, SharedRegressor
 from regmix_hf.regression.registry import build_estimator
+from regmix_hf.regression.repetition import Repetition
+from regmix_hf.regression.repetition_fit import fit_repetition
+from regmix_hf.regression.saved_config import FORMAT, quantities_in, read_config
 from regmix_hf.regression.storage import read_arrays, write_arrays
 from regmix_hf.regression.target import Target, scales_of
 from regmix_hf.tables import SIZES
 
-#: Version of the saved folder, and those before that are read, which made every target small.
-_FORMAT, _BEFORE = 3, (2,)
 #: What is saved of the cross-validation, and the names of its dimensions.
 _MISSED = {
     "losses": ("runs", "targets"),
@@ -131,6 +132,7 @@ class MixtureRegressor(
         quantities: Mapping[str, Quantity] | None = None,
         *,
         sizes: pd.DataFrame | None = None,
+        epochs: pd.DataFrame | None = None,
     ) -> Self:
         """Fit all targets, and measure by cross-validation how far predictions of unseen runs are off.
 
@@ -142,11 +144,17 @@ class MixtureRegressor(
             quantities: Unit and direction of each target. Default: what their names say (`read_names`).
             sizes: `num_parameters` and `num_train_tokens` of each run, in the order of `weights`. `None`: all
                 runs are of one size and length.
+            epochs: How often each run read each domain, runs x domains, in the order of `weights`: its weight
+                times the tokens of the run over the tokens that there are. Where a run read a domain more
+                than once, what that costs (`Repetition`) is told apart from what the family fits, and
+                predictions are those of runs that repeat as those of the largest size do; `reading` gives a
+                copy for others. `None`, or nothing read twice: repeating plays no part.
 
         Raises:
             RegressionError: Tables that do not match or hold what is no weight or no loss, a target whose
                 losses are all equal or of which nobody says which way is better, too few runs for the family,
-                or runs of several sizes for a family that cannot tell them apart.
+                runs of several sizes for a family that cannot tell them apart, or epochs for one that takes
+                none.
         """
         mixtures = weights_table(weights)
         truth = losses_table(losses, mixtures)
@@ -164,9 +172,16 @@ class MixtureRegressor(
         if len(self.domains_) == 1:
             raise RegressionError(f"there is one domain, {self.domains_[0]!r}: every mixture is the same.")
         check_runs(self.estimator, self.model.min_runs(len(self.domains_)), X, y, self.targets_)
-        signs = self._signs
-        self.model.fit(X, signs * y, own_domains=own, sizes=size)
-        missed, mixture = signs * self.model.out_of_fold(X, signs * y, own), number_rows(X).astype(np.float64)
+        signs, mixture = self._signs, number_rows(X).astype(np.float64)
+        rest, repetition = signs * y, None
+        if (again := self._repeated(epochs, mixtures)) is not None:
+            repetition = fit_repetition(X, rest, np.array(own), again, size, self.random_state)
+            rest = rest - repetition.seen
+        self.model.fit(X, rest, own_domains=own, sizes=size)
+        missed = self.model.out_of_fold(X, rest, own)
+        if repetition is not None:
+            missed, self.model.repetition_ = missed + repetition.unseen, repetition.term
+        missed = signs * missed
         self._out_of_fold = OutOfFold(y[largest], missed[largest], entropy(X)[largest], mixture[largest])
         return self
 
@@ -180,6 +195,37 @@ class MixtureRegressor(
         part = copy(self)
         part.model = self.model.at(num_parameters, num_train_tokens)
         part._out_of_fold = replace(self._out_of_fold, stretch=part.model.stretch)
+        return part
+
+    @property
+    def knows_repetition(self) -> bool:
+        """Whether it tells what repeating text costs: some fitted run read a domain more than once."""
+        self._check_fitted()
+        return self.model.repetition_ is not None
+
+    def reading(self, available_tokens: Mapping[str, float], num_train_tokens: float) -> Self:
+        """Return a copy whose predictions are those of runs so long over so much text of each domain.
+
+        Intervals stay those of runs that repeat as the fitted ones.
+
+        Raises:
+            RegressionError: No fitted run repeated any text, a domain is missing, or a number is not above 0.
+        """
+        self._check_fitted()
+        if (repetition := self.model.repetition_) is None:
+            raise RegressionError(
+                "no fitted run read a domain more than once: what repeating costs is not known.",
+                "give `fit` the epochs of runs that repeat, or bound epochs: choice.max_epochs",
+            )
+        lacking = [name for name in self.domains_ if not available_tokens.get(name, 0.0) > 0]
+        if lacking or not num_train_tokens > 0:
+            raise RegressionError(
+                f"a run of {num_train_tokens} tokens over {dict(available_tokens)}: of "
+                f"{', '.join(lacking) or 'the run'} no number of tokens above 0 is given."
+            )
+        part, available = copy(self), np.array([available_tokens[name] for name in self.domains_])
+        part.model = copy(self.model)
+        part.model.repetition_ = repetition.reading(available, num_train_tokens)
         return part
 
     def predict(self, weights: Table) -> pd.DataFrame:
@@ -262,6 +308,8 @@ class MixtureRegressor(
         folder = save_directory
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save(folder)
+        if self.model.repetition_ is not None:
+            self.model.repetition_.save(folder)
         missed = self._out_of_fold
         saved = {name: getattr(missed, name) for name in _MISSED}
         write_arrays(
@@ -270,7 +318,7 @@ class MixtureRegressor(
         )
         config = {
             "library_name": "regmix_hf",
-            "format": _FORMAT,
+            "format": FORMAT,
             "estimator": self.estimator,
             "random_state": self.random_state,
             "params": self.params,
@@ -284,26 +332,40 @@ class MixtureRegressor(
 
     @classmethod
     def _load(cls, folder: Path) -> Self:
-        config = _read_config(folder / "config.json")
+        config = read_config(folder / "config.json")
         # How many threads is for this machine to say.
         params = {name: value for name, value in config["params"].items() if name != "num_threads"}
         domains, targets = tuple(config["domains"]), tuple(config["targets"])
         try:
             regressor = cls(config["estimator"], random_state=config["random_state"], **params)
             regressor.model.load(folder, num_domains=len(domains), num_targets=len(targets))
+            regressor.model.repetition_ = Repetition.load(
+                folder, num_domains=len(domains), num_targets=len(targets)
+            )
         except RegressionError:
             raise
         except (TypeError, ValueError) as error:
             raise RegressionError(f"{folder / 'config.json'}: params {params!r}: {error}.") from error
         regressor.domains_, regressor.targets_ = domains, targets
-        regressor.quantities_ = _quantities(config, folder / "config.json")
+        regressor.quantities_ = quantities_in(config, folder / "config.json")
         regressor.num_runs_, regressor.num_dropped_ = config["num_runs"], config["num_dropped"]
-        sizes = {"domains": len(domains), "targets": len(targets), "runs": regressor.num_runs_}
+        lengths = {"domains": len(domains), "targets": len(targets), "runs": regressor.num_runs_}
         arrays = read_arrays(
-            folder / "out_of_fold.safetensors", _MISSED, sizes, may_be_nan=("losses",), may_lack=_NEW
+            folder / "out_of_fold.safetensors", _MISSED, lengths, may_be_nan=("losses",), may_lack=_NEW
         )
         regressor._out_of_fold = OutOfFold(**arrays, stretch=regressor.model.stretch)
         return regressor
+
+    def _repeated(self, epochs: pd.DataFrame | None, mixtures: pd.DataFrame) -> NDArray[np.float64] | None:
+        """Epochs of the runs as a matrix, where any of them read a domain more than once."""
+        if epochs is None:
+            return None
+        if not self.model.takes_epochs:
+            raise RegressionError(f"{self.estimator} takes no epochs.", "fit `power_law` or `auto`")
+        again = epochs.reindex(columns=self.domains_).to_numpy(np.float64)
+        if again.shape != mixtures.shape or not (np.isfinite(again) & (again >= 0)).all():
+            raise RegressionError("epochs: give a number that is not negative for every run and domain.")
+        return again if (again > 1.0).any() else None
 
     def _predict(self, mixtures: pd.DataFrame) -> pd.DataFrame:
         losses = self._signs * self.model.predict(mixtures.to_numpy())
@@ -322,46 +384,3 @@ def own_domains(targets: Sequence[str], domains: Sequence[str]) -> list[int]:
     """For each target the number of the domain whose loss it is, in nats or in bits, or -1."""
     owners = [name.removeprefix(BPB) for name in targets]
     return [domains.index(name) if name in domains else -1 for name in owners]
-
-
-def _quantities(config: Mapping[str, Any], path: Path) -> dict[str, Quantity]:
-    """What the targets are; before format 3 all were losses, or taken for such."""
-    if config["format"] in _BEFORE:
-        found = [read_name(name, config["domains"]) or Quantity(name) for name in config["targets"]]
-        return {one.name: replace(one, direction="lower") for one in found}
-    try:
-        known = {one.name: one for one in map(Quantity.from_plain, config["quantities"])}
-    except (AttributeError, ValueError) as error:
-        raise RegressionError(f"{path}: {error}.") from error
-    if list(known) != config["targets"]:
-        raise RegressionError(f"{path}: quantities are not those of the targets.")
-    return known
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    kinds = {
-        "estimator": str,
-        "random_state": int,
-        "params": dict,
-        "domains": list,
-        "targets": list,
-        "num_runs": int,
-        "num_dropped": dict,
-    }
-    if not path.is_file():
-        raise RegressionError(f"{path} is missing: {path.parent} holds no saved regressor.")
-    config = read_json(path)
-    if not isinstance(config, dict) or config.get("format") not in (_FORMAT, *_BEFORE):
-        raise RegressionError(f"{path} is not of format {_FORMAT}.", "save the regressor again")
-    for key, kind in kinds.items():
-        if not isinstance(config.get(key), kind):
-            raise RegressionError(f"{path}: {key} is {config.get(key)!r}; expected a {kind.__name__}.")
-    for key in ("domains", "targets"):
-        names = config[key]
-        if not all(isinstance(name, str) for name in names) or len(set(names)) != len(names) or not names:
-            raise RegressionError(f"{path}: {key} are no different names.")
-    if config["format"] == _FORMAT and not isinstance(config.get("quantities"), list):
-        raise RegressionError(f"{path}: quantities is {config.get('quantities')!r}; expected a list.")
-    if config["num_dropped"].keys() != set(config["targets"]):
-        raise RegressionError(f"{path}: num_dropped does not count the targets.")
-    return config

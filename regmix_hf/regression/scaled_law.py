@@ -15,9 +15,10 @@ from regmix_hf.errors import RegressionError
 from regmix_hf.regression.base import Array, MixtureEstimator, of_largest
 from regmix_hf.regression.folds import assign_folds
 from regmix_hf.regression.kriged_power_law import LENGTHS, NOISES, likeliest, pull_in
-from regmix_hf.regression.least_squares import Observations, minimise
+from regmix_hf.regression.least_squares import Curve, Observations, minimise
 from regmix_hf.regression.matern import matern, matern_slope
 from regmix_hf.regression.power_law import WEIGHT_OFFSET
+from regmix_hf.regression.repetition import Repeats
 from regmix_hf.regression.scaled_curve import ScaledCurve, ScaledLayout
 from regmix_hf.regression.shared_help import SharedHelp
 from regmix_hf.regression.size_process import COUNT, Places, covariance, learn, pull, solve
@@ -79,6 +80,7 @@ class ScaledLaw(MixtureEstimator):
 
     is_smooth = True
     takes_sizes = True
+    takes_epochs = True
     arrays: ClassVar = {
         "raw_": ("targets", "parameters"),
         "mean_": ("targets",),
@@ -141,6 +143,8 @@ class ScaledLaw(MixtureEstimator):
             )
         part = copy(self)
         part.at_ = at
+        if self.repetition_ is not None:
+            part.repetition_ = self.repetition_.sized(at[0] - self.centre_[0], at[1])
         return part
 
     @property
@@ -204,11 +208,10 @@ class ScaledLaw(MixtureEstimator):
         return part
 
     def _fit(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
-        sizes = np.zeros((len(weights), 2)) if self._sizes is None else self._sizes
-        self.weights_, self.sizes_, self.centre_ = weights, sizes, sizes.mean(axis=0)
+        self.fit_raw(weights, losses, own)
+        sizes = self.sizes_
         self.at_, self.beyond_ = sizes[of_largest(sizes)][0], np.ones(2)
         self.judged_ = self.at_
-        self._fit_trend(weights, losses, own)
         trend = self._plain(ScaledCurve(weights, sizes - self.centre_)(self.raw_)[0])
         self.level_ = np.stack([trend.mean(axis=0), trend.std(axis=0)], axis=1)
         self.level_[self.level_[:, 1] == 0, 1] = 1.0
@@ -220,7 +223,13 @@ class ScaledLaw(MixtureEstimator):
                 self._krige(losses[:, target] - trend[:, target], target)
             self._fit_process(losses, trend)
 
-    def _fit_trend(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
+    def fit_raw(
+        self, weights: Array, losses: Array, own: NDArray[np.intp], repeats: Repeats | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Fit the trend; arguments and what is returned as `PowerLaw.fit_raw` has them."""
+        self.weights_ = weights
+        self.sizes_ = np.zeros((len(weights), 2)) if self._sizes is None else self._sizes
+        self.centre_ = self.sizes_.mean(axis=0)
         self.mean_, self.spread_ = np.nanmean(losses, axis=0), np.nanstd(losses, axis=0)
         self.spread_[self.spread_ == 0] = 1.0
         standard = ((losses - self.mean_) / self.spread_).T
@@ -230,8 +239,11 @@ class ScaledLaw(MixtureEstimator):
         counts = known * (self.mean_ / np.where(sizes > 0, sizes, 1.0)).T ** 2
         counts *= self._is_common()
         observed = Observations(np.where(known, standard, 0.0), counts, self.robust_scale)
-        layout, curve = ScaledLayout(weights.shape[1]), ScaledCurve(weights, self.sizes_ - self.centre_)
+        layout = ScaledLayout(weights.shape[1])
+        curve: Curve = ScaledCurve(weights, self.sizes_ - self.centre_)
         prior, raw = layout.prior(len(standard)), self._start
+        if repeats is not None:
+            curve, prior = repeats.added_to(curve, prior)
         if raw is None:
             raw = minimise(curve, prior.mean, prior, observed, max_steps=self.max_steps)
         shared = SharedHelp.of(own, weights.shape[1])
@@ -239,6 +251,7 @@ class ScaledLaw(MixtureEstimator):
             prior = layout.informed(prior, raw, shared)
             raw = minimise(curve, raw, prior, observed, max_steps=self.max_steps)
         self.raw_ = raw
+        return raw, self.mean_, self.spread_
 
     def _is_common(self) -> NDArray[np.bool_]:
         """Runs of the sizes that have a good part of the mixtures: those that the trend can be told from."""

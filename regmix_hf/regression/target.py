@@ -68,7 +68,7 @@ class Target:
         asked = AskedTarget.of(value)
         _check_directions(asked, quantities)
         if asked.members is None:
-            usual = [name for name in quantities if "/" not in name] or list(quantities)
+            usual = asked.among(list(quantities))
             shares = dict.fromkeys(usual, 1.0 / len(usual))
         else:
             shares = _resolve(asked, quantities, isinstance(value, str))

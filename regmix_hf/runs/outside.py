@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from regmix_hf.errors import DataError
+from regmix_hf.quantities import is_said_to_be_small
+from regmix_hf.runs.conditions import epochs_in, epochs_of, sizes_of
 from regmix_hf.runs.layout import (
     KEYS,
     NOTED,
@@ -45,6 +47,8 @@ class OutsideTables:
         values_from: The file that the values came from.
         notes: What was left out or changed, with counts.
         sizes: `num_parameters` and `num_train_tokens` of every run; `None` where they are not told.
+        epochs: How often every run read each domain, runs x domains; `None` where that is not told.
+        said_small: The columns of `values` whose own names said that less of them is better.
     """
 
     weights: pd.DataFrame
@@ -53,6 +57,8 @@ class OutsideTables:
     values_from: str
     notes: tuple[str, ...]
     sizes: pd.DataFrame | None = None
+    epochs: pd.DataFrame | None = None
+    said_small: frozenset[str] = frozenset()
 
 
 def read_wide(path: Path, said: Columns | None = None) -> OutsideTables:
@@ -75,9 +81,9 @@ def read_wide(path: Path, said: Columns | None = None) -> OutsideTables:
     targets = said.matching("--targets", said.targets, table)
     names = [str(name) for name in table.cells.columns if name not in (*ignored, *KEYS, key)]
     settings = [name for name in settings_in(names) if name not in (*weights, *targets)]
-    if _sizes(table) is None:
+    if sizes_of(table) is None:
         _check_one_size(table, settings)
-    left = [name for name in names if name not in settings]
+    left = [name for name in names if name not in (*settings, *epochs_in(names))]
     trained = [name for name in training_losses_in(left) if name not in targets]
     if not weights:
         weights = find_weights(table, [name for name in left if name not in (*targets, *trained)])
@@ -118,7 +124,7 @@ def read_pair(mixtures: Path, losses: Path, said: Columns | None = None) -> Outs
     ):
         dropped = {*KEYS, shared[0], *Columns().matching("--ignore", _of(table, said.ignore), table)}
         named = said.matching(option, patterns, table)
-        dropped |= set(SIZE_COLUMNS)
+        dropped |= {*SIZE_COLUMNS, *epochs_in(map(str, table.cells.columns))}
         columns.append(named or [str(name) for name in table.cells.columns if name not in dropped])
         if not columns[-1]:
             raise DataError(
@@ -126,7 +132,7 @@ def read_pair(mixtures: Path, losses: Path, said: Columns | None = None) -> Outs
                 "cells are separated by commas",
             )
     alone = [name for name in tables[0].cells.columns if name in SIZE_COLUMNS]
-    if alone and _sizes(tables[0]) is None:
+    if alone and sizes_of(tables[0]) is None:
         raise DataError(
             f"{mixtures} has the columns {', '.join(alone)}: of sizes there are two, or none.",
             f"give {' and '.join(SIZES)} of every run",
@@ -185,29 +191,17 @@ def _joined(weights: _Part, values: _Part, notes: list[str]) -> OutsideTables:
         frame, numbers = frame[~unfinished], numbers[~unfinished]
     if missing := int(numbers.isna().to_numpy().sum()):
         notes.append(f"{missing} of {numbers.size} values are missing: the others of their runs count")
+    small = [is_said_to_be_small(str(name)) for name in numbers.columns]
+    columns = [str(name) for name in frame.columns]
     frame, numbers = _bare_names(frame.rename_axis("run_id"), numbers.rename_axis("run_id"))
-    sizes = _sizes(weights.table)
-    if sizes is not None:
-        sizes = sizes.set_axis(runs).loc[frame.index].rename_axis("run_id")
-    return OutsideTables(
-        frame, numbers, str(weights.table.path), str(values.table.path), (*notes, *said), sizes
+    epochs = epochs_of(weights.table, dict(zip(columns, frame.columns, strict=True)))
+    sizes, epochs = (
+        None if told is None else told.set_axis(runs).loc[frame.index].rename_axis("run_id")
+        for told in (sizes_of(weights.table), epochs)
     )
-
-
-def _sizes(table: TableFile) -> pd.DataFrame | None:
-    """How large every run is and how long, where two columns say it.
-
-    Raises:
-        DataError: A number is not above 0.
-    """
-    found = {name: SIZE_COLUMNS[name] for name in map(str, table.cells.columns) if name in SIZE_COLUMNS}
-    if sorted(found.values()) != sorted(SIZES):
-        return None
-    numbers, _ = table.numbers(found)
-    sizes = numbers.rename(columns=found)[list(SIZES)]
-    if not (np.isfinite(sizes) & (sizes > 0)).all(axis=None):
-        raise DataError(f"{table.path}: a number of parameters or of tokens is not above 0.")
-    return sizes
+    files = str(weights.table.path), str(values.table.path)
+    said_small = frozenset(map(str, numbers.columns[small]))
+    return OutsideTables(frame, numbers, *files, (*notes, *said), sizes, epochs, said_small)
 
 
 def _finished(table: TableFile) -> TableFile:

@@ -12,12 +12,22 @@ import pandas as pd
 
 from regmix_hf.errors import DataError, did_you_mean
 from regmix_hf.files import damaged, read_json, read_parquet
-from regmix_hf.quantities import BPB, Direction, Quantity, bare, error_column, read_names, said_of
+from regmix_hf.quantities import (
+    BPB,
+    Direction,
+    Quantity,
+    bare,
+    error_column,
+    read_names,
+    said_of,
+)
+from regmix_hf.recipe.target import TargetValue
 from regmix_hf.reference import split_reference
+from regmix_hf.runs.directions import directions_of, left_out, settled
 from regmix_hf.runs.layout import Columns
 from regmix_hf.runs.outside import METRICS, RATIOS, OutsideTables, read_pair, read_wide
 from regmix_hf.runs.results import Split, check_results, errors_of, measured_columns
-from regmix_hf.runs.sizes import scales_in, sizes_in, words_of_sizes
+from regmix_hf.runs.sizes import epochs_in, scales_in, sizes_in, words_of_sizes
 from regmix_hf.study import names
 from regmix_hf.tables import FITTED_RUNS, by_domain
 
@@ -36,6 +46,7 @@ class Runs:
         scale: For every run what was trained for how long, e.g. `1M on 1,000,000,000 tokens`; `None` where
             that is not known.
         sizes: `num_parameters` and `num_train_tokens` of every run; `None` where they are not known.
+        epochs: How often every run read each domain, runs x domains; `None` where it is not known.
         token_entropy: Target -> the loss of a model that only knows how often tokens occur, nats per token;
             only of targets for which somebody counted it.
         num_diverged: Runs left out because a loss is infinite or none is a number.
@@ -47,6 +58,7 @@ class Runs:
         quantities: Unit and direction of each target, in their order. Default: what their names say.
         errors: Standard errors of `losses` over documents or blocks, of the targets that have them.
         dropped: Targets that were left out because mixtures hardly differ on them, with the signal of each.
+        unsaid: Columns that were left out because nobody says which way they are better.
 
     Raises:
         RegressionError: A target is called as scores are, and nobody says which way is better.
@@ -57,6 +69,7 @@ class Runs:
     split: pd.Series[str]
     scale: pd.Series[str] | None = None
     sizes: pd.DataFrame | None = None
+    epochs: pd.DataFrame | None = None
     token_entropy: Mapping[str, float] = field(default_factory=dict)
     num_diverged: int = 0
     num_failed: int = 0
@@ -67,6 +80,7 @@ class Runs:
     quantities: Mapping[str, Quantity] = field(default_factory=dict)
     errors: pd.DataFrame | None = None
     dropped: Mapping[str, float] = field(default_factory=dict)
+    unsaid: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         known = self.quantities or read_names(self.losses.columns, self.weights.columns)
@@ -123,6 +137,7 @@ class Runs:
             split=usable["split"],
             scale=scales_in(usable),
             sizes=sizes_in(usable),
+            epochs=epochs_in(usable, weights.columns),
             num_diverged=int((status == "diverged").sum()),
             num_failed=int((status == "failed").sum()),
             num_duplicates=len(results) - len(unique),
@@ -132,42 +147,39 @@ class Runs:
         return runs._checked()
 
     @classmethod
-    def from_csv(cls, mixtures: Path, losses: Path, *, given: Mapping[str, Direction] | None = None) -> Self:
-        """Read two tables, in RegMix's or Olmix's layout, and join them on their index; all are `fit`.
-
-        Args:
-            mixtures: The weights.
-            losses: The values of the targets.
-            given: Target -> which way is better, where its name does not say.
-
-        Raises:
-            DataError: A file cannot be read as such a table, or the two have no run in common.
-            RegressionError: Nobody says which way a score is better.
-        """
-        return cls.from_tables(read_pair(mixtures, losses), given=given)
-
-    @classmethod
-    def from_tables(cls, tables: OutsideTables, *, given: Mapping[str, Direction] | None = None) -> Self:
+    def from_tables(
+        cls,
+        tables: OutsideTables,
+        *,
+        given: Mapping[str, Direction] | None = None,
+        target: TargetValue | None = None,
+    ) -> Self:
         """Take runs as tables gave them; all are `fit`.
 
         Args:
             tables: What was read.
             given: Target -> which way is better, where its name does not say.
+            target: What is to be made good. Columns beside it that look like scores are left out where nobody
+                says which way is better. Default: there are none beside it.
 
         Raises:
             DataError: No run is left.
             RegressionError: Nobody says which way a score is better.
         """
+        values, quantities, unsaid = settled(tables, given or {}, target)
+        notes = [left_out(unsaid)] if unsaid else []
         runs = cls(
             weights=tables.weights,
-            losses=tables.values,
-            quantities=read_names(tables.values.columns, tables.weights.columns, given),
+            losses=values,
+            quantities=quantities,
             split=pd.Series("fit", index=tables.weights.index, name="split"),
             sizes=tables.sizes,
+            epochs=tables.epochs,
             scale=None if tables.sizes is None else words_of_sizes(tables.sizes),
             mixtures_from=tables.weights_from,
             losses_from=tables.values_from,
-            notes=tables.notes,
+            notes=(*tables.notes, *notes),
+            unsaid=tuple(unsaid),
         )
         return runs._checked()
 
@@ -180,6 +192,7 @@ class Runs:
                 self.losses.rename(columns=lambda name: self.quantities[name].column),
                 *([] if self.errors is None else [self.errors.rename(columns=self._error_column)]),
                 *([] if self.sizes is None else [self.sizes]),
+                *([] if self.epochs is None else [self.epochs.add_prefix("epochs/")]),
             ],
             axis=1,
         ).reset_index(names="run_id")
@@ -198,6 +211,7 @@ class Runs:
             errors=None if self.errors is None else self.errors.iloc[rows],
             scale=None if self.scale is None else self.scale.iloc[rows],
             sizes=None if self.sizes is None else self.sizes.iloc[rows],
+            epochs=None if self.epochs is None else self.epochs.iloc[rows],
             num_diverged=0,
             num_failed=0,
             num_duplicates=0,
@@ -228,7 +242,7 @@ class Runs:
                 "mixtures that are compared need the same domains; write 0 where one was not used",
             )
         for target in self.targets:
-            if target not in fitted.targets:
+            if target not in (*fitted.targets, *fitted.unsaid):
                 raise DataError(
                     f"loss {target!r} is a column of {self.losses_from} but not of {fitted.losses_from}.",
                     "only losses that were fitted can be predicted; remove or rename the column",
@@ -280,6 +294,8 @@ def load_runs(
     columns: Columns | None = None,
     maximize: Iterable[str] = (),
     minimize: Iterable[str] = (),
+    target: TargetValue | None = None,
+    like: Runs | None = None,
 ) -> Runs:
     """Read the runs of a study, or runs that were made elsewhere.
 
@@ -293,7 +309,10 @@ def load_runs(
             `valid_<dataset>_<domain>`, or `run,name,index,<metric>...`).
         columns: What is said of the columns of tables; what is not said is found.
         maximize: Names or patterns of targets of which more is better, such as accuracies.
-        minimize: Those of which less is better, though they are called as scores are.
+        minimize: Those of which less is better, though they look like scores.
+        target: What is to be made good, of runs in tables: other columns that look like scores are left out
+            where nobody says which way is better. Default: all columns are asked about.
+        like: Runs whose targets are these: what is known of their directions holds here, too.
 
     Returns:
         The runs that can be fitted or predicted, with a count of the others. In RegMix's layout the data
@@ -302,11 +321,12 @@ def load_runs(
     Raises:
         DataError: A file is missing or cannot be used; the message names file, line, column and value.
         HubError: There is no such repository or revision, or what it holds cannot be trusted.
-        RegressionError: A column is called as scores are, and nobody says which way is better.
+        RegressionError: A column looks like a score, and nobody says which way is better.
     """
-    given = directions_of(maximize, minimize)
-    runs = _read(source, mixtures, losses, columns, given)
-    for name, direction in given.items():
+    said = directions_of(maximize, minimize)
+    known = {name: quantity.direction for name, quantity in (like.quantities if like else {}).items()}
+    runs = _read(source, (mixtures, losses), columns, {**known, **said}, target)
+    for name, direction in said.items():
         if not any(said_of(target, {name: direction}) for target in runs.targets):
             raise DataError(f"{runs.losses_from} has no column {name!r}; {did_you_mean(name, runs.targets)}")
     return runs
@@ -314,11 +334,12 @@ def load_runs(
 
 def _read(
     source: str | Path | None,
-    mixtures: str | Path | None,
-    losses: str | Path | None,
+    pair: tuple[str | Path | None, str | Path | None],
     columns: Columns | None,
     given: Mapping[str, Direction],
+    target: TargetValue | None,
 ) -> Runs:
+    mixtures, losses = pair
     if source is not None:
         if mixtures is not None or losses is not None:
             raise DataError("runs come from one source: a folder, or mixtures with losses, not both.")
@@ -327,31 +348,20 @@ def _read(
             from regmix_hf.runs.published import load_published
 
             return Runs.from_results(load_published(source).results, source, given=given)
-        return _load_here(Path(source), columns, given)
+        return _load_here(Path(source), columns, given, target)
     if mixtures is None or losses is None:
         raise DataError(
             "runs need two tables: mixtures and losses.", "give both CSV files, or the folder of a study"
         )
-    return Runs.from_tables(read_pair(Path(mixtures), Path(losses), columns), given=given)
+    tables = read_pair(Path(mixtures), Path(losses), columns)
+    return Runs.from_tables(tables, given=given, target=target)
 
 
-def directions_of(maximize: Iterable[str], minimize: Iterable[str]) -> dict[str, Direction]:
-    """Which way each of these columns is better.
-
-    Raises:
-        DataError: One of them is named twice.
-    """
-    given: dict[str, Direction] = {bare(name): "higher" for name in maximize}
-    for name in map(bare, minimize):
-        if name in given:
-            raise DataError(f"{name!r} cannot be better when higher and when lower.", "name it once")
-        given[name] = "lower"
-    return given
-
-
-def _load_here(folder: Path, columns: Columns | None, given: Mapping[str, Direction]) -> Runs:
+def _load_here(
+    folder: Path, columns: Columns | None, given: Mapping[str, Direction], target: TargetValue | None
+) -> Runs:
     if folder.is_file() or any((folder / name).is_file() for name in (RATIOS, METRICS)):
-        return Runs.from_tables(read_wide(folder, columns), given=given)
+        return Runs.from_tables(read_wide(folder, columns), given=given, target=target)
     if not folder.exists():
         raise DataError(f"{folder} is not there.")
     for name in _TABLES:

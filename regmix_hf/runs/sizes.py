@@ -1,11 +1,13 @@
-"""How large the models of runs are and how long they trained."""
+"""How large the models of runs are, how long they trained, and how often they read each domain."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
 
-from regmix_hf.tables import SIZES
+from regmix_hf.tables import SIZES, by_domain
 
 
 def sizes_in(results: pd.DataFrame) -> pd.DataFrame | None:
@@ -14,6 +16,15 @@ def sizes_in(results: pd.DataFrame) -> pd.DataFrame | None:
         return None
     sizes = results[list(SIZES)].astype(np.float64)
     return sizes if (np.isfinite(sizes) & (sizes > 0)).all(axis=None) else None
+
+
+def epochs_in(results: pd.DataFrame, domains: Collection[str]) -> pd.DataFrame | None:
+    """How often every run read each of these domains, where the table says it of all."""
+    epochs = by_domain(results, "epochs")
+    if not set(domains) <= set(epochs.columns):
+        return None
+    found = epochs[list(domains)].astype(np.float64)
+    return found if (np.isfinite(found) & (found >= 0)).all(axis=None) else None
 
 
 def scales_in(results: pd.DataFrame) -> pd.Series[str] | None:

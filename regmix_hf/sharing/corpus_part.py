@@ -33,11 +33,18 @@ _FILES = (
         max_files=_MOST_DOMAINS,
         required=False,
     ),
-    Expected(
-        f"{names.CORPUS}/{names.TASKS}/*.parquet",
-        max_bytes=10_000 * _MEGABYTE,
-        max_files=_MOST_DOMAINS,
-        required=False,
+    *(
+        Expected(
+            f"{names.CORPUS}/{pattern}",
+            max_bytes=10_000 * _MEGABYTE,
+            max_files=_MOST_DOMAINS,
+            required=False,
+        )
+        for pattern in (
+            f"{names.TASKS}/*.parquet",
+            f"{names.METRICS}/*.parquet",
+            f"{names.METRICS}/*.json",
+        )
     ),
     Expected(f"{names.MIXTURES}/{names.MIXTURES_TABLE}", max_bytes=200 * _MEGABYTE),
 )

@@ -22,8 +22,8 @@ from regmix_hf.mixtures.table import CONFIRM, append, empty, over, read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.outcome import decisive, stamp_ladder
-from regmix_hf.recipe.schema import Proxy, Training
 from regmix_hf.recipe.target import AskedTarget
+from regmix_hf.recipe.training import Proxy, Training
 from regmix_hf.runs.runs import Runs
 from regmix_hf.stages import sample
 from regmix_hf.study import Stage, Study, names
@@ -76,12 +76,14 @@ def run(study: Study, progress: Progress) -> None:
         MixtureError: No mixture meets the constraints; the message names those that clash.
     """
     from regmix_hf.choice import write_chosen
+    from regmix_hf.regression.final_run import as_final_runs_read
 
     recipe = study.recipe
     tokens = CorpusFacts.load(study.corpus).available_tokens(recipe)
     fitted = _fitted(study)
     problem = _problem(study, _at(study, fitted, recipe.train), tokens)
-    chosen = problem.solve(progress)
+    final = replace(problem, regressor=as_final_runs_read(problem.regressor, recipe, tokens))
+    chosen = final.solve(progress)
     rounds, longer = measured_rounds(study, problem.target), None
     if (last := last_measured(rounds, chosen.target)) is not None and last.chosen is not None:
         progress.note(f"the choice of round {last.number} was tried: {last.chosen}")
@@ -95,6 +97,8 @@ def run(study: Study, progress: Progress) -> None:
     }
     write_chosen(chosen, study.mixture.parent, epochs=epochs, rounds=rounds)
     progress.note(f"chosen: {chosen.reason}")
+    if problem.regressor.knows_repetition:
+        progress.note("predictions count what repeating costs, as often as a final run reads each domain")
     if recipe.choice.kl_strength == "auto":
         progress.note(f"choice.kl_strength: auto is {chosen.kl_strength:.4g} per nat of divergence")
     progress.note(f"predictions and intervals are those of a new run {chosen.speaks_of}")
@@ -241,7 +245,10 @@ def _problem(study: Study, fitted: FittedRuns, tokens: Mapping[str, int]) -> Cho
 def _try(
     problem: ChoiceProblem, chosen: ChosenMixture, table: pd.DataFrame, study: Study
 ) -> tuple[pd.DataFrame, Round]:
-    """Add the rows of one round to the table, and say what is promised of the proxies that try them."""
+    """Add the rows of one round to the table, and say what is promised of the proxies that try them.
+
+    Promised is as these proxies repeat text.
+    """
     from regmix_hf.choice.confirm import mixtures_to_try
     from regmix_hf.regression.assessment import of_scale
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from regmix_hf.errors import StudyError
 from regmix_hf.files import hash_value, read_as, write_json
+from regmix_hf.quantities import BPB
 from regmix_hf.recipe import Recipe
 from regmix_hf.study.names import CORPUS_FACTS
 
@@ -119,6 +120,25 @@ class TaskFacts(_Facts):
     sha256: str
 
 
+class MemberFacts(_Facts):
+    """One task of an exam: how lm-eval judges it."""
+
+    #: Its `output_type`.
+    kind: Literal["multiple_choice", "loglikelihood", "loglikelihood_rolling"]
+    #: What documents are made one number by, for each metric: a name that lm-eval knows.
+    aggregations: dict[str, str]
+    #: Of the exam's documents, which follow each other member by member.
+    num_documents: int
+
+
+class ExamFacts(TaskFacts):
+    """What models are asked so that metrics of one task of lm-eval, or one group, can be computed."""
+
+    #: Metric -> whether a group counts its members by their documents.
+    metrics: dict[str, bool]
+    members: list[MemberFacts]
+
+
 class CheckpointFacts(_Facts):
     """A model that training starts from."""
 
@@ -144,6 +164,8 @@ class CorpusFacts(_Facts):
     domains: dict[str, DomainFacts]
     #: What models are scored on besides, by the name that stands in the recipe.
     tasks: dict[str, TaskFacts] = Field(default_factory=dict)
+    #: What models are judged by besides, by the name of the task or group.
+    exams: dict[str, ExamFacts] = Field(default_factory=dict)
     #: What runs start from, by `Model.checkpoint`.
     checkpoints: dict[str, CheckpointFacts] = Field(default_factory=dict)
 
@@ -181,9 +203,16 @@ class CorpusFacts(_Facts):
         """Hash of the content of all blocks: equal for equal corpora, wherever they lie."""
         split = {"sample_sha256", "token_entropy"}
         domain: Any = {"part_of": True, "read": True, "train": split, "validation": split}
-        return hash_value(
-            self.model_dump(exclude={"domains": {"__all__": domain}, "tasks": True, "checkpoints": True})
-        )
+        beside = dict.fromkeys(("tasks", "exams", "checkpoints"), True)
+        return hash_value(self.model_dump(exclude={"domains": {"__all__": domain}, **beside}))
+
+    @property
+    def scored(self) -> dict[str, str]:
+        """Hash of what models are asked, by the column of what comes of it."""
+        bits = {f"{BPB}{name}": task.sha256 for name, task in self.tasks.items()}
+        return bits | {
+            f"{name}/{metric}": exam.sha256 for name, exam in self.exams.items() for metric in exam.metrics
+        }
 
     @property
     def training(self) -> dict[str, SplitFacts]:

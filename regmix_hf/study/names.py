@@ -9,8 +9,9 @@ MIXTURE, MODELS, EVALUATION, REPORT = "5-mixture", "6-models", "7-evaluation", "
 CORPUS_FACTS = "corpus.json"
 #: The documents that a domain validates on; in its folder.
 HELD_OUT = "validation.jsonl"
-#: Beside the domains' folders: what models are asked to score their tasks, and the weights they start from.
-TASKS, CHECKPOINTS = ".tasks", ".checkpoints"
+#: Beside the domains' folders: the right answers that models are scored on, all choices that they are judged
+#: by, and the weights they start from.
+TASKS, METRICS, CHECKPOINTS = ".tasks", ".metrics", ".checkpoints"
 MIXTURES_TABLE = "mixtures.parquet"
 #: The tables of a stage that trains or scores.
 RESULTS, TRAJECTORIES = "results.parquet", "trajectories.parquet"

@@ -72,7 +72,7 @@ class ValidationSet:
         starts = range(0, self.num_blocks, batch_size)
         # Every rank runs the model equally often, as sharded models need; the last round may repeat a batch.
         rounds = -(-len(starts) // num_ranks)
-        per_block = torch.zeros(self.num_blocks, dtype=torch.float64, device=accelerator.device)
+        measured: list[tuple[slice, torch.Tensor]] = []
         was_training = model.training
         model.eval()
         with torch.no_grad():
@@ -81,10 +81,13 @@ class ValidationSet:
                 input_ids = torch.from_numpy(self._rows.read(rows)).to(accelerator.device)
                 losses = block_losses(model, input_ids)
                 if turn < len(starts):
-                    per_block[int(rows[0]) : int(rows[-1]) + 1] = losses
+                    measured.append((slice(int(rows[0]), int(rows[-1]) + 1), losses))
         model.train(was_training)
+        per_block = torch.zeros(self.num_blocks, dtype=torch.float64)
+        for place, losses in measured:  # only now, so that the device was never waited for
+            per_block[place] = losses.cpu().double().mean(1)  # not every device knows float64
         if num_ranks > 1:
-            per_block = accelerator.reduce(per_block, reduction="sum")
+            per_block = accelerator.reduce(per_block.to(accelerator.device), reduction="sum")
         return dict(zip(self.domains, self._by_domain(per_block.cpu().numpy()), strict=True))
 
     def _by_domain(self, per_block: NDArray[np.float64]) -> Iterable[Loss]:
@@ -94,14 +97,14 @@ class ValidationSet:
 
 
 def block_losses(model: nn.Module, input_ids: torch.Tensor) -> torch.Tensor:
-    """Mean next-token loss of every block, in nats per token.
+    """Next-token losses of every block, in nats.
 
     Args:
         model: A causal language model after `score_in_parts`.
         input_ids: Shape `(blocks, context_length)`.
 
     Returns:
-        float64 of shape `(blocks,)`: the mean over the `context_length - 1` tokens that have one before them.
+        Shape `(blocks, context_length - 1)`: of the tokens that have one before them.
     """
     losses: torch.Tensor = model(input_ids=input_ids, labels=input_ids, reduction="none").loss
-    return losses[:, :-1].double().mean(1)  # nothing follows the last token
+    return losses[:, :-1]  # nothing follows the last token

@@ -12,15 +12,14 @@ from typing import Any
 
 import pandas as pd
 
-from regmix_hf.quantities import BPB
+from regmix_hf.quantities import BPB, error_column
 from regmix_hf.tables import prefixed
 from regmix_hf.training.spec import RunSpec
 
 #: The column of a run's row that says it: `<domain>=<start of the hash of its blocks>`, one after the other.
 MEASURED_ON = "measured_on"
 _DIGITS = 12
-_LOSSES, _SCORES = ("loss", "bpb", "loss_stderr"), ("bpb", "bpb_stderr")
-_SHARES = ("realized", "epochs")
+_LOSSES, _SHARES = ("loss", "bpb", "loss_stderr"), ("realized", "epochs")
 
 
 def measured_on(measured: Mapping[str, str]) -> str:
@@ -57,11 +56,9 @@ def row_of_now(row: Mapping[str, Any], spec: RunSpec) -> dict[str, Any]:
         for name in _LOSSES
         for d in spec.validation
     }
-    values |= {
-        f"{name}/{task}": row.get(f"{name}/{task}") if f"{BPB}{task}" in kept else None
-        for name in _SCORES
-        for task in spec.tasks
-    }
+    scored = {column: column in kept for column in spec.scored}
+    scored |= {error_column(column): is_kept for column, is_kept in scored.items()}
+    values |= {column: row.get(column) if is_kept else None for column, is_kept in scored.items()}
     head = dict(takewhile(lambda item: "/" not in item[0], now.items()))
     tail = {name: value for name, value in now.items() if "/" not in name and name not in head}
     return {**head, **values, **tail, MEASURED_ON: measured_on(kept)}
@@ -88,16 +85,18 @@ def trajectories_of_now(points: pd.DataFrame, results: pd.DataFrame) -> pd.DataF
 
 
 def _is_over_time(column: str, known: set[str]) -> bool:
-    return column.startswith("loss/") or (column.startswith(BPB) and column in known)
+    return column.startswith("loss/") or ("/" in column and column in known)
 
 
 def without_unmeasured(results: pd.DataFrame) -> pd.DataFrame:
     """Leave out the columns of domains and tasks that no run was measured on."""
-    known = _known(results)
+    words = _known(results)
+    known = {f"{kind}/{word}" for kind in _LOSSES for word in words}
+    known |= {name for word in words if "/" in word for name in (word, error_column(word))}
 
     def is_unknown(column: str) -> bool:
-        kind, _, name = column.partition("/")
-        return kind in (*_LOSSES, *_SCORES) and not {name, f"{BPB}{name}"} & known
+        kind, slash, _ = column.partition("/")
+        return bool(slash) and kind not in ("weight", *_SHARES) and column not in known
 
     return results.drop(columns=[column for column in results.columns if is_unknown(str(column))])
 
@@ -113,7 +112,7 @@ def missing_losses(results: pd.DataFrame, measured: Mapping[str, str]) -> Iterat
         if count := int((~ended.map(lambda words, word=word: word in words)).sum()):
             name = word.partition("=")[0]
             before, lack = f"domain {name!r} was validated on this text", "no loss on it"
-            if name.startswith(BPB):
+            if "/" in name:
                 before, lack = f"{name.removeprefix(BPB)!r} asked this", "no score of it"
             yield (
                 f"{count} of {len(results)} runs were trained before {before}, and have {lack}; "

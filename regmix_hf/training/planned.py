@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regmix_hf.recipe import Recipe, TrainedTokenizer
-from regmix_hf.recipe.schema import Training
+from regmix_hf.recipe.training import Training
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CheckpointFacts, CorpusFacts
 from regmix_hf.training.presets import model_config

@@ -19,11 +19,12 @@ from regmix_hf.corpus.live_stream import LiveStream
 from regmix_hf.corpus.stream import MixtureStream
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import read_record, write_json, write_parquet
+from regmix_hf.quantities import error_column
 from regmix_hf.recipe import Domain
 from regmix_hf.study.names import RESULT, TRAJECTORY
 from regmix_hf.tables import prefixed
-from regmix_hf.training.answers import AnswerSet
 from regmix_hf.training.arguments import build_arguments, with_saving
+from regmix_hf.training.asked import Asked
 from regmix_hf.training.blocks import TrainingBlocks
 from regmix_hf.training.checkpoints import WholeCheckpoints, is_sharded, last_checkpoint, stream_state
 from regmix_hf.training.first_rank import ReadByFirstRank
@@ -35,7 +36,7 @@ from regmix_hf.training.pretrained import weights_of
 from regmix_hf.training.process import settle_process
 from regmix_hf.training.spec import RunSpec
 from regmix_hf.training.trackers import close_trackers, log_beside, run_name
-from regmix_hf.training.trainer import BITS, BITS_STDERR, LOSS, STDERR, MixtureTrainer
+from regmix_hf.training.trainer import LOSS, SCORE, STDERR, MixtureTrainer
 from regmix_hf.version import VERSION
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class _Run:
             arguments,
             TrainingBlocks(ReadByFirstRank(self._stream) if shared else self._stream, spec.batch_blocks),
             ValidationSet(corpus),
-            AnswerSet(corpus),
+            Asked(corpus),
             self._model_facts.train_flops_per_token,
             on_tokens,
         )
@@ -227,14 +228,14 @@ class _Run:
     def _trajectory(self) -> pd.DataFrame:
         spec, domains = self._spec, self._corpus.facts.domains
         columns = ["run_id", "step", "num_tokens", *(f"loss/{name}" for name in domains)]
-        columns += [f"bpb/{name}" for name in spec.tasks]
+        columns += spec.scored
         rows = [
             (
                 spec.run_id,
                 entry["step"],
                 spec.tokens_at(int(entry["step"])),
                 *(entry[LOSS + n] for n in domains),
-                *(entry.get(BITS + n, math.nan) for n in spec.tasks),
+                *(entry.get(SCORE + name, math.nan) for name in spec.scored),
             )
             for entry in self._measured()
         ]
@@ -265,8 +266,8 @@ class _Run:
                 for n, loss in losses.items()
             },
             **{f"loss_stderr/{n}": _finite(loss.stderr) if loss else None for n, loss in losses.items()},
-            **{f"bpb/{n}": last.get(BITS + n) for n in spec.tasks},
-            **{f"bpb_stderr/{n}": _finite(last.get(BITS_STDERR + n)) for n in spec.tasks},
+            **{name: last.get(SCORE + name) for name in spec.scored},
+            **{name: _finite(last.get(SCORE + name)) for name in map(error_column, spec.scored)},
             "wall_seconds": time.monotonic() - self._started,
             "device": _device_name(trainer.args),
             "micro_batch": trainer.args.per_device_train_batch_size,

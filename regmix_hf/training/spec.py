@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from regmix_hf.files import hash_value, read_json
 from regmix_hf.mixtures.final import given_mixture
 from regmix_hf.mixtures.repetition import matched_blocks
 from regmix_hf.mixtures.table import completed, further_runs
-from regmix_hf.quantities import BPB
 from regmix_hf.recipe import Model, Recipe
 from regmix_hf.recipe.model import Base
 from regmix_hf.recipe.outcome import decisive_arguments, decisive_model, decisive_source
-from regmix_hf.recipe.schema import Proxy, Train, Training
+from regmix_hf.recipe.schema import Train
+from regmix_hf.recipe.training import Proxy, Training
 from regmix_hf.seeds import RUNS, seed_of
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.names import RESULT
@@ -49,8 +50,9 @@ class RunSpec:
             from the text they say which documents were held out.
         tokenizer: Hash of the tokenizer.
         validation: Domain -> hash of the blocks that its loss is measured on. No part of what is trained.
-        tasks: Task -> hash of the answers that it is scored on. No part of what is trained either.
-        num_scorings: Times the tasks are scored: at the last evaluations.
+        scored: Column -> hash of what is asked for it: `bpb/<task>` and `<task>/<metric>`. No part of what is
+            trained either.
+        num_scorings: Times that is asked: at the last evaluations.
         start: Name of the weights it starts from, which tells them from all others: their hash, or the id
             of the run that made them; `None`: they are drawn by `seed`.
         corpus: `CorpusFacts.fingerprint` of the corpus, by which version 0.1 named runs.
@@ -79,12 +81,12 @@ class RunSpec:
     sources: dict[str, dict[str, Any]] | None = None
     part: dict[str, int] | None = None
     name: str | None = None
-    tasks: dict[str, str] = field(default_factory=dict)
+    scored: dict[str, str] = field(default_factory=dict)
     num_scorings: int = 1
     start: str | None = None
     rung: int = 0
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """16 hex digits of a hash of all that decides what is trained: no names, paths, workers or devices.
 
@@ -135,8 +137,8 @@ class RunSpec:
 
     @property
     def measured(self) -> dict[str, str]:
-        """Hash of all that the run is measured on: of domains by their names, of tasks as their columns."""
-        return {**self.validation, **{f"{BPB}{task}": sha256 for task, sha256 in self.tasks.items()}}
+        """Hash of all that the run is measured on: of domains by their names, of tasks by their columns."""
+        return {**self.validation, **self.scored}
 
     @property
     def num_blocks(self) -> int:
@@ -171,7 +173,7 @@ class RunSpec:
     @property
     def scoring_steps(self) -> tuple[int, ...]:
         """Of those, the steps after which the tasks are scored, too: a final run's start among them."""
-        if not self.tasks:
+        if not self.scored:
             return ()
         steps = self.evaluation_steps
         first = steps[:1] if self.split == "final" and self.start is not None else ()
@@ -194,24 +196,31 @@ def proxy_specs(recipe: Recipe, facts: CorpusFacts, mixtures: pd.DataFrame) -> l
         MixtureError: To repeat as final runs do, a proxy would read less than a block of a domain.
     """
     table, rungs = completed(mixtures), list(recipe.rungs.items())
-    parts = [
-        matched_blocks(recipe, section, facts.available_tokens(recipe)) if rung.match_repetition else None
-        for section, rung in rungs
-    ]
+    kinds = [_like_all(recipe, facts, section, number) for number, section in enumerate(recipe.rungs)]
     columns = (table[name] for name in ("mixture_id", "split", "rung"))
     rows = zip(*columns, by_domain(table, "weight").to_dict("records"), further_runs(table), strict=True)
-    specs = []
-    for name, split, place, weights, number in rows:
-        if not 0 <= place < len(rungs):
-            continue
-        rung = rungs[place][1]
-        for seed in _proxy_seeds(recipe, rung, number):
-            spec = _spec(recipe, facts, rung, weights, seed, (str(name), str(split), rung.scale))
-            specs.append(replace(spec, part=parts[place], rung=int(place)))
-    for spec in {spec.rung: spec for spec in specs}.values():
-        # A proxy has one device, so what cannot be cut for it can be said now.
-        step_layout(spec.batch_blocks, spec.training_args["per_device_train_batch_size"], num_devices=1)
-    return specs
+    return [
+        replace(kinds[rung], mixture_id=str(name), split=str(split), weights=_plain(weights), seed=seed)
+        for name, split, rung, weights, number in rows
+        if 0 <= rung < len(rungs)
+        for seed in _proxy_seeds(recipe, rungs[rung][1], number)
+    ]
+
+
+def _like_all(recipe: Recipe, facts: CorpusFacts, section: str, number: int) -> RunSpec:
+    """What all proxies of one size and length have in common."""
+    rung = recipe.rungs[section]
+    some = dict.fromkeys(facts.training, 0.0)
+    alike = _spec(recipe, facts, rung, some, 0, ("", "", rung.scale))
+    # A proxy has one device, so what cannot be cut for it can be said now.
+    step_layout(alike.batch_blocks, alike.training_args["per_device_train_batch_size"], num_devices=1)
+    part = matched_blocks(recipe, section, facts.available_tokens(recipe)) if rung.match_repetition else None
+    return replace(alike, part=part, rung=number)
+
+
+def _plain(weights: Mapping[Any, float]) -> dict[str, float]:
+    """Weights as they are hashed."""
+    return {str(domain): float(weight) for domain, weight in weights.items()}
 
 
 def final_specs(
@@ -238,7 +247,7 @@ def identity_of(facts: CorpusFacts) -> dict[str, Any]:
         "text": {name: split.sha256 for name, split in facts.training.items()},
         "tokenizer": facts.tokenizer_sha256,
         "validation": facts.validation,
-        "tasks": {name: task.sha256 for name, task in facts.tasks.items()},
+        "scored": facts.scored,
         "corpus": facts.fingerprint,
     }
 
@@ -311,7 +320,7 @@ def _spec(
         split=split,
         scale=scale,
         seed=seed,
-        weights={str(domain): float(weight) for domain, weight in weights.items()},
+        weights=_plain(weights),
         model=model_config(training.model, facts),
         context_length=facts.context_length,
         num_train_tokens=training.num_train_tokens,

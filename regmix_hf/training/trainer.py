@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from regmix_hf.errors import TrainingError
-from regmix_hf.training.answers import AnswerSet
+from regmix_hf.quantities import error_column
+from regmix_hf.training.asked import Asked
 from regmix_hf.training.blocks import FromPosition, TrainingBlocks
 from regmix_hf.training.loss_head import score_in_parts
 from regmix_hf.training.losses import ValidationSet
@@ -29,7 +30,8 @@ from regmix_hf.training.spec import RunSpec
 _FINITE_CHECK_STEPS = 16
 #: Start of the names under which measured losses stand in the log.
 LOSS, STDERR = "eval_loss/", "eval_loss_stderr/"
-BITS, BITS_STDERR = "eval_bpb/", "eval_bpb_stderr/"
+#: Start of the names under which scores stand there, before their columns.
+SCORE = "eval_"
 
 
 class MixtureTrainer(Trainer):
@@ -41,7 +43,7 @@ class MixtureTrainer(Trainer):
         args: Of `build_arguments`, with the layout of this machine.
         blocks: The run's blocks in whole steps.
         validation: What losses are measured on.
-        answers: What tasks are scored on.
+        asked: What tasks are scored on.
         flops_per_token: Of training, for the log.
         on_tokens: Told after every step how many tokens the run has trained on.
 
@@ -56,7 +58,7 @@ class MixtureTrainer(Trainer):
         args: TrainingArguments,
         blocks: TrainingBlocks,
         validation: ValidationSet,
-        answers: AnswerSet,
+        asked: Asked,
         flops_per_token: float,
         on_tokens: Callable[[int], None] | None = None,
     ):
@@ -72,7 +74,7 @@ class MixtureTrainer(Trainer):
         self.diverged = False
         self._spec = spec
         self._validation = validation
-        self._answers = answers
+        self._asked = asked
         self._flops_per_token = flops_per_token
         self._all_finite = torch.ones((), dtype=torch.bool, device=args.device)
 
@@ -108,10 +110,10 @@ class MixtureTrainer(Trainer):
         metrics |= {f"{STDERR}{name}": loss.stderr for name, loss in losses.items()}
         means = [loss.mean for loss in losses.values()]
         if self.state.global_step in self._spec.scoring_steps:
-            bits = self._answers.scores(self.model, self.accelerator, batch_size)
-            metrics |= {f"{BITS}{name}": of.mean for name, of in bits.items()}
-            metrics |= {f"{BITS_STDERR}{name}": of.stderr for name, of in bits.items()}
-            means += [of.mean for of in bits.values()]
+            scores = self._asked.scores(self.model, self.accelerator, batch_size)
+            metrics |= {f"{SCORE}{column}": score.mean for column, score in scores.items()}
+            metrics |= {f"{SCORE}{error_column(column)}": score.stderr for column, score in scores.items()}
+            means += [score.mean for score in scores.values()]
         self.log(dict(metrics))
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self.diverged = self.diverged or not all(map(math.isfinite, means))

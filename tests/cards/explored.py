@@ -58,7 +58,7 @@ def choose(study: Study, estimator: str, **params: Any) -> MixtureRegressor:
     """Fit one family, and say that it chose a mixture."""
     results = pd.read_parquet(study.regression / "runs.parquet")
     runs = Runs.from_results(results, "runs")
-    regressor = MixtureRegressor(estimator, **params).fit(runs.weights, runs.losses)
+    regressor = MixtureRegressor(estimator, **params).fit(runs.weights, runs.losses, epochs=runs.epochs)
     regressor.save_pretrained(study.regression / estimator)
     domains = list(study.recipe.training_domains)
     chosen = {name: 2 * (k + 1) / len(domains) / (len(domains) + 1) for k, name in enumerate(domains)}

@@ -107,6 +107,21 @@ def test_it_computes_what_every_family_predicts(family: str, browser: Browser, t
 
 
 @needs_chromium
+def test_it_counts_what_a_final_run_repeats(browser: Browser, tmp_path: Path) -> None:
+    study = make_study(tmp_path, DOMAINS[:3], num_runs=24)
+    results = pd.read_parquet(study.regression / "runs.parquet")
+    for name in DOMAINS[:3]:
+        results[f"epochs/{name}"] = 10 * results[f"weight/{name}"]
+        results["target/letters"] += 0.05 * np.log1p(results[f"epochs/{name}"]) ** 2
+    results.to_parquet(study.regression / "runs.parquet")
+    regressor = choose(study, "power_law")
+    tokens = {"prose": 20_000, "code": 400_000, "maths": 400_000}
+    final = regressor.reading(tokens, study.recipe.train.num_train_tokens)
+    assert final.predict(np.eye(3)).iloc[0]["letters"] > regressor.predict(np.eye(3)).iloc[0]["letters"]
+    check_predictions(browser, write_page(study), final, "mean")
+
+
+@needs_chromium
 def test_trees_have_a_part_in_a_stack(browser: Browser, tmp_path: Path) -> None:
     study = make_study(tmp_path, DOMAINS[:4], num_runs=24)
     regressor = choose(study, "auto", members=["lightgbm", "gaussian_process"])

@@ -65,3 +65,36 @@ def test_what_is_maximised_is_the_target_where_none_is_named_and_the_choice_may_
     assert outcome.code == 2
     assert "less of 'books' is better, and more of 'web_acc'" in outcome.err
     assert "scale: spread" in outcome.err
+
+
+def test_scores_beside_the_target_are_left_out_unasked_and_values_raise_the_question_too(
+    regmix, tables, tmp_path
+):
+    table = pd.read_csv("l.csv", index_col="index")
+    table = table.assign(maths=100 * table["web_acc"], essay=table["code_acc"] - 1, recall=table["books"])
+    table.to_csv("l.csv")
+    outcome = regmix("fit", *tables)
+    said = " ".join(outcome.err.split())
+    assert outcome.code == 2
+    assert "'web_acc', 'code_acc', 'maths', 'essay', 'recall' look like scores" in said
+    outcome = regmix("fit", *tables, "--target", "books", "--test", "again=w.csv,l.csv")
+    said = " ".join(outcome.err.split())
+    assert outcome.code == 0, said
+    assert "web_acc, code_acc, maths, essay, recall: left out, as nothing says whether more" in said
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [one["name"] for one in summary["quantities"]] == ["books", "books_ppl"]
+    outcome = regmix("fit", *tables, "--target", "maths")
+    said = " ".join(outcome.err.split())
+    assert outcome.code == 2
+    assert "the column 'maths' looks like a score" in said
+    assert "--maximize maths (or --minimize maths" in said
+    assert regmix("fit", *tables, "--target", "maths", "--maximize", "maths").code == 0
+
+
+def test_a_test_set_of_smaller_values_is_in_the_unit_of_the_fit(regmix, tables):
+    table = pd.read_csv("l.csv", index_col="index")[["books"]].rename(columns={"books": "exam"})
+    table.to_csv("l.csv")
+    (table / 4).to_csv("small.csv")  # a larger model's losses, all below 1
+    outcome = regmix("fit", *tables, "--test", "large=w.csv,small.csv")
+    assert outcome.code == 0, outcome.err
+    assert "large" in outcome.out

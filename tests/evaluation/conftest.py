@@ -15,6 +15,20 @@ DOCUMENTS = {
 }
 
 
+def write_task(folder: Path, name: str, rows: list[dict], **config: object) -> None:
+    """Write a task of one's own with its documents."""
+    data = folder / f"{name}.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(data)}},
+        "test_split": "test",
+        **config,
+    }
+    (folder / f"{name}.yaml").write_text(json.dumps(task))
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The validation documents of a corpus, one of them empty, and its tokenizer."""

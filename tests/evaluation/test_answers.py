@@ -15,7 +15,7 @@ from regmix_hf.evaluation.answers import prepare_answers, questions_of
 from regmix_hf.evaluation.model import LanguageModel
 from regmix_hf.evaluation.scores import score_tasks
 from regmix_hf.evaluation.tasks import LoadedTasks, TaskSet, load_each
-from tests.evaluation.conftest import CONTEXT_LENGTH
+from tests.evaluation.conftest import CONTEXT_LENGTH, write_task
 
 CHOICES = [
     {"question": "The cat sat on the", "choices": ["mat", "sky"], "answer": 0},
@@ -41,19 +41,6 @@ class Asked:
 
     folder: Path
     facts: Facts
-
-
-def write_task(folder: Path, name: str, rows: list[dict], **config: object) -> None:
-    data = folder / f"{name}.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = {
-        "task": name,
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(data)}},
-        "test_split": "test",
-        **config,
-    }
-    (folder / f"{name}.yaml").write_text(json.dumps(task))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from regmix_hf.files import read_parquet, write_json, write_parquet
-from regmix_hf.jobs import results
+from regmix_hf.jobs import census, results
 from regmix_hf.jobs.results import collect, record_failed
 from regmix_hf.jobs.tasks import Task
 
@@ -81,3 +81,19 @@ def test_failed_runs_have_a_row_and_reasons_are_in_no_table(tasks, tmp_path):
     assert {"run_id", "weight/a", "status", "loss/a", "mixture_id", "split"} <= set(table.columns)
     assert not {"reason", "micro_batch"} & set(table.columns)
     assert set(trajectories["run_id"]) == {"x"}
+
+
+def test_of_results_in_the_table_only_the_failed_and_those_that_are_gone_are_looked_up(
+    tasks, tmp_path, monkeypatch
+):
+    end(tasks[0], 2.0)
+    end(tasks[1], 2.0)
+    record_failed(tasks[2], "because")
+    collect(tasks, tmp_path)
+    (tasks[1].folder / "result.json").unlink()
+    looked, look = [], census.status_of
+    monkeypatch.setattr(census, "status_of", lambda task: looked.append(task.name) or look(task))
+    counted = census.take_census(tasks, tmp_path)
+    assert counted.ended == {"ok": 1, "failed": 1}
+    assert (counted.num_left, [why for _, why in counted.failed]) == (1, ["because"])
+    assert looked == ["y", "z"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from regmix_hf.regression import MixtureRegressor
-from regmix_hf.runs.runs import Runs
+from regmix_hf.runs.runs import load_runs
 
 PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data" / "regmix-published-runs"
 pytestmark = pytest.mark.skipif(
@@ -15,9 +15,8 @@ pytestmark = pytest.mark.skipif(
 
 
 def published(split, scale):
-    return Runs.from_csv(
-        PUBLISHED / f"{split}_mixture_{scale}.csv", PUBLISHED / f"{split}_pile_loss_{scale}.csv"
-    )
+    tables = {"mixtures": "mixture", "losses": "pile_loss"}
+    return load_runs(**{key: PUBLISHED / f"{split}_{word}_{scale}.csv" for key, word in tables.items()})
 
 
 @pytest.fixture(scope="module")

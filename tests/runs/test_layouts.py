@@ -268,3 +268,29 @@ def test_the_scale_ladder_is_read_at_one_size_and_length():
     runs = load_runs(DATA / "scale-ladder" / "runs.csv", columns=said)
     assert len(runs) == 60
     assert set(runs.targets) == {*runs.domains, "openhermes"}
+
+
+def test_epochs_of_every_domain_are_read_from_one_table_or_from_that_of_mixtures(tmp_path):
+    weights, losses = made()
+    table = wide().join((3 * weights).add_prefix("epochs/"))
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    runs = load_runs(tmp_path / "runs.csv")
+    check(runs)
+    np.testing.assert_allclose(runs.epochs, 3 * weights, atol=1e-9)
+    assert list(runs.take(np.array([4, 2])).epochs.index) == ["6", "4"]  # lines of the file
+    mixtures = weights.add_prefix("w_").join((3 * weights).add_prefix("epochs/w_")).rename_axis("index")
+    mixtures.to_csv(tmp_path / "mixtures.csv")
+    losses.rename_axis("index").to_csv(tmp_path / "losses.csv")
+    pair = load_runs(mixtures=tmp_path / "mixtures.csv", losses=tmp_path / "losses.csv")
+    np.testing.assert_allclose(pair.epochs, 3 * weights, atol=1e-9)
+    again = Runs.from_results(pair.to_results(), "results")
+    assert again.epochs.equals(pair.epochs)
+
+
+def test_epochs_of_some_domains_only_are_refused(tmp_path):
+    wide().assign(**{"epochs/web": 1.0}).to_csv(tmp_path / "runs.csv", index=False)
+    with pytest.raises(DataError, match="no column 'epochs/code'"):
+        load_runs(tmp_path / "runs.csv")
+    wide().assign(**{f"epochs/{name}": -1.0 for name in DOMAINS}).to_csv(tmp_path / "runs.csv", index=False)
+    with pytest.raises(DataError, match="below 0"):
+        load_runs(tmp_path / "runs.csv")

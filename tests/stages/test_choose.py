@@ -13,6 +13,7 @@ from regmix_hf.files import read_yaml
 from regmix_hf.mixtures.table import read_mixtures
 from regmix_hf.plan import make_plan
 from regmix_hf.progress import Silent
+from regmix_hf.regression import MixtureRegressor
 from regmix_hf.stages import choose, fit, sample
 from regmix_hf.study import State
 from regmix_hf.study.corpus_facts import CorpusFacts
@@ -104,6 +105,37 @@ def test_data_is_not_repeated_more_often_than_allowed(fitted_study):
     cap = 4 * tokens["sums"] / budget
     assert free > cap + 0.01
     assert capped == pytest.approx(cap, abs=2e-6)
+
+
+def test_what_repeating_costs_the_final_run_is_counted_and_proxies_are_promised_as_they_repeat(new_study):
+    study = new_study(*QUICK, "regression.target=sums", "choice.num_confirm=2", "choice.force=true")
+    study.mixture.unlink(missing_ok=True)
+    weights = np.random.default_rng(0).dirichlet(np.ones(3), size=24)
+    passes = np.array([1.0, 20.0, 1.0])
+    harm = 0.1 * np.logaddexp(0, np.log1p(weights * passes) - 1.4) ** 2
+    losses = 2.0 + (0.05 + weights) ** -0.3 + harm
+    columns = {
+        f"{kind}/{name}": table[:, i]
+        for kind, table in (("weight", weights), ("loss", losses), ("epochs", weights * passes))
+        for i, name in enumerate(NAMES)
+    }
+    runs = {"run_id": [f"r{i}" for i in range(24)], "mixture_id": [f"given{i}" for i in range(24)]}
+    results = pd.DataFrame({**runs, "status": "ok", "seed": 0, "split": "fit", **columns})
+    study.proxies.mkdir()
+    results.to_parquet(study.proxies / "results.parquet")
+    fit.run(study, Silent())
+    notes = Notes()
+    choose.run(study, notes)
+    assert any("count what repeating costs" in line for line in notes.lines)
+    regressor = MixtureRegressor.from_pretrained(study.regression / "power_law")
+    tokens = CorpusFacts.load(study.corpus).available_tokens(study.recipe)
+    final = regressor.reading(tokens, study.recipe.train.num_train_tokens)
+    record = read_yaml(study.mixture)
+    at = pd.DataFrame([record["weights"]])[list(NAMES)]
+    assert record["predicted"]["chosen"]["loss"] == pytest.approx(final.predict(at)["sums"].item(), abs=1e-6)
+    [one] = rounds_in(record, study.mixture)
+    assert one.trials[0].promised == pytest.approx(regressor.predict(at)["sums"].item(), abs=1e-6)
+    assert abs(final.predict(at)["sums"].item() - regressor.predict(at)["sums"].item()) > 1e-3
 
 
 def test_a_fixed_weight_is_kept(fitted_study):

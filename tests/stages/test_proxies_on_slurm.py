@@ -9,6 +9,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from regmix_hf import pipeline
+from regmix_hf.errors import TrainingError
 from regmix_hf.jobs.slurm import Queue
 from regmix_hf.progress import Silent
 from regmix_hf.stages import proxies
@@ -148,7 +149,10 @@ def test_the_script_says_what_the_recipe_says_and_can_be_read(new_study):
 def told_slurm(tmp_path, monkeypatch):
     """Commands in the place of Slurm's: what was submitted, and a file that says what is in the queue."""
     submitted, queue = tmp_path / "submitted", tmp_path / "queue"
-    says = {"sbatch": f"echo $2 >> {submitted}; wc -l < {submitted}", "squeue": f"cat {queue}"}
+    answers = (
+        f"cat {queue} 2> /dev/null && exit; echo slurm_load_jobs error: $(cat {queue}.error) >&2; exit 1"
+    )
+    says = {"sbatch": f"echo $2 >> {submitted}; wc -l < {submitted}", "squeue": answers}
     for name, line in says.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
         (tmp_path / name).chmod(0o755)
@@ -164,7 +168,13 @@ def test_nothing_is_submitted_again_while_workers_are_in_the_queue(new_study, to
     queue.write_text("1_1|RUNNING|node|0:09|None\n1_2|PENDING||0:00|Priority\n")
     pipeline.run_stage(study, "proxies", recorder)
     assert recorder.notes[-1] == "proxies: 2 workers of job 1 are at it"
-    queue.write_text("")
+    queue.unlink()
+    unknown = queue.with_suffix(".error")
+    unknown.write_text("Unable to contact slurm controller (connect failure)")
+    with pytest.raises(TrainingError, match=r"does not say how far job 1 is: .*Unable to contact") as caught:
+        pipeline.run_stage(study, "proxies", recorder)
+    assert "its workers may be at it" in caught.value.hint
+    unknown.write_text("Invalid job id specified")
     pipeline.run_stage(study, "proxies", recorder)
     assert "submitted job 2, 2 workers" in recorder.notes[-1]
     assert submitted.read_text().splitlines() == [str(study.proxies / ".slurm.sh")] * 2

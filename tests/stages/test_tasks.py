@@ -10,8 +10,10 @@ from regmix_hf.errors import DataError, RecipeError
 from regmix_hf.jobs.proxies import proxy_tasks
 from regmix_hf.jobs.results import collect, result_of
 from regmix_hf.mixtures.table import read_mixtures
+from regmix_hf.plan import make_plan
 from regmix_hf.preflight import check_study
 from regmix_hf.progress import Silent
+from regmix_hf.readable import short
 from regmix_hf.stages import prepare
 from regmix_hf.stages.proxies import tasks_of
 from regmix_hf.study import State
@@ -45,6 +47,14 @@ def own_tasks(tmp_path_factory):
     (folder / "code.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     files = {"data_files": {"test": str(folder / "code.jsonl")}}
     (folder / "keywords.yaml").write_text(json.dumps({**task, "task": "keywords", "dataset_kwargs": files}))
+    rows = [{"q": row["q"], "c": [row["a"], row["a"][::-1]], "a": 0} for row in rows]
+    (folder / "which.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    choice = {"output_type": "multiple_choice", "doc_to_target": "a", "doc_to_choice": "c"}
+    choice |= {"generation_kwargs": None, "metric_list": [{**task["metric_list"][0], "metric": "acc"}]}
+    files = {"data_files": {"test": str(folder / "which.jsonl")}}
+    (folder / "which.yaml").write_text(
+        json.dumps({**task, **choice, "task": "which", "dataset_kwargs": files})
+    )
     return folder
 
 
@@ -86,10 +96,23 @@ def test_runs_are_scored_at_their_end_on_what_was_prepared(scored_study):
     assert points["bpb/additions"].iloc[-1] == row["bpb/additions"]
 
 
-def test_runs_are_scored_over_time_when_asked(scored_study):
-    _, _, points = train_one(scored_study("proxy.tasks_at=evaluations"))
+def test_runs_are_scored_and_judged_over_time_when_asked(scored_study, monkeypatch):
+    study = scored_study("proxy.tasks_at=evaluations", "proxy.metrics=[which/acc]")
+    row, results, points = train_one(study)
     assert points["bpb/additions"].notna().all()
     assert points["bpb/additions"].nunique() == 2
+    assert points["which/acc"].notna().all()
+    assert 0 < row["which/acc"] <= 1
+    assert results["which/acc"].tolist() == [row["which/acc"]] == [points["which/acc"].iloc[-1]]
+    assert results["which/acc_stderr"].tolist() == [row["which/acc_stderr"]]
+    facts = CorpusFacts.load(study.corpus)
+    assert facts.exams["which"].num_documents == 32
+    assert row["measured_on"].endswith(f"which/acc={facts.exams['which'].sha256[:12]}")
+    tokens = 2 * (facts.exams["which"].num_tokens + facts.tasks["additions"].num_tokens)
+    monkeypatch.setattr("regmix_hf.plan._MEASURED_SECONDS", 0.0)
+    notes = make_plan(study, first="proxies", last="proxies").notes
+    said = f"proxy.tasks, proxy.metrics: each proxy is scored on 2 tasks, {short(tokens)} tokens in 2 x"
+    assert any(note.startswith(said) for note in notes)
 
 
 def test_more_tasks_train_nothing_again_and_what_is_missing_is_said(scored_study, new_study):
@@ -103,14 +126,17 @@ def test_more_tasks_train_nothing_again_and_what_is_missing_is_said(scored_study
     row, before, _ = train_one(scored)
     [task] = proxy_tasks(specs[1:], scored.proxies)
     assert result_of(task)["run_id"] == row["run_id"]
-    other = scored_study(f"output_dir={plain.root}", "proxy.task_limit=5")
+    other = scored_study(f"output_dir={plain.root}", "proxy.task_limit=5", "proxy.metrics=[which/acc]")
     [again] = tasks_of(other)[:1]
     assert again.spec.run_id == row["run_id"]
     results, points = collect([again], other.proxies)
-    assert "bpb/additions" not in results
-    assert "bpb/additions" not in points
-    [note] = missing_losses(results, again.spec.measured)
-    assert note.startswith("1 of 1 runs were trained before 'additions' asked this")
+    assert not {"bpb/additions", "bpb_stderr/additions", "which/acc", "which/acc_stderr"} & {
+        *results,
+        *points,
+    }
+    notes = list(missing_losses(results, again.spec.measured))
+    assert notes[0].startswith("1 of 1 runs were trained before 'additions' asked this")
+    assert notes[1].startswith("1 of 1 runs were trained before 'which/acc' asked this")
     pd.testing.assert_series_equal(results["loss/sums"], before["loss/sums"])
 
 
@@ -125,6 +151,9 @@ def test_wrong_tasks_are_refused_before_work(new_study, own_tasks, monkeypatch):
     with pytest.raises(RecipeError, match=r"proxy.tasks: lm-eval has no task 'addition'") as caught:
         check_study(study, ["proxies"])
     assert "'additions'" in caught.value.hint
+    study = new_study("proxy.metrics=[which/acc_norm]", f"evaluation.include_path={own_tasks}")
+    with pytest.raises(RecipeError, match=r"proxy.metrics: lm-eval measures no 'acc_norm' of 'which'"):
+        check_study(study, ["proxies"])
     with pytest.raises(RecipeError, match="is also a domain"):
         new_study("proxy.tasks=[sums]")
     with pytest.raises(RecipeError, match="is measured of every run already"):

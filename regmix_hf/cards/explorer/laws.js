@@ -140,6 +140,15 @@ const FAMILIES = {
   gaussian_process: gaussianProcess, kriged_power_law: krigedPowerLaw,
 };
 
+// What reading domains again costs (regmix_hf.regression.repetition), beside what the family says.
+function repeated(law, state) {
+  const [harm, threshold, passes] = [rows(state.harm), doubles(state.threshold.data), doubles(state.passes.data)];
+  const softplus = (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
+  return (weights) => Array.from(law(weights), (loss, t) => harm[t].reduce((sum, each, i) =>
+    sum + each * softplus(Math.log1p(weights[i] * passes[i]) - threshold[t]) ** 2, loss));
+}
+
 function buildLaw(state) {
-  return FAMILIES[state.family](state);
+  const law = FAMILIES[state.family](state);
+  return state.repetition ? repeated(law, state.repetition) : law;
 }

@@ -1,0 +1,61 @@
+"""Which way the columns of tables are better: as people say, as names say, and what nobody says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+from regmix_hf.errors import DataError
+from regmix_hf.quantities import Direction, Quantity, bare, looks_like_score, read_names, unsaid_among
+from regmix_hf.recipe.target import AskedTarget, TargetValue
+from regmix_hf.runs.outside import OutsideTables
+
+
+def directions_of(maximize: Iterable[str], minimize: Iterable[str]) -> dict[str, Direction]:
+    """Which way each of these columns is better.
+
+    Raises:
+        DataError: One of them is named twice.
+    """
+    given: dict[str, Direction] = {bare(name): "higher" for name in maximize}
+    for name in map(bare, minimize):
+        if name in given:
+            raise DataError(f"{name!r} cannot be better when higher and when lower.", "name it once")
+        given[name] = "lower"
+    return given
+
+
+def settled(
+    tables: OutsideTables, given: Mapping[str, Direction], target: TargetValue | None
+) -> tuple[pd.DataFrame, dict[str, Quantity], list[str]]:
+    """Say of all columns which way is better, or leave them out.
+
+    Args:
+        tables: What was read.
+        given: Target -> which way is better, where its name does not say.
+        target: What is to be made good. Columns beside it that look like scores are left out where nobody
+            says which way is better; `None`: none is beside it.
+
+    Returns:
+        The values, what their columns are, and the columns that were left out.
+
+    Raises:
+        RegressionError: Nobody says which way a score is better.
+    """
+    domains, names = tables.weights.columns, [str(name) for name in tables.values.columns]
+    by_value = [
+        name for name in names if name not in tables.said_small and looks_like_score(tables.values[name])
+    ]
+    wanted = set(names if target is None else AskedTarget.of(target).among(names))
+    unsaid = [name for name in unsaid_among(names, domains, given, by_value) if name not in wanted]
+    values = tables.values.drop(columns=unsaid)
+    return values, read_names(values.columns, domains, given, by_value), unsaid
+
+
+def left_out(unsaid: Sequence[str]) -> str:
+    """Say which columns were left out, and how to have them."""
+    return (
+        f"{', '.join(unsaid)}: left out, as nothing says whether more of it is better and it is not the "
+        "target (--maximize or --minimize take it in)"
+    )

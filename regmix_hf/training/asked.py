@@ -1,0 +1,33 @@
+"""All that the models of a study are asked about tasks, and what comes of it, by column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from regmix_hf.quantities import BPB
+from regmix_hf.training.answers import AnswerSet, Measure
+from regmix_hf.training.exams import ExamSet
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import nn
+
+    from regmix_hf.corpus.corpus import Corpus
+
+
+class Asked:
+    """Right answers and exams of a corpus.
+
+    Raises:
+        StudyError: They are not there, or others than were prepared.
+    """
+
+    def __init__(self, corpus: Corpus):
+        self._answers, self._exams = AnswerSet(corpus), ExamSet(corpus)
+
+    def scores(self, model: nn.Module, accelerator: Accelerator, batch_size: int) -> Mapping[str, Measure]:
+        """Ask all of it, see `Requests.nats`: `bpb/<task>` and `<task>/<metric>`."""
+        bits = self._answers.scores(model, accelerator, batch_size)
+        metrics = self._exams.scores(model, accelerator, batch_size)
+        return {**{f"{BPB}{task}": of for task, of in bits.items()}, **metrics}
