@@ -202,13 +202,13 @@ class OutsideRuns:
         if self.output.exists() and not self.output.is_dir():
             raise StudyError(f"--output {self.output} is a file.", "name another folder")
         runs = self._read(self.source)
-        tests = self._test_sets(runs)
+        tests, target = self._test_sets(runs), _target(self.asked)
         for note in runs.notes:
             console.note(note)
         fit = fit_runs(
-            carrying(runs, self.min_signal, console, estimators=self.estimators),
+            carrying(runs, self.min_signal, console, estimators=self.estimators, target=target),
             self.estimators,
-            _target(self.asked),
+            target,
             self.output,
             test_sets=tests,
             random_state=self.seed,

@@ -159,7 +159,7 @@ CARRIES = Kind(
     "targets_that_carry",
     (
         *(name("target"), name("unit"), number("spread", None, ".4f"), number("noise", None, ".4f")),
-        number("signal", None, ".1f"),
+        *(number("signal", None, ".1f"), number("spearman", None, ".2f")),
     ),
 )
 FINAL_RUNS = Kind(

@@ -124,10 +124,17 @@ def agreement_tables(summary: Mapping[str, Any]) -> list[Table]:
 def carry_tables(summary: Mapping[str, Any]) -> list[Table]:
     """How far mixtures lie apart on each target, in its noise; none where no noise was measured."""
     found = summary.get("carries", [])
-    rows = [{key: one[key] for key in ("target", "unit", "spread", "noise", "signal")} for one in found]
+    columns = [column.key for column in kinds.CARRIES.columns]
+    rows = [{key: one.get(key) for key in columns} for one in found]
     if all(row["signal"] is None for row in rows):
         return []
-    return [Table(kinds.CARRIES, rows, "which targets carry (signal: spread over mixtures / noise)")]
+    return [
+        Table(
+            kinds.CARRIES,
+            rows,
+            "which targets carry (signal: spread over mixtures / noise; spearman: of unseen runs)",
+        )
+    ]
 
 
 def chosen_tables(file: Path) -> list[Table]:

@@ -112,6 +112,23 @@ def vocabulary_of(recipe: Recipe) -> int:
     return _facts(_load(recipe.tokenizer))["vocab_size"]
 
 
+def strange_ids(tokenizer: PreTrainedTokenizerBase, model: str) -> int | None:
+    """Count the ids of a tokenizer that are other tokens to the tokenizer of a model.
+
+    Args:
+        tokenizer: Of a corpus.
+        model: Where the model lies: a folder, or `NAMESPACE/NAME[@REVISION]`.
+
+    Returns:
+        `None` where the model comes without a tokenizer.
+    """
+    try:
+        own = _load(model).get_vocab()
+    except DataError:
+        return None
+    return sum(own.get(token) != number for token, number in tokenizer.get_vocab().items())
+
+
 def _load(path: str) -> PreTrainedTokenizerBase:
     name, revision = (None if Path(path).exists() else split_reference(path)) or (path, None)
     try:

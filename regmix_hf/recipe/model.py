@@ -76,6 +76,13 @@ class Model(Section):
         return dict(self.__pydantic_extra__ or {})
 
     @property
+    def reference(self) -> str | None:
+        """The model from elsewhere to start from: a folder, or `NAMESPACE/NAME[@REVISION]`."""
+        if not isinstance(self.pretrained, str):
+            return None
+        return f"{self.pretrained}@{self.revision}" if self.revision else self.pretrained
+
+    @property
     def checkpoint(self) -> str | None:
         """What the facts of a corpus call the model to start from; `None`: it is none from elsewhere."""
         if not isinstance(self.pretrained, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +11,7 @@ import numpy as np
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.progress import Progress, Silent
+from regmix_hf.recipe.target import AskedTarget, TargetValue
 from regmix_hf.regression.assessment import seed_noise
 from regmix_hf.regression.by_size import judged_runs
 from regmix_hf.runs.runs import Runs
@@ -69,7 +71,12 @@ def _carries(runs: Runs) -> Iterator[Carry]:
 
 
 def carrying(
-    runs: Runs, min_signal: float | None, progress: Progress, *, estimators: Collection[str] = ()
+    runs: Runs,
+    min_signal: float | None,
+    progress: Progress,
+    *,
+    estimators: Collection[str] = (),
+    target: TargetValue = "mean",
 ) -> Runs:
     """Name the targets whose spread over mixtures is within their noise; leave out those below `min_signal`.
 
@@ -78,9 +85,10 @@ def carrying(
         min_signal: Least spread in noises; `None`: all stay. A target whose noise is not known stays.
         progress: Told what is left out, and what should be.
         estimators: Families to fit: they say which runs are judged, where there are several sizes.
+        target: What is to be made good.
 
     Raises:
-        RegressionError: None would be left.
+        RegressionError: None would be left, or nothing of a name that the target has.
     """
     judged, _ = judged_runs(runs, estimators, Silent())
     signals = {one.target: one.signal for one in carries(judged) if one.signal is not None}
@@ -100,5 +108,14 @@ def carrying(
             f"no target carries: mixtures differ by less than {min_signal:g} noises on {named}.",
             "lower regression.min_signal, train longer proxies, or measure other targets",
         )
+    for name in AskedTarget.of(target).names:
+        meant = fnmatch.filter(runs.targets, name) or [name]
+        if set(meant) <= below.keys():
+            noises = ", ".join(f"{below[one]:.1f} on {one}" for one in meant)
+            raise RegressionError(
+                f"regression.min_signal {min_signal:g} leaves out the target {name!r} itself: mixtures "
+                f"differ by fewer noises ({noises}).",
+                "lower it, train longer proxies, or make another target good",
+            )
     progress.note(f"left out, for mixtures differ by less than {min_signal:g} noises on them: {named}")
     return runs.of_targets(left, dropped=below)

@@ -264,18 +264,23 @@ def _judge(
         progress=progress,
     )
     promises = {name: Promise.of(folds, name, goal) for name in regressors if name != BASELINE}
+    quality = quality_table(parts, goal, random_state)
     return Fit(
         folder=folder,
         target=goal,
         selection=selection,
         promises=promises,
         verdict=verdict,
-        quality=quality_table(parts, goal, random_state),
+        quality=quality,
         predictions=predictions_table(parts, goal),
         curve=curve,
         summary=_summary(question, selection, curve, regressors)
-        | {"seed_noise": noise, "verdict": verdict.plain}
-        | {"size_agreement": [one.plain for one in question.agreement(random_state)]}
+        | {
+            "seed_noise": noise,
+            "verdict": verdict.plain,
+            "carries": _carries(question.runs, quality, selection),
+            "size_agreement": [one.plain for one in question.agreement(random_state)],
+        }
         | {"promises": {name: promise and asdict(promise) for name, promise in promises.items()}},
     )
 
@@ -334,7 +339,6 @@ def _summary(
         "domains": list(runs.domains),
         "targets": list(runs.targets),
         "quantities": [quantity.plain for quantity in runs.quantities.values()],
-        "carries": [one.plain for one in carries(question.runs)],
         "dropped_targets": dict(runs.dropped),
         "scales": scales_of(question.fitted.losses),
         "outlook": curve.outlook(selection.estimator),
@@ -345,6 +349,13 @@ def _summary(
             if (reasons := regressor.model.reasons_)
         },
     }
+
+
+def _carries(runs: Runs, quality: pd.DataFrame, selection: Selection) -> list[dict[str, Any]]:
+    """How far runs lie apart on every target, and how well the selected estimator ranks unseen ones."""
+    of_one = quality[(quality["kind"] == "single") & (quality["estimator"] == selection.estimator)]
+    ranks = of_one[of_one["test"] == selection.test].set_index("target")["spearman"].dropna()
+    return [{**one.plain, "spearman": ranks.get(one.target)} for one in carries(runs)]
 
 
 def _save(fit: Fit, runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> None:

@@ -40,7 +40,13 @@ def run(study: Study, progress: Progress) -> None:
         )
     runs = replace(pooled_runs(study, progress), token_entropy=corpus.token_entropy if corpus else {})
     fit = fit_runs(
-        carrying(runs, recipe.regression.min_signal, progress, estimators=estimators),
+        carrying(
+            runs,
+            recipe.regression.min_signal,
+            progress,
+            estimators=estimators,
+            target=recipe.regression.target,
+        ),
         estimators,
         recipe.regression.target,
         study.regression,

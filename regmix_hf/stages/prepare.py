@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,8 @@ def run(study: Study, progress: Progress) -> None:
     tasks = load_questions(recipe)
     facts = prepare_corpus(recipe, study.corpus, progress, budgets)
     facts = fetch_starts(sources, study.corpus, facts)
+    for line in strange_tokenizers(recipe, study.corpus):
+        progress.note(line)
     facts = prepare_tasks(tasks, study.corpus, facts, progress)
     for line in warnings(recipe, facts):
         progress.note(line)
@@ -139,6 +141,24 @@ def fetch_starts(
     facts = facts.model_copy(update={"checkpoints": checkpoints})
     facts.save(corpus)
     return facts
+
+
+def strange_tokenizers(recipe: Recipe, corpus: Path) -> Iterator[str]:
+    """Say which models to start from have another tokenizer than the prepared corpus."""
+    from regmix_hf.corpus.corpus import Corpus
+    from regmix_hf.corpus.tokenizer import strange_ids
+    from regmix_hf.training.pretrained import models_from_elsewhere
+
+    for model in models_from_elsewhere(recipe).values():
+        if model.reference is None or model.reference == recipe.tokenizer:
+            continue
+        tokenizer = Corpus(corpus).tokenizer()
+        if count := strange_ids(tokenizer, model.reference):
+            yield (
+                f"warning: the tokenizer is not that of {model.reference}: {count:,} of "
+                f"{len(tokenizer):,} ids are other tokens to it, and their embeddings have to be learnt "
+                "anew; leave `tokenizer` out"
+            )
 
 
 def _sample_warning(recipe: Recipe, samples: Mapping[str, int]) -> str:

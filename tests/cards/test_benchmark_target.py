@@ -56,7 +56,8 @@ def benchmark(study: Study) -> Study:
         "quantities": [one.plain for one in (*losses, BITS, TARGET)],
         "carries": [
             {"target": "prose", "unit": "nats per token", "spread": 0.2, "noise": 0.01, "signal": 20.0},
-            {"target": TARGET.name, "unit": "share", "spread": 0.04, "noise": 0.05, "signal": 0.8},
+            {"target": TARGET.name, "unit": "share", "spread": 0.04, "noise": 0.05, "signal": 0.8}
+            | {"spearman": 0.612},
         ],
         "dropped_targets": {"boolq/acc": 0.4},
         "num_runs": {"fit": 5, "holdout": 2},

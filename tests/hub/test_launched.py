@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,10 +21,10 @@ from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
 from regmix_hf.stages import prepare, sample
 from regmix_hf.study import Study
-from tests.preloaded import NAME, Mode, starting
+from tests.preloaded import NAME
 
 from .finished import recipe_tree
-from .standin.faults import ALL
+from .standin.faults import ALL, Fault, Moment
 
 pytestmark = pytest.mark.processes
 
@@ -81,6 +82,10 @@ def published(standin) -> list[str]:
 
 @pytest.mark.usefixtures("hub")
 def test_a_killed_rank_loses_nothing_and_every_run_arrives_once(standin, sampled, launch, within):
+    # What comes after the first two runs waits on its way until the launch has ended: no rank finishes first.
+    ended = threading.Event()
+    hold = Fault(Moment.BEFORE, action=lambda: published(standin) and ended.wait(200))
+    standin.faults.script(f"POST .*{RUNS}/commit/", hold, times=1000)
     with launch() as first:
         within(lambda: len(published(standin)) >= 2 or first.poll() is not None, seconds=150)
         ranks = [child for child in psutil.Process(first.pid).children() if child.name() != NAME]
@@ -91,10 +96,12 @@ def test_a_killed_rank_loses_nothing_and_every_run_arrives_once(standin, sampled
     early = published(standin)
     assert 2 <= len(early) < NUM_RUNS
     assert len(set(early)) == len(early)
+    standin.faults.clear()
+    ended.set()
 
     passing = [fault for fault in ALL if fault.status not in (401, 403, 404, 409, 412)]
     standin.faults.at_random(seed=5, rate=0.05, faults=passing)
-    with starting(Mode.COLD), launch() as second:
+    with launch() as second:
         said = second.communicate(timeout=150)[1]
         assert second.returncode == 0, said
     standin.faults.clear()

@@ -66,9 +66,16 @@ def test_what_does_not_carry_is_named_and_left_out_of_the_mean_where_asked(runs,
     fit = fit_runs(kept, ["ridge"], "mean", tmp_path)
     assert str(fit.target) == "mean of 3 targets"
     assert list(fit.summary["dropped_targets"]) == ["noise"]
-    assert {row["target"] for row in fit.summary["carries"]} == {"code", "prose", "sums"}
+    carries = {row["target"]: row for row in fit.summary["carries"]}
+    assert set(carries) == {"code", "prose", "sums"}
+    judged = fit.quality[fit.quality["estimator"] == "ridge"].set_index("target")["spearman"]
+    assert carries["code"]["spearman"] == judged["code"] > 0.5
     with pytest.raises(RegressionError, match="no target carries"):
         carrying(runs, 1e6, notes)
+    for target in ("noise", ["code", "noise"], {"mean_of": ["code", "noi*"]}):
+        with pytest.raises(RegressionError, match=r"min_signal 3 leaves out the target 'noi(se|\*)' itself"):
+            carrying(runs, 3.0, notes, target=target)
+    assert carrying(runs, 3.0, notes, target={"worst_of": ["*o*"]}).targets == kept.targets
 
 
 def test_a_target_within_its_noise_is_named_without_being_asked(runs):

@@ -116,6 +116,29 @@ def test_the_tokenizer_is_that_of_the_model_unless_another_is_given(new_study, p
         Recipe.model_validate(tree)
 
 
+def test_a_tokenizer_that_is_not_the_models_is_named_where_its_ids_mean_something_else(
+    new_study, prepared, change
+):
+    told = []
+    notes = Silent()
+    notes.note = told.append
+    files = {path.name: path.read_bytes() for path in (prepared / "study/1-corpus/tokenizer").glob("*.json")}
+    tree = json.loads(files["tokenizer.json"])
+    vocabulary = tree["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    config = files["tokenizer_config.json"]
+    other = change(tokenizer__json=json.dumps(tree).encode(), tokenizer_config__json=config)
+    model = f"proxy.model={{pretrained: {other}}}"
+    study = new_study(model)
+    prepare.run(study, notes)
+    [warning] = [line for line in told if "the tokenizer is not that of" in line]
+    assert "2 of 280 ids are other tokens to it" in warning
+    (other / "tokenizer.json").write_bytes(files["tokenizer.json"])
+    assert list(prepare.strange_tokenizers(study.recipe, study.corpus)) == []
+    (other / "tokenizer.json").unlink()
+    assert list(prepare.strange_tokenizers(study.recipe, study.corpus)) == []
+
+
 def test_proxies_and_final_models_start_from_one_model_of_the_study(new_study):
     model = json.dumps({**MODEL, "pretrained": {"mixture": "prior", "num_train_tokens": 1600}})
     study = new_study(f"proxy.model={model}", f"train.model={model}")
