@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from regmix_hf.errors import UnfinishedError
-from regmix_hf.jobs.base import train_base_once
-from regmix_hf.jobs.devices import worker_slots
-from regmix_hf.jobs.place import Place
-from regmix_hf.jobs.pool import Pool
+from regmix_hf.jobs.base import base_task, train_base_once
+from regmix_hf.jobs.devices import Slot, worker_slots
+from regmix_hf.jobs.place import SharedPlace, place_of
 from regmix_hf.jobs.proxies import ProxyWork, proxy_tasks
-from regmix_hf.jobs.ray_cluster import RayCluster
 from regmix_hf.jobs.results import collect, forget_failed, is_failed, reason_of, result_of, status_of
 from regmix_hf.jobs.tasks import Task, in_shard
 from regmix_hf.mixtures.repetition import stamp_matching
@@ -41,7 +39,7 @@ STAGE = Stage(
 )
 
 
-def run(study: Study, progress: Progress, place: Place[ProxyWork] | None = None) -> None:
+def run(study: Study, progress: Progress, place: SharedPlace[ProxyWork] | None = None) -> None:
     """Train every proxy that has no result yet, and collect the tables.
 
     Runs that failed before are tried again. When some still fail, the tables are written and the stage stays
@@ -65,10 +63,9 @@ def run(study: Study, progress: Progress, place: Place[ProxyWork] | None = None)
         progress.note(f"{num_done} of {len(tasks)} runs are done already")
     executor = study.recipe.executor
     own = in_shard(tasks, *executor.own_shard)
-    if not train_base_once(study, place or _workers_here(study), progress):
-        progress.note("the model that proxies start from is being trained by others; proxies come after it")
-        return
-    (place or _place_of(study)).run(own, ProxyWork(study.corpus), progress)
+    place = place or _place_of(study)
+    train_base(study, progress, place)
+    place.run(own, ProxyWork(study.corpus), progress)
     counts = Counter(status for task in tasks if (status := status_of(task)))
     if others := len(tasks) - counts.total():
         progress.note(f"{others} of {len(tasks)} runs are left to others; the last of them ends the stage")
@@ -101,18 +98,29 @@ def _by_rung(recipe: Recipe, tasks: Sequence[Task[RunSpec]]) -> dict[str, Any]:
     return {"rungs": [_counted(counts) for counts in ended]}
 
 
-def _place_of(study: Study) -> Place[ProxyWork]:
+def train_base(study: Study, progress: Progress, place: SharedPlace[ProxyWork] | None = None) -> None:
+    """Train the model that proxies start from, where the recipe asks for one and it is not there.
+
+    Raises:
+        TrainingError: It failed or diverged.
+    """
+    task, executor = base_task(study), study.recipe.executor
+    if task is not None and result_of(task) is None and executor.shard is not None:
+        progress.note(
+            "warning: each shard trains a model of its own for its proxies to start from; with "
+            "`hub.corpus: true` `regmix sample` trains and publishes it, and `regmix prepare` fetches it"
+        )
+    train_base_once(study, place or _place_of(study), progress)
+
+
+def _place_of(study: Study) -> SharedPlace[ProxyWork]:
     """Where the recipe says that proxies are trained: on this machine, one per GPU or core, or on Ray."""
-    executor = study.recipe.executor
-    if executor.place == "ray":
-        return RayCluster(executor.ray, stays=executor.wait)
-    return _workers_here(study)
-
-
-def _workers_here(study: Study) -> Pool:
     proxy = study.recipe.proxy
-    slots = worker_slots(proxy.num_workers, use_cpu=uses_cpu(proxy.training_args))
-    return Pool(slots, study.proxies, stays=study.recipe.executor.wait)
+
+    def slots() -> list[Slot]:
+        return worker_slots(proxy.num_workers, use_cpu=uses_cpu(proxy.training_args))
+
+    return place_of(study.recipe.executor, slots, study.proxies)
 
 
 def tasks_of(study: Study) -> list[Task[RunSpec]]:

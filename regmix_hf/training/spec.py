@@ -29,6 +29,8 @@ from regmix_hf.training.arguments import merged_arguments
 from regmix_hf.training.layout import step_layout
 from regmix_hf.training.presets import checkpoint_facts, model_config
 
+_MICRO_BATCH = "per_device_train_batch_size"
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -156,6 +158,15 @@ class RunSpec:
         return self.num_batch_tokens // self.context_length
 
     @property
+    def micro_batch(self) -> int:
+        """Blocks at once on a device, at the most."""
+        return int(self.training_args[_MICRO_BATCH])
+
+    def with_micro_batch(self, size: int) -> RunSpec:
+        """The same run in other bites: a step has as many tokens as before."""
+        return replace(self, training_args={**self.training_args, _MICRO_BATCH: size})
+
+    @property
     def num_steps(self) -> int:
         """Optimiser steps; the last one may hold fewer blocks than the others."""
         return -(-self.num_blocks // self.batch_blocks)
@@ -213,7 +224,7 @@ def _like_all(recipe: Recipe, facts: CorpusFacts, section: str, number: int) -> 
     some = dict.fromkeys(facts.training, 0.0)
     alike = _spec(recipe, facts, rung, some, 0, ("", "", rung.scale))
     # A proxy has one device, so what cannot be cut for it can be said now.
-    step_layout(alike.batch_blocks, alike.training_args["per_device_train_batch_size"], num_devices=1)
+    step_layout(alike.batch_blocks, alike.micro_batch, num_devices=1)
     part = matched_blocks(recipe, section, facts.available_tokens(recipe)) if rung.match_repetition else None
     return replace(alike, part=part, rung=number)
 
