@@ -64,7 +64,8 @@ def _demands(recipe: Recipe, tokens: Mapping[str, int]) -> Iterator[tuple[dict[s
     """Largest weights in every kind of run, and the tokens of one."""
     drawn = sampling_constraints(recipe.sampling, tokens, num_train_tokens=longest_reading(recipe))
     largest = dict(zip(drawn.domains, drawn.upper.tolist(), strict=True))
-    yield largest, recipe.proxy.num_train_tokens
+    for rung in recipe.rungs.values():
+        yield largest, rung.num_train_tokens
     base = recipe.proxy.model.pretrained
     if isinstance(base, Base):
         yield given_mixture(recipe, base.mixture, tokens), base.num_train_tokens
