@@ -126,6 +126,7 @@ class ChoiceProblem:
         verdict: Whether the regressor knows enough to choose by; where it cannot tell mixtures apart, the
             prior is chosen, unless `choice.force`. `None`: it is trusted.
         scale: What the swarm trained for how long, where that is known: what predictions speak of.
+        size: Parameters and tokens of the runs that they speak of, where a law over sizes was asked for one.
         random_state: Seed of the candidates.
     """
 
@@ -137,6 +138,7 @@ class ChoiceProblem:
     choice: Choice
     verdict: Verdict | None = None
     scale: str | None = None
+    size: tuple[float, float] | None = None
     random_state: int = 0
 
     def __post_init__(self) -> None:
@@ -332,6 +334,7 @@ class ChoiceProblem:
             verdict=self.verdict,
             kl_strength=self.kl_strength,
             speaks_of=of_scale(self.scale, holds_seed_noise=self.regressor.holds_seed_noise),
+            size=self.size,
         )
 
     def _unknown(self) -> Iterator[str]:

@@ -67,6 +67,7 @@ class ChosenMixture:
         verdict: Whether the regressor knows enough to choose by; `None` where nobody judged it.
         kl_strength: What a nat of divergence from the prior cost in the choice, in the target's unit.
         speaks_of: Of what runs the predicted losses and their intervals are, in words.
+        size: Their parameters and tokens, where it was chosen for a size that was asked for.
     """
 
     weights: Mapping[str, float]
@@ -85,6 +86,7 @@ class ChosenMixture:
     verdict: Verdict | None = None
     kl_strength: float = 0.0
     speaks_of: str = ""
+    size: tuple[float, float] | None = None
 
     @property
     def is_better_than_prior(self) -> bool:

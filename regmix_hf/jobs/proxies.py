@@ -6,16 +6,15 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from regmix_hf.jobs.tasks import Do, OutOfMemoryError, Task
+from regmix_hf.jobs.tasks import Do, Task, telling_out_of_memory
 from regmix_hf.mixtures.table import EXPERT
 from regmix_hf.study.names import EXPERTS
 from regmix_hf.tables import prefixed
 from regmix_hf.training.layout import smaller_micro_batch
 from regmix_hf.training.spec import RunSpec, with_former_names
 
-_BATCH = "per_device_train_batch_size"
 #: How runs are named.
 _RUN = re.compile("[0-9a-f]{16}")
 
@@ -32,19 +31,13 @@ class ProxyWork:
 
     def open(self) -> Do[RunSpec]:
         """Import what trains and open the corpus."""
-        from accelerate.utils.memory import should_reduce_batch_size
-
         from regmix_hf.corpus.corpus import Corpus
 
         corpus, train = Corpus(self.corpus), self._trains()
 
         def do(spec: RunSpec, folder: Path, on_tokens: Callable[[int], None]) -> None:
-            try:
+            with telling_out_of_memory():
                 train(spec, corpus, folder, on_tokens)
-            except Exception as error:
-                if should_reduce_batch_size(error):
-                    raise OutOfMemoryError(str(error)) from error
-                raise
 
         return do
 
@@ -55,8 +48,16 @@ class ProxyWork:
 
     def smaller(self, spec: RunSpec) -> RunSpec | None:
         """Halve the blocks at once, or about that; a step has as many tokens as before."""
-        size = smaller_micro_batch(spec.batch_blocks, spec.training_args[_BATCH])
-        return None if size is None else replace(spec, training_args={**spec.training_args, _BATCH: size})
+        size = smaller_micro_batch(spec.batch_blocks, spec.micro_batch)
+        return None if size is None else spec.with_micro_batch(size)
+
+    def moved(self, place: Callable[[Path], Path]) -> Self:
+        """Read the corpus where `place` has it."""
+        return replace(self, corpus=place(self.corpus))
+
+    def brought(self, spec: RunSpec, place: Callable[[Path], Path]) -> RunSpec:
+        """A proxy alone reads nothing."""
+        return spec
 
 
 def run_head(spec: RunSpec) -> dict[str, object]:

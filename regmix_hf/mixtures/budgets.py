@@ -69,7 +69,8 @@ def _demands(recipe: Recipe, tokens: Mapping[str, int]) -> Iterator[tuple[dict[s
         experts = expert_mixtures(tokens, recipe.sampling.max_epochs, longest_reading(recipe))
         alone = zip(tokens, experts.max(axis=0).tolist(), strict=True)
         largest = {name: max(largest[name], weight) for name, weight in alone}
-    yield largest, recipe.proxy.num_train_tokens
+    for rung in recipe.rungs.values():
+        yield largest, rung.num_train_tokens
     base = recipe.proxy.model.pretrained
     if isinstance(base, Base):
         yield given_mixture(recipe, base.mixture, tokens), base.num_train_tokens

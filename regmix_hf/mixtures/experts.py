@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+
+from regmix_hf.mixtures.table import EXPERT, append
+from regmix_hf.tables import by_domain
+
+#: Shares that differ by less are one share.
+_EQUAL = 1e-9
 
 
 def expert_mixtures(
@@ -35,3 +42,21 @@ def expert_mixtures(
     sums = others.sum(axis=1, keepdims=True)
     rest = np.divide(others, sums, out=np.zeros_like(others), where=sums > 0)
     return np.diag(most) + (1 - most)[:, None] * rest
+
+
+def with_experts(
+    mixtures: pd.DataFrame, tokens: Mapping[str, float], max_epochs: float | None, num_train_tokens: float
+) -> pd.DataFrame:
+    """Add the experts that a table of mixtures lacks, as its next round.
+
+    Args:
+        mixtures: The table, over the domains of `tokens`.
+        tokens: Available tokens of every training domain.
+        max_epochs: See `expert_mixtures`.
+        num_train_tokens: See `expert_mixtures`.
+    """
+    asked = expert_mixtures(tokens, max_epochs, num_train_tokens)
+    there = by_domain(mixtures[mixtures["origin"] == EXPERT], "weight").to_numpy(dtype=np.float64)
+    lacks = np.array([not (np.abs(there - row).max(axis=1) < _EQUAL).any() for row in asked])
+    count = int(lacks.sum())
+    return append(mixtures, asked[lacks], [EXPERT] * count, [EXPERT] * count)

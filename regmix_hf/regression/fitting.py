@@ -15,6 +15,7 @@ from regmix_hf.progress import Progress, Silent
 from regmix_hf.readable import with_interval
 from regmix_hf.recipe.target import TARGET_WORDS
 from regmix_hf.regression.absurd import find_absurd
+from regmix_hf.regression.agreement import DO_NOT_TELL, Agreement, size_agreement
 from regmix_hf.regression.assessment import (
     BASELINE,
     CROSS_VALIDATION,
@@ -137,6 +138,9 @@ def fit_runs(
         if promise is not None:
             progress.note(f"{name}: {promise}")
     holds = regressors[fit.selection.estimator].holds_seed_noise
+    for agreement in Agreement.said_in(fit.summary):
+        if agreement.target == str(fit.target) or agreement.word == DO_NOT_TELL:
+            progress.note(str(agreement))
     speaks_of = of_scale(fit.summary["scale"], holds_seed_noise=holds)
     progress.note(f"predictions and intervals are those of a new run {speaks_of}")
     return fit
@@ -209,6 +213,11 @@ class Question:
             if beside.any()
         }
 
+    def agreement(self, random_state: int) -> list[Agreement]:
+        """How runs of other sizes rank mixtures; nothing of runs of one size."""
+        parts = [self.runs, *([self.beside.of_targets(self.runs.targets)] if self.beside else [])]
+        return size_agreement(parts, self.goal, random_state)
+
     @property
     def curved(self) -> tuple[str, ...]:
         """The families with a learning curve: those whose runs are all in `fitted`."""
@@ -274,6 +283,7 @@ def _judge(
             "seed_noise": noise,
             "verdict": verdict.plain,
             "carries": _carries(question.runs, quality, selection),
+            "size_agreement": [one.plain for one in question.agreement(random_state)],
         }
         | {"promises": {name: promise and asdict(promise) for name, promise in promises.items()}},
     )

@@ -133,7 +133,7 @@ class OwnRuns:
         check_comparable(
             Swarm("this study", self.corpus, self.tables[names.RESULTS]),
             Swarm(name, read_corpus_facts(content, f"{name}: {names.CORPUS_FACTS}"), results),
-            allow=(),
+            allow=("scale",) if self.recipe.proxies[1:] else (),  # the rows say of which size each is
             hint="give this study another name, e.g. name=NAME-2",
         )
 

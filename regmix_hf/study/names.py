@@ -41,6 +41,8 @@ CHECKED = ".checked.json"
 #: In the folder of a run or an evaluation: how far it is and who does it; what whoever does it has locked,
 #: its lease, and where it works.
 TOKENS, LOCK, LEASE, ROOM = ".tokens", ".lock", ".lease", ".room"
+#: How many blocks at once a final run is tried with, after more did not fit into memory.
+MICRO_BATCH = ".micro_batch.json"
 #: What was printed meanwhile; kept when the run failed.
 LOG = "log.txt"
 #: Beside the runs' folders, that of whoever publishes them: its lock, and what it has collected.

@@ -128,6 +128,7 @@ def end_run(task: Task, level: float = 0.0, status: str = "ok") -> None:
         "seed": spec.seed,
         "status": status,
         "num_train_tokens": spec.num_tokens,
+        "num_parameters": 600 * spec.model["hidden_size"],
     }
     for prefix in ("weight", "realized"):
         row |= {f"{prefix}/{name}": weight for name, weight in spec.weights.items()}
@@ -157,7 +158,8 @@ def train_proxies(study: Study, *, diverged: int = 1) -> None:
     tasks = proxies.tasks_of(study)
     for number, task in enumerate(tasks):
         if result_of(task) is None:
-            end_run(task, status="diverged" if number < diverged else "ok")
+            level = -0.2 * task.spec.rung  # the larger, the lower
+            end_run(task, level=level, status="diverged" if number < diverged else "ok")
     collect(tasks, study.proxies)
     study.finish(proxies.STAGE)
 

@@ -76,7 +76,7 @@ def test_the_table_covers_the_training_domains_and_the_stage_is_done(tmp_path):
     sample.run(study, Silent())
     table = pd.read_parquet(study.mixtures)
     assert list(table.columns) == [
-        *("mixture_id", "split", "round", "origin"),
+        *("mixture_id", "split", "round", "origin", "rung"),
         *("weight/web", "weight/code", "weight/rare"),
     ]
     assert set(table["round"]) == {0}
