@@ -90,6 +90,12 @@ def status(study: Study) -> list[StageStatus]:
 
 def census_of(study: Study, verb: str) -> Census | None:
     """Count the runs of the stage `verb`; `None` where it has none, or they are not known yet."""
+    parts = censuses_of(study, verb)
+    return None if parts is None else Census.total(parts)
+
+
+def censuses_of(study: Study, verb: str) -> list[Census] | None:
+    """Count them apart for each of the recipe's `rungs`, in order; final runs are all of one."""
     if verb not in ("proxies", "train") or CorpusFacts.find(study.corpus) is None:
         return None
     if not study.mixtures.exists() or (verb == "train" and not study.mixture.exists()):
@@ -98,9 +104,12 @@ def census_of(study: Study, verb: str) -> Census | None:
     if study.state(stage) is State.DONE:  # then the marker says it, and thousands of folders are left unread
         facts = read_json(study.marker(stage))
         if "num_ok" in facts:
-            return Census({"ok": facts["num_ok"], "diverged": facts["num_diverged"]})
+            counted = facts.get("rungs", [facts])
+            return [Census({"ok": one["num_ok"], "diverged": one["num_diverged"]}) for one in counted]
     tasks = import_module(f"regmix_hf.stages.{verb}").tasks_of(study)
-    return take_census(tasks, study.root / stage.folder)
+    rungs = range(len(study.recipe.rungs) if verb == "proxies" else 1)
+    parts = [[task for task in tasks if task.spec.rung == rung] for rung in rungs]
+    return [take_census(part, study.root / stage.folder) for part in parts]
 
 
 def array_job(study: Study, verb: str) -> ArrayJob:

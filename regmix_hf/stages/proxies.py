@@ -17,19 +17,25 @@ from regmix_hf.mixtures.repetition import stamp_matching
 from regmix_hf.mixtures.table import read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe
+from regmix_hf.recipe.outcome import stamp_ladder
 from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.training.device import uses_cpu
 from regmix_hf.training.measured import missing_losses
 from regmix_hf.training.spec import RunSpec, proxy_specs
 
+
+def _stamp(recipe: Recipe) -> dict[str, str]:
+    return {**stamp_matching(recipe), **stamp_ladder(recipe)}
+
+
 STAGE = Stage(
     verb="proxies",
     folder=names.PROXIES,
     keys=("seed", "context_length", "proxy"),
     inputs=(f"{names.CORPUS}/{names.CORPUS_FACTS}", f"{names.MIXTURES}/{names.MIXTURES_TABLE}"),
-    outputs=(names.RESULTS, names.TRAJECTORIES),
-    outside=stamp_matching,
+    outputs=(names.RESULTS, names.TRAJECTORIES, f"*{names.EXPERTS}"),
+    outside=_stamp,
 )
 
 
@@ -74,8 +80,22 @@ def run(study: Study, progress: Progress, place: SharedPlace[ProxyWork] | None =
     if failed:
         _complain(failed, len(tasks), progress)
     else:
-        study.finish(STAGE, {"num_ok": counts["ok"], "num_diverged": counts["diverged"]})
+        study.finish(STAGE, _counted(counts) | _by_rung(study.recipe, tasks))
     _check_enough(study.recipe, tasks, counts)
+
+
+def _counted(counts: Counter[str]) -> dict[str, Any]:
+    return {"num_ok": counts["ok"], "num_diverged": counts["diverged"]}
+
+
+def _by_rung(recipe: Recipe, tasks: Sequence[Task[RunSpec]]) -> dict[str, Any]:
+    """The same for proxies of each size and length, where they are of several."""
+    if len(recipe.rungs) == 1:
+        return {}
+    ended = [Counter[str]() for _ in recipe.rungs]
+    for task in tasks:
+        ended[task.spec.rung][status_of(task) or ""] += 1
+    return {"rungs": [_counted(counts) for counts in ended]}
 
 
 def train_base(study: Study, progress: Progress, place: SharedPlace[ProxyWork] | None = None) -> None:
@@ -134,6 +154,7 @@ def _check_enough(recipe: Recipe, tasks: Sequence[Task[RunSpec]], counts: Counte
     Raises:
         UnfinishedError: They are too few.
     """
+    from regmix_hf.regression.by_size import families_of
     from regmix_hf.regression.registry import estimator_class
 
     if recipe.runs is not None:
@@ -141,7 +162,7 @@ def _check_enough(recipe: Recipe, tasks: Sequence[Task[RunSpec]], counts: Counte
     to_fit = [task for task in tasks if task.spec.split == "fit"]
     num_ok = sum(status_of(task) == "ok" for task in to_fit)
     num_domains = len(recipe.training_domains)
-    needed = max(estimator_class(name).min_runs(num_domains) for name in recipe.regression.estimators)
+    needed = max(estimator_class(name).min_runs(num_domains) for name in families_of(recipe))
     if num_ok >= needed or len(to_fit) < needed:
         return  # where there are not as many mixtures, it is the recipe that must be mended
     first = next((f", the first because {reason_of(task)}" for task in tasks if is_failed(task)), "")
