@@ -1,5 +1,6 @@
 """Settings of every test: offline, quiet, reproducible."""
 
+import gc
 import hashlib
 import os
 import time
@@ -55,6 +56,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("quick")
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.get_closest_marker("quick") is not None)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what lives until the end: everything imported, and thousands of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

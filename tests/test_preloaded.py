@@ -75,7 +75,9 @@ def test_it_has_the_heavy_imports_done():
 )
 def test_it_ends_as_a_new_interpreter_does(code, ended, said):
     done = python("-c", code)
-    assert (done.returncode, done.stderr.strip().split("\n")[-1]) == (ended, said)
+    # An interrupted interpreter signals itself and, where the kernel is slow to deliver, says 130 first.
+    code = -signal.SIGINT if done.returncode == 128 + signal.SIGINT else done.returncode
+    assert (code, done.stderr.strip().split("\n")[-1]) == (ended, said)
 
 
 @pytest.mark.processes

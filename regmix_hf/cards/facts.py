@@ -13,8 +13,10 @@ import pandas as pd
 from regmix_hf.cards.asked import Asked
 from regmix_hf.cards.swarm import SwarmFacts
 from regmix_hf.files import damaged, read_parquet, read_record, read_yaml
+from regmix_hf.mixtures.table import completed
 from regmix_hf.quantities import measured, with_quantities
 from regmix_hf.recipe import Recipe
+from regmix_hf.regression.agreement import Agreement
 from regmix_hf.regression.asked_target import fitted_target, target_of
 from regmix_hf.regression.assessment import Promise, of_scale
 from regmix_hf.regression.carrying import Carry
@@ -53,6 +55,7 @@ class RegressionFacts:
         promises: Family -> what it promised of the run it predicted best out of fold, and what that measured;
             empty in a fit of version 0.1.
         carries: How far runs lie apart on every target.
+        agreement: How alike runs of several sizes rank mixtures, by target.
     """
 
     quality: pd.DataFrame
@@ -62,6 +65,7 @@ class RegressionFacts:
     verdict: Verdict | None
     promises: Mapping[str, Promise]
     carries: tuple[Carry, ...] = ()
+    agreement: tuple[Agreement, ...] = ()
 
     @property
     def speaks_of(self) -> str:
@@ -98,9 +102,7 @@ class ChoiceFacts:
     @property
     def moved(self) -> float:
         """Share of the tokens by which the chosen mixture differs from the one that was tried last."""
-        before = self.tried.weights if self.tried else {}
-        both = before.keys() | self.record["weights"].keys()
-        return sum(abs(before.get(name, 0.0) - self.record["weights"].get(name, 0.0)) for name in both) / 2
+        return self.tried.differs_by(self.record["weights"]) if self.tried else 0.0
 
     @classmethod
     def read(cls, file: Path) -> Self | None:
@@ -117,6 +119,11 @@ class ChoiceFacts:
     def speaks_of(self) -> str:
         """Of what runs predicted losses and their intervals are, in words."""
         return str(self.record["predicted"].get("speaks_of", _a_new_run(None)))
+
+    @property
+    def is_for_final(self) -> bool:
+        """Whether it was chosen for the size and length of final models, by proxies of several sizes."""
+        return "size" in self.record["predicted"]
 
     @property
     def warnings(self) -> list[str]:
@@ -293,7 +300,10 @@ def _read_swarm(study: Study, target: Target) -> SwarmFacts | None:
     results, mixtures = _table(study.proxies / names.RESULTS, RESULTS), _table(study.mixtures, MIXTURES)
     if results is None or mixtures is None:
         return None
-    return SwarmFacts(results, len(mixtures) * study.recipe.proxy.num_seeds, target.quantities)
+    rungs = list(study.recipe.rungs.values())
+    places = completed(mixtures)["rung"]
+    planned = sum(rung.num_seeds * int((places == number).sum()) for number, rung in enumerate(rungs))
+    return SwarmFacts(results, planned, target.quantities)
 
 
 def _read_regression(folder: Path) -> RegressionFacts | None:
@@ -320,6 +330,7 @@ def _read_regression(folder: Path) -> RegressionFacts | None:
         verdict=Verdict.said_in(summary, file),
         promises=_promises(file, summary),
         carries=_carries(file, summary),
+        agreement=_agreement(file, summary),
     )
 
 
@@ -336,6 +347,13 @@ def _promises(file: Path, summary: Mapping[str, Any]) -> dict[str, Promise]:
         return {str(name): Promise.from_plain(plain) for name, plain in found if plain is not None}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged(file, "holds promises that cannot be read") from error
+
+
+def _agreement(file: Path, summary: Mapping[str, Any]) -> tuple[Agreement, ...]:
+    try:
+        return tuple(Agreement.said_in(summary))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise damaged(file, "holds an agreement of sizes that cannot be read") from error
 
 
 def _a_new_run(scale: str | None, holds_seed_noise: bool | None = None) -> str:

@@ -92,8 +92,10 @@ def new_figure(width: float, height: float, title: str, subtitle: str) -> Figure
 def png(figure: Figure) -> bytes:
     """The bytes of a PNG, with nothing in it that changes from one time to the next."""
     picture = BytesIO()
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
     with style():
-        figure.savefig(picture, format="png", metadata={"Software": None})
+        canvas.print_png(picture, metadata={"Software": None})  # `savefig` draws everything twice
     return picture.getvalue()
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from regmix_hf.quantities import BPB, Quantity, measured
-from regmix_hf.tables import by_domain
+from regmix_hf.tables import SIZES, by_domain
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +39,15 @@ class SwarmFacts:
         """Runs that were asked for and are not in the table."""
         return max(0, self.num_planned - len(self.results))
 
-    @property
+    @cached_property
     def usable(self) -> pd.DataFrame:
-        """Rows of the runs that ended well."""
-        return self.results[self.results["status"] == "ok"]
+        """Rows of the runs that ended well, of several sizes and lengths those that most are of."""
+        ended = self.results[self.results["status"] == "ok"]
+        said = [name for name in ("scale", *SIZES) if name in ended]
+        if not said or ended.empty:
+            return ended
+        size = ended.groupby(said, dropna=False, sort=False).ngroup()
+        return ended[size == size.mode().iloc[0]]
 
     @cached_property
     def effects(self) -> pd.DataFrame:

@@ -128,13 +128,13 @@ def _fit_study(recipe: Path, overrides: list[str] | None, format: QualityFormat)
 
 
 def _print_quality(fit: Fit, format: QualityFormat, console: Console) -> None:
-    from regmix_hf.cli.views import carry_tables, quality_tables
+    from regmix_hf.cli.views import agreement_tables, carry_tables, quality_tables
 
     if (text := quality_text(fit.quality, str(fit.target), format)) is not None:
         typer.echo(text, nl=False)
     else:
         quality = quality_tables(fit.quality, str(fit.target), console.format)
-        console.tables([*quality, *carry_tables(fit.summary)])
+        console.tables([*quality, *agreement_tables(fit.summary), *carry_tables(fit.summary)])
 
 
 def _source(runs: str | None, mixtures: Path | None, losses: Path | None) -> tuple[str, ...]:

@@ -10,12 +10,28 @@ import pandas as pd
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.progress import Progress
+from regmix_hf.recipe import Recipe
 from regmix_hf.regression.base import of_largest
 from regmix_hf.regression.registry import estimator_class
 from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.runs.runs import Runs
 from regmix_hf.runs.sizes import scale_words
 from regmix_hf.tables import SIZES
+
+#: The family that is fitted on proxies of several sizes or lengths where the recipe names none that can be.
+_OF_SIZES = "scaled_law"
+
+
+def families_of(recipe: Recipe) -> list[str]:
+    """Families to fit on a study's proxies: those of the recipe, of several sizes those that can be fitted.
+
+    Raises:
+        RegressionError: A family is unknown.
+    """
+    asked = list(recipe.regression.estimators)
+    if len(recipe.rungs) == 1:
+        return asked
+    return [name for name in asked if estimator_class(name).takes_sizes] or [_OF_SIZES]
 
 
 def judged_runs(runs: Runs, estimators: Collection[str], progress: Progress) -> tuple[Runs, Runs | None]:
@@ -93,7 +109,9 @@ def fit_one(name: str, random_state: int, fitted: Runs, beside: Runs | None) -> 
     weights, losses = (pd.concat([getattr(runs, part) for runs in both]) for part in ("weights", "losses"))
     sizes, epochs = (_of_all([getattr(runs, part) for runs in both]) for part in ("sizes", "epochs"))
     epochs = epochs if family.takes_epochs else None
-    return regressor.fit(weights, losses, fitted.quantities, sizes=sizes, epochs=epochs)
+    return regressor.fit(
+        weights, losses, fitted.quantities, sizes=sizes, epochs=epochs, experts=fitted.experts
+    )
 
 
 def _of_all(tables: list[pd.DataFrame | None]) -> pd.DataFrame | None:

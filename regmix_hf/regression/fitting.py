@@ -15,6 +15,7 @@ from regmix_hf.progress import Progress, Silent
 from regmix_hf.readable import with_interval
 from regmix_hf.recipe.target import TARGET_WORDS
 from regmix_hf.regression.absurd import find_absurd
+from regmix_hf.regression.agreement import DO_NOT_TELL, Agreement, size_agreement
 from regmix_hf.regression.assessment import (
     BASELINE,
     CROSS_VALIDATION,
@@ -29,6 +30,7 @@ from regmix_hf.regression.assessment import (
 )
 from regmix_hf.regression.by_size import fit_one, judged_runs, scale_of
 from regmix_hf.regression.carrying import carries
+from regmix_hf.regression.expert_tokens import not_asked
 from regmix_hf.regression.learning_curve import LearningCurve, learning_curve
 from regmix_hf.regression.metrics import METRICS
 from regmix_hf.regression.registry import estimator_class
@@ -136,6 +138,9 @@ def fit_runs(
         if promise is not None:
             progress.note(f"{name}: {promise}")
     holds = regressors[fit.selection.estimator].holds_seed_noise
+    for agreement in Agreement.said_in(fit.summary):
+        if agreement.target == str(fit.target) or agreement.word == DO_NOT_TELL:
+            progress.note(str(agreement))
     speaks_of = of_scale(fit.summary["scale"], holds_seed_noise=holds)
     progress.note(f"predictions and intervals are those of a new run {speaks_of}")
     return fit
@@ -188,6 +193,9 @@ class Question:
         question = cls(runs, beside, fitted, usable.part("holdout"), tests, asked, use, target, goal)
         for name in question.names:
             _check_enough(name, fitted)
+        needed = any(estimator_class(name).needs_experts for name in asked)
+        if needed and runs.experts is not None and (lacking := not_asked(runs.experts, runs.targets)):
+            progress.note(f"experts were not asked about {', '.join(lacking)}: predicted by the mean of runs")
         if runs.left_out():
             progress.note(f"runs left out of the fit: {runs.left_out()}")
         for run, losses in question.absurd.items():
@@ -204,6 +212,11 @@ class Question:
             for (run, row), beside in zip(losses.iterrows(), absurd, strict=True)
             if beside.any()
         }
+
+    def agreement(self, random_state: int) -> list[Agreement]:
+        """How runs of other sizes rank mixtures; nothing of runs of one size."""
+        parts = [self.runs, *([self.beside.of_targets(self.runs.targets)] if self.beside else [])]
+        return size_agreement(parts, self.goal, random_state)
 
     @property
     def curved(self) -> tuple[str, ...]:
@@ -270,6 +283,7 @@ def _judge(
             "seed_noise": noise,
             "verdict": verdict.plain,
             "carries": _carries(question.runs, quality, selection),
+            "size_agreement": [one.plain for one in question.agreement(random_state)],
         }
         | {"promises": {name: promise and asdict(promise) for name, promise in promises.items()}},
     )

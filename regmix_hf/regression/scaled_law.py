@@ -31,6 +31,8 @@ _SWEEPS = 3
 _LEARN_RUNS, _LEARN_TARGETS = 240, 4
 #: Sizes with at least this share of the mixtures of the size that has most tell the trend.
 _COMMON = 0.25
+#: The share of runs that is missed by less than what is compared between sizes.
+_FAR = 0.9
 #: Rows of one prediction of the process at once.
 _BLOCK_ROWS = 512
 
@@ -66,9 +68,9 @@ class ScaledLaw(MixtureEstimator):
         coefficients_: Coefficients of g, targets x runs.
         at_: Log parameters and log tokens that predictions are for, `(2,)`.
         judged_: The size and length that `out_of_fold` tells how far off predictions are at, `(2,)`.
-        beyond_: How far off the law was at the largest size without its runs, in what it misses out of fold
-            with them, and how far that is beyond the next, in log parameters; `(2,)`. Known after
-            `out_of_fold`; 1 and 1 before.
+        beyond_: How far off the law was at the largest size without its runs, or with few, in what it misses
+            of the size that is judged, and how far that is beyond the next, in log parameters; `(2,)`. Known
+            after `out_of_fold`; 1 and 1 before.
 
     >>> weights = np.random.default_rng(0).dirichlet([1, 1, 1], 24)
     >>> sizes = np.tile([[1e6, 1e9], [6e7, 1e9]], (12, 1))
@@ -152,7 +154,7 @@ class ScaledLaw(MixtureEstimator):
         """How many times as far off predictions may be as out of fold: more, the farther beyond the runs.
 
         It grows in proportion to log parameters (and log tokens) beyond those that `out_of_fold` speaks of,
-        from what the largest size's runs were missed by when they were left out.
+        from what the runs of the largest size were missed by without them, or out of fold where they are few.
         """
         ratio, apart = self.beyond_
         beyond = np.maximum(self.at_ - self.judged_, 0.0).sum()
@@ -179,15 +181,22 @@ class ScaledLaw(MixtureEstimator):
         return part._fit_unchecked(weights[~held_out], losses[~held_out], np.asarray(own))
 
     def _look_beyond(self, weights: Array, losses: Array, own: Sequence[int], unseen: Array) -> None:
-        """Leave the largest size out, and set `beyond_`."""
+        """Set `beyond_`, from the ninth of ten runs by how far they are missed, which intervals are made of.
+
+        Where the largest size has runs enough to be judged by, it is left out. Where it has a few, they
+        are missed, out of fold, as much as others of that size will be.
+        """
         sizes = np.unique(self.sizes_[:, 0])
         if len(sizes) == 1:
             return
-        largest = self.sizes_[:, 0] == sizes[-1]
-        part = self._without(largest, weights, losses, own)
-        missed = np.abs(part.predict_runs(weights[largest], self.sizes_[largest]) - losses[largest])
-        ratio = np.nanmean(missed, axis=0) / np.nanmean(np.abs(unseen - losses)[largest], axis=0)
-        self.beyond_ = np.array([max(1.0, float(np.median(ratio))), sizes[-1] - sizes[-2]])
+        missed, largest = np.abs(unseen - losses), self.sizes_[:, 0] == sizes[-1]
+        usual, nearest = missed[self.sizes_[:, 0] == self.judged_[0]], self.judged_[0]
+        if nearest == sizes[-1]:
+            part, nearest = self._without(largest, weights, losses, own), sizes[-2]
+            alone = part.predict_runs(weights[largest], self.sizes_[largest])
+            missed[largest] = np.abs(alone - losses[largest])
+        far = np.nanquantile(missed[largest], _FAR, axis=0) / np.nanquantile(usual, _FAR, axis=0)
+        self.beyond_ = np.array([max(1.0, float(np.median(far))), sizes[-1] - nearest])
 
     def predict_runs(self, weights: Array, sizes: Array) -> Array:
         """Predict runs, each at its own log parameters and log tokens; runs x targets."""

@@ -61,6 +61,11 @@ class Promise(_Facts):
         """Promised minus measured."""
         return self.predicted - self.measured
 
+    @property
+    def holds(self) -> bool:
+        """Whether what was measured lies within the interval of what was promised."""
+        return self.lower <= self.measured <= self.upper
+
 
 class Promises(_Facts):
     """The final mixtures of a study, in the recipe's order.

@@ -97,6 +97,7 @@ class Round(_Facts):
         weights: The mixture that was chosen: share of the tokens of each domain.
         trials: What was trained.
         proxies: Hash of how proxies are trained and on what; `None`: not noted.
+        speaks_of: What was trained, in words, where that is not what the mixture was chosen for.
         scales: Of targets in standard deviations over the runs: mean and standard deviation of each, by which
             was promised.
     """
@@ -108,11 +109,17 @@ class Round(_Facts):
     weights: dict[str, _Finite]
     trials: tuple[Trial, ...]
     proxies: str | None = None
+    speaks_of: str | None = None
     scales: dict[str, tuple[_Finite, _Finite]] = Field(default_factory=dict)
 
     def is_of(self, target: str, proxies: str | None) -> bool:
         """Whether it asked for this target, of proxies that are trained like that."""
         return self.target == target and (self.proxies == proxies or None in (proxies, self.proxies))
+
+    def differs_by(self, weights: Mapping[str, float]) -> float:
+        """Share of the tokens by which a mixture differs from the one that was chosen then."""
+        names = self.weights.keys() | weights.keys()
+        return sum(abs(self.weights.get(name, 0.0) - weights.get(name, 0.0)) for name in names) / 2
 
     def measured_as(self, losses: Mapping[str, tuple[float, ...]]) -> Round:
         """Return the round with what was measured; `losses` by `mixture_id`, of runs that ended well."""

@@ -91,6 +91,7 @@ def test_the_recipe_is_valid_and_runs_as_it_stands(folder, tmp_path, regmix, mon
     shrunk += [f"{section}.training_args.warmup_steps=1" for section in ("proxy", "train")]
     tiny = ["proxy.num_train_tokens=2048", "sampling.num_mixtures=10", "sampling.num_holdout=2"]
     tiny += ["corpus.max_validation_tokens=512", "corpus.num_proc=1", "proxy.num_evaluations=1"]
+    tiny += ["regression.estimators=[power_law]", "regression.estimator=power_law"]  # `auto` asks for 16 runs
     ran = regmix("run", file, *shrunk, *tiny, "--to", "proxies")
     assert ran.code == 0, ran.err
     assert "manuals" in ran.out
