@@ -247,6 +247,8 @@ def test_quiet_prints_nothing_but_errors(regmix, recipe):
         (["fit", "--mixtures", "a.csv", "--losses", "b.csv"], "a.csv is not there"),
         (["status", "RECIPE", f"output_dir={__file__}"], "is a file"),
         (["run", "RECIPE", "--from", "traning"], "did you mean 'train'?"),
+        (["train", "RECIPE", "--on", "jobs"], "`train` is not done on jobs"),
+        (["evaluate", "RECIPE", "--shard", "1/2"], "only proxies are shared out so"),
         (["run", "RECIPE", "--from", "fit", "--to", "sample"], "comes after"),
         (["sample", "RECIPE"], "run `regmix prepare"),
         (["fit"], "--mixtures A.csv --losses B.csv"),

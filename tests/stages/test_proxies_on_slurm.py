@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from regmix_hf import pipeline
 from regmix_hf.errors import RecipeError, TrainingError
 from regmix_hf.jobs.slurm import Queue
 from regmix_hf.recipe import load_recipe
-from regmix_hf.stages import proxies
+from regmix_hf.stages import evaluate, proxies, train
 from regmix_hf.study import State
 
 from .conftest import SMALL
@@ -71,18 +72,17 @@ def free_ports(count):
     return ports
 
 
-@pytest.fixture
-def slurm(tmp_path, monkeypatch, within):
-    """A Slurm of one node with three places, while the test lasts."""
-    folder, host = tmp_path / "slurm", socket.gethostname()
-    (folder / "state").mkdir(parents=True)
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """A Slurm of one node with three places, while these tests last."""
+    folder, host = tmp_path_factory.mktemp("slurm"), socket.gethostname()
+    (folder / "state").mkdir()
     (folder / "spool").mkdir()
     (folder / "slurm.conf").write_text(
         CONFIG.format(folder=folder, host=host, ports=free_ports(2), expire=REQUEUE_S)
     )
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o600)
-    monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
     files = {"socket": "socket", "key-file": "key", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
     munged = [f"--{option}={folder}/munge.{end}" for option, end in files.items()]
     commands = [
@@ -91,18 +91,27 @@ def slurm(tmp_path, monkeypatch, within):
         ["slurmd", "-D", "-N", host],
     ]
     started = []
-    try:
-        for command in commands:
-            with (folder / f"{command[0]}.out").open("w") as out:
-                started.append(subprocess.Popen(command, stdout=out, stderr=out))
-            if command[0] == "munged":
-                within((folder / "munge.socket").exists)
-        within(lambda: "idle" in said("sinfo", "--noheader", "--format=%T"), seconds=60)
-        yield
-    finally:
-        for process in reversed(started):
-            process.terminate()
-            process.wait()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+        try:
+            for command in commands:
+                with (folder / f"{command[0]}.out").open("w") as out:
+                    started.append(subprocess.Popen(command, stdout=out, stderr=out))
+                if command[0] == "munged":
+                    wait_for((folder / "munge.socket").exists)
+            wait_for(lambda: "idle" in said("sinfo", "--noheader", "--format=%T"))
+            yield
+        finally:
+            for process in reversed(started):
+                process.terminate()
+                process.wait()
+
+
+def wait_for(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "Slurm does not start"
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -205,6 +214,22 @@ def test_an_array_of_which_one_is_cancelled_and_one_requeued_ends_with_the_same_
         assert_frame_equal(mine, its)
 
 
+@needs_slurm
+@pytest.mark.processes
+def test_final_models_are_trained_and_evaluated_by_tasks_that_share_them_out(
+    new_study, slurm, tasks_of_slurm, within, recorder
+):
+    models = ("train.mixtures=[prior, sums_first]", "train.num_train_tokens=1600", "train.num_workers=1")
+    study = new_study(*models, "executor.place=slurm", "executor.num_workers=2", "evaluation.tasks=[]")
+    for stage in (train.STAGE, evaluate.STAGE):
+        pipeline.run_stage(study, stage.verb, recorder)
+        folder = study.root / stage.folder
+        within(lambda folder=folder: not Queue.read(folder).rows, seconds=120)
+        logs = "".join(log.read_text() for log in folder.glob("slurm-*.log"))
+        assert study.state(stage) is State.DONE, logs
+        assert len(set(tasks_of_slurm)) == 2
+
+
 def test_the_script_says_what_the_recipe_says_and_can_be_read(new_study):
     options = "executor.slurm.options={partition: gpu, time: '12:00:00', exclusive: true}"
     setup = "executor.slurm.setup=[module load cuda]"
@@ -258,6 +283,12 @@ def told_slurm(tmp_path, monkeypatch):
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     return submitted, queue
+
+
+def test_what_the_place_of_a_recipe_does_not_do_is_done_here_and_said(new_study, recorder, monkeypatch):
+    monkeypatch.setattr(train, "run", lambda *_: None)
+    pipeline._do_stage(new_study("executor.place=ray"), "train", recorder)
+    assert "train: done on this machine; a final model is one launch of `accelerate`" in recorder.notes[1]
 
 
 def test_a_study_whose_place_is_slurm_has_its_final_models_trained_there(new_study, told_slurm, recorder):
