@@ -19,6 +19,7 @@ from regmix_hf.recipe import Recipe
 from regmix_hf.regression.agreement import Agreement
 from regmix_hf.regression.asked_target import fitted_target, target_of
 from regmix_hf.regression.assessment import Promise, of_scale
+from regmix_hf.regression.carrying import Carry
 from regmix_hf.regression.target import Target
 from regmix_hf.regression.verdict import Verdict
 from regmix_hf.study import Study, names
@@ -54,6 +55,7 @@ class RegressionFacts:
         promises: Family -> what it promised of the run it predicted best out of fold, and what that measured;
             empty in a fit of version 0.1.
         agreement: How alike runs of several sizes rank mixtures, by target.
+        carries: How far mixtures lie apart on each target; empty in a fit of version 0.1.
     """
 
     quality: pd.DataFrame
@@ -63,6 +65,7 @@ class RegressionFacts:
     verdict: Verdict | None
     promises: Mapping[str, Promise]
     agreement: tuple[Agreement, ...] = ()
+    carries: tuple[Carry, ...] = ()
 
     @property
     def speaks_of(self) -> str:
@@ -327,6 +330,7 @@ def _read_regression(folder: Path) -> RegressionFacts | None:
         verdict=Verdict.said_in(summary, file),
         promises=_promises(file, summary),
         agreement=_agreement(file, summary),
+        carries=_read_carries(file, summary),
     )
 
 
@@ -343,6 +347,13 @@ def _agreement(file: Path, summary: Mapping[str, Any]) -> tuple[Agreement, ...]:
         return tuple(Agreement.said_in(summary))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged(file, "holds an agreement of sizes that cannot be read") from error
+
+
+def _read_carries(file: Path, summary: Mapping[str, Any]) -> tuple[Carry, ...]:
+    try:
+        return tuple(Carry.said_in(summary))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise damaged(file, "holds targets that cannot be read") from error
 
 
 def _a_new_run(scale: str | None, holds_seed_noise: bool | None = None) -> str:

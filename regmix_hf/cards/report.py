@@ -98,10 +98,11 @@ def _of_chosen(facts: StudyFacts) -> Promise | None:
 def _carries(facts: StudyFacts) -> dict[str, Any]:
     """How far mixtures lie apart on each target, where noise was measured."""
     summary = facts.regression.summary if facts.regression else {}
-    rows = [row for row in summary.get("carries", ()) if row["signal"] is not None]
+    known = facts.regression.carries if facts.regression else ()
+    rows = [(row, signal) for row in known if (signal := row.signal) is not None]
     return {
-        "carries": rows,
-        "within_noise": [row["target"] for row in rows if row["signal"] < WITHIN_NOISE],
+        "carries": [row for row, _ in rows],
+        "within_noise": [row.target for row, signal in rows if signal < WITHIN_NOISE],
         "dropped": list(summary.get("dropped_targets", ())),
     }
 

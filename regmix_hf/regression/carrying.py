@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class Carry:
             of the standard errors over documents, which models that read the same ones share in part; `None`
             where neither was measured.
         noise_from: Which of the two.
+        spearman: Of unseen runs, as the selected estimator ranks them; `None` where nobody asked.
     """
 
     target: str
@@ -39,6 +40,7 @@ class Carry:
     spread: float
     noise: float | None
     noise_from: Literal["seeds", "standard errors"] | None
+    spearman: float | None = None
 
     @property
     def signal(self) -> float | None:
@@ -49,6 +51,21 @@ class Carry:
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
         return {**self.__dict__, "signal": self.signal}
+
+    @classmethod
+    def said_in(cls, summary: Mapping[str, Any]) -> list[Self]:
+        """Read all that a fit noted in `plain`; a fit of version 0.1 noted none."""
+        return [
+            cls(
+                target=str(found["target"]),
+                unit=found.get("unit"),
+                spread=float(found["spread"]),
+                noise=None if found["noise"] is None else float(found["noise"]),
+                noise_from=found.get("noise_from"),
+                spearman=None if found.get("spearman") is None else float(found["spearman"]),
+            )
+            for found in summary.get("carries", ())
+        ]
 
 
 def carries(runs: Runs) -> list[Carry]:

@@ -140,7 +140,7 @@ def test_tables_keep_units_apart(benchmark: Study) -> None:
     assert not any("nats" in title for title in titles)
     assert "final models: arc/acc_norm (share, higher is better)" in titles
     (*_, carries) = stage_tables(benchmark, "fit", Format.HUMAN)
-    assert [row["signal"] for row in carries.rows] == [20.0, 0.8]
+    assert [row["signal"] for row in carries.rows] == pytest.approx([20.0, 0.8])
 
 
 def test_every_picture_is_drawn(benchmark: Study) -> None:
