@@ -16,7 +16,7 @@ from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.report import render
 from regmix_hf.choice import read_chosen
 from regmix_hf.errors import RegmixError
-from regmix_hf.jobs.results import collect
+from regmix_hf.jobs.results import check_whole, collect
 from regmix_hf.recipe import load_recipe
 from regmix_hf.runs.pooled import pooled_runs
 from regmix_hf.sharing.runs_part import OwnRuns
@@ -150,6 +150,15 @@ def test_every_damaged_file_gives_one_message_that_names_it(study, capsys):
         print(f"\n{num_inputs} damaged inputs, {num_messages} messages, {len(wrong)} wrong")
     assert wrong == []
     assert num_inputs >= 300
+
+
+def test_a_damaged_result_of_a_finished_run_is_named_by_a_deep_check(study):
+    file = proxies.tasks_of(study)[5].folder / "result.json"
+    whole = file.read_bytes()
+    assert check_whole(study.proxies).startswith("3-proxies: ")
+    file.write_bytes(whole[:40])
+    assert file.parent.name in str(outcome(lambda one: check_whole(one.proxies), study))
+    file.write_bytes(whole)
 
 
 def test_a_stage_whose_output_is_damaged_is_done_again_and_mends_it(study, recorder):

@@ -54,8 +54,8 @@ class RegressionFacts:
         verdict: Whether it knows enough to choose by; `None` in a fit of version 0.1.
         promises: Family -> what it promised of the run it predicted best out of fold, and what that measured;
             empty in a fit of version 0.1.
+        carries: How far runs lie apart on every target.
         agreement: How alike runs of several sizes rank mixtures, by target.
-        carries: How far mixtures lie apart on each target; empty in a fit of version 0.1.
     """
 
     quality: pd.DataFrame
@@ -64,8 +64,8 @@ class RegressionFacts:
     summary: Mapping[str, Any]
     verdict: Verdict | None
     promises: Mapping[str, Promise]
-    agreement: tuple[Agreement, ...] = ()
     carries: tuple[Carry, ...] = ()
+    agreement: tuple[Agreement, ...] = ()
 
     @property
     def speaks_of(self) -> str:
@@ -329,9 +329,16 @@ def _read_regression(folder: Path) -> RegressionFacts | None:
         summary=summary,
         verdict=Verdict.said_in(summary, file),
         promises=_promises(file, summary),
+        carries=_carries(file, summary),
         agreement=_agreement(file, summary),
-        carries=_read_carries(file, summary),
     )
+
+
+def _carries(file: Path, summary: Mapping[str, Any]) -> tuple[Carry, ...]:
+    try:
+        return tuple(map(Carry.from_plain, summary.get("carries", ())))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise damaged(file, "holds targets that carry which cannot be read") from error
 
 
 def _promises(file: Path, summary: Mapping[str, Any]) -> dict[str, Promise]:
@@ -347,13 +354,6 @@ def _agreement(file: Path, summary: Mapping[str, Any]) -> tuple[Agreement, ...]:
         return tuple(Agreement.said_in(summary))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged(file, "holds an agreement of sizes that cannot be read") from error
-
-
-def _read_carries(file: Path, summary: Mapping[str, Any]) -> tuple[Carry, ...]:
-    try:
-        return tuple(Carry.said_in(summary))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise damaged(file, "holds targets that cannot be read") from error
 
 
 def _a_new_run(scale: str | None, holds_seed_noise: bool | None = None) -> str:

@@ -19,7 +19,6 @@ from regmix_hf.plan import Plan
 from regmix_hf.quantities import Quantity, by_kind
 from regmix_hf.readable import with_interval
 from regmix_hf.regression.agreement import Agreement
-from regmix_hf.regression.carrying import Carry
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
@@ -124,8 +123,9 @@ def agreement_tables(summary: Mapping[str, Any]) -> list[Table]:
 
 def carry_tables(summary: Mapping[str, Any]) -> list[Table]:
     """How far mixtures lie apart on each target, in its noise; none where no noise was measured."""
+    found = summary.get("carries", [])
     columns = [column.key for column in kinds.CARRIES.columns]
-    rows = [{key: one.plain[key] for key in columns} for one in Carry.said_in(summary)]
+    rows = [{key: one.get(key) for key in columns} for one in found]
     if all(row["signal"] is None for row in rows):
         return []
     return [

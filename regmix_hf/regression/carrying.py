@@ -32,7 +32,8 @@ class Carry:
             of the standard errors over documents, which models that read the same ones share in part; `None`
             where neither was measured.
         noise_from: Which of the two.
-        spearman: Of unseen runs, as the selected estimator ranks them; `None` where nobody asked.
+        spearman: Rank correlation of the selected estimator's predictions of unseen runs; `None` where nobody
+            said, or there is none.
     """
 
     target: str
@@ -53,19 +54,22 @@ class Carry:
         return {**self.__dict__, "signal": self.signal}
 
     @classmethod
-    def said_in(cls, summary: Mapping[str, Any]) -> list[Self]:
-        """Read all that a fit noted in `plain`; a fit of version 0.1 noted none."""
-        return [
-            cls(
-                target=str(found["target"]),
-                unit=found.get("unit"),
-                spread=float(found["spread"]),
-                noise=None if found["noise"] is None else float(found["noise"]),
-                noise_from=found.get("noise_from"),
-                spearman=None if found.get("spearman") is None else float(found["spearman"]),
-            )
-            for found in summary.get("carries", ())
-        ]
+    def from_plain(cls, found: Mapping[str, Any]) -> Self:
+        """Read what `plain` gave, also of versions that said less.
+
+        Raises:
+            ValueError: It is none.
+        """
+        name, unit, noise_from = found.get("target"), found.get("unit"), found.get("noise_from")
+        numbers: dict[str, Any] = {key: found.get(key) for key in ("spread", "noise", "spearman")}
+        if (
+            isinstance(name, str)
+            and isinstance(unit, str | None)
+            and isinstance(numbers["spread"], int | float)
+            and all(isinstance(number, int | float | None) for number in numbers.values())
+        ):
+            return cls(name, unit, noise_from=noise_from, **numbers)
+        raise ValueError(f"{dict(found)!r} is none")
 
 
 def carries(runs: Runs) -> list[Carry]:
