@@ -1,8 +1,9 @@
 """Python processes for those who are no children of this one: a shell's or a daemon's, asked for at a door.
 
-What a test starts itself is forked from a parent with the imports done (`tests/preloaded.py`); what a script for
-a batch queue starts would be a new interpreter. So the script runs this file in its place, which asks the test
-for the process, waits for it and ends as it does. When it is killed, what it asked for is killed.
+What a test starts itself is forked from a parent with the imports done (`tests/preloaded.py`); what a
+script for a batch queue starts would be a new interpreter. So the script runs this file in its place,
+which asks the test for the process, waits for it and ends as it does. When it is killed, what it asked
+for is killed.
 """
 
 from __future__ import annotations
