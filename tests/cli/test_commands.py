@@ -254,7 +254,7 @@ def test_quiet_prints_nothing_but_errors(regmix, recipe):
         (["fit"], "--mixtures A.csv --losses B.csv"),
         (["fit", "--mixtures", "a.csv", "--losses", "b.csv", "--output", __file__], "is a file"),
         (["fit", "--mixtures", "a.csv", "--losses", "b.csv", "--test", "c.csv"], "is no test set"),
-        (["fit", "--mixtures", "a.csv", "--losses", "b.csv", "--test", "x=c.csv"], "c.csv is not there"),
+        (["fit", "--mixtures", "a.csv", "--losses", "b.csv", "--test", "x=c.csv"], "a.csv is not there"),
         (["fit", "--mixtures", "a.csv", "--losses", "b.csv", "--test", "=c.csv,d.csv"], "is no test set"),
         (["fit", "RECIPE", "--mixtures", "a.csv"], "cannot go together"),
         (["choose", "RECIPE"], "run `regmix prepare"),
