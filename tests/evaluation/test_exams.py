@@ -8,7 +8,7 @@ import pytest
 from accelerate import Accelerator
 
 from regmix_hf.corpus.exams import Exam
-from regmix_hf.errors import RecipeError, StudyError
+from regmix_hf.errors import DataError, RecipeError, StudyError
 from regmix_hf.evaluation.exams import papers_of, prepare_exam
 from regmix_hf.evaluation.metrics import check_metrics
 from regmix_hf.evaluation.scores import score_tasks
@@ -148,6 +148,23 @@ def test_metrics_that_are_none_or_not_for_proxies_are_refused_by_files_alone(
     with pytest.raises(RecipeError, match=rf"(?s)proxy.metrics: .*{said}"):
         check_metrics({task: [metric]}, str(own_tasks))
     assert check_metrics({"choices": JUDGED, "both": ["acc"]}, str(own_tasks)) is None
+
+
+def test_a_metric_that_documents_do_not_suit_is_refused_before_any_model_is_asked(
+    own_tasks: Path, corpus: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    rows = [{"q": "one", "c": ["two", "cat", "mat"], "a": gold} for gold in (0, 1, 2)]
+    choices = {"output_type": "multiple_choice", "doc_to_text": "{{q}}", "doc_to_target": "a"}
+    write_task(tmp_path, "three", rows, metric_list=[{"metric": "f1"}], doc_to_choice="c", **choices)
+    [tasks] = load_each(["three"], str(tmp_path), "proxy.metrics").values()
+    papers = papers_of("three", ["f1"], tasks, limit=None, seed=0)
+    tokenizer = AutoTokenizer.from_pretrained(corpus / "tokenizer")
+    with pytest.raises(
+        DataError, match=r"lm-eval cannot compute f1 of the documents of 'three': .*multiclass"
+    ):
+        prepare_exam(papers, "three", tokenizer, tmp_path, context_length=CONTEXT_LENGTH, eos_token_id=0)
 
 
 def test_a_damaged_exam_is_refused(prepared: Prepared, tmp_path: Path) -> None:
