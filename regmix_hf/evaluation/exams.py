@@ -140,7 +140,7 @@ def _check_judged(exam: Exam, name: str) -> None:
     """Let it be judged once, by what no model said: what fails here would fail at the end of every proxy."""
     nats = np.linspace(1.0, 2.0, len(exam.asked.num_bytes))
     try:
-        judged(exam, nats)
+        judged(exam, nats, nats > 0)
     except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
         raise DataError(
             f"{KEY}: lm-eval cannot compute {', '.join(exam.metrics)} of the documents of {name!r}: {error}",
