@@ -18,7 +18,7 @@ from regmix_hf.quantities import measured, with_quantities
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression.agreement import Agreement
 from regmix_hf.regression.asked_target import fitted_target, target_of
-from regmix_hf.regression.assessment import Promise, of_scale
+from regmix_hf.regression.assessment import NOTHING, Promise, of_scale
 from regmix_hf.regression.target import Target
 from regmix_hf.regression.verdict import Verdict
 from regmix_hf.study import Study, names
@@ -134,8 +134,8 @@ class ChoiceFacts:
         return trained[["prior", "weight", "epochs"]].rename(columns={"weight": "chosen"})
 
     @property
-    def predicted(self) -> dict[str, dict[str, float]]:
-        """`loss`, `lower` and `upper` of the target under `chosen` and `prior`, in its unit."""
+    def predicted(self) -> dict[str, dict[str, float | None]]:
+        """`loss`, `lower` and `upper` of the target under `chosen` and `prior`, in its unit; where known."""
         return {name: self.record["predicted"][name] for name in ("chosen", "prior")}
 
     @property
@@ -316,11 +316,11 @@ def _read_regression(folder: Path) -> RegressionFacts | None:
         part.sort_values("spearman", ascending=False, kind="stable")
         for _, part in quality.groupby("test", sort=False)
     ]
-    if not parts:
+    if not parts and summary["judged_on"] != NOTHING:
         what = f"has no row of the target {summary['target']!r}"
         raise damaged(folder / names.QUALITY, what)
     return RegressionFacts(
-        quality=pd.concat(parts, ignore_index=True),
+        quality=pd.concat(parts, ignore_index=True) if parts else quality,
         predictions=predictions[wanted].reset_index(drop=True),
         learning_curve=read_parquet(folder / names.LEARNING_CURVE, LEARNING_CURVE),
         summary=summary,
@@ -371,7 +371,8 @@ def _record(file: Path) -> dict[str, Any]:
     values = [predicted.get("coverage")]
     for name in ("chosen", "prior"):
         losses = predicted.get(name) if isinstance(predicted.get(name), dict) else {}
-        values += [losses.get(key) for key in ("loss", "lower", "upper")]
+        bounds = [losses.get(key) for key in ("lower", "upper")]  # none, where experts alone say it
+        values += [losses.get("loss"), *(bound for bound in bounds if bound is not None)]
     if not all(isinstance(value, int | float) for value in values):
         raise damaged(file, "does not say what is predicted")
     return record

@@ -228,6 +228,12 @@ class ChoiceProblem:
         return price_of_leaving(sign * measured, sign * promised, divergence(weights, self._prior))
 
     @property
+    def _speaks_of(self) -> str:
+        if not self.regressor.num_runs_:
+            return "of no scale: experts alone rank mixtures, and their numbers are no losses of a model"
+        return of_scale(self.scale, holds_seed_noise=self.regressor.holds_seed_noise)
+
+    @property
     def keeps_prior(self) -> bool:
         """Whether the prior is chosen, whatever is predicted, because the predictions know nothing."""
         return self.verdict is not None and self.verdict.word == CANNOT and not self.choice.force
@@ -333,7 +339,7 @@ class ChoiceProblem:
             warnings=tuple(warnings),
             verdict=self.verdict,
             kl_strength=self.kl_strength,
-            speaks_of=of_scale(self.scale, holds_seed_noise=self.regressor.holds_seed_noise),
+            speaks_of=self._speaks_of,
             size=self.size,
         )
 

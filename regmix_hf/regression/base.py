@@ -342,6 +342,8 @@ def of_largest(sizes: Array) -> NDArray[np.bool_]:
     Args:
         sizes: Parameters and tokens, or their logarithms, runs x 2.
     """
+    if not len(sizes):
+        return np.zeros(0, dtype=np.bool_)
     for size in np.unique(sizes[:, 0])[::-1]:
         of_size = sizes[:, 0] == size
         longest = of_size & (sizes[:, 1] == sizes[of_size, 1].max())

@@ -75,6 +75,8 @@ def by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:
 
 def scale_of(runs: Runs) -> str | None:
     """What the runs, which are of one size and length, trained for how long; `None`: not known."""
+    if not len(runs):
+        return None
     if runs.scale is not None:
         return str(runs.scale.iloc[0])
     return None if runs.sizes is None else scale_words(*runs.sizes.iloc[0])
@@ -82,7 +84,7 @@ def scale_of(runs: Runs) -> str | None:
 
 def of_one_scale(runs: Runs, progress: Progress) -> Runs:
     """Leave out runs of other models or lengths than those of the first, a study's own."""
-    if runs.scale is None:
+    if runs.scale is None or not len(runs):
         return runs
     own = runs.scale.iloc[0]
     others = runs.scale[runs.scale != own].value_counts()
