@@ -298,9 +298,10 @@ def _read_swarm(study: Study, target: Target) -> SwarmFacts | None:
     if results is None or mixtures is None:
         return None
     rungs = list(study.recipe.rungs.values())
-    places = completed(mixtures)["rung"]
-    planned = sum(rung.num_seeds * int((places == number).sum()) for number, rung in enumerate(rungs))
-    return SwarmFacts(results, planned, target.quantities)
+    table = completed(mixtures)
+    planned = sum(rung.num_seeds * int((table["rung"] == number).sum()) for number, rung in enumerate(rungs))
+    origins = dict(zip(table["mixture_id"], table["origin"], strict=True))
+    return SwarmFacts(results, planned, target.quantities, origins)
 
 
 def _read_regression(folder: Path) -> RegressionFacts | None:

@@ -115,7 +115,7 @@ class Experts(MixtureEstimator):
         return self
 
     def sampling_errors(self, weights: Array) -> Array:
-        """Standard error of the difference between two mixtures, `(2, d) -> (t,)`: tokens are a sample."""
+        """Standard error of the difference between two mixtures, `(2, d) -> (t,)`, as tokens are a sample."""
         return np.array([mixed.sampling_error(weights) for mixed in self._mixed]) * self.slope_
 
     def _fit(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.errors import RecipeError
 from regmix_hf.files import read_json, read_yaml
 from regmix_hf.jobs.proxies import ProxyWork
@@ -58,6 +59,7 @@ def test_experts_alone_choose_and_promise_no_loss(alone, untried):
     assert any("nobody knows the scale" in warning for warning in record["warnings"])
     assert not record["predicted"]["is_better_than_prior"]
     assert "no run on a mixture has tried" in page
+    assert "Of their tokens went 100 % to 3 experts of one domain each" in page
 
 
 def test_runs_that_try_the_choice_give_the_scale_intervals_and_a_verdict(alone, untried, recorder):
@@ -74,9 +76,8 @@ def test_runs_that_try_the_choice_give_the_scale_intervals_and_a_verdict(alone, 
     assert [trial["lower"] for trial in tried] == [None] * 4
     measured = np.mean([trial["measured"] for trial in tried if trial["kind"] == "chosen"])
     assert abs(record["predicted"]["chosen"]["loss"] - measured) < 0.3
-    report.run(alone, Silent())
-    page = alone.page.read_text()
-    assert "experts" in page
+    spent = StudyFacts.read(alone).swarm.spent
+    assert spent == [("experts of one domain each", 3, 3 / 7), ("tries of a choice", 4, 4 / 7)]
     results = pd.read_parquet(alone.proxies / "results.parquet")
     assert results["split"].value_counts().to_dict() == {"expert": 3, "fit": 4}
     assert alone.state(choose.STAGE) == State.DONE
