@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import pandas as pd
 
@@ -19,6 +19,7 @@ from regmix_hf.recipe import Recipe
 from regmix_hf.regression.agreement import Agreement
 from regmix_hf.regression.asked_target import fitted_target, target_of
 from regmix_hf.regression.assessment import NOTHING, Promise, of_scale
+from regmix_hf.regression.carrying import Carry
 from regmix_hf.regression.target import Target
 from regmix_hf.regression.verdict import Verdict
 from regmix_hf.study import Study, names
@@ -40,6 +41,8 @@ from regmix_hf.tables import (
     by_domain,
 )
 
+_Said = TypeVar("_Said")
+
 
 @dataclass(frozen=True, eq=False)
 class RegressionFacts:
@@ -53,6 +56,7 @@ class RegressionFacts:
         verdict: Whether it knows enough to choose by; `None` in a fit of version 0.1.
         promises: Family -> what it promised of the run it predicted best out of fold, and what that measured;
             empty in a fit of version 0.1.
+        carries: How far runs lie apart on every target.
         agreement: How alike runs of several sizes rank mixtures, by target.
     """
 
@@ -62,6 +66,7 @@ class RegressionFacts:
     summary: Mapping[str, Any]
     verdict: Verdict | None
     promises: Mapping[str, Promise]
+    carries: tuple[Carry, ...] = ()
     agreement: tuple[Agreement, ...] = ()
 
     @property
@@ -326,24 +331,27 @@ def _read_regression(folder: Path) -> RegressionFacts | None:
         learning_curve=read_parquet(folder / names.LEARNING_CURVE, LEARNING_CURVE),
         summary=summary,
         verdict=Verdict.said_in(summary, file),
-        promises=_promises(file, summary),
-        agreement=_agreement(file, summary),
+        promises=_said(file, "promises", lambda: _promises(summary)),
+        carries=_said(file, "targets", lambda: tuple(map(Carry.from_plain, summary.get("carries", ())))),
+        agreement=_said(file, "an agreement of sizes", lambda: tuple(Agreement.said_in(summary))),
     )
 
 
-def _promises(file: Path, summary: Mapping[str, Any]) -> dict[str, Promise]:
+def _said(file: Path, what: str, read: Callable[[], _Said]) -> _Said:
+    """Read a part of a summary.
+
+    Raises:
+        StudyError: It is damaged.
+    """
     try:
-        found = summary.get("promises", {}).items()
-        return {str(name): Promise.from_plain(plain) for name, plain in found if plain is not None}
+        return read()
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise damaged(file, "holds promises that cannot be read") from error
+        raise damaged(file, f"holds {what} that cannot be read") from error
 
 
-def _agreement(file: Path, summary: Mapping[str, Any]) -> tuple[Agreement, ...]:
-    try:
-        return tuple(Agreement.said_in(summary))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise damaged(file, "holds an agreement of sizes that cannot be read") from error
+def _promises(summary: Mapping[str, Any]) -> dict[str, Promise]:
+    found = summary.get("promises", {}).items()
+    return {str(name): Promise.from_plain(plain) for name, plain in found if plain is not None}
 
 
 def _a_new_run(scale: str | None, holds_seed_noise: bool | None = None) -> str:

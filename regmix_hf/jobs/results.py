@@ -143,6 +143,16 @@ def collect(tasks: Sequence[Task[RunSpec]], folder: Path) -> tuple[pd.DataFrame,
     return results, trajectories
 
 
+def check_whole(folder: Path) -> str:
+    """Read every result in a stage's folder; return how many there are, in words.
+
+    Raises:
+        StudyError: One is damaged.
+    """
+    results = [read_record(file, status=str) for file in sorted(folder.glob(f"*/{names.RESULT}"))]
+    return f"{folder.name}: {len(results)} results can be read"
+
+
 def _collect_experts(tasks: Sequence[Task[RunSpec]], file: Path) -> None:
     """Write what is known of all experts that ended well; no file where there are none."""
     parts = [

@@ -368,7 +368,7 @@ def _carries(runs: Runs, quality: pd.DataFrame, selection: Selection) -> list[di
     """How far runs lie apart on every target, and how well the selected estimator ranks unseen ones."""
     of_one = quality[(quality["kind"] == "single") & (quality["estimator"] == selection.estimator)]
     ranks = of_one[of_one["test"] == selection.test].set_index("target")["spearman"].dropna()
-    return [{**one.plain, "spearman": ranks.get(one.target)} for one in carries(runs)]
+    return [replace(one, spearman=ranks.get(one.target)).plain for one in carries(runs)]
 
 
 def _save(fit: Fit, runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> None:

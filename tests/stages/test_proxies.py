@@ -154,6 +154,15 @@ def test_a_launch_goes_on_without_a_rank_that_has_no_worker_and_fails_without_an
     assert_same_tables(tables, study, undisturbed)
 
 
+def test_a_launch_that_may_restart_survives_a_killed_rank_and_who_is_stopped_says_how(
+    new_study, undisturbed, tables, accelerate_launch
+):
+    study = new_study()
+    said = accelerate_launch("tests.stages.work.killed_rank", study, flags=("--max_restarts", "1"))
+    assert "`accelerate launch --max_restarts 3 ...`" in said
+    assert_same_tables(tables, study, undisturbed)
+
+
 def test_older_runs_are_left_alone_and_names_are_those_of_now(undisturbed, tables, new_study):
     study = new_study()
     shutil.copytree(undisturbed.proxies, study.proxies, dirs_exist_ok=True)
