@@ -24,8 +24,6 @@ def runs_of(num_large: int, sizes=(SMALL, LARGE)) -> Runs:
         table = pd.DataFrame(weights, columns=["weight/a", "weight/b", "weight/c"])
         noise = rng.normal(scale=0.01, size=(len(weights), 2))
         table[["loss/a", "loss/b"]] = np.column_stack([alike, other]) + noise
-            scale=0.01, size=(len(weights), 2)
-        )
         table[["num_parameters", "num_train_tokens"]] = size
         parts.append(table.assign(scale=f"{size[0] / 1e6:.0f}M", split="fit"))
     table = pd.concat(parts, ignore_index=True).astype({"num_train_tokens": int})
