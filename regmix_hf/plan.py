@@ -121,15 +121,20 @@ def make_plan(study: Study, *, first: str = pipeline.VERBS[0], last: str = pipel
 
 
 def _num_proxies(study: Study) -> list[int]:
-    """Proxies of each size and length, and those in the table that try a choice."""
+    """Proxies of each size and length, experts, and those in the table that try a choice."""
     recipe, table = study.recipe, read_mixtures(study.mixtures) if study.mixtures.exists() else empty(())
-    swarm = recipe.sampling.num_mixtures + recipe.sampling.num_holdout
+    swarm = recipe.sampling.num_mixtures + recipe.sampling.num_holdout + _num_experts(recipe)
     tried = table.loc[table["origin"] == CONFIRM, "rung"]
     asked = [swarm, *(rung.num_mixtures or 0 for rung in recipe.proxies[1:])]
     return [
         (count + int((tried == number).sum())) * rung.num_seeds
         for number, (count, rung) in enumerate(zip(asked, recipe.rungs.values(), strict=True))
     ]
+
+
+def _num_experts(recipe: Recipe) -> int:
+    """One for each training domain, where the recipe asks for experts."""
+    return len(recipe.training_domains) if recipe.sampling.experts else 0
 
 
 def _plan_proxies(
@@ -332,6 +337,12 @@ def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
         yield (
             f"proxies: at most {further} of them come after `choose`, to try what was chosen "
             f"(choice.num_confirm {recipe.choice.num_confirm}, in at most {recipe.choice.num_rounds} rounds)"
+        )
+    if experts := _num_experts(recipe) * recipe.proxy.num_seeds:
+        asked = sum(_num_proxies(study)) + further
+        yield (
+            f"sampling.experts: {experts} of the {asked} proxies are experts of one domain each, "
+            f"{experts / asked:.0%} of the runs"
         )
     if recipe.proxy.match_repetition and (said := _note_on_repetition(study)):
         yield said

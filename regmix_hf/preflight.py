@@ -114,7 +114,13 @@ def _check_fit(study: Study) -> Iterator[str]:
     recipe = study.recipe
     families = families_of(recipe)
     for name in families:
-        needed = estimator_class(name).min_runs(len(recipe.training_domains))
+        family = estimator_class(name)
+        if family.needs_experts and not recipe.sampling.experts and recipe.runs is None:
+            raise RecipeError(
+                f"regression.estimators names {name!r}, and no experts are trained.",
+                "write sampling.experts: true",
+            )
+        needed = family.min_runs(len(recipe.training_domains))
         if recipe.runs is None and recipe.sampling.num_mixtures < needed:
             raise RecipeError(
                 f"sampling.num_mixtures {recipe.sampling.num_mixtures} is too few to fit {name!r}.",

@@ -19,6 +19,7 @@ from regmix_hf.recipe import Recipe
 from regmix_hf.regression.agreement import Agreement
 from regmix_hf.regression.asked_target import fitted_target, target_of
 from regmix_hf.regression.assessment import Promise, of_scale
+from regmix_hf.regression.carrying import Carry
 from regmix_hf.regression.target import Target
 from regmix_hf.regression.verdict import Verdict
 from regmix_hf.study import Study, names
@@ -53,6 +54,7 @@ class RegressionFacts:
         verdict: Whether it knows enough to choose by; `None` in a fit of version 0.1.
         promises: Family -> what it promised of the run it predicted best out of fold, and what that measured;
             empty in a fit of version 0.1.
+        carries: How far runs lie apart on every target.
         agreement: How alike runs of several sizes rank mixtures, by target.
     """
 
@@ -62,6 +64,7 @@ class RegressionFacts:
     summary: Mapping[str, Any]
     verdict: Verdict | None
     promises: Mapping[str, Promise]
+    carries: tuple[Carry, ...] = ()
     agreement: tuple[Agreement, ...] = ()
 
     @property
@@ -326,8 +329,16 @@ def _read_regression(folder: Path) -> RegressionFacts | None:
         summary=summary,
         verdict=Verdict.said_in(summary, file),
         promises=_promises(file, summary),
+        carries=_carries(file, summary),
         agreement=_agreement(file, summary),
     )
+
+
+def _carries(file: Path, summary: Mapping[str, Any]) -> tuple[Carry, ...]:
+    try:
+        return tuple(map(Carry.from_plain, summary.get("carries", ())))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise damaged(file, "holds targets that carry which cannot be read") from error
 
 
 def _promises(file: Path, summary: Mapping[str, Any]) -> dict[str, Promise]:

@@ -99,10 +99,10 @@ def _of_chosen(facts: StudyFacts) -> Promise | None:
 def _carries(facts: StudyFacts) -> dict[str, Any]:
     """How far mixtures lie apart on each target, where noise was measured."""
     summary = facts.regression.summary if facts.regression else {}
-    rows = [row for row in summary.get("carries", ()) if row["signal"] is not None]
+    rows = [(one, one.signal) for one in (facts.regression.carries if facts.regression else ())]
     return {
-        "carries": rows,
-        "within_noise": [row["target"] for row in rows if row["signal"] < WITHIN_NOISE],
+        "carries": [one for one, signal in rows if signal is not None],
+        "within_noise": [one.target for one, signal in rows if signal is not None and signal < WITHIN_NOISE],
         "dropped": list(summary.get("dropped_targets", ())),
     }
 

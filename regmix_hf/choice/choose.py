@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from regmix_hf.choice.chosen import Candidate, ChosenMixture, Predicted
+from regmix_hf.choice.chosen import Candidate, ChosenMixture, Predicted, doubts
 from regmix_hf.choice.nearest import NearestRuns
 from regmix_hf.choice.objective import Objective
 from regmix_hf.choice.optimise import optimise
@@ -26,7 +26,6 @@ from regmix_hf.mixtures import (
 )
 from regmix_hf.mixtures.constraints import EpochCap
 from regmix_hf.progress import Progress
-from regmix_hf.quantities import Quantity
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.assessment import of_scale
@@ -169,9 +168,30 @@ class ChoiceProblem:
         worst domain they were 0.02 to 0.03 worse: such an optimum makes several losses equally bad, and is
         as bad as the one that was predicted worst.
         """
-        swarm = None if self.swarm is None else NearestRuns(self.swarm, self.constraints.domains)
+        runs, swarm = self.swarm, None
+        if runs is not None and len(runs):
+            swarm = NearestRuns(runs, self.constraints.domains)
         bounds = self.reach
         objective = Objective.of(self.regressor, self.target, bounds, self.sampled.prior, self.kl_strength)
+        search = self._exactly if objective.model.is_convex else self._among_many
+        found = [
+            self._candidate(method, weights, swarm) for method, weights in search(objective, bounds, progress)
+        ]
+        if self.keeps_prior:
+            found.append(self._candidate("prior", self.constraints.project(self._prior[None])[0], swarm))
+        return self._describe(tuple(found), bounds, swarm.widest_gap if swarm else np.nan)
+
+    def _exactly(
+        self, objective: Objective, bounds: Constraints, progress: Progress | None
+    ) -> Iterator[tuple[str, Array]]:
+        """The one optimum of convex predictions: what costs to leave the prior is convex, too."""
+        number = len(self.regressor.domains_)
+        yield "optimised", optimise(objective, bounds, np.stack([self._prior, np.full(number, 1 / number)]))
+
+    def _among_many(
+        self, objective: Objective, bounds: Constraints, progress: Progress | None
+    ) -> Iterator[tuple[str, Array]]:
+        """The mean of the best of many mixtures, and an optimum where predictions lead to one."""
         simulation = simulate(
             objective.below,
             replace(self.sampled, constraints=bounds, min_weight=0.0),
@@ -180,15 +200,12 @@ class ChoiceProblem:
             random_state=self.random_state,
             progress=progress,
         )
-        found = [self._candidate("simulated", simulation.weights, swarm)]
+        yield "simulated", simulation.weights
         if (stand_in := objective.model.smooth()) is not None:
             optimum = optimise(replace(objective, model=stand_in), bounds, self._starts(simulation))
             # A stand-in's optimum counts only where the regressor itself confirms it.
             if stand_in is objective.model or objective(optimum[None]) <= objective(simulation.weights[None]):
-                found.append(self._candidate("optimised", optimum, swarm))
-        if self.keeps_prior:
-            found.append(self._candidate("prior", self.constraints.project(self._prior[None])[0], swarm))
-        return self._describe(tuple(found), bounds, swarm.widest_gap if swarm else np.nan)
+                yield "optimised", optimum
 
     @cached_property
     def kl_strength(self) -> float:
@@ -221,7 +238,7 @@ class ChoiceProblem:
 
     def _never_varied(self) -> dict[str, float]:
         """Domains of one share in all runs, with that share; nobody knows what another would do."""
-        if self.swarm is None or len(self.swarm) < 2:
+        if self.swarm is None or len(self.swarm) < 2 or self.regressor.model.reach is not None:
             return {}
         shares = self.swarm[list(self.regressor.domains_)]
         still = shares.max() - shares.min() <= _STILL
@@ -229,14 +246,17 @@ class ChoiceProblem:
 
     @property
     def reach(self) -> Constraints:
-        """The constraints and, on top, that no domain gets more than it could have in the swarm.
+        """The constraints and, on top, that no domain gets more than it could have in the swarm, or alone.
 
         A domain whose share never varied keeps it. What is asked comes first: a least weight above the
         swarm's bound stays, and where the two leave nothing to choose the constraints are returned as they
         are.
         """
         asked = self.constraints
-        upper = np.maximum(asked.lower, np.minimum(asked.upper, self.sampled.constraints.upper))
+        known, alone = self.sampled.constraints.upper, self.regressor.model.reach
+        if alone is not None:
+            known = np.maximum(known, alone)
+        upper = np.maximum(asked.lower, np.minimum(asked.upper, known))
         lower = asked.lower.copy()
         for name, share in self._never_varied().items():
             place = asked.domains.index(name)
@@ -270,6 +290,8 @@ class ChoiceProblem:
         simulated, *others = found
         if others and others[-1].method == "prior":
             return others[-1], f"the prior: {self.verdict} To choose what is predicted, set choice.force"
+        if self.regressor.model.is_convex:
+            return simulated, "the optimum of the predictions, which are convex: there is no better one"
         settings = self.choice
         taken = min(settings.top_k, settings.num_candidates)
         mean = f"the mean of the {taken:,} best of {settings.num_candidates:,} simulated mixtures"
@@ -292,11 +314,7 @@ class ChoiceProblem:
         prior_predicted = self.predict(prior)
         warnings = [
             *self._unknown(),
-            *(
-                _doubts(chosen, prior_predicted, self.target.quantity, gap)
-                if chosen.method != "prior"
-                else ()
-            ),
+            *(doubts(chosen, prior_predicted, self.target.quantity, gap) if chosen.method != "prior" else ()),
             *(self._held_back(weights, bounds) if chosen.method != "prior" else ()),
         ]
         return ChosenMixture(
@@ -357,21 +375,6 @@ class ChoiceProblem:
         table["unit"] = [quantity.unit for quantity in quantities]
         table["direction"] = [quantity.direction for quantity in quantities]
         return table.rename_axis("target")
-
-
-def _doubts(chosen: Candidate, prior: Predicted, target: Quantity, gap: float) -> Iterator[str]:
-    """What speaks against a mixture whose prediction may be no better, or no more than a guess."""
-    if not chosen.predicted.is_clearly_better_than(prior, target):
-        yield (
-            f"not better than the prior beyond its interval: predicted {chosen.predicted.loss:.4f} "
-            f"(90 % interval {chosen.predicted.lower:.4f} to {chosen.predicted.upper:.4f}), the prior "
-            f"{prior.loss:.4f}; more or longer proxies would tell"
-        )
-    if chosen.distance > gap:
-        yield (
-            f"no run was near: the nearest differs in {100 * chosen.distance:.0f} % of the tokens, while "
-            f"every run has another within {100 * gap:.0f} %; the prediction is extrapolated"
-        )
 
 
 def _round(weights: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,3 +113,18 @@ class ChosenMixture:
         )
         losses = self.losses.astype({"is_clear": "boolean"})
         return weights.merge(losses.rename_axis("domain").reset_index(), on="domain", how="left")
+
+
+def doubts(chosen: Candidate, prior: Predicted, target: Quantity, gap: float) -> Iterator[str]:
+    """What speaks against a mixture whose prediction may be no better, or no more than a guess."""
+    if not chosen.predicted.is_clearly_better_than(prior, target):
+        yield (
+            f"not better than the prior beyond its interval: predicted {chosen.predicted.loss:.4f} "
+            f"(90 % interval {chosen.predicted.lower:.4f} to {chosen.predicted.upper:.4f}), the prior "
+            f"{prior.loss:.4f}; more or longer proxies would tell"
+        )
+    if chosen.distance > gap:
+        yield (
+            f"no run was near: the nearest differs in {100 * chosen.distance:.0f} % of the tokens, while "
+            f"every run has another within {100 * gap:.0f} %; the prediction is extrapolated"
+        )

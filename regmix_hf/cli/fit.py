@@ -201,8 +201,10 @@ class OutsideRuns:
 
         if self.output.exists() and not self.output.is_dir():
             raise StudyError(f"--output {self.output} is a file.", "name another folder")
-        runs = self._read(self.source)
-        tests, target = self._test_sets(runs), _target(self.asked)
+        sources = self._test_sources()
+        runs, target = self._read(self.source), _target(self.asked)
+        # Targets of runs to predict are those of the runs to fit on.
+        tests = {name: self._read(source, like=runs) for name, source in sources.items()}
         for note in runs.notes:
             console.note(note)
         runs = self._of_one_size(runs, console)
@@ -248,9 +250,9 @@ class OutsideRuns:
         tables = {str(file): hash_file(file) for file in files}
         return FitRecord((*words, "--output", str(self.output)), self.seed, tables, notes)
 
-    def _test_sets(self, runs: Runs) -> dict[str, Runs]:
-        """The runs to predict, whose targets are those of the runs to fit on."""
-        sets: dict[str, Runs] = {}
+    def _test_sources(self) -> dict[str, tuple[str, ...]]:
+        """Where runs to predict are read from, by the name of each set."""
+        sets: dict[str, tuple[str, ...]] = {}
         for text in self.tests:
             name, _, files = text.partition("=")
             source = tuple(_listed(files))
@@ -261,7 +263,7 @@ class OutsideRuns:
                 )
             if name in sets:
                 raise RecipeError(f"--test {text!r}: there is a test set {name!r} already.", "rename it")
-            sets[name] = self._read(source, like=runs)
+            sets[name] = source
         return sets
 
     def _read(self, source: tuple[str, ...], like: Runs | None = None) -> Runs:

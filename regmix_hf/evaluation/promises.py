@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from regmix_hf.files import atomic_path, read_parquet
+from regmix_hf.files import read_parquet, write_json
 from regmix_hf.quantities import measured
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.final_run import as_final_runs_read
@@ -39,10 +39,7 @@ def write_promises(study: Study) -> Promises | None:
     if promises is None:
         file.unlink(missing_ok=True)
         return None
-    import evaluate
-
-    with atomic_path(file) as temporary:
-        evaluate.save(temporary, **promises.model_dump(mode="json"))
+    write_json(file, promises.model_dump(mode="json"))
     return promises
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from regmix_hf.jobs.tasks import Do, Task, telling_out_of_memory
+from regmix_hf.mixtures.table import EXPERT
+from regmix_hf.study.names import EXPERTS
 from regmix_hf.tables import prefixed
 from regmix_hf.training.layout import smaller_micro_batch
 from regmix_hf.training.spec import RunSpec, with_former_names
@@ -72,14 +74,19 @@ def run_head(spec: RunSpec) -> dict[str, object]:
 
 
 def proxy_tasks(specs: Sequence[RunSpec], folder: Path) -> list[Task[RunSpec]]:
-    """Return one task per run, in order; mixtures that are the same run are one task."""
+    """Return one task per run, in order; mixtures that are the same run are one task.
+
+    Of equal runs that of an expert stays, which leaves more behind, or else the first.
+    """
     if _run_folders(folder) - {spec.run_id for spec in specs}:  # else version 0.1 has left nothing there
         specs = with_former_names(specs, (folder / spec.former_id for spec in specs))
     unique: dict[str, Task[RunSpec]] = {}
-    for spec in specs:  # the first of equal runs stays
-        head = run_head(spec)
+    for spec in specs:
+        head, is_expert = run_head(spec), spec.split == EXPERT
         name = str(head["run_id"])
-        unique.setdefault(name, Task(name, folder / name, spec.num_tokens, spec, head))
+        if name not in unique or is_expert:
+            leaves = (EXPERTS,) if is_expert else ()
+            unique[name] = Task(name, folder / name, spec.num_tokens, spec, head, leaves=leaves)
     return list(unique.values())
 
 

@@ -28,6 +28,7 @@ class Task(Generic[Spec]):
         spec: What the work needs to know.
         head: What its result says whatever becomes of it.
         identity: The key of `head` by which a result is known to be that of this task.
+        leaves: Files that it leaves beside a result that is `ok`; without them it is not done.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Task(Generic[Spec]):
     spec: Spec
     head: Mapping[str, Any]
     identity: str = "run_id"
+    leaves: tuple[str, ...] = ()
 
 
 class Work(Protocol[Spec]):

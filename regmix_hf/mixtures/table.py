@@ -16,9 +16,11 @@ from regmix_hf.files import read_parquet
 from regmix_hf.tables import MIXTURES, by_domain, prefixed
 
 #: How a row came into the table: drawn by `sample`, given by somebody, a mixture of the swarm that is run
-#: again, one that a choice is tried with, or one of the swarm that is run at another size, too.
-Origin = Literal["sampled", "given", "repeat", "confirm", "ladder"]
-SAMPLED, GIVEN, REPEAT, CONFIRM, LADDER = get_args(Origin)
+#: again, one that a choice is tried with, one of the swarm that is run at another size, too, or a single
+#: domain. These last are also a split of their own: no regression is fitted on their losses, but on how well
+#: their models predict each token.
+Origin = Literal["sampled", "given", "repeat", "confirm", "ladder", "expert"]
+SAMPLED, GIVEN, REPEAT, CONFIRM, LADDER, EXPERT = get_args(Origin)
 #: What version 0.1 did not write: all its rows were drawn at once, for proxies of one size. A rung is the
 #: number of a size and length among the recipe's `proxies`.
 _FIRST = {"round": 0, "origin": SAMPLED, "rung": 0}
@@ -67,7 +69,7 @@ def append(
     Args:
         mixtures: What is there, over the domains of `weights`.
         weights: New rows, `(n, d)`.
-        splits: `fit` or `holdout` for each.
+        splits: `fit`, `holdout` or `expert` for each.
         origins: How each came about.
         rungs: Of which size and length of proxies each is; default: all of the first.
     """

@@ -61,6 +61,7 @@ _SINCE_0_1 = {
     ("choice", "num_rounds"),
     ("regression", "min_signal"),
     ("sampling", "num_repeats"),
+    ("sampling", "experts"),
     ("executor",),
     ("evaluation", "include_path"),
     ("proxies",),

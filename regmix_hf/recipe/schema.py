@@ -108,6 +108,10 @@ class Sampling(Section):
 
     num_mixtures: Annotated[int, Field(ge=1)] = 512
     """Mixtures to fit on; `num_holdout` more are drawn that no regression is ever fitted on."""
+    experts: bool = False
+    """Train a proxy on each training domain alone, too, for the estimator `experts`; bounds of single domains
+    do not hold for them. Where one would see its domain more than `max_epochs` times the others fill it up,
+    in their shares of the text."""
     num_holdout: Annotated[int, Field(ge=0)] = 32
     """Mixtures that no regression is ever fitted on."""
     num_repeats: Annotated[int, Field(ge=0)] = 0

@@ -120,7 +120,9 @@ def fit_one(name: str, random_state: int, fitted: Runs, beside: Runs | None) -> 
     weights, losses = (pd.concat([getattr(runs, part) for runs in both]) for part in ("weights", "losses"))
     sizes, epochs = (_of_all([getattr(runs, part) for runs in both]) for part in ("sizes", "epochs"))
     epochs = epochs if family.takes_epochs else None
-    return regressor.fit(weights, losses, fitted.quantities, sizes=sizes, epochs=epochs)
+    return regressor.fit(
+        weights, losses, fitted.quantities, sizes=sizes, epochs=epochs, experts=fitted.experts
+    )
 
 
 def _of_all(tables: list[pd.DataFrame | None]) -> pd.DataFrame | None:

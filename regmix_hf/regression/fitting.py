@@ -30,6 +30,7 @@ from regmix_hf.regression.assessment import (
 )
 from regmix_hf.regression.by_size import fit_one, judged_runs, scale_of
 from regmix_hf.regression.carrying import carries
+from regmix_hf.regression.expert_tokens import not_asked
 from regmix_hf.regression.learning_curve import LearningCurve, learning_curve
 from regmix_hf.regression.metrics import METRICS
 from regmix_hf.regression.registry import estimator_class
@@ -192,6 +193,9 @@ class Question:
         question = cls(runs, beside, fitted, usable.part("holdout"), tests, asked, use, target, goal)
         for name in question.names:
             _check_enough(name, fitted)
+        needed = any(estimator_class(name).needs_experts for name in asked)
+        if needed and runs.experts is not None and (lacking := not_asked(runs.experts, runs.targets)):
+            progress.note(f"experts were not asked about {', '.join(lacking)}: predicted by the mean of runs")
         if runs.left_out():
             progress.note(f"runs left out of the fit: {runs.left_out()}")
         for run, losses in question.absurd.items():
@@ -355,7 +359,7 @@ def _carries(runs: Runs, quality: pd.DataFrame, selection: Selection) -> list[di
     """How far runs lie apart on every target, and how well the selected estimator ranks unseen ones."""
     of_one = quality[(quality["kind"] == "single") & (quality["estimator"] == selection.estimator)]
     ranks = of_one[of_one["test"] == selection.test].set_index("target")["spearman"].dropna()
-    return [{**one.plain, "spearman": ranks.get(one.target)} for one in carries(runs)]
+    return [replace(one, spearman=ranks.get(one.target)).plain for one in carries(runs)]
 
 
 def _save(fit: Fit, runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from regmix_hf.progress import Progress
 from regmix_hf.regression.assessment import number_mixtures
+from regmix_hf.regression.expert_tokens import expert_tokens
 from regmix_hf.regression.folds import assign_folds
 from regmix_hf.regression.metrics import Resamples, measure
 from regmix_hf.regression.registry import build_estimator, estimator_class
@@ -137,6 +138,7 @@ class _Work:
         self._target = replace(target, quantities=target.used)
         self._signs = np.array([quantity.sign for quantity in target.used])
         self._own = own_domains(names, fitted.domains)
+        self._experts, self._names = fitted.experts, (names, fitted.domains)
         self._weights, self._losses = fitted.weights.to_numpy(), fitted.losses[names].to_numpy()
         self._test_weights = tests.weights.to_numpy()
         self.truth = self._target.combine(tests.losses[names].to_numpy())
@@ -168,7 +170,13 @@ class _Work:
         for number, (pool, tests) in enumerate(self._parts):
             rows = self._shuffled(pool, generator(self._random_state, "subset", repeat, number))[:size]
             model = build_estimator(estimator, self._random_state, {})
-            model.fit(self._weights[rows], self._signs * self._losses[rows], own_domains=self._own)
+            experts = expert_tokens(self._experts, *self._names, required=model.needs_experts)
+            model.fit(
+                self._weights[rows],
+                self._signs * self._losses[rows],
+                own_domains=self._own,
+                experts=experts,
+            )
             losses[tests] = self._signs * model.predict(self._test_weights[tests])
         return self._target.combine(losses)
 

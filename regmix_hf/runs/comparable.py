@@ -9,6 +9,7 @@ from typing import Literal
 import pandas as pd
 
 from regmix_hf.errors import HubError
+from regmix_hf.runs.experts import Experts
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts
 
 Kind = Literal["tokenizer", "corpus", "scale"]
@@ -22,11 +23,13 @@ class Swarm:
         name: What to call it in messages.
         corpus: What they were trained and measured on; `None` where nobody says.
         results: Their table.
+        experts: What is known of the experts among them, where that came with them.
     """
 
     name: str
     corpus: CorpusFacts | None
     results: pd.DataFrame
+    experts: Experts | None = None
 
 
 def check_comparable(first: Swarm, other: Swarm, *, allow: Collection[str], hint: str) -> None:

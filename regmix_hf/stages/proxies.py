@@ -34,7 +34,7 @@ STAGE = Stage(
     folder=names.PROXIES,
     keys=("seed", "context_length", "proxy"),
     inputs=(f"{names.CORPUS}/{names.CORPUS_FACTS}", f"{names.MIXTURES}/{names.MIXTURES_TABLE}"),
-    outputs=(names.RESULTS, names.TRAJECTORIES),
+    outputs=(names.RESULTS, names.TRAJECTORIES, f"*{names.EXPERTS}"),
     outside=_stamp,
 )
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
+import numpy as np
 import pandas as pd
 
 from regmix_hf.files import hash_value, read_json, read_parquet, write_parquet
 from regmix_hf.mixtures import Constraints, count_zeros, sample_mixtures, sampling_constraints
+from regmix_hf.mixtures.experts import expert_mixtures, with_experts
 from regmix_hf.mixtures.repetition import longest_reading, stamp_matching
-from regmix_hf.mixtures.table import REPEAT, SAMPLED, over, read_mixtures
+from regmix_hf.mixtures.table import EXPERT, REPEAT, SAMPLED, over, read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.outcome import stamp_ladder
@@ -52,10 +56,13 @@ def run(study: Study, progress: Progress) -> None:
         further=[rung.num_mixtures or 0 for rung in recipe.proxies[1:]],
         random_state=recipe.seed,
     )
+    if recipe.sampling.experts:
+        mixtures = with_experts(mixtures, tokens, recipe.sampling.max_epochs, longest_reading(recipe))
     settings = _settings(recipe, constraints)
     if there is not None:
         _compare(study, there, mixtures, settings, progress)
-    swarm = mixtures[mixtures["rung"] == 0]
+    is_expert = mixtures["origin"] == EXPERT
+    swarm = mixtures[(mixtures["rung"] == 0) & ~is_expert]
     zeros = count_zeros(swarm)
     num_fit = int((swarm["split"] == "fit").sum())
     for domain, count in zeros.items():
@@ -67,7 +74,10 @@ def run(study: Study, progress: Progress) -> None:
     progress.note(
         f"{num_fit} mixtures of {len(tokens)} domains to fit on, {len(swarm) - num_fit} held out"
         + (f"; of those to fit on {repeats} are others run again with another seed" if repeats else "")
+        + (f"; beside them {is_expert.sum()} experts of a single domain" if is_expert.any() else "")
     )
+    for note in _filled_up(recipe, tokens):
+        progress.note(note)
     for number, (section, rung) in enumerate(recipe.rungs.items()):
         if number:
             count = int((mixtures["rung"] == number).sum())
@@ -104,9 +114,25 @@ def _compare(
         progress.note(f"{new} mixtures are added to the {len(there)} that were there")
 
 
+def _filled_up(recipe: Recipe, tokens: Mapping[str, int]) -> Iterator[str]:
+    """Name the experts that have other domains beside their own, for want of text."""
+    most = recipe.sampling.max_epochs
+    if not recipe.sampling.experts or most is None:
+        return
+    own = np.diag(expert_mixtures(tokens, most, longest_reading(recipe))).tolist()
+    for name, share in zip(tokens, own, strict=True):
+        if share < 1:
+            yield (
+                f"the expert of domain {name!r} has {100 * share:.3g} % of it, as sampling.max_epochs "
+                f"{most:g} allows no more; the rest are the others as they are in the text"
+            )
+
+
 def _settings(recipe: Recipe, constraints: Constraints) -> str:
     """Hash what mixtures are drawn from, however many they are."""
-    drawn = recipe.sampling.model_dump(mode="json", exclude={"num_mixtures", "num_holdout", "num_repeats"})
+    drawn = recipe.sampling.model_dump(
+        mode="json", exclude={"num_mixtures", "num_holdout", "num_repeats", "experts"}
+    )
     bounds = dict(
         zip(
             constraints.domains,

@@ -17,6 +17,8 @@ MIXTURES_TABLE = "mixtures.parquet"
 RESULTS, TRAJECTORIES = "results.parquet", "trajectories.parquet"
 #: What one run leaves in its folder, the result last.
 RESULT, TRAJECTORY = "result.json", "trajectory.parquet"
+#: What experts give the tokens of every target: of one run in its folder, of all of them beside the tables.
+EXPERTS = "experts.safetensors"
 #: What a fit came to; how well every estimator predicts, what it predicted, and both by number of runs.
 FIT_SUMMARY = "summary.json"
 QUALITY, PREDICTIONS, LEARNING_CURVE = "quality.parquet", "predictions.parquet", "learning_curve.parquet"

@@ -16,7 +16,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Facts(BaseModel):
-    # `evaluate.save` adds what it knows of the machine, in keys that begin with an underscore.
+    # Earlier versions kept what `evaluate.save` knows of the machine, in keys that begin with an underscore.
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
@@ -94,7 +94,7 @@ class Promises(_Facts):
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read what `evaluate` wrote.
+        """Read what `regmix evaluate` wrote.
 
         Raises:
             StudyError: It is damaged.

@@ -63,6 +63,28 @@ class Requests:
             nats = accelerator.reduce(shared, reduction="sum").cpu().numpy()
         return nats
 
+    def nats_per_token(
+        self, model: nn.Module, accelerator: Accelerator, batch_size: int
+    ) -> list[NDArray[np.float32]]:
+        """Score every token of each answer in its order, in nats; on one device alone.
+
+        Args:
+            model: As for `nats`.
+            accelerator: Of the run.
+            batch_size: Blocks at once.
+        """
+        nats: list[NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(self._tokens)
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            for rows in self._batches(batch_size):
+                input_ids, targets = (part.to(accelerator.device) for part in self._batch(rows))
+                losses = model(input_ids=input_ids, targets=targets, reduction="none").loss.float()
+                for row, loss, target in zip(rows, losses, targets, strict=True):
+                    nats[row] = loss[target != IGNORED].cpu().numpy()
+        model.train(was_training)
+        return nats
+
     def _batches(self, batch_size: int) -> list[NDArray[np.int64]]:
         """Requests of about one length together, the longest first."""
         widths = np.array([self._width(len(tokens) - 1) for tokens in self._tokens])

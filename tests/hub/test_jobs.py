@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from regmix_hf.sharing import corpus_part
 from regmix_hf.sharing.corpus_part import fetch_corpus, push_corpus
 from regmix_hf.stages import prepare, proxies, sample
 from regmix_hf.study import State, Study
+from tests.asked import Door, open_door
 
 from .conftest import TOKEN
 from .finished import recipe_tree
@@ -31,7 +32,14 @@ MADE_ONCE = [prepare.STAGE, sample.STAGE]
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, write_corpus) -> Study:
+def door(tmp_path: Path) -> Iterator[Door]:
+    """Where jobs ask for their processes."""
+    with open_door(tmp_path / "door") as door:
+        yield door
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, write_corpus, door) -> Study:
     """A study of twelve short runs, the corpus and mixtures of which are for others to fetch."""
     tree = recipe_tree(tmp_path)
     tree["sampling"] = {"num_mixtures": 10, "num_holdout": 2}
@@ -43,7 +51,7 @@ def prepared(tmp_path: Path, write_corpus) -> Study:
     }
     tree["train"]["num_train_tokens"] = 20_480
     tree["hub"]["corpus"] = True
-    setup = f'regmix() {{ {shlex.quote(sys.executable)} -m regmix_hf "$@"; }}'
+    setup = f'regmix() {{ {shlex.join(door.command)} -m regmix_hf "$@"; }}'
     tree["executor"] = {"place": "jobs", "num_workers": 1, "jobs": {"setup": [setup]}}
     (tmp_path / "recipe.json").write_text(json.dumps(tree))
     study = Study(load_recipe(tmp_path / "recipe.json"))

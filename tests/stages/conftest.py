@@ -161,8 +161,8 @@ def killed_and_finished(start_stage):
 def accelerate_launch(prepared):
     """Run a module under `accelerate launch` on two ranks; return what it printed."""
 
-    def launch(module, study, *arguments):
-        flags = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+    def launch(module, study, *arguments, flags=()):
+        flags = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0", *flags]
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "accelerate.commands.launch", *flags, "-m", module),

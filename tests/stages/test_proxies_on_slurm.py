@@ -1,15 +1,11 @@
 """A real Slurm on this machine: an array of workers, one cancelled, one requeued, and the same tables."""
 
-import contextlib
-import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
-import threading
-from pathlib import Path
+import time
 
 import pytest
 from pandas.testing import assert_frame_equal
@@ -18,8 +14,9 @@ from regmix_hf import pipeline
 from regmix_hf.errors import RecipeError, TrainingError
 from regmix_hf.jobs.slurm import Queue
 from regmix_hf.recipe import load_recipe
-from regmix_hf.stages import proxies
+from regmix_hf.stages import evaluate, proxies, train
 from regmix_hf.study import State
+from tests.asked import open_door
 
 from .conftest import SMALL
 
@@ -30,7 +27,6 @@ needs_slurm = pytest.mark.skipif(
 )
 #: Seconds until a requeued task begins again; so long is what Slurm lets a task do valid.
 REQUEUE_S = 5
-ASKS = Path(__file__).parent / "work" / "asks.py"
 
 CONFIG = """
 ClusterName=tests
@@ -71,18 +67,17 @@ def free_ports(count):
     return ports
 
 
-@pytest.fixture
-def slurm(tmp_path, monkeypatch, within):
-    """A Slurm of one node with three places, while the test lasts."""
-    folder, host = tmp_path / "slurm", socket.gethostname()
-    (folder / "state").mkdir(parents=True)
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """A Slurm of one node with three places, while these tests last."""
+    folder, host = tmp_path_factory.mktemp("slurm"), socket.gethostname()
+    (folder / "state").mkdir()
     (folder / "spool").mkdir()
     (folder / "slurm.conf").write_text(
         CONFIG.format(folder=folder, host=host, ports=free_ports(2), expire=REQUEUE_S)
     )
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o600)
-    monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
     files = {"socket": "socket", "key-file": "key", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
     munged = [f"--{option}={folder}/munge.{end}" for option, end in files.items()]
     commands = [
@@ -91,85 +86,39 @@ def slurm(tmp_path, monkeypatch, within):
         ["slurmd", "-D", "-N", host],
     ]
     started = []
-    try:
-        for command in commands:
-            with (folder / f"{command[0]}.out").open("w") as out:
-                started.append(subprocess.Popen(command, stdout=out, stderr=out))
-            if command[0] == "munged":
-                within((folder / "munge.socket").exists)
-        within(lambda: "idle" in said("sinfo", "--noheader", "--format=%T"), seconds=60)
-        yield
-    finally:
-        for process in reversed(started):
-            process.terminate()
-            process.wait()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+        try:
+            for command in commands:
+                with (folder / f"{command[0]}.out").open("w") as out:
+                    started.append(subprocess.Popen(command, stdout=out, stderr=out))
+                if command[0] == "munged":
+                    wait_for((folder / "munge.socket").exists)
+            wait_for(lambda: "idle" in said("sinfo", "--noheader", "--format=%T"))
+            yield
+        finally:
+            for process in reversed(started):
+                process.terminate()
+                process.wait()
+
+
+def wait_for(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "Slurm does not start"
+        time.sleep(0.05)
 
 
 @pytest.fixture
 def tasks_of_slurm(tmp_path, monkeypatch):
-    """Have the array's tasks ask this process for their Python processes, which begin faster so.
-
-    A task's own process is that of `work/asks.py`; when it dies, so does what it asked for.
-
-    Returns:
-        The processes by their tasks: number in the array, and how often it was started before.
-    """
-    door, started, threads = socket.socket(socket.AF_UNIX), {}, []
-    door.bind(str(tmp_path / "door"))
-    door.listen()
-
-    def in_thread(work, *arguments):
-        threads.append(threading.Thread(target=work, args=arguments))
-        threads[-1].start()
-
-    def listen():
-        with contextlib.suppress(OSError):  # the door is shut
-            while True:
-                in_thread(serve, door.accept()[0])
-
-    def serve(asking):
-        with asking:
-            content, files, _, _ = socket.recv_fds(asking, 1 << 20, 2)
-            asked = json.loads(content)
-            process = subprocess.Popen(
-                [sys.executable, *asked["argv"]],
-                env=asked["environment"],
-                cwd=asked["cwd"],
-                stdin=subprocess.DEVNULL,
-                stdout=files[0],
-                stderr=files[1],
-                start_new_session=True,
-            )
-            for file in files:
-                os.close(file)
-            variables = asked["environment"]
-            started[variables["SLURM_ARRAY_TASK_ID"], variables.get("SLURM_RESTART_COUNT", "0")] = process
-            in_thread(end, process, asking)
-            asking.recv(1)  # nothing is ever said: it returns when one of the two has ended
-            kill(process)
-            process.wait()
-
-    def end(process, asking):
-        code = process.wait()
-        with contextlib.suppress(OSError):  # who asked is gone
-            asking.send(bytes([code % 256]))
-            asking.shutdown(socket.SHUT_RDWR)
-
-    def kill(process):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-
-    in_thread(listen)
-    asks = [sys.executable, "-S", "-E", str(ASKS), str(tmp_path / "door")]
+    """Have the array's tasks ask this process for theirs; return these by their number and earlier starts."""
     command = pipeline.worker_command
-    monkeypatch.setattr(pipeline, "worker_command", lambda *words: [*asks, *command(*words)[1:]])
-    yield started
-    for process in started.values():
-        kill(process)
-    door.shutdown(socket.SHUT_RDWR)
-    for thread in threads:
-        thread.join()
-    door.close()
+    with open_door(tmp_path / "door") as door:
+        monkeypatch.setattr(pipeline, "worker_command", lambda *words: [*door.command, *command(*words)[1:]])
+        yield lambda: {
+            (variables["SLURM_ARRAY_TASK_ID"], variables.get("SLURM_RESTART_COUNT", "0")): process
+            for variables, process in door.started
+        }
 
 
 def said(*command):
@@ -189,20 +138,36 @@ def test_an_array_of_which_one_is_cancelled_and_one_requeued_ends_with_the_same_
     begun = lambda: len(list(study.proxies.glob("*/.tokens")))  # noqa: E731
     ended = lambda: len(list(study.proxies.glob("*/result.json")))  # noqa: E731
     within(lambda: begun() >= 3, seconds=120)
-    first = tasks_of_slurm["1", "0"]
+    first = tasks_of_slurm()["1", "0"]
     os.killpg(first.pid, signal.SIGSTOP)  # so that something is left for the third when it comes again
     said("scancel", f"{queue.job}_2")
     said("scontrol", "requeue", f"{queue.job}_3")
-    within(lambda: ("3", "1") in tasks_of_slurm, seconds=120)
+    within(lambda: ("3", "1") in tasks_of_slurm(), seconds=120)
     before = ended()
     assert before < 18
     within(lambda: ended() > before, seconds=120)
     os.killpg(first.pid, signal.SIGCONT)
     within(lambda: not Queue.read(study.proxies).rows, seconds=120)
-    assert set(tasks_of_slurm) == {("1", "0"), ("2", "0"), ("3", "0"), ("3", "1")}
+    assert set(tasks_of_slurm()) == {("1", "0"), ("2", "0"), ("3", "0"), ("3", "1")}
     assert study.state(proxies.STAGE) is State.DONE
     for mine, its in zip(tables(study.proxies), tables(alone.proxies), strict=True):
         assert_frame_equal(mine, its)
+
+
+@needs_slurm
+@pytest.mark.processes
+def test_final_models_are_trained_and_evaluated_by_tasks_that_share_them_out(
+    new_study, slurm, tasks_of_slurm, within, recorder
+):
+    models = ("train.mixtures=[prior, sums_first]", "train.num_train_tokens=1600", "train.num_workers=1")
+    study = new_study(*models, "executor.place=slurm", "executor.num_workers=2", "evaluation.tasks=[]")
+    for stage in (train.STAGE, evaluate.STAGE):
+        pipeline.run_stage(study, stage.verb, recorder)
+        folder = study.root / stage.folder
+        within(lambda folder=folder: not Queue.read(folder).rows, seconds=120)
+        logs = "".join(log.read_text() for log in folder.glob("slurm-*.log"))
+        assert study.state(stage) is State.DONE, logs
+        assert len(tasks_of_slurm()) == 2
 
 
 def test_the_script_says_what_the_recipe_says_and_can_be_read(new_study):
@@ -258,6 +223,12 @@ def told_slurm(tmp_path, monkeypatch):
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     return submitted, queue
+
+
+def test_what_the_place_of_a_recipe_does_not_do_is_done_here_and_said(new_study, recorder, monkeypatch):
+    monkeypatch.setattr(train, "run", lambda *_: None)
+    pipeline._do_stage(new_study("executor.place=ray"), "train", recorder)
+    assert "train: done on this machine; a final model is one launch of `accelerate`" in recorder.notes[1]
 
 
 def test_a_study_whose_place_is_slurm_has_its_final_models_trained_there(new_study, told_slurm, recorder):
