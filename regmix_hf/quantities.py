@@ -8,6 +8,7 @@ look like them: then whoever brings it says.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from regmix_hf.errors import RegressionError
 Direction = Literal["lower", "higher"]
 
 NATS, BITS, SHARE, PERCENT = "nats per token", "bits per byte", "share", "percent"
+_ANYWHERE = (-math.inf, math.inf)
 #: What names of columns begin with. `target/` is the column of what has no other name in a table of results.
 LOSS, BPB, OTHER = "loss/", "bpb/", "target/"
 
@@ -92,6 +94,11 @@ class Quantity:
         if "/" in self.name:
             return self.name
         return f"{LOSS if self.unit == NATS else OTHER}{self.name}"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What its values lie between, and so the ends of their intervals."""
+        return (0.0, {SHARE: 1.0, PERCENT: 100.0}[self.unit]) if self.unit in (SHARE, PERCENT) else _ANYWHERE
 
     @property
     def noun(self) -> str:

@@ -83,6 +83,7 @@ def _rows(table: pd.DataFrame, sign: float) -> tuple[Promise, ...]:
     ahead = table[["loss", "measured"]].astype(float) * math.nan
     if _CHOSEN in table.index:
         ahead = sign * (table[["loss", "measured"]] - table.loc[_CHOSEN, ["loss", "measured"]].astype(float))
+        ahead += 0.0  # no negative zero of the chosen one against itself
     return tuple(
         Promise(
             mixture=str(name),

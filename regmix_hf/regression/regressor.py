@@ -247,7 +247,8 @@ class MixtureRegressor(
     def predict_interval(self, weights: Table, coverage: float = 0.9) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Lower and upper bounds that hold the loss of a new run with probability `coverage`.
 
-        They hold the uncertainty of the fit and, where `holds_seed_noise`, the noise between seeds.
+        They hold the uncertainty of the fit and, where `holds_seed_noise`, the noise between seeds, and end
+        where values do (`Quantity.bounds`).
 
         Raises:
             RegressionError: As `predict`; or the runs are too few for this coverage.
@@ -255,7 +256,9 @@ class MixtureRegressor(
         mixtures = self._mixtures(weights)
         losses = self._predict(mixtures)
         half = self._out_of_fold.half_widths(coverage, losses.to_numpy(), mixtures.to_numpy())
-        return losses - half, losses + half
+        least, most = map(list, zip(*(one.bounds for one in self.quantities_.values()), strict=True))
+        lower, upper = ((losses + ends).clip(least, most, axis=1) for ends in (-half, half))
+        return lower, upper
 
     def predict_target(self, weights: Table, target: Target, coverage: float = 0.9) -> pd.DataFrame:
         """Predict what `target` makes of the losses: columns `loss`, `lower` and `upper`.
@@ -270,7 +273,8 @@ class MixtureRegressor(
         missed = self._out_of_fold.combined(target)
         centre = np.asarray(loss, dtype=np.float64)[:, None]
         half = missed.half_widths(coverage, centre, mixtures.to_numpy())[:, 0]
-        return pd.DataFrame({"loss": loss, "lower": loss - half, "upper": loss + half})
+        lower, upper = ((loss + ends).clip(*target.quantity.bounds) for ends in (-half, half))
+        return pd.DataFrame({"loss": loss, "lower": lower, "upper": upper})
 
     def interval_sizes(self, coverage: float, target: Target | None = None) -> list[HalfWidth]:
         """What intervals are made of, for each target, or for `target` alone.
