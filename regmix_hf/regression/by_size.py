@@ -47,7 +47,7 @@ def judged_runs(runs: Runs, estimators: Collection[str], progress: Progress) -> 
     """
     if any(estimator_class(name).takes_sizes for name in estimators):
         return by_size(runs, progress)
-    if runs.scale is None:
+    if runs.scale is None or not len(runs):
         return runs, None
     return of_one_scale(runs, str(runs.scale.iloc[0]), progress), None
 
