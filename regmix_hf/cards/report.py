@@ -13,6 +13,7 @@ from regmix_hf.cards.rendering import recipe_yaml, render_template, share
 from regmix_hf.cards.summary import Summary, scores_of, summarise
 from regmix_hf.files import atomic_path, write_text
 from regmix_hf.recipe.schema import CHOSEN
+from regmix_hf.regression.agreement import by_pair
 from regmix_hf.regression.carrying import WITHIN_NOISE
 from regmix_hf.study import names
 from regmix_hf.study.promises import Promise
@@ -79,7 +80,7 @@ def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool
         best_predicted=facts.regression.promises if facts.regression else {},
         measured=measured_change(facts) is not None,
         chosen_promise=_of_chosen(facts),
-        agreement=facts.regression.agreement if facts.regression else (),
+        agreement=by_pair(facts.regression.agreement) if facts.regression else [],
         lost_models=_lost_models(facts),
         scores=scores,
         mixture_names=list(dict.fromkeys(name for row in scores for name in row.values)),

@@ -207,6 +207,7 @@ class OutsideRuns:
         tests = {name: self._read(source, like=runs) for name, source in sources.items()}
         for note in runs.notes:
             console.note(note)
+        runs = self._of_one_size(runs, console)
         fit = fit_runs(
             carrying(runs, self.min_signal, console, estimators=self.estimators, target=target),
             self.estimators,
@@ -219,6 +220,20 @@ class OutsideRuns:
         TableFit(self.output, self.output).sign_fit(self._record(runs.notes))
         _print_quality(fit, format, console)
         console.next(f"regmix choose {self.output}")
+
+    def _of_one_size(self, runs: Runs, console: Console) -> Runs:
+        """Take the runs of one size and length where no family of several is asked for."""
+        from regmix_hf.regression.by_size import of_one_scale, usual_scale
+        from regmix_hf.regression.registry import estimator_class
+
+        usual = usual_scale(runs)
+        if usual is None or any(estimator_class(name).takes_sizes for name in self.estimators):
+            return runs
+        console.note(
+            "the runs are of several sizes or lengths: --estimators scaled_law fits all of them, --where "
+            "COLUMN=VALUE takes others than the usual one"
+        )
+        return of_one_scale(runs, usual, console)
 
     def _record(self, notes: tuple[str, ...]) -> FitRecord:
         """What is asked, to be kept beside what comes of it."""

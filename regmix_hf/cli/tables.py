@@ -150,9 +150,9 @@ PROXY_TARGETS = Kind(
 SIZE_AGREEMENT = Kind(
     "size_agreement",
     (
-        *(name("target"), name("small"), name("large"), count("num_mixtures", "mixtures")),
-        *(number(key, None, ".3f") for key in ("spearman", "low", "high")),
-        name("says"),
+        *(name("target"), *(number(key, None, ".3f") for key in ("spearman", "low", "high"))),
+        *(name("says"), Column("small", for_machines=True), Column("large", for_machines=True)),
+        Column("num_mixtures", int, for_machines=True),
     ),
 )
 CARRIES = Kind(

@@ -18,7 +18,7 @@ from regmix_hf.files import read_parquet, read_record, read_yaml
 from regmix_hf.plan import Plan
 from regmix_hf.quantities import Quantity, by_kind
 from regmix_hf.readable import with_interval
-from regmix_hf.regression.agreement import Agreement
+from regmix_hf.regression.agreement import Agreement, by_pair
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
@@ -96,7 +96,7 @@ def _train(study: Study, format: Format) -> list[Table]:
 
 def quality_tables(quality: pd.DataFrame, target: str, format: Format) -> list[Table]:
     """How well every estimator predicts runs it never saw; for a machine the whole tidy table."""
-    from regmix_hf.regression.fitting import table_for_people
+    from regmix_hf.regression.assessment import table_for_people
 
     if format is Format.JSON:
         return [Table(kinds.QUALITY_OF_ALL, records(quality), "held-out quality")]
@@ -116,9 +116,14 @@ def _fit(study: Study, format: Format) -> list[Table]:
 
 def agreement_tables(summary: Mapping[str, Any]) -> list[Table]:
     """How alike runs of several sizes rank mixtures, target by target; none of runs of one size."""
-    rows = [{**one.plain, "says": one.word} for one in Agreement.said_in(summary)]
-    title = "do small models tell? rank correlation of the mixtures that both sizes have (95 % interval)"
-    return [Table(kinds.SIZE_AGREEMENT, rows, title)] if rows else []
+    return [
+        Table(
+            kinds.SIZE_AGREEMENT,
+            [{**one.plain, "says": one.word} for one in pair],
+            f"do small models tell? {pair[0].sizes}: rank correlation (95 % interval)",
+        )
+        for pair in by_pair(Agreement.said_in(summary))
+    ]
 
 
 def carry_tables(summary: Mapping[str, Any]) -> list[Table]:

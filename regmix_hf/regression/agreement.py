@@ -58,6 +58,11 @@ class Agreement:
         return DO_NOT_TELL if self.high < _CLEAR else UNCLEAR
 
     @property
+    def sizes(self) -> str:
+        """Which runs are held against which."""
+        return f"{self.num_mixtures} mixtures of {self.small} against {self.large}"
+
+    @property
     def plain(self) -> dict[str, Any]:
         """As JSON has it: what is not a number is null."""
         values = asdict(self)
@@ -85,12 +90,10 @@ class Agreement:
         """In words, without a full stop."""
         found = "no rank correlation"
         if not math.isnan(self.spearman):
-            found = f"a rank correlation of {100 * self.spearman:.0f} %"
+            found = f"rank correlation {100 * self.spearman:.0f} %"
         if not math.isnan(self.low):
             found += f" [{100 * self.low:.0f}, {100 * self.high:.0f}]"
-        said = (
-            f"{self.target}: {self.num_mixtures} mixtures have {found} between {self.small} and {self.large}"
-        )
+        said = f"{self.target}: {self.sizes}, {found}"
         return said if self.word == TELL else f"{said}; {self.word}"
 
 
@@ -126,6 +129,12 @@ def size_agreement(parts: Sequence[Runs], goal: Target, random_state: int) -> li
     return found
 
 
+def by_pair(found: Sequence[Agreement]) -> list[list[Agreement]]:
+    """Those of the same two sizes together, in order."""
+    pairs = dict.fromkeys((one.small, one.large) for one in found)
+    return [[one for one in found if (one.small, one.large) == pair] for pair in pairs]
+
+
 _Size = tuple[float, float]
 
 
@@ -151,8 +160,9 @@ def _pairs(counts: Mapping[_Size, int]) -> Iterator[tuple[_Size, _Size]]:
     if len(counts) < 2:
         return
     enough = _SWARM * max(counts.values())
-    most = [size for size in sorted(counts) if counts[size] >= enough]
-    smallest = [size for size in most if size[0] == most[0][0]]
+    least = min(size for size in counts if counts[size] >= enough)
+    alike = {size: count for size, count in counts.items() if size[0] == least[0]}
+    smallest = [size for size in sorted(alike) if alike[size] == max(alike.values())]
     longest = {size[0]: size for size in sorted(counts)}
     base = smallest[0] if len(longest) == 1 else smallest[-1]
     yield from ((base, size) for size in longest.values() if size != base)

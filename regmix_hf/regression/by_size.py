@@ -47,7 +47,9 @@ def judged_runs(runs: Runs, estimators: Collection[str], progress: Progress) -> 
     """
     if any(estimator_class(name).takes_sizes for name in estimators):
         return by_size(runs, progress)
-    return of_one_scale(runs, progress), None
+    if runs.scale is None or not len(runs):
+        return runs, None
+    return of_one_scale(runs, str(runs.scale.iloc[0]), progress), None
 
 
 def by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:
@@ -75,16 +77,27 @@ def by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:
 
 def scale_of(runs: Runs) -> str | None:
     """What the runs, which are of one size and length, trained for how long; `None`: not known."""
+    if not len(runs):
+        return None
     if runs.scale is not None:
         return str(runs.scale.iloc[0])
     return None if runs.sizes is None else scale_words(*runs.sizes.iloc[0])
 
 
-def of_one_scale(runs: Runs, progress: Progress) -> Runs:
-    """Leave out runs of other models or lengths than those of the first, a study's own."""
-    if runs.scale is None:
-        return runs
-    own = runs.scale.iloc[0]
+def usual_scale(runs: Runs) -> str | None:
+    """The size and length that most runs are of, of several the largest; `None` where all are alike."""
+    if runs.scale is None or runs.sizes is None or runs.scale.nunique() <= 1:
+        return None
+    _, first, counts = np.unique(
+        runs.sizes[list(SIZES)].to_numpy(), axis=0, return_index=True, return_counts=True
+    )
+    largest = np.flatnonzero(counts == counts.max())[-1]  # they are sorted
+    return str(runs.scale.iloc[first[largest]])
+
+
+def of_one_scale(runs: Runs, own: str, progress: Progress) -> Runs:
+    """Leave out runs of other models or lengths than these: `own` as `Runs.scale` has it."""
+    assert runs.scale is not None, "that is how it is known"
     others = runs.scale[runs.scale != own].value_counts()
     if len(others):
         scale, count = others.index[0], others.iloc[0]

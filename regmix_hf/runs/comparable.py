@@ -99,8 +99,9 @@ def _is_same(one: DomainFacts, other: DomainFacts) -> bool:
 
 
 def _other_scale(first: pd.DataFrame, other: pd.DataFrame) -> str | None:
-    scales = [scale for table in (first, other) for scale in _scales(table)]
-    return next((f"{scale}, not {scales[0]}" for scale in scales if scale != scales[0]), None)
+    known = _scales(first)  # of a ladder several
+    others = [scale for scale in _scales(other) if scale not in known]
+    return f"{others[0]}, not {' or '.join(known)}" if others else None
 
 
 def _scales(results: pd.DataFrame) -> list[str]:

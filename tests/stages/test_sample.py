@@ -48,6 +48,7 @@ def make_study(folder, **sampling) -> Study:
             "sampling": {"num_mixtures": 12, "num_holdout": 4, **sampling},
             "proxy": {"model": {"preset": "tiny"}, "num_train_tokens": 100_000},
             "train": {"model": {"preset": "tiny"}, "num_train_tokens": 1_000_000},
+            "executor": {"gpu": "h200"},  # then plans measure no speed
         }
     )
     return Study(recipe)
