@@ -129,6 +129,15 @@ def array_job(study: Study, verb: str) -> ArrayJob:
     return ArrayJob(f"{recipe.name}-{verb}", folder, command, executor, cores_key)
 
 
+def written_job(study: Study, verb: str) -> ArrayJob:
+    """The same, with the recipe beside it that its workers read: its script may be submitted by hand."""
+    job = array_job(study, verb)
+    study.check_owner()
+    study.open()
+    tell_recipe(study, job.folder)
+    return job
+
+
 def is_left_to_others(study: Study, verb: str) -> bool:
     """Whether runs of the stage `verb` are open still: others are at them, or will be."""
     stage = stage_of(verb)
@@ -318,11 +327,10 @@ def _has_open_runs(study: Study, verb: str, progress: Progress) -> bool:
 def _submit(study: Study, verb: str, progress: Progress) -> None:
     """Hand a stage to workers elsewhere, which do it after this process has ended, unless some are at it."""
     if study.recipe.executor.place == "slurm":
-        job = array_job(study, verb)
-        if (queue := Queue.read(job.folder)) and queue.rows:
+        if (queue := Queue.read(study.root / stage_of(verb).folder)) and queue.rows:
             progress.note(f"{verb}: {len(queue.rows)} workers of job {queue.job} are at it")
             return
-        tell_recipe(study, job.folder)
+        job = written_job(study, verb)
         count = job.executor.num_workers
         progress.note(f"{verb}: submitted job {job.submit()}, {count} workers; logs in {job.folder}")
         return

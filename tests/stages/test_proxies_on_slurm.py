@@ -171,7 +171,10 @@ def test_final_models_are_trained_and_evaluated_by_tasks_that_share_them_out(
 
 
 def test_the_script_says_what_the_recipe_says_and_can_be_read(new_study):
-    options = "executor.slurm.options={partition: gpu, time: '12:00:00', exclusive: true}"
+    options = (
+        "executor.slurm.options={partition: gpu, time: '12:00:00', exclusive: true, exclude: false, "
+        "comment: two words}"
+    )
     setup = "executor.slurm.setup=[module load cuda]"
     study = new_study(
         "executor.place=slurm", "executor.num_workers=16", "proxy.num_workers=null", options, setup
@@ -184,9 +187,11 @@ def test_the_script_says_what_the_recipe_says_and_can_be_read(new_study):
         "partition=gpu",
         "time=12:00:00",
         "exclusive",
+        'comment="two words"',
         "requeue",
     ):
         assert f"#SBATCH --{line}" in lines
+    assert not any("exclude" in line for line in lines)
     assert lines[-2] == "module load cuda"
     assert lines[-1].endswith(
         f"-m regmix_hf proxies {study.proxies / '.recipe.yaml'} "
