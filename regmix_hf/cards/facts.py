@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import pandas as pd
 
@@ -18,7 +18,7 @@ from regmix_hf.quantities import measured, with_quantities
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression.agreement import Agreement
 from regmix_hf.regression.asked_target import fitted_target, target_of
-from regmix_hf.regression.assessment import Promise, of_scale
+from regmix_hf.regression.assessment import NOTHING, Promise, of_scale
 from regmix_hf.regression.carrying import Carry
 from regmix_hf.regression.target import Target
 from regmix_hf.regression.verdict import Verdict
@@ -40,6 +40,8 @@ from regmix_hf.tables import (
     Columns,
     by_domain,
 )
+
+_Said = TypeVar("_Said")
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +139,8 @@ class ChoiceFacts:
         return trained[["prior", "weight", "epochs"]].rename(columns={"weight": "chosen"})
 
     @property
-    def predicted(self) -> dict[str, dict[str, float]]:
-        """`loss`, `lower` and `upper` of the target under `chosen` and `prior`, in its unit."""
+    def predicted(self) -> dict[str, dict[str, float | None]]:
+        """`loss`, `lower` and `upper` of the target under `chosen` and `prior`, in its unit; where known."""
         return {name: self.record["predicted"][name] for name in ("chosen", "prior")}
 
     @property
@@ -301,9 +303,10 @@ def _read_swarm(study: Study, target: Target) -> SwarmFacts | None:
     if results is None or mixtures is None:
         return None
     rungs = list(study.recipe.rungs.values())
-    places = completed(mixtures)["rung"]
-    planned = sum(rung.num_seeds * int((places == number).sum()) for number, rung in enumerate(rungs))
-    return SwarmFacts(results, planned, target.quantities)
+    table = completed(mixtures)
+    planned = sum(rung.num_seeds * int((table["rung"] == number).sum()) for number, rung in enumerate(rungs))
+    origins = dict(zip(table["mixture_id"], table["origin"], strict=True))
+    return SwarmFacts(results, planned, target.quantities, origins)
 
 
 def _read_regression(folder: Path) -> RegressionFacts | None:
@@ -319,41 +322,36 @@ def _read_regression(folder: Path) -> RegressionFacts | None:
         part.sort_values("spearman", ascending=False, kind="stable")
         for _, part in quality.groupby("test", sort=False)
     ]
-    if not parts:
+    if not parts and summary["judged_on"] != NOTHING:
         what = f"has no row of the target {summary['target']!r}"
         raise damaged(folder / names.QUALITY, what)
     return RegressionFacts(
-        quality=pd.concat(parts, ignore_index=True),
+        quality=pd.concat(parts, ignore_index=True) if parts else quality,
         predictions=predictions[wanted].reset_index(drop=True),
         learning_curve=read_parquet(folder / names.LEARNING_CURVE, LEARNING_CURVE),
         summary=summary,
         verdict=Verdict.said_in(summary, file),
-        promises=_promises(file, summary),
-        carries=_carries(file, summary),
-        agreement=_agreement(file, summary),
+        promises=_said(file, "promises", lambda: _promises(summary)),
+        carries=_said(file, "targets", lambda: tuple(map(Carry.from_plain, summary.get("carries", ())))),
+        agreement=_said(file, "an agreement of sizes", lambda: tuple(Agreement.said_in(summary))),
     )
 
 
-def _carries(file: Path, summary: Mapping[str, Any]) -> tuple[Carry, ...]:
-    try:
-        return tuple(map(Carry.from_plain, summary.get("carries", ())))
-    except (AttributeError, TypeError, ValueError) as error:
-        raise damaged(file, "holds targets that carry which cannot be read") from error
+def _said(file: Path, what: str, read: Callable[[], _Said]) -> _Said:
+    """Read a part of a summary.
 
-
-def _promises(file: Path, summary: Mapping[str, Any]) -> dict[str, Promise]:
+    Raises:
+        StudyError: It is damaged.
+    """
     try:
-        found = summary.get("promises", {}).items()
-        return {str(name): Promise.from_plain(plain) for name, plain in found if plain is not None}
+        return read()
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise damaged(file, "holds promises that cannot be read") from error
+        raise damaged(file, f"holds {what} that cannot be read") from error
 
 
-def _agreement(file: Path, summary: Mapping[str, Any]) -> tuple[Agreement, ...]:
-    try:
-        return tuple(Agreement.said_in(summary))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise damaged(file, "holds an agreement of sizes that cannot be read") from error
+def _promises(summary: Mapping[str, Any]) -> dict[str, Promise]:
+    found = summary.get("promises", {}).items()
+    return {str(name): Promise.from_plain(plain) for name, plain in found if plain is not None}
 
 
 def _a_new_run(scale: str | None, holds_seed_noise: bool | None = None) -> str:
@@ -382,7 +380,8 @@ def _record(file: Path) -> dict[str, Any]:
     values = [predicted.get("coverage")]
     for name in ("chosen", "prior"):
         losses = predicted.get(name) if isinstance(predicted.get(name), dict) else {}
-        values += [losses.get(key) for key in ("loss", "lower", "upper")]
+        bounds = [losses.get(key) for key in ("lower", "upper")]  # none, where experts alone say it
+        values += [losses.get("loss"), *(bound for bound in bounds if bound is not None)]
     if not all(isinstance(value, int | float) for value in values):
         raise damaged(file, "does not say what is predicted")
     return record

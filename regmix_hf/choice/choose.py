@@ -174,9 +174,7 @@ class ChoiceProblem:
         bounds = self.reach
         objective = Objective.of(self.regressor, self.target, bounds, self.sampled.prior, self.kl_strength)
         search = self._exactly if objective.model.is_convex else self._among_many
-        found = [
-            self._candidate(method, weights, swarm) for method, weights in search(objective, bounds, progress)
-        ]
+        found = [self._candidate(*one, swarm) for one in search(objective, bounds, progress)]
         if self.keeps_prior:
             found.append(self._candidate("prior", self.constraints.project(self._prior[None])[0], swarm))
         return self._describe(tuple(found), bounds, swarm.widest_gap if swarm else np.nan)
@@ -226,6 +224,12 @@ class ChoiceProblem:
         weights = self.swarm[list(self.regressor.domains_)].to_numpy()
         sign = self.target.quantity.sign  # less is better of what is handed on
         return price_of_leaving(sign * measured, sign * promised, divergence(weights, self._prior))
+
+    @property
+    def _speaks_of(self) -> str:
+        if not self.regressor.num_runs_:
+            return "of no scale: experts alone rank mixtures, and their numbers are no losses of a model"
+        return of_scale(self.scale, holds_seed_noise=self.regressor.holds_seed_noise)
 
     @property
     def keeps_prior(self) -> bool:
@@ -291,7 +295,7 @@ class ChoiceProblem:
         if others and others[-1].method == "prior":
             return others[-1], f"the prior: {self.verdict} To choose what is predicted, set choice.force"
         if self.regressor.model.is_convex:
-            return simulated, "the optimum of the predictions, which are convex: there is no better one"
+            return simulated, f"the optimum of convex predictions: none is better{self._of_sample(simulated)}"
         settings = self.choice
         taken = min(settings.top_k, settings.num_candidates)
         mean = f"the mean of the {taken:,} best of {settings.num_candidates:,} simulated mixtures"
@@ -306,6 +310,14 @@ class ChoiceProblem:
         if not self.target.is_linear:
             return simulated, f"{mean}: an optimum of the worst target relies on all predictions at once"
         return optimum, f"the optimum of the predictions, rather than {mean}"
+
+    def _of_sample(self, found: Candidate) -> str:
+        """How well its lead is known where predictions rest on a sample of tokens; at most, for a mean."""
+        pair = np.stack([list(found.weights.values()), self._prior])
+        used = [self.regressor.targets_.index(name) for name in self.target.weights]
+        errors = self.regressor.model.sampling_errors(pair)[used] * np.abs(self.target.factors)
+        error = float(errors @ self.target.shares if self.target.is_linear else errors.max())
+        return f" (sampled tokens leave {error:.1g} of doubt between it and the prior)" if error else ""
 
     def _describe(self, found: tuple[Candidate, ...], bounds: Constraints, gap: float) -> ChosenMixture:
         chosen, reason = self._decide(found, gap)
@@ -333,7 +345,7 @@ class ChoiceProblem:
             warnings=tuple(warnings),
             verdict=self.verdict,
             kl_strength=self.kl_strength,
-            speaks_of=of_scale(self.scale, holds_seed_noise=self.regressor.holds_seed_noise),
+            speaks_of=self._speaks_of,
             size=self.size,
         )
 

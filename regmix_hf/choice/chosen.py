@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -117,7 +118,9 @@ class ChosenMixture:
 
 def doubts(chosen: Candidate, prior: Predicted, target: Quantity, gap: float) -> Iterator[str]:
     """What speaks against a mixture whose prediction may be no better, or no more than a guess."""
-    if not chosen.predicted.is_clearly_better_than(prior, target):
+    if math.isnan(chosen.predicted.lower):
+        yield "not tried: without a run on a mixture nobody knows the scale of what experts say"
+    elif not chosen.predicted.is_clearly_better_than(prior, target):
         yield (
             f"not better than the prior beyond its interval: predicted {chosen.predicted.loss:.4f} "
             f"(90 % interval {chosen.predicted.lower:.4f} to {chosen.predicted.upper:.4f}), the prior "

@@ -96,7 +96,7 @@ def _train(study: Study, format: Format) -> list[Table]:
 
 def quality_tables(quality: pd.DataFrame, target: str, format: Format) -> list[Table]:
     """How well every estimator predicts runs it never saw; for a machine the whole tidy table."""
-    from regmix_hf.regression.fitting import table_for_people
+    from regmix_hf.regression.assessment import table_for_people
 
     if format is Format.JSON:
         return [Table(kinds.QUALITY_OF_ALL, records(quality), "held-out quality")]

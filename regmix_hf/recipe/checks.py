@@ -37,6 +37,11 @@ def check_recipe(recipe: Recipe) -> None:
             f"sampling.min_strength {recipe.sampling.min_strength} is above "
             f"sampling.max_strength {recipe.sampling.max_strength}."
         )
+    if recipe.sampling.num_mixtures == 0 and not recipe.sampling.experts and recipe.runs is None:
+        raise RecipeError(
+            "sampling.num_mixtures 0: nothing is left to choose by.",
+            "write sampling.experts: true, too, and regression.estimators: [experts]",
+        )
     if 2 * recipe.sampling.num_repeats > recipe.sampling.num_mixtures:
         raise RecipeError(
             f"sampling.num_repeats {recipe.sampling.num_repeats} is more than half of "

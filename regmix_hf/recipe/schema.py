@@ -106,8 +106,9 @@ class Corpus(Section):
 class Sampling(Section):
     """Mixtures for the swarm: Dirichlet around the prior (RegMix, section 3.1 and appendix)."""
 
-    num_mixtures: Annotated[int, Field(ge=1)] = 512
-    """Mixtures to fit on; `num_holdout` more are drawn that no regression is ever fitted on."""
+    num_mixtures: Annotated[int, Field(ge=0)] = 512
+    """Mixtures to fit on; `num_holdout` more are drawn that no regression is ever fitted on. 0 only beside
+    `experts`, from which alone can be chosen, too."""
     experts: bool = False
     """Train a proxy on each training domain alone, too, for the estimator `experts`; bounds of single domains
     do not hold for them. Where one would see its domain more than `max_epochs` times the others fill it up,

@@ -208,6 +208,13 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             predicted[held_out] = part.predict(weights[held_out])
         return predicted
 
+    def sampling_errors(self, weights: Array) -> Array:
+        """Standard errors of the difference between two mixtures, `(2, d) -> (t,)`.
+
+        They come from what was left out of the text that predictions rest on.
+        """
+        return np.zeros(self.num_targets_)
+
     def smooth(self) -> MixtureEstimator | None:
         """Return a fitted regressor with a gradient to stand in for this one; `None` where there is none."""
         return self if self.is_smooth else None
@@ -342,6 +349,8 @@ def of_largest(sizes: Array) -> NDArray[np.bool_]:
     Args:
         sizes: Parameters and tokens, or their logarithms, runs x 2.
     """
+    if not len(sizes):
+        return np.zeros(0, dtype=np.bool_)
     for size in np.unique(sizes[:, 0])[::-1]:
         of_size = sizes[:, 0] == size
         longest = of_size & (sizes[:, 1] == sizes[of_size, 1].max())

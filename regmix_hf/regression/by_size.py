@@ -47,7 +47,7 @@ def judged_runs(runs: Runs, estimators: Collection[str], progress: Progress) -> 
     """
     if any(estimator_class(name).takes_sizes for name in estimators):
         return by_size(runs, progress)
-    if runs.scale is None:
+    if runs.scale is None or not len(runs):
         return runs, None
     return of_one_scale(runs, str(runs.scale.iloc[0]), progress), None
 
@@ -77,6 +77,8 @@ def by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:
 
 def scale_of(runs: Runs) -> str | None:
     """What the runs, which are of one size and length, trained for how long; `None`: not known."""
+    if not len(runs):
+        return None
     if runs.scale is not None:
         return str(runs.scale.iloc[0])
     return None if runs.sizes is None else scale_words(*runs.sizes.iloc[0])
@@ -84,7 +86,7 @@ def scale_of(runs: Runs) -> str | None:
 
 def usual_scale(runs: Runs) -> str | None:
     """The size and length that most runs are of, of several the largest; `None` where all are alike."""
-    if runs.scale is None or runs.sizes is None or runs.scale.nunique() == 1:
+    if runs.scale is None or runs.sizes is None or runs.scale.nunique() <= 1:
         return None
     _, first, counts = np.unique(
         runs.sizes[list(SIZES)].to_numpy(), axis=0, return_index=True, return_counts=True

@@ -74,7 +74,7 @@ class Carry:
 
 def carries(runs: Runs) -> list[Carry]:
     """Say of every target how far the runs, of one size and length, lie apart, and how much is noise."""
-    return list(_carries(runs))
+    return list(_carries(runs)) if len(runs) else []
 
 
 def _carries(runs: Runs) -> Iterator[Carry]:

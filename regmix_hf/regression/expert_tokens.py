@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from regmix_hf.errors import RegressionError
 from regmix_hf.files import atomic_path
 from regmix_hf.quantities import BPB
-from regmix_hf.runs.experts import Experts
+from regmix_hf.runs.experts import KEPT_TOKENS, Experts
 
 Array = NDArray[np.float64]
 
@@ -166,7 +166,9 @@ class MixedLoss:
         return np.asarray(-self.unit * total / max(len(self.relative), 1))
 
     def sampling_error(self, weights: Array) -> float:
-        """Standard error of the difference between two mixtures, `(2, d)`, if tokens are a draw of many."""
+        """Standard error of the difference between two mixtures, `(2, d)`; 0 where no token was left out."""
+        if len(self.relative) < KEPT_TOKENS:
+            return 0.0
         logs = np.concatenate([np.log(part @ weights.T) for part in self._parts()])
         return float(self.unit * (logs[:, 0] - logs[:, 1]).std() / math.sqrt(len(logs)))
 

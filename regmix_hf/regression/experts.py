@@ -79,7 +79,9 @@ class Experts(MixtureEstimator):
         weights = self._check_predictable(X)
         losses = np.asarray(y, dtype=np.float64).reshape(len(weights), -1)
         formula, predicted = self._formula(weights), np.empty_like(losses)
-        folds = assign_folds(weights, self._num_folds(len(weights)), self.random_state, "out of fold")
+        folds = np.zeros(len(weights), dtype=np.intp)  # one mixture alone leaves no other runs
+        if len(np.unique(weights, axis=0)) > 1:
+            folds = assign_folds(weights, self._num_folds(len(weights)), self.random_state, "out of fold")
         for fold in range(folds.max() + 1):
             held_out = folds == fold
             offset, slope = _lines(formula[~held_out], losses[~held_out])
@@ -113,7 +115,7 @@ class Experts(MixtureEstimator):
         return self
 
     def sampling_errors(self, weights: Array) -> Array:
-        """Standard error of the difference between two mixtures, `(2, d) -> (t,)`: tokens are a sample."""
+        """Standard error of the difference between two mixtures, `(2, d) -> (t,)`, as tokens are a sample."""
         return np.array([mixed.sampling_error(weights) for mixed in self._mixed]) * self.slope_
 
     def _fit(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from regmix_hf.seeds import generator
 Array = NDArray[np.float64]
 
 _NUM_FOLDS = 5
+_POINTS = ["estimator", "num_runs", "repeat", "spearman"]
 #: A curve is drawn through this many sizes at most, and gone beyond from this many at least.
 _MOST_SIZES, _LEAST_SIZES = 6, 4
 #: Below this number of runs sizes are dense and every run is predicted: few runs are noisy.
@@ -61,6 +63,11 @@ class LearningCurve:
 
     points: pd.DataFrame
     gains: dict[str, tuple[Gain, ...]]
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Of no run, or of one mixture."""
+        return cls(pd.DataFrame(columns=_POINTS), {})
 
     def table(self) -> pd.DataFrame:
         """Return `estimator`, `num_runs`, `num_subsets`, and `mean`, `lower`, `upper` over these subsets."""
@@ -103,6 +110,8 @@ def learning_curve(
         random_state: Seed of subsets, folds and fits.
         progress: Told how many fits are done.
     """
+    if len(set(number_mixtures(fitted))) < 2:
+        return LearningCurve.empty()
     work = _Work(fitted, held_out, target, random_state)
     plan = [(estimator, size, repeat) for estimator in estimators for size, repeat in work.subsets(estimator)]
     rows, draws = [], []
@@ -114,7 +123,7 @@ def learning_curve(
             rows.append((estimator, size, repeat, spearman))
             draws.append(work.resamples.metrics(work.truth, predicted)["spearman"])
         bar.update(len(plan))
-    points = pd.DataFrame(rows, columns=["estimator", "num_runs", "repeat", "spearman"])
+    points = pd.DataFrame(rows, columns=_POINTS)
     gains = {}
     for estimator in estimators:
         own = points[points["estimator"] == estimator]
@@ -157,6 +166,7 @@ class _Work:
         most = min(len(pool) for pool, _ in self._parts)
         # So many runs are of enough different mixtures, however often each was run.
         least = estimator_class(estimator).min_runs(self._weights.shape[1]) * np.bincount(self._mixture).max()
+        least = max(least, 1)
         few, in_folds = most < _FEW_RUNS, len(self._parts) > 1
         step, repeats = np.sqrt(2.0) if few else 2.0, _REPEATS if few and not in_folds else _FEW_REPEATS
         sizes = (round(most / step**k) for k in range(_MOST_SIZES))

@@ -151,7 +151,8 @@ class Runs:
             losses_from=origin,
             experts=experts,
         )
-        return runs._checked()
+        are_experts = not len(usable) and bool((unique["split"] == EXPERT).all())
+        return runs if are_experts else runs._checked()
 
     @classmethod
     def from_tables(

@@ -65,7 +65,7 @@ def run(study: Study, progress: Progress) -> None:
     swarm = mixtures[(mixtures["rung"] == 0) & ~is_expert]
     zeros = count_zeros(swarm)
     num_fit = int((swarm["split"] == "fit").sum())
-    for domain, count in zeros.items():
+    for domain, count in zeros.items() if num_fit else ():
         if message := _missing(domain, count, num_fit, recipe.sampling.min_weight):
             progress.note(message)
     if there is None or len(mixtures) > len(there) or set(mixtures) - set(read_parquet(study.mixtures)):

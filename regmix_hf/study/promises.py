@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from regmix_hf.errors import StudyError
 from regmix_hf.quantities import NATS, Direction, Quantity
+from regmix_hf.study.rounds import Bound
 
 #: The file, in the folder of the stage `evaluate` and in the repository of the chosen mixture.
 
@@ -37,7 +38,7 @@ class Promise(_Facts):
 
     Attributes:
         mixture: Its name.
-        predicted: For a proxy, with the bounds `lower` and `upper`.
+        predicted: For a proxy, with the bounds `lower` and `upper`, where they are known.
         measured: Mean over the seeds of the final models.
         deviation: Standard deviation over seeds; `None` for a single one.
         num_seeds: How many.
@@ -48,8 +49,8 @@ class Promise(_Facts):
 
     mixture: str
     predicted: Finite
-    lower: Finite
-    upper: Finite
+    lower: Bound
+    upper: Bound
     measured: Finite
     deviation: Finite | None
     num_seeds: int
@@ -64,7 +65,7 @@ class Promise(_Facts):
     @property
     def holds(self) -> bool:
         """Whether what was measured lies within the interval of what was promised."""
-        return self.lower <= self.measured <= self.upper
+        return self.lower is not None and self.upper is not None and self.lower <= self.measured <= self.upper
 
 
 class Promises(_Facts):

@@ -11,6 +11,7 @@ from sklearn.base import clone
 
 from regmix_hf import MixtureRegressor
 from regmix_hf.errors import RegressionError, StudyError
+from regmix_hf.regression.auto import MEMBERS
 from regmix_hf.regression.expert_tokens import ExpertTokens, MixedLoss
 from regmix_hf.regression.experts import Experts
 from regmix_hf.runs import experts as kept
@@ -264,3 +265,44 @@ def test_kept_tokens_that_are_damaged_are_named(asked, tmp_path, fault):
         file.write_bytes(file.read_bytes()[:3000])
     with pytest.raises(StudyError, match=r"experts\.safetensors"):
         kept.Experts.read(file)
+
+
+def test_what_a_sample_of_tokens_leaves_open_is_the_spread_of_differences(monkeypatch, tokens):
+    model = without_runs(tokens)
+    pair = np.array([[0.6, 0.2, 0.2], [0.2, 0.2, 0.6]])
+    np.testing.assert_array_equal(model.sampling_errors(pair), 0.0)
+    monkeypatch.setattr("regmix_hf.regression.expert_tokens.KEPT_TOKENS", NUM_TOKENS[0])
+    given = np.exp(tokens.logs[0].astype(float))
+    differences = np.log(pair[0] @ given) - np.log(pair[1] @ given)
+    expected = [differences.std() / np.sqrt(NUM_TOKENS[0]), 0.0]
+    np.testing.assert_allclose(model.sampling_errors(pair), expected, rtol=1e-6)
+
+
+def test_few_runs_have_students_interval_and_none_has_none(asked, mixtures):
+    weights = pd.DataFrame(mixtures, columns=DOMAINS)
+    losses = pd.DataFrame({"web": np.random.default_rng(5).normal(size=len(mixtures))})
+    lengths = []
+    for count in (0, 1, 3, 5, 9):
+        part = weights[3 : 3 + count], losses[3 : 3 + count]
+        model = MixtureRegressor("experts").fit(*part, experts=asked)
+        lower, upper = model.predict_interval(weights)
+        lengths.append((upper - lower)["web"].mean())
+    assert np.isnan(lengths[:2]).all()
+    assert lengths[2] > 2 * 2.92 * 0.3
+    assert lengths[4] < lengths[2]
+
+
+def test_auto_weighs_experts_where_there_are_some(asked, tokens, mixtures, tmp_path):
+    weights = pd.DataFrame(np.random.default_rng(6).dirichlet(np.ones(3), 24), columns=DOMAINS)
+    losses = pd.DataFrame({"web": 1.0 + in_torch(tokens, weights.to_numpy())[:, 0]})
+    losses += np.random.default_rng(7).normal(scale=0.01, size=losses.shape)
+    assert MEMBERS[-1] == "experts"
+    with_, without = (
+        MixtureRegressor("auto", members=["ridge", "experts"]).fit(weights, losses, experts=experts)
+        for experts in (asked, None)
+    )
+    assert with_.model.shares_[0, 1] > 0.9
+    assert without.model.shares_.shape == (1, 1)
+    with_.save_pretrained(tmp_path)
+    again = MixtureRegressor.from_pretrained(tmp_path)
+    pd.testing.assert_frame_equal(again.predict(weights), with_.predict(weights), check_exact=True)
