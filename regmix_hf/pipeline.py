@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 
 from regmix_hf.errors import RecipeError, UnfinishedError
 from regmix_hf.files import read_json
+from regmix_hf.jobs.base import base_task
 from regmix_hf.jobs.census import Census, take_census
 from regmix_hf.jobs.hub_jobs import UNDER_WAY, HubJobs
 from regmix_hf.jobs.slurm import ArrayJob, Queue, worker_command
 from regmix_hf.jobs.told import tell_recipe, told_recipe
 from regmix_hf.jobs.turns import alone_in, beside_others_in
+from regmix_hf.mixtures.final import num_final_mixtures
 from regmix_hf.preflight import check_once, remember_checks
 from regmix_hf.progress import Progress, Silent
+from regmix_hf.stages import proxies
 from regmix_hf.stages.choose import asked_for
 from regmix_hf.study import Stage, State, Study, names
 from regmix_hf.study.address import Address
@@ -31,8 +34,23 @@ if TYPE_CHECKING:
 
 #: Verbs in the order their stages run; `regmix_hf.stages.<verb>` holds each.
 VERBS = ("prepare", "sample", "proxies", "fit", "choose", "train", "evaluate", "report")
-#: Of these, those whose runs are done in the place that the recipe names in `executor`.
-PLACED = ("proxies", "evaluate")
+#: Of these, those whose runs may be done elsewhere, and which places beside this machine do them.
+PLACED = {"proxies": ("ray", "slurm", "jobs"), "train": ("slurm",), "evaluate": ("ray", "slurm")}
+#: Why others do not, and what does.
+_NOT_THERE = {
+    ("train", "ray"): (
+        "a final model is one launch of `accelerate` over all GPUs of a machine",
+        "`regmix train` on one of its machines, or on several that share the folder",
+    ),
+    ("train", "jobs"): (
+        "checkpoints, by which a final run goes on, stay in a folder that a job does not keep",
+        "`regmix train` on this machine, or `--on slurm`",
+    ),
+    ("evaluate", "jobs"): (
+        "jobs have no final models",
+        "`regmix evaluate` on this machine, `--on ray` or `--on slurm`",
+    ),
+}
 #: Stages whose runs several processes and machines share out among them; all others are for one at a time.
 _SHARED = {"proxies", "train", "evaluate"}
 
@@ -72,6 +90,12 @@ def status(study: Study) -> list[StageStatus]:
 
 def census_of(study: Study, verb: str) -> Census | None:
     """Count the runs of the stage `verb`; `None` where it has none, or they are not known yet."""
+    parts = censuses_of(study, verb)
+    return None if parts is None else Census.total(parts)
+
+
+def censuses_of(study: Study, verb: str) -> list[Census] | None:
+    """Count them apart for each of the recipe's `rungs`, in order; final runs are all of one."""
     if verb not in ("proxies", "train") or CorpusFacts.find(study.corpus) is None:
         return None
     if not study.mixtures.exists() or (verb == "train" and not study.mixture.exists()):
@@ -80,9 +104,12 @@ def census_of(study: Study, verb: str) -> Census | None:
     if study.state(stage) is State.DONE:  # then the marker says it, and thousands of folders are left unread
         facts = read_json(study.marker(stage))
         if "num_ok" in facts:
-            return Census({"ok": facts["num_ok"], "diverged": facts["num_diverged"]})
+            counted = facts.get("rungs", [facts])
+            return [Census({"ok": one["num_ok"], "diverged": one["num_diverged"]}) for one in counted]
     tasks = import_module(f"regmix_hf.stages.{verb}").tasks_of(study)
-    return take_census(tasks, study.root / stage.folder)
+    rungs = range(len(study.recipe.rungs) if verb == "proxies" else 1)
+    parts = [[task for task in tasks if task.spec.rung == rung] for rung in rungs]
+    return [take_census(part, study.root / stage.folder) for part in parts]
 
 
 def array_job(study: Study, verb: str) -> ArrayJob:
@@ -91,9 +118,15 @@ def array_job(study: Study, verb: str) -> ArrayJob:
 
     folder = study.root / stage_of(verb).folder
     command = worker_command(verb, told_recipe(folder))
-    arguments = (study.recipe.proxy if verb == "proxies" else study.recipe.train).training_args
-    takes_cores = verb == "proxies" and uses_cpu(arguments) and study.recipe.proxy.num_workers is None
-    return ArrayJob(f"{study.recipe.name}-{verb}", folder, command, study.recipe.executor, takes_cores)
+    recipe, executor = study.recipe, study.recipe.executor
+    section = "proxy" if verb == "proxies" else "train"
+    training = recipe.proxy if verb == "proxies" else recipe.train
+    on_cores = verb != "evaluate" and uses_cpu(training.training_args) and training.num_workers is None
+    if verb != "proxies":  # a worker with nothing to do would wait in the queue for it
+        most = num_final_mixtures(recipe) * recipe.train.num_seeds
+        executor = executor.model_copy(update={"num_workers": min(executor.num_workers, most)})
+    cores_key = f"{section}.num_workers" if on_cores else None
+    return ArrayJob(f"{recipe.name}-{verb}", folder, command, executor, cores_key)
 
 
 def is_left_to_others(study: Study, verb: str) -> bool:
@@ -154,12 +187,13 @@ def run(
     progress = progress or Silent()
     begin(study, first)
     publisher = _publisher(study, progress)
-    executor = study.recipe.executor.model_copy(update={"wait": True})  # the next stage needs all of a stage
+    # The next stage needs all of a stage; who is submitted goes on alone, and need not wait.
+    executor = study.recipe.executor.model_copy(update={"wait": True})
     staying = Study(study.recipe.model_copy(update={"executor": executor}))
     verbs = stages_between(study, first, last)
     verb = verbs[0] if verbs else None
     while verb is not None:
-        run_stage(staying, verb, progress)
+        run_stage(study if _is_submitted(study, verb) else staying, verb, progress)
         if verb in PLACED and is_left_to_others(staying, verb):
             raise UnfinishedError(
                 f"the runs of `{verb}` are with others still, and the next stage needs them.",
@@ -241,10 +275,12 @@ def _do_stage(study: Study, verb: str, progress: Progress) -> None:
     if _is_submitted(study, verb) and _has_open_runs(study, verb, progress):
         _submit(study, verb, progress)
         return
+    if not_there := _NOT_THERE.get((verb, study.recipe.executor.place)):
+        progress.note(f"{verb}: done on this machine; {not_there[0]}")
     with publishing(study, verb, progress):
         work(study, progress)
     if verb == "sample" and _shares_corpus(study):
-        _corpus_part().push_corpus(_hub(progress), study, _made_once(), progress)
+        _share_corpus(study, progress)
     seconds = f"{time.monotonic() - start:.0f} s"
     if study.state(stage) is State.DONE:
         progress.note(f"{verb}: done in {seconds}")
@@ -252,10 +288,20 @@ def _do_stage(study: Study, verb: str, progress: Progress) -> None:
         progress.note(f"{verb}: ended after {seconds} with some of it left; run it again for that")
 
 
+def check_place(verb: str, place: str) -> None:
+    """Refuse a place that does not do the runs of the stage `verb`.
+
+    Raises:
+        RecipeError: It does not.
+    """
+    if not_there := _NOT_THERE.get((verb, place)):
+        raise RecipeError(f"`{verb}` is not done on {place}: {not_there[0]}.", f"use {not_there[1]}")
+
+
 def _is_submitted(study: Study, verb: str) -> bool:
-    """Whether the runs of a stage are for workers that are submitted: jobs have no final models."""
+    """Whether the runs of a stage are for workers that are submitted."""
     place = study.recipe.executor.place
-    return verb in PLACED and (place == "slurm" or (place == "jobs" and verb == "proxies"))
+    return place in ("slurm", "jobs") and place in PLACED.get(verb, ())
 
 
 def _has_open_runs(study: Study, verb: str, progress: Progress) -> bool:
@@ -271,13 +317,13 @@ def _has_open_runs(study: Study, verb: str, progress: Progress) -> bool:
 
 def _submit(study: Study, verb: str, progress: Progress) -> None:
     """Hand a stage to workers elsewhere, which do it after this process has ended, unless some are at it."""
-    count = study.recipe.executor.num_workers
     if study.recipe.executor.place == "slurm":
         job = array_job(study, verb)
         if (queue := Queue.read(job.folder)) and queue.rows:
             progress.note(f"{verb}: {len(queue.rows)} workers of job {queue.job} are at it")
             return
         tell_recipe(study, job.folder)
+        count = job.executor.num_workers
         progress.note(f"{verb}: submitted job {job.submit()}, {count} workers; logs in {job.folder}")
         return
     jobs, hub = hub_jobs(study, verb), _hub(progress)
@@ -285,9 +331,15 @@ def _submit(study: Study, verb: str, progress: Progress) -> None:
         progress.note(f"{verb}: {len(at_it)} jobs of {jobs.namespace} are at it")
         return
     if _shares_corpus(study):
-        _corpus_part().push_corpus(hub, study, _made_once(), progress)
+        _share_corpus(study, progress)
+    elif base_task(study) is not None:
+        raise RecipeError(
+            "proxy.model.pretrained: each job would train a model of its own for its proxies to start from.",
+            "write hub.corpus: true; then it is trained here once, and every job fetches it",
+        )
     for one in jobs.submit(hub, study.root / stage_of(verb).folder):
         progress.note(f"{verb}: started job {one} in {jobs.namespace}")
+    count = study.recipe.executor.num_workers
     progress.note(
         f"{verb}: {count} jobs meet in {jobs.runs}; without `--on`, the same command fetches what they do"
     )
@@ -300,10 +352,7 @@ def hub_jobs(study: Study, verb: str) -> HubJobs:
         HubError: The recipe says nothing of the Hub.
         RecipeError: The stage needs what only this machine has.
     """
-    if verb != "proxies":
-        raise RecipeError(
-            f"`{verb}` is not done on jobs of the Hub: they have no final models.", "leave --on out"
-        )
+    check_place(verb, "jobs")
     return HubJobs(study.recipe, Address.of(study.recipe).runs)
 
 
@@ -315,6 +364,13 @@ def _hub(progress: Progress) -> Hub:
 
 def _shares_corpus(study: Study) -> bool:
     return study.recipe.hub is not None and bool(study.recipe.hub.corpus)
+
+
+def _share_corpus(study: Study, progress: Progress) -> None:
+    """Publish the corpus, the mixtures, and the model that proxies start from, first trained here."""
+    executor = study.recipe.executor.model_copy(update={"place": "local", "shard": None})
+    proxies.train_base(Study(study.recipe.model_copy(update={"executor": executor})), progress)
+    _corpus_part().push_corpus(_hub(progress), study, _made_once(), progress)
 
 
 def _made_once() -> list[Stage]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from regmix_hf import pipeline
@@ -14,11 +14,11 @@ from regmix_hf.jobs.devices import cuda_devices, num_cores
 from regmix_hf.jobs.gpus import Fleet
 from regmix_hf.mixtures.budgets import token_budgets
 from regmix_hf.mixtures.final import num_final_mixtures
-from regmix_hf.mixtures.table import CONFIRM, read_mixtures
+from regmix_hf.mixtures.table import CONFIRM, empty, read_mixtures
 from regmix_hf.readable import short
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.model import Base
-from regmix_hf.recipe.schema import Training
+from regmix_hf.recipe.training import Training
 from regmix_hf.stages.choose import most_to_try
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
@@ -54,6 +54,7 @@ class StagePlan:
 
     Attributes:
         state: How far the stage is; one after a stage that is not done is not done either.
+        rung: Which proxies it is about, where they are of several sizes or lengths.
         runs: Models to train or score, those that are done included.
         left: Of these, those to train still.
         tokens: Tokens to train on still, or to read, over all runs that are left.
@@ -66,6 +67,7 @@ class StagePlan:
 
     verb: str
     state: State
+    rung: str | None = None
     runs: int | None = None
     left: int | None = None
     tokens: int | None = None
@@ -101,26 +103,51 @@ def make_plan(study: Study, *, first: str = pipeline.VERBS[0], last: str = pipel
     speed = _Speed(recipe, facts) if facts else None
     further = 0 if states["choose"] is State.DONE else most_to_try(study)
 
-    def plan(verb: str) -> StagePlan:
+    def plan(verb: str) -> Iterator[StagePlan]:
         match verb:
             case "prepare":
-                return _plan_corpus(study, states[verb])
+                yield _plan_corpus(study, states[verb])
             case "proxies":
-                return _plan_runs(study, verb, states, recipe.proxy, _num_proxies(study), speed, further)
+                yield from _plan_proxies(study, states, speed, further)
             case "train":
                 num_runs = num_final_mixtures(recipe) * recipe.train.num_seeds
-                return _plan_runs(study, verb, states, recipe.train, num_runs, speed)
-        return StagePlan(verb, states[verb])
+                left = _num_left(study, verb, states, num_runs)
+                yield _plan_runs(StagePlan(verb, states[verb], None, num_runs, left), recipe.train, speed)
+            case _:
+                yield StagePlan(verb, states[verb])
 
-    stages = tuple(plan(verb) for verb in pipeline.stages_between(study, first, last))
+    stages = tuple(one for verb in pipeline.stages_between(study, first, last) for one in plan(verb))
     return Plan(stages, tuple(_notes(study, speed, further)))
 
 
-def _num_proxies(study: Study) -> int:
-    """Proxies of the swarm, and those in the table that try a choice."""
-    recipe = study.recipe
-    tried = (read_mixtures(study.mixtures)["origin"] == CONFIRM).sum() if study.mixtures.exists() else 0
-    return (recipe.sampling.num_mixtures + recipe.sampling.num_holdout + int(tried)) * recipe.proxy.num_seeds
+def _num_proxies(study: Study) -> list[int]:
+    """Proxies of each size and length, experts, and those in the table that try a choice."""
+    recipe, table = study.recipe, read_mixtures(study.mixtures) if study.mixtures.exists() else empty(())
+    swarm = recipe.sampling.num_mixtures + recipe.sampling.num_holdout + _num_experts(recipe)
+    tried = table.loc[table["origin"] == CONFIRM, "rung"]
+    asked = [swarm, *(rung.num_mixtures or 0 for rung in recipe.proxies[1:])]
+    return [
+        (count + int((tried == number).sum())) * rung.num_seeds
+        for number, (count, rung) in enumerate(zip(asked, recipe.rungs.values(), strict=True))
+    ]
+
+
+def _num_experts(recipe: Recipe) -> int:
+    """One for each training domain, where the recipe asks for experts."""
+    return len(recipe.training_domains) if recipe.sampling.experts else 0
+
+
+def _plan_proxies(
+    study: Study, states: Mapping[str, State], speed: _Speed | None, further: int
+) -> Iterator[StagePlan]:
+    """Plan the proxies of each size and length; those that may yet try a choice are of the last."""
+    rungs, counts = study.recipe.rungs, _num_proxies(study)
+    for number, ((section, rung), count) in enumerate(zip(rungs.items(), counts, strict=True)):
+        more = further if number == len(rungs) - 1 else 0
+        name = f"{section} ({rung.scale})" if rung.scale else section
+        left = _num_left(study, "proxies", states, count, number) + more
+        plan = StagePlan("proxies", states["proxies"], name if len(rungs) > 1 else None, count + more, left)
+        yield _plan_runs(plan, rung, speed)
 
 
 def _plan_corpus(study: Study, state: State) -> StagePlan:
@@ -138,38 +165,36 @@ def _plan_corpus(study: Study, state: State) -> StagePlan:
     return StagePlan("prepare", state, tokens=tokens, disk_bytes=2 * tokens, download_bytes=download)
 
 
-def _plan_runs(
-    study: Study,
-    verb: str,
-    states: Mapping[str, State],
-    training: Training,
-    runs: int,
-    speed: _Speed | None,
-    further: int = 0,
-) -> StagePlan:
-    """Plan the runs of a stage, and those that may come beside them later."""
-    left, runs = _num_left(study, verb, states, runs) + further, runs + further
+def _plan_runs(counted: StagePlan, training: Training, speed: _Speed | None) -> StagePlan:
+    """Plan what the runs that are left of a stage take."""
+    left = counted.left or 0
     tokens = left * training.num_train_tokens
     if speed is None:
-        return StagePlan(verb, states[verb], runs, left, tokens)
+        return replace(counted, tokens=tokens)
     model = speed.model_facts(training)
     flops = tokens * model.train_flops_per_token
-    seconds = speed.seconds(flops, left, training) if left else 0.0
-    gpu_hours = speed.gpu_hours(flops) if left else 0.0
-    keeps = model.num_parameters * _BYTES_PER_PARAMETER if verb == "train" else 0
-    return StagePlan(verb, states[verb], runs, left, tokens, flops, seconds, gpu_hours, left * keeps)
+    keeps = model.num_parameters * _BYTES_PER_PARAMETER if counted.verb == "train" else 0
+    return replace(
+        counted,
+        tokens=tokens,
+        flops=flops,
+        seconds=speed.seconds(flops, left, training) if left else 0.0,
+        gpu_hours=speed.gpu_hours(flops) if left else 0.0,
+        disk_bytes=left * keeps,
+    )
 
 
-def _num_left(study: Study, verb: str, states: Mapping[str, State], runs: int) -> int:
+def _num_left(study: Study, verb: str, states: Mapping[str, State], runs: int, rung: int = 0) -> int:
     """Runs of a stage to train still: all of them where the text or the mixtures may yet become others."""
     if states[verb] is State.DONE:
         return 0
     before = ("prepare", "sample") if verb == "proxies" else ("prepare",)
     if not study.is_pulled and any(states[other] is not State.DONE for other in before):
         return runs
-    census = pipeline.census_of(study, verb)
-    if census is None:
+    censuses = pipeline.censuses_of(study, verb)
+    if censuses is None:
         return runs
+    census = censuses[rung]
     return len(census.running) + len(census.failed) + census.num_left
 
 
@@ -246,13 +271,13 @@ def _seconds_per_step(model: Any, blocks: Any) -> float:
 
 def _note_on_cost(study: Study, speed: _Speed) -> Iterator[str]:
     """What jobs of the Hub would cost, at the Hub's prices of now."""
-    recipe, left = study.recipe, _num_left(study, "proxies", _states(study), _num_proxies(study))
+    recipe = study.recipe
     if recipe.executor.place != "jobs" or speed.fleet is None:
         return
     from regmix_hf.hub import Hub
 
-    flops = left * recipe.proxy.num_train_tokens * speed.model_facts(recipe.proxy).train_flops_per_token
-    flavor, hours = recipe.executor.jobs.flavor, speed.seconds(flops, max(left, 1), recipe.proxy) / 3600
+    flavor = recipe.executor.jobs.flavor
+    hours = sum(one.seconds or 0.0 for one in _plan_proxies(study, _states(study), speed, 0)) / 3600
     workers = recipe.executor.num_workers
     try:
         price = pipeline.hub_jobs(study, "proxies").prices(Hub()).get(flavor)
@@ -313,6 +338,12 @@ def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
             f"proxies: at most {further} of them come after `choose`, to try what was chosen "
             f"(choice.num_confirm {recipe.choice.num_confirm}, in at most {recipe.choice.num_rounds} rounds)"
         )
+    if experts := _num_experts(recipe) * recipe.proxy.num_seeds:
+        asked = sum(_num_proxies(study)) + further
+        yield (
+            f"sampling.experts: {experts} of the {asked} proxies are experts of one domain each, "
+            f"{experts / asked:.0%} of the runs"
+        )
     if recipe.proxy.match_repetition and (said := _note_on_repetition(study)):
         yield said
     if len(local_domains(recipe)) < len(recipe.domains):
@@ -344,11 +375,14 @@ def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
     else:
         yield "time: from a few steps of the proxy model, measured now on one worker; start-up adds to it"
     if speed is not None:
-        tokens = (_num_proxies(study) + further) * recipe.proxy.num_train_tokens
-        model = speed.model_facts(recipe.proxy)
+        counted = whole = 0.0
+        counts = _num_proxies(study)
+        counts[-1] += further
+        for rung, count in zip(recipe.rungs.values(), counts, strict=True):
+            model, tokens = speed.model_facts(rung), count * rung.num_train_tokens
+            counted += 6.0 * model.num_non_embedding_parameters * tokens
+            whole += tokens * model.train_flops_per_token
         published = ", ".join(f"{name} {flops:.1e}" for name, flops in PUBLISHED_SEARCH_FLOPS.items())
-        counted = 6.0 * model.num_non_embedding_parameters * tokens
-        whole = tokens * model.train_flops_per_token
         yield (
             f"FLOPs of this search: {whole:.1e} with output head and attention; "
             f"{counted:.1e} counted as published searches are, without them: {published}"

@@ -17,11 +17,11 @@ from regmix_hf.mixtures import Constraints
 from regmix_hf.mixtures.final import check_text, known_mixtures
 from regmix_hf.mixtures.repetition import matched_blocks
 from regmix_hf.recipe import Choice
-from regmix_hf.recipe.schema import Training
+from regmix_hf.recipe.training import Training
 from regmix_hf.stages.prepare import STAGE as PREPARE
 from regmix_hf.study import State, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.training.planned import known_facts, planned_model, rehearse_runs
+from regmix_hf.training.planned import known_facts, planned_model, planned_size, rehearse_runs
 from regmix_hf.version import VERSION
 
 #: Packages by whose versions an argument may be known or not.
@@ -91,9 +91,10 @@ def _check_sample(study: Study) -> Iterator[str]:
 
 
 def _check_proxies(study: Study) -> Iterator[str]:
-    if study.recipe.proxy.match_repetition and (tokens := _available_tokens(study)):
-        matched_blocks(study.recipe, tokens)
-        yield "proxy.match_repetition: there is a block of every domain to repeat"
+    for section, rung in study.recipe.rungs.items():
+        if rung.match_repetition and (tokens := _available_tokens(study)):
+            matched_blocks(study.recipe, section, tokens)
+            yield f"{section}.match_repetition: there is a block of every domain to repeat"
     if tasks := study.recipe.proxy.tasks:
         check_task_names(tasks, study.recipe.evaluation.include_path, "proxy.tasks")
         yield f"proxy.tasks: {len(tasks)} are known"
@@ -102,32 +103,53 @@ def _check_proxies(study: Study) -> Iterator[str]:
         check_task_names(list(judged), own, "proxy.metrics")
         check_metrics(judged, own)
         yield f"proxy.metrics: {len(study.recipe.proxy.metrics)} are known"
-    yield from _check_runs(study, "proxy")
+    for section, rung in study.recipe.rungs.items():
+        yield from _check_runs(study, section, rung)
 
 
 def _check_fit(study: Study) -> Iterator[str]:
+    from regmix_hf.regression.by_size import families_of
     from regmix_hf.regression.registry import estimator_class
 
     recipe = study.recipe
-    for name in recipe.regression.estimators:
-        needed = estimator_class(name).min_runs(len(recipe.training_domains))
+    families = families_of(recipe)
+    for name in families:
+        family = estimator_class(name)
+        if family.needs_experts and not recipe.sampling.experts and recipe.runs is None:
+            raise RecipeError(
+                f"regression.estimators names {name!r}, and no experts are trained.",
+                "write sampling.experts: true",
+            )
+        needed = family.min_runs(len(recipe.training_domains))
         if recipe.runs is None and recipe.sampling.num_mixtures < needed:
             raise RecipeError(
                 f"sampling.num_mixtures {recipe.sampling.num_mixtures} is too few to fit {name!r}.",
                 f"write sampling.num_mixtures: {needed}, or leave {name!r} out of regression.estimators",
             )
-    if recipe.regression.estimator not in (None, *recipe.regression.estimators):
+    if recipe.regression.estimator not in (None, *families):
         raise RecipeError(
             f"regression.estimator {recipe.regression.estimator!r} is none of "
-            f"regression.estimators {recipe.regression.estimators}."
+            f"regression.estimators {families}.",
+            "proxies of several sizes are fitted with scaled_law" if len(recipe.rungs) > 1 else None,
         )
-    yield f"{recipe.sampling.num_mixtures} mixtures suffice for {', '.join(recipe.regression.estimators)}"
+    yield f"{recipe.sampling.num_mixtures} mixtures suffice for {', '.join(families)}"
 
 
 def _check_choose(study: Study) -> Iterator[str]:
     bounds: Choice = study.recipe.choice
     Constraints(study.recipe.training_domains, bounds.min, bounds.max, bounds.fixed, name="choice")
     yield "choice: its bounds leave room for a mixture"
+    facts, rungs = known_facts(study), list(study.recipe.rungs.values())
+    if len(rungs) > 1 and facts:
+        trained = {planned_size(study.recipe, rung, facts)[0] for rung in rungs}
+        asked = planned_size(study.recipe, study.recipe.train, facts)[0]
+        if len(trained) == 1 and asked not in trained:
+            raise RecipeError(
+                f"proxies: all have {trained.pop():,} parameters and differ in length only: they do not tell "
+                f"what train.model, which has {asked:,}, will lose.",
+                "give one of them another model, or write `proxy`",
+            )
+        yield "proxies: a mixture can be chosen for the size and length of final models"
 
 
 def _check_train(study: Study) -> Iterator[str]:
@@ -140,7 +162,7 @@ def _check_train(study: Study) -> Iterator[str]:
         known = known_mixtures(recipe, tokens)
         check_text(recipe, known, tokens)
         yield f"train: there is text enough for {', '.join(known) or 'what can be known before `choose`'}"
-    yield from _check_runs(study, "train")
+    yield from _check_runs(study, "train", recipe.train)
 
 
 def _check_evaluate(study: Study) -> Iterator[str]:
@@ -149,15 +171,14 @@ def _check_evaluate(study: Study) -> Iterator[str]:
     yield f"evaluation: {len(tasks)} tasks are known"
 
 
-def _check_runs(study: Study, section: str) -> Iterator[str]:
+def _check_runs(study: Study, section: str, training: Training) -> Iterator[str]:
     """Check arguments and model of the runs that a section of the recipe asks for."""
     from regmix_hf.training.arguments import check_arguments
 
-    training: Training = getattr(study.recipe, section)
     check_arguments(training.training_args, section=section)
     try:
         facts = known_facts(study)
-        rehearse_runs(study.recipe, section, facts)
+        rehearse_runs(study.recipe, section, training, facts)
         model = planned_model(study.recipe, training, facts) if facts else None
     except TrainingError as error:
         told = error.message if error.message.startswith(f"{section}.") else f"{section}: {error.message}"

@@ -3,8 +3,9 @@
 Every rank trains one proxy at a time. Ranks claim runs one by one and share nothing else: no rank
 ever joins another's training, and what one of them has done stays done whatever becomes of the others. A rank
 on whose device no worker starts any more ends, and the others do its part; the launch fails with the last.
-Where the recipe says `hub.push_to_hub`, one rank at a time publishes what all of them have done. Machines
-that share the study's folder are launched independently, one more or one fewer at any time.
+One that is killed itself ends the launch, by a rule of the launcher; with `--max_restarts 3` all ranks begin
+again. Where the recipe says `hub.push_to_hub`, one rank at a time publishes what all of them have done.
+Machines that share the folder are launched independently, one more or one fewer at any time.
 Without a launcher this is `regmix proxies`.
 """
 
@@ -20,6 +21,11 @@ from regmix_hf.cli.app import run
 from regmix_hf.cli.arguments import Overrides, RecipePath, command, open_study
 from regmix_hf.cli.console import Console, Format
 
+#: What a rank says that the launcher ends, because of another one, or that the user does.
+STOPPED = (
+    "Stopped. What is done is kept: the same command goes on from there. A launch survives the death of a "
+    "rank with `accelerate launch --max_restarts 3 ...`."
+)
 launched = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -78,4 +84,4 @@ def check_one_machine(environment: Mapping[str, str], recipe: Path) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run(launched))
+    raise SystemExit(run(launched, STOPPED))

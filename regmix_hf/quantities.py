@@ -8,6 +8,7 @@ look like them: then whoever brings it says.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from regmix_hf.errors import RegressionError
 Direction = Literal["lower", "higher"]
 
 NATS, BITS, SHARE, PERCENT = "nats per token", "bits per byte", "share", "percent"
+_ANYWHERE = (-math.inf, math.inf)
 #: What names of columns begin with. `target/` is the column of what has no other name in a table of results.
 LOSS, BPB, OTHER = "loss/", "bpb/", "target/"
 
@@ -39,7 +41,7 @@ _METRICS: dict[str, tuple[bool, str | None]] = {
     ),
     "bits_per_byte": (False, BITS),
 }
-#: Those of them that follow from how likely choices and texts are, so that no model has to write anything.
+#: Those of them that may follow from how likely choices and texts are, so that no model has to write.
 FROM_LIKELIHOODS = (
     "acc",
     "acc_bytes",
@@ -48,6 +50,7 @@ FROM_LIKELIHOODS = (
     "bits_per_byte",
     "brier_score",
     "byte_perplexity",
+    "exact_match",
     "f1",
     "mcc",
     "perplexity",
@@ -92,6 +95,11 @@ class Quantity:
         if "/" in self.name:
             return self.name
         return f"{LOSS if self.unit == NATS else OTHER}{self.name}"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What its values lie between, and so the ends of their intervals."""
+        return (0.0, {SHARE: 1.0, PERCENT: 100.0}[self.unit]) if self.unit in (SHARE, PERCENT) else _ANYWHERE
 
     @property
     def noun(self) -> str:

@@ -57,7 +57,8 @@ def train_models(recipe: RecipePath, overrides: Overrides = None, mixture: Mixtu
     with nullcontext() if is_in else beside_others_in(study.root, "train", console):
         tasks = train.tasks_of(study)
         asked = [task for task in tasks if not mixture or task.spec.mixture_id in mixture]
-        do_together(asked, FinalWork(study.corpus, recipe), ranks)
+        stays = study.recipe.executor.wait
+        do_together(asked, FinalWork(study.corpus, recipe), ranks, stays=stays)
         if ranks.is_first and all(result_of(task) for task in tasks):
             train.conclude(study, tasks, console)
     ranks.part()

@@ -16,7 +16,7 @@ from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.report import render
 from regmix_hf.choice import read_chosen
 from regmix_hf.errors import RegmixError
-from regmix_hf.jobs.results import collect
+from regmix_hf.jobs.results import check_whole, collect
 from regmix_hf.recipe import load_recipe
 from regmix_hf.runs.pooled import pooled_runs
 from regmix_hf.sharing.runs_part import OwnRuns
@@ -85,14 +85,14 @@ def damages(name: str, content: bytes) -> Iterator[bytes]:
     """Other contents of a file: cut off, overwritten, of another kind, with parts missing or other types."""
     chance = random.Random(name)
     yield b""
-    for _ in range(3):
+    for _ in range(2):
         yield content[: chance.randrange(1, len(content))]
     yield chance.randbytes(200)
     yield bytes(byte ^ 0xFF for byte in content[:50]) + content[50:]
     yield content[: len(content) // 2] + b"\0" * 40 + content[len(content) // 2 + 40 :]
     if name.endswith(".parquet"):
         table = pd.read_parquet(io.BytesIO(content))
-        for column in chance.sample(list(table.columns), min(3, len(table.columns))):
+        for column in chance.sample(list(table.columns), min(2, len(table.columns))):
             yield as_parquet(table.drop(columns=column))
             yield as_parquet(table.assign(**{column: "words" if table[column].dtype == float else 3.5}))
         yield as_parquet(pd.DataFrame({"other": [1]}))
@@ -100,7 +100,7 @@ def damages(name: str, content: bytes) -> Iterator[bytes]:
     else:
         yield from (b"null", b"[]", b'"words"', b"3", b"{}", b"[" * 20_000, content.decode().encode("utf-16"))
         lines = content.decode().splitlines()
-        for number in chance.sample(range(len(lines)), min(3, len(lines))):
+        for number in chance.sample(range(len(lines)), min(2, len(lines))):
             yield "\n".join(line for k, line in enumerate(lines) if k != number).encode()
 
 
@@ -150,6 +150,15 @@ def test_every_damaged_file_gives_one_message_that_names_it(study, capsys):
         print(f"\n{num_inputs} damaged inputs, {num_messages} messages, {len(wrong)} wrong")
     assert wrong == []
     assert num_inputs >= 300
+
+
+def test_a_damaged_result_of_a_finished_run_is_named_by_a_deep_check(study):
+    file = proxies.tasks_of(study)[5].folder / "result.json"
+    whole = file.read_bytes()
+    assert check_whole(study.proxies).startswith("3-proxies: ")
+    file.write_bytes(whole[:40])
+    assert file.parent.name in str(outcome(lambda one: check_whole(one.proxies), study))
+    file.write_bytes(whole)
 
 
 def test_a_stage_whose_output_is_damaged_is_done_again_and_mends_it(study, recorder):

@@ -129,6 +129,10 @@ def _known(
         "units": [one.unit for one in regressor.quantities_.values()],
         "signs": [one.sign for one in regressor.quantities_.values()],
         "intervals": [_interval(width) for width in sizes],
+        "bounds": [
+            [end if np.isfinite(end) else None for end in one.bounds]
+            for one in (target.quantity, *regressor.quantities_.values())
+        ],
         "runs": {
             "ids": [str(name) for name in runs.weights.index],
             "weights": packed(runs.weights[domains].to_numpy()),

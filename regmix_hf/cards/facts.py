@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import pandas as pd
 
 from regmix_hf.cards.asked import Asked
 from regmix_hf.cards.swarm import SwarmFacts
 from regmix_hf.files import damaged, read_parquet, read_record, read_yaml
+from regmix_hf.mixtures.table import completed
 from regmix_hf.quantities import measured, with_quantities
 from regmix_hf.recipe import Recipe
+from regmix_hf.regression.agreement import Agreement
 from regmix_hf.regression.asked_target import fitted_target, target_of
-from regmix_hf.regression.assessment import Promise, of_scale
+from regmix_hf.regression.assessment import NOTHING, Promise, of_scale
+from regmix_hf.regression.carrying import Carry
 from regmix_hf.regression.target import Target
 from regmix_hf.regression.verdict import Verdict
 from regmix_hf.study import Study, names
@@ -38,6 +41,8 @@ from regmix_hf.tables import (
     by_domain,
 )
 
+_Said = TypeVar("_Said")
+
 
 @dataclass(frozen=True, eq=False)
 class RegressionFacts:
@@ -51,6 +56,8 @@ class RegressionFacts:
         verdict: Whether it knows enough to choose by; `None` in a fit of version 0.1.
         promises: Family -> what it promised of the run it predicted best out of fold, and what that measured;
             empty in a fit of version 0.1.
+        carries: How far runs lie apart on every target.
+        agreement: How alike runs of several sizes rank mixtures, by target.
     """
 
     quality: pd.DataFrame
@@ -59,6 +66,8 @@ class RegressionFacts:
     summary: Mapping[str, Any]
     verdict: Verdict | None
     promises: Mapping[str, Promise]
+    carries: tuple[Carry, ...] = ()
+    agreement: tuple[Agreement, ...] = ()
 
     @property
     def speaks_of(self) -> str:
@@ -95,9 +104,7 @@ class ChoiceFacts:
     @property
     def moved(self) -> float:
         """Share of the tokens by which the chosen mixture differs from the one that was tried last."""
-        before = self.tried.weights if self.tried else {}
-        both = before.keys() | self.record["weights"].keys()
-        return sum(abs(before.get(name, 0.0) - self.record["weights"].get(name, 0.0)) for name in both) / 2
+        return self.tried.differs_by(self.record["weights"]) if self.tried else 0.0
 
     @classmethod
     def read(cls, file: Path) -> Self | None:
@@ -116,6 +123,11 @@ class ChoiceFacts:
         return str(self.record["predicted"].get("speaks_of", _a_new_run(None)))
 
     @property
+    def is_for_final(self) -> bool:
+        """Whether it was chosen for the size and length of final models, by proxies of several sizes."""
+        return "size" in self.record["predicted"]
+
+    @property
     def warnings(self) -> list[str]:
         """What speaks against trusting the choice, besides the verdict."""
         return [str(warning) for warning in self.record["warnings"] if warning != str(self.verdict)]
@@ -127,8 +139,8 @@ class ChoiceFacts:
         return trained[["prior", "weight", "epochs"]].rename(columns={"weight": "chosen"})
 
     @property
-    def predicted(self) -> dict[str, dict[str, float]]:
-        """`loss`, `lower` and `upper` of the target under `chosen` and `prior`, in its unit."""
+    def predicted(self) -> dict[str, dict[str, float | None]]:
+        """`loss`, `lower` and `upper` of the target under `chosen` and `prior`, in its unit; where known."""
         return {name: self.record["predicted"][name] for name in ("chosen", "prior")}
 
     @property
@@ -290,7 +302,11 @@ def _read_swarm(study: Study, target: Target) -> SwarmFacts | None:
     results, mixtures = _table(study.proxies / names.RESULTS, RESULTS), _table(study.mixtures, MIXTURES)
     if results is None or mixtures is None:
         return None
-    return SwarmFacts(results, len(mixtures) * study.recipe.proxy.num_seeds, target.quantities)
+    rungs = list(study.recipe.rungs.values())
+    table = completed(mixtures)
+    planned = sum(rung.num_seeds * int((table["rung"] == number).sum()) for number, rung in enumerate(rungs))
+    origins = dict(zip(table["mixture_id"], table["origin"], strict=True))
+    return SwarmFacts(results, planned, target.quantities, origins)
 
 
 def _read_regression(folder: Path) -> RegressionFacts | None:
@@ -306,25 +322,36 @@ def _read_regression(folder: Path) -> RegressionFacts | None:
         part.sort_values("spearman", ascending=False, kind="stable")
         for _, part in quality.groupby("test", sort=False)
     ]
-    if not parts:
+    if not parts and summary["judged_on"] != NOTHING:
         what = f"has no row of the target {summary['target']!r}"
         raise damaged(folder / names.QUALITY, what)
     return RegressionFacts(
-        quality=pd.concat(parts, ignore_index=True),
+        quality=pd.concat(parts, ignore_index=True) if parts else quality,
         predictions=predictions[wanted].reset_index(drop=True),
         learning_curve=read_parquet(folder / names.LEARNING_CURVE, LEARNING_CURVE),
         summary=summary,
         verdict=Verdict.said_in(summary, file),
-        promises=_promises(file, summary),
+        promises=_said(file, "promises", lambda: _promises(summary)),
+        carries=_said(file, "targets", lambda: tuple(map(Carry.from_plain, summary.get("carries", ())))),
+        agreement=_said(file, "an agreement of sizes", lambda: tuple(Agreement.said_in(summary))),
     )
 
 
-def _promises(file: Path, summary: Mapping[str, Any]) -> dict[str, Promise]:
+def _said(file: Path, what: str, read: Callable[[], _Said]) -> _Said:
+    """Read a part of a summary.
+
+    Raises:
+        StudyError: It is damaged.
+    """
     try:
-        found = summary.get("promises", {}).items()
-        return {str(name): Promise.from_plain(plain) for name, plain in found if plain is not None}
+        return read()
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise damaged(file, "holds promises that cannot be read") from error
+        raise damaged(file, f"holds {what} that cannot be read") from error
+
+
+def _promises(summary: Mapping[str, Any]) -> dict[str, Promise]:
+    found = summary.get("promises", {}).items()
+    return {str(name): Promise.from_plain(plain) for name, plain in found if plain is not None}
 
 
 def _a_new_run(scale: str | None, holds_seed_noise: bool | None = None) -> str:
@@ -353,7 +380,8 @@ def _record(file: Path) -> dict[str, Any]:
     values = [predicted.get("coverage")]
     for name in ("chosen", "prior"):
         losses = predicted.get(name) if isinstance(predicted.get(name), dict) else {}
-        values += [losses.get(key) for key in ("loss", "lower", "upper")]
+        bounds = [losses.get(key) for key in ("lower", "upper")]  # none, where experts alone say it
+        values += [losses.get("loss"), *(bound for bound in bounds if bound is not None)]
     if not all(isinstance(value, int | float) for value in values):
         raise damaged(file, "does not say what is predicted")
     return record

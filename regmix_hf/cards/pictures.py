@@ -41,6 +41,8 @@ def _draw_predictions(facts: StudyFacts) -> Figure | None:
     if facts.regression is None:
         return None
     known = facts.regression.predictions.dropna(subset=["true", "predicted"])
+    if known.empty:
+        return None
     return draw_predictions(known, facts.regression.judged, target_words(facts), facts.target.quantity)
 
 

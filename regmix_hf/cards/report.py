@@ -12,8 +12,11 @@ from regmix_hf.cards.pictures import PICTURES, draw_pictures, error_unit, measur
 from regmix_hf.cards.rendering import recipe_yaml, render_template, share
 from regmix_hf.cards.summary import Summary, scores_of, summarise
 from regmix_hf.files import atomic_path, write_text
+from regmix_hf.recipe.schema import CHOSEN
+from regmix_hf.regression.agreement import by_pair
 from regmix_hf.regression.carrying import WITHIN_NOISE
 from regmix_hf.study import names
+from regmix_hf.study.promises import Promise
 
 TEMPLATE = "report.md.jinja"
 #: Domains that are named where the mixture is told in one line.
@@ -76,6 +79,8 @@ def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool
         quality=facts.regression.quality.to_dict("records") if facts.regression else [],
         best_predicted=facts.regression.promises if facts.regression else {},
         measured=measured_change(facts) is not None,
+        chosen_promise=_of_chosen(facts),
+        agreement=by_pair(facts.regression.agreement) if facts.regression else [],
         lost_models=_lost_models(facts),
         scores=scores,
         mixture_names=list(dict.fromkeys(name for row in scores for name in row.values)),
@@ -85,13 +90,19 @@ def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool
     )
 
 
+def _of_chosen(facts: StudyFacts) -> Promise | None:
+    """What final models on the chosen mixture measured beside what was promised of them; `None`: not yet."""
+    known = facts.promises.mixtures if facts.promises and facts.promises.same_size else ()
+    return next((one for one in known if one.mixture == CHOSEN), None)
+
+
 def _carries(facts: StudyFacts) -> dict[str, Any]:
     """How far mixtures lie apart on each target, where noise was measured."""
     summary = facts.regression.summary if facts.regression else {}
-    rows = [row for row in summary.get("carries", ()) if row["signal"] is not None]
+    rows = [(one, one.signal) for one in (facts.regression.carries if facts.regression else ())]
     return {
-        "carries": rows,
-        "within_noise": [row["target"] for row in rows if row["signal"] < WITHIN_NOISE],
+        "carries": [one for one, signal in rows if signal is not None],
+        "within_noise": [one.target for one, signal in rows if signal is not None and signal < WITHIN_NOISE],
         "dropped": list(summary.get("dropped_targets", ())),
     }
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from regmix_hf.mixtures.table import CONFIRM, EXPERT, GIVEN, LADDER, REPEAT, SAMPLED
 from regmix_hf.quantities import BPB, Quantity, measured
-from regmix_hf.tables import by_domain
+from regmix_hf.tables import SIZES, by_domain
+
+#: What runs of each origin are for.
+_SPENT_ON = {
+    EXPERT: "experts of one domain each",
+    SAMPLED: "sampled mixtures",
+    GIVEN: "given mixtures",
+    REPEAT: "mixtures run again",
+    LADDER: "mixtures at further sizes",
+    CONFIRM: "tries of a choice",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +33,27 @@ class SwarmFacts:
         results: The table `results`.
         num_planned: Runs that were asked for.
         quantities: What they are measured on.
+        origins: Id of each mixture -> how it came about, as the table of mixtures says; empty: not known.
     """
 
     results: pd.DataFrame
     num_planned: int
     quantities: tuple[Quantity, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def spent(self) -> list[tuple[str, int, float]]:
+        """What runs were for, how many there are, and their share of the tokens; nothing without experts."""
+        origin = self.results["mixture_id"].map(self.origins) if self.origins else pd.Series(dtype=object)
+        if EXPERT not in set(origin):
+            return []
+        tokens = self.results["num_train_tokens"].groupby(origin).agg(["size", "sum"])
+        total = float(tokens["sum"].sum())
+        return [
+            (word, int(tokens.loc[name, "size"]), float(tokens.loc[name, "sum"]) / total)
+            for name, word in _SPENT_ON.items()
+            if name in tokens.index
+        ]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -39,10 +67,15 @@ class SwarmFacts:
         """Runs that were asked for and are not in the table."""
         return max(0, self.num_planned - len(self.results))
 
-    @property
+    @cached_property
     def usable(self) -> pd.DataFrame:
-        """Rows of the runs that ended well."""
-        return self.results[self.results["status"] == "ok"]
+        """Rows of the runs that ended well, of several sizes and lengths those that most are of."""
+        ended = self.results[self.results["status"] == "ok"]
+        said = [name for name in ("scale", *SIZES) if name in ended]
+        if not said or ended.empty:
+            return ended
+        size = ended.groupby(said, dropna=False, sort=False).ngroup()
+        return ended[size == size.mode().iloc[0]]
 
     @cached_property
     def effects(self) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from regmix_hf.choice.chosen import Candidate, ChosenMixture, Predicted
+from regmix_hf.choice.chosen import Candidate, ChosenMixture, Predicted, doubts
 from regmix_hf.choice.nearest import NearestRuns
 from regmix_hf.choice.objective import Objective
 from regmix_hf.choice.optimise import optimise
@@ -26,7 +26,6 @@ from regmix_hf.mixtures import (
 )
 from regmix_hf.mixtures.constraints import EpochCap
 from regmix_hf.progress import Progress
-from regmix_hf.quantities import Quantity
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.assessment import of_scale
@@ -127,6 +126,7 @@ class ChoiceProblem:
         verdict: Whether the regressor knows enough to choose by; where it cannot tell mixtures apart, the
             prior is chosen, unless `choice.force`. `None`: it is trusted.
         scale: What the swarm trained for how long, where that is known: what predictions speak of.
+        size: Parameters and tokens of the runs that they speak of, where a law over sizes was asked for one.
         random_state: Seed of the candidates.
     """
 
@@ -138,6 +138,7 @@ class ChoiceProblem:
     choice: Choice
     verdict: Verdict | None = None
     scale: str | None = None
+    size: tuple[float, float] | None = None
     random_state: int = 0
 
     def __post_init__(self) -> None:
@@ -167,9 +168,28 @@ class ChoiceProblem:
         worst domain they were 0.02 to 0.03 worse: such an optimum makes several losses equally bad, and is
         as bad as the one that was predicted worst.
         """
-        swarm = None if self.swarm is None else NearestRuns(self.swarm, self.constraints.domains)
+        runs, swarm = self.swarm, None
+        if runs is not None and len(runs):
+            swarm = NearestRuns(runs, self.constraints.domains)
         bounds = self.reach
         objective = Objective.of(self.regressor, self.target, bounds, self.sampled.prior, self.kl_strength)
+        search = self._exactly if objective.model.is_convex else self._among_many
+        found = [self._candidate(*one, swarm) for one in search(objective, bounds, progress)]
+        if self.keeps_prior:
+            found.append(self._candidate("prior", self.constraints.project(self._prior[None])[0], swarm))
+        return self._describe(tuple(found), bounds, swarm.widest_gap if swarm else np.nan)
+
+    def _exactly(
+        self, objective: Objective, bounds: Constraints, progress: Progress | None
+    ) -> Iterator[tuple[str, Array]]:
+        """The one optimum of convex predictions: what costs to leave the prior is convex, too."""
+        number = len(self.regressor.domains_)
+        yield "optimised", optimise(objective, bounds, np.stack([self._prior, np.full(number, 1 / number)]))
+
+    def _among_many(
+        self, objective: Objective, bounds: Constraints, progress: Progress | None
+    ) -> Iterator[tuple[str, Array]]:
+        """The mean of the best of many mixtures, and an optimum where predictions lead to one."""
         simulation = simulate(
             objective.below,
             replace(self.sampled, constraints=bounds, min_weight=0.0),
@@ -178,15 +198,12 @@ class ChoiceProblem:
             random_state=self.random_state,
             progress=progress,
         )
-        found = [self._candidate("simulated", simulation.weights, swarm)]
+        yield "simulated", simulation.weights
         if (stand_in := objective.model.smooth()) is not None:
             optimum = optimise(replace(objective, model=stand_in), bounds, self._starts(simulation))
             # A stand-in's optimum counts only where the regressor itself confirms it.
             if stand_in is objective.model or objective(optimum[None]) <= objective(simulation.weights[None]):
-                found.append(self._candidate("optimised", optimum, swarm))
-        if self.keeps_prior:
-            found.append(self._candidate("prior", self.constraints.project(self._prior[None])[0], swarm))
-        return self._describe(tuple(found), bounds, swarm.widest_gap if swarm else np.nan)
+                yield "optimised", optimum
 
     @cached_property
     def kl_strength(self) -> float:
@@ -209,6 +226,12 @@ class ChoiceProblem:
         return price_of_leaving(sign * measured, sign * promised, divergence(weights, self._prior))
 
     @property
+    def _speaks_of(self) -> str:
+        if not self.regressor.num_runs_:
+            return "of no scale: experts alone rank mixtures, and their numbers are no losses of a model"
+        return of_scale(self.scale, holds_seed_noise=self.regressor.holds_seed_noise)
+
+    @property
     def keeps_prior(self) -> bool:
         """Whether the prior is chosen, whatever is predicted, because the predictions know nothing."""
         return self.verdict is not None and self.verdict.word == CANNOT and not self.choice.force
@@ -219,7 +242,7 @@ class ChoiceProblem:
 
     def _never_varied(self) -> dict[str, float]:
         """Domains of one share in all runs, with that share; nobody knows what another would do."""
-        if self.swarm is None or len(self.swarm) < 2:
+        if self.swarm is None or len(self.swarm) < 2 or self.regressor.model.reach is not None:
             return {}
         shares = self.swarm[list(self.regressor.domains_)]
         still = shares.max() - shares.min() <= _STILL
@@ -227,14 +250,17 @@ class ChoiceProblem:
 
     @property
     def reach(self) -> Constraints:
-        """The constraints and, on top, that no domain gets more than it could have in the swarm.
+        """The constraints and, on top, that no domain gets more than it could have in the swarm, or alone.
 
         A domain whose share never varied keeps it. What is asked comes first: a least weight above the
         swarm's bound stays, and where the two leave nothing to choose the constraints are returned as they
         are.
         """
         asked = self.constraints
-        upper = np.maximum(asked.lower, np.minimum(asked.upper, self.sampled.constraints.upper))
+        known, alone = self.sampled.constraints.upper, self.regressor.model.reach
+        if alone is not None:
+            known = np.maximum(known, alone)
+        upper = np.maximum(asked.lower, np.minimum(asked.upper, known))
         lower = asked.lower.copy()
         for name, share in self._never_varied().items():
             place = asked.domains.index(name)
@@ -268,6 +294,8 @@ class ChoiceProblem:
         simulated, *others = found
         if others and others[-1].method == "prior":
             return others[-1], f"the prior: {self.verdict} To choose what is predicted, set choice.force"
+        if self.regressor.model.is_convex:
+            return simulated, f"the optimum of convex predictions: none is better{self._of_sample(simulated)}"
         settings = self.choice
         taken = min(settings.top_k, settings.num_candidates)
         mean = f"the mean of the {taken:,} best of {settings.num_candidates:,} simulated mixtures"
@@ -283,6 +311,14 @@ class ChoiceProblem:
             return simulated, f"{mean}: an optimum of the worst target relies on all predictions at once"
         return optimum, f"the optimum of the predictions, rather than {mean}"
 
+    def _of_sample(self, found: Candidate) -> str:
+        """How well its lead is known where predictions rest on a sample of tokens; at most, for a mean."""
+        pair = np.stack([list(found.weights.values()), self._prior])
+        used = [self.regressor.targets_.index(name) for name in self.target.weights]
+        errors = self.regressor.model.sampling_errors(pair)[used] * np.abs(self.target.factors)
+        error = float(errors @ self.target.shares if self.target.is_linear else errors.max())
+        return f" (sampled tokens leave {error:.1g} of doubt between it and the prior)" if error else ""
+
     def _describe(self, found: tuple[Candidate, ...], bounds: Constraints, gap: float) -> ChosenMixture:
         chosen, reason = self._decide(found, gap)
         weights = np.array([chosen.weights[domain] for domain in bounds.domains])
@@ -290,11 +326,7 @@ class ChoiceProblem:
         prior_predicted = self.predict(prior)
         warnings = [
             *self._unknown(),
-            *(
-                _doubts(chosen, prior_predicted, self.target.quantity, gap)
-                if chosen.method != "prior"
-                else ()
-            ),
+            *(doubts(chosen, prior_predicted, self.target.quantity, gap) if chosen.method != "prior" else ()),
             *(self._held_back(weights, bounds) if chosen.method != "prior" else ()),
         ]
         return ChosenMixture(
@@ -313,7 +345,8 @@ class ChoiceProblem:
             warnings=tuple(warnings),
             verdict=self.verdict,
             kl_strength=self.kl_strength,
-            speaks_of=of_scale(self.scale, holds_seed_noise=self.regressor.holds_seed_noise),
+            speaks_of=self._speaks_of,
+            size=self.size,
         )
 
     def _unknown(self) -> Iterator[str]:
@@ -354,21 +387,6 @@ class ChoiceProblem:
         table["unit"] = [quantity.unit for quantity in quantities]
         table["direction"] = [quantity.direction for quantity in quantities]
         return table.rename_axis("target")
-
-
-def _doubts(chosen: Candidate, prior: Predicted, target: Quantity, gap: float) -> Iterator[str]:
-    """What speaks against a mixture whose prediction may be no better, or no more than a guess."""
-    if not chosen.predicted.is_clearly_better_than(prior, target):
-        yield (
-            f"not better than the prior beyond its interval: predicted {chosen.predicted.loss:.4f} "
-            f"(90 % interval {chosen.predicted.lower:.4f} to {chosen.predicted.upper:.4f}), the prior "
-            f"{prior.loss:.4f}; more or longer proxies would tell"
-        )
-    if chosen.distance > gap:
-        yield (
-            f"no run was near: the nearest differs in {100 * chosen.distance:.0f} % of the tokens, while "
-            f"every run has another within {100 * gap:.0f} %; the prediction is extrapolated"
-        )
 
 
 def _round(weights: Array) -> Array:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +68,7 @@ class ChosenMixture:
         verdict: Whether the regressor knows enough to choose by; `None` where nobody judged it.
         kl_strength: What a nat of divergence from the prior cost in the choice, in the target's unit.
         speaks_of: Of what runs the predicted losses and their intervals are, in words.
+        size: Their parameters and tokens, where it was chosen for a size that was asked for.
     """
 
     weights: Mapping[str, float]
@@ -85,6 +87,7 @@ class ChosenMixture:
     verdict: Verdict | None = None
     kl_strength: float = 0.0
     speaks_of: str = ""
+    size: tuple[float, float] | None = None
 
     @property
     def is_better_than_prior(self) -> bool:
@@ -111,3 +114,20 @@ class ChosenMixture:
         )
         losses = self.losses.astype({"is_clear": "boolean"})
         return weights.merge(losses.rename_axis("domain").reset_index(), on="domain", how="left")
+
+
+def doubts(chosen: Candidate, prior: Predicted, target: Quantity, gap: float) -> Iterator[str]:
+    """What speaks against a mixture whose prediction may be no better, or no more than a guess."""
+    if math.isnan(chosen.predicted.lower):
+        yield "not tried: without a run on a mixture nobody knows the scale of what experts say"
+    elif not chosen.predicted.is_clearly_better_than(prior, target):
+        yield (
+            f"not better than the prior beyond its interval: predicted {chosen.predicted.loss:.4f} "
+            f"(90 % interval {chosen.predicted.lower:.4f} to {chosen.predicted.upper:.4f}), the prior "
+            f"{prior.loss:.4f}; more or longer proxies would tell"
+        )
+    if chosen.distance > gap:
+        yield (
+            f"no run was near: the nearest differs in {100 * chosen.distance:.0f} % of the tokens, while "
+            f"every run has another within {100 * gap:.0f} %; the prediction is extrapolated"
+        )

@@ -18,8 +18,9 @@ Array = NDArray[np.float64]
 
 #: What is tried, in this order and again from its beginning: two seeds at the chosen mixture with four runs.
 _IN_TURN: tuple[Kind, ...] = ("chosen", "prior", "near", "chosen")
-#: Concentration of the Dirichlet around the chosen mixture: its draws differ in about 10 % of the tokens.
-_NEARNESS = 100.0
+#: Concentration of the Dirichlet around the chosen mixture, and about the share of the tokens by which its
+#: draws differ from it.
+_NEARNESS, NEAR = 100.0, 0.1
 
 
 def mixtures_to_try(

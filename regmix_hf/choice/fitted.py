@@ -33,6 +33,7 @@ class FittedRuns:
         target: What it is to make good.
         runs: The runs of the fit, holdout included.
         scale: What these runs trained for how long, where that is known.
+        size: Parameters and tokens of the runs that it speaks of, where it was asked for a size (`at`).
         verdict: Whether the regressor knows enough to choose by: that of the fit, or, for another estimator
             or target than the fit was for, and for fits of version 0.1, one by cross-validation.
     """
@@ -42,6 +43,7 @@ class FittedRuns:
     runs: Runs
     verdict: Verdict
     scale: str | None = None
+    size: tuple[float, float] | None = None
 
     @classmethod
     def load(cls, folder: Path, *, estimator: str | None = None, target: TargetValue | None = None) -> Self:
@@ -87,7 +89,8 @@ class FittedRuns:
             RegressionError: The regressor knows one size only.
         """
         regressor = self.regressor.at(num_parameters, num_train_tokens)
-        return replace(self, regressor=regressor, scale=scale_words(num_parameters, num_train_tokens))
+        size = num_parameters, num_train_tokens
+        return replace(self, regressor=regressor, scale=scale_words(*size), size=size)
 
     def reading(self, available_tokens: Mapping[str, float], num_train_tokens: float) -> Self:
         """Return the fit as it speaks of runs so long over so much text of each domain.
@@ -142,6 +145,7 @@ class FittedRuns:
             choice=settings,
             verdict=self.verdict,
             scale=self.scale,
+            size=self.size,
             random_state=random_state,
         )
 

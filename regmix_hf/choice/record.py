@@ -18,6 +18,7 @@ from regmix_hf.files import read_yaml, write_parquet, write_text
 from regmix_hf.mixtures import check_mixture
 from regmix_hf.study import names
 from regmix_hf.study.rounds import Round
+from regmix_hf.tables import SIZES
 
 _HEADER = """\
 # The chosen mixture: shares of training tokens, largest first. Copy `weights` into the `baselines` of
@@ -70,6 +71,7 @@ def read_chosen(file: Path, domains: tuple[str, ...] | None = None) -> dict[str,
 
 
 def _tree(chosen: ChosenMixture, name: str) -> dict[str, Any]:
+    size = {"size": dict(zip(SIZES, chosen.size, strict=True))} if chosen.size else {}
     return {
         "name": name,
         "weights": _largest_first(chosen.weights),
@@ -84,6 +86,7 @@ def _tree(chosen: ChosenMixture, name: str) -> dict[str, Any]:
         "predicted": {
             "coverage": COVERAGE,
             "speaks_of": f"a new run {chosen.speaks_of}".strip(),
+            **size,
             "chosen": asdict(chosen.predicted),
             "prior": asdict(chosen.prior_predicted),
             "is_better_than_prior": chosen.is_better_than_prior,

@@ -76,8 +76,13 @@ def _of_all_verbs(
         context.default_map = {verb: {"format": Format.QUIET.value} for verb in verbs.commands}
 
 
-def run(application: typer.Typer = app) -> int:
-    """Run one command; return its exit code."""
+def run(application: typer.Typer = app, stopped: str = _STOPPED) -> int:
+    """Run one command; return its exit code.
+
+    Args:
+        application: That has it.
+        stopped: What to say when the user, or the system, ends it.
+    """
     quiet = [word for word in sys.argv[1:] if word in ("-q", "--quiet")]
     words = [word for word in sys.argv[1:] if word not in quiet]
     try:
@@ -88,10 +93,10 @@ def run(application: typer.Typer = app) -> int:
                 raise SystemExit(ended)
     except SystemExit as exit_:
         if exit_.code == _INTERRUPTED:  # Typer's answer to Ctrl-C
-            sys.stderr.write(f"\n{_STOPPED}\n")
+            sys.stderr.write(f"\n{stopped}\n")
         return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
     except _Terminated:
-        sys.stderr.write(f"\n{_STOPPED}\n")
+        sys.stderr.write(f"\n{stopped}\n")
         return _TERMINATED
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

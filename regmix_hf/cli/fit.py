@@ -128,13 +128,13 @@ def _fit_study(recipe: Path, overrides: list[str] | None, format: QualityFormat)
 
 
 def _print_quality(fit: Fit, format: QualityFormat, console: Console) -> None:
-    from regmix_hf.cli.views import carry_tables, quality_tables
+    from regmix_hf.cli.views import agreement_tables, carry_tables, quality_tables
 
     if (text := quality_text(fit.quality, str(fit.target), format)) is not None:
         typer.echo(text, nl=False)
     else:
         quality = quality_tables(fit.quality, str(fit.target), console.format)
-        console.tables([*quality, *carry_tables(fit.summary)])
+        console.tables([*quality, *agreement_tables(fit.summary), *carry_tables(fit.summary)])
 
 
 def _source(runs: str | None, mixtures: Path | None, losses: Path | None) -> tuple[str, ...]:
@@ -201,10 +201,13 @@ class OutsideRuns:
 
         if self.output.exists() and not self.output.is_dir():
             raise StudyError(f"--output {self.output} is a file.", "name another folder")
-        runs = self._read(self.source)
-        tests, target = self._test_sets(runs), _target(self.asked)
+        sources = self._test_sources()
+        runs, target = self._read(self.source), _target(self.asked)
+        # Targets of runs to predict are those of the runs to fit on.
+        tests = {name: self._read(source, like=runs) for name, source in sources.items()}
         for note in runs.notes:
             console.note(note)
+        runs = self._of_one_size(runs, console)
         fit = fit_runs(
             carrying(runs, self.min_signal, console, estimators=self.estimators, target=target),
             self.estimators,
@@ -217,6 +220,20 @@ class OutsideRuns:
         TableFit(self.output, self.output).sign_fit(self._record(runs.notes))
         _print_quality(fit, format, console)
         console.next(f"regmix choose {self.output}")
+
+    def _of_one_size(self, runs: Runs, console: Console) -> Runs:
+        """Take the runs of one size and length where no family of several is asked for."""
+        from regmix_hf.regression.by_size import of_one_scale, usual_scale
+        from regmix_hf.regression.registry import estimator_class
+
+        usual = usual_scale(runs)
+        if usual is None or any(estimator_class(name).takes_sizes for name in self.estimators):
+            return runs
+        console.note(
+            "the runs are of several sizes or lengths: --estimators scaled_law fits all of them, --where "
+            "COLUMN=VALUE takes others than the usual one"
+        )
+        return of_one_scale(runs, usual, console)
 
     def _record(self, notes: tuple[str, ...]) -> FitRecord:
         """What is asked, to be kept beside what comes of it."""
@@ -233,9 +250,9 @@ class OutsideRuns:
         tables = {str(file): hash_file(file) for file in files}
         return FitRecord((*words, "--output", str(self.output)), self.seed, tables, notes)
 
-    def _test_sets(self, runs: Runs) -> dict[str, Runs]:
-        """The runs to predict, whose targets are those of the runs to fit on."""
-        sets: dict[str, Runs] = {}
+    def _test_sources(self) -> dict[str, tuple[str, ...]]:
+        """Where runs to predict are read from, by the name of each set."""
+        sets: dict[str, tuple[str, ...]] = {}
         for text in self.tests:
             name, _, files = text.partition("=")
             source = tuple(_listed(files))
@@ -246,7 +263,7 @@ class OutsideRuns:
                 )
             if name in sets:
                 raise RecipeError(f"--test {text!r}: there is a test set {name!r} already.", "rename it")
-            sets[name] = self._read(source, like=runs)
+            sets[name] = source
         return sets
 
     def _read(self, source: tuple[str, ...], like: Runs | None = None) -> Runs:

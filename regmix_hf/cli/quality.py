@@ -43,7 +43,7 @@ def quality_text(quality: pd.DataFrame, target: str, format: QualityFormat) -> s
         target: Its name in the column `target`.
         format: Which of them.
     """
-    from regmix_hf.regression.fitting import table_for_people
+    from regmix_hf.regression.assessment import table_for_people
 
     table = table_for_people(quality, target)
     match format:

@@ -10,6 +10,7 @@ import typer
 from regmix_hf.cli.arguments import OutputFormat, Overrides, RecipePath, command, open_study
 from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.run import show_plan
+from regmix_hf.errors import RecipeError
 
 #: What each verb does, as its help says it.
 _HELP = {
@@ -22,7 +23,7 @@ _HELP = {
 
 
 #: Stages that have options which are keys of `executor`.
-_PLACED = ("proxies", "evaluate")
+_PLACED = ("proxies", "train", "evaluate")
 _On = Annotated[
     str | None,
     typer.Option("--on", metavar="PLACE", help="Where: local, ray, slurm or jobs (executor.place)."),
@@ -87,6 +88,14 @@ def _placed_command(verb: str) -> Callable[..., None]:
         dry_run: _DryRun = False,
         format: OutputFormat = Format.HUMAN,
     ) -> None:
+        if shard is not None and verb != "proxies":
+            raise RecipeError(
+                f"--shard {shard}: only proxies are shared out so.", "leave it out; machines share the folder"
+            )
+        if on is not None:
+            from regmix_hf.pipeline import check_place
+
+            check_place(verb, on)
         given = {"place": on, "num_workers": workers, "shard": shard, "wait": "true" if wait else None}
         keys = [f"executor.{key}={value}" for key, value in given.items() if value is not None]
         asked = [*(overrides or []), *keys]

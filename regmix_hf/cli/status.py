@@ -57,16 +57,19 @@ def _status(
 def _show(study: Study, console: Console) -> bool:
     """Print the tables; tell whether anything is left to do."""
     from regmix_hf import pipeline
+    from regmix_hf.jobs.census import Census
 
     stages = pipeline.status(study)
     # What is left of a stage that waits for another one is not known yet; `run --dry-run` says the most.
-    censuses = {
-        stage.verb: None if stage.standing.after else pipeline.census_of(study, stage.verb)
+    parts = {
+        stage.verb: None if stage.standing.after else pipeline.censuses_of(study, stage.verb)
         for stage in stages
     }
+    censuses = {verb: None if part is None else Census.total(part) for verb, part in parts.items()}
     known = [census for census in censuses.values() if census]
     tables = [
         Table(kinds.STAGES, [_stage_row(study, stage, censuses[stage.verb]) for stage in stages], "stages"),
+        Table(kinds.RUNGS, _rung_rows(study, parts["proxies"] or []), "proxies by size and length"),
         Table(kinds.RUNNING, [row for census in known for row in _running(census)], "running"),
         Table(kinds.QUEUE, list(_queued(study, stages, console)), "workers in Slurm's queue"),
         Table(kinds.JOBS, _jobs(study, console), "jobs on the Hub"),
@@ -102,18 +105,28 @@ def _stage_row(study: Study, stage: StageStatus, census: Census | None) -> dict[
         "reason": stage.standing.reason,
     }
     folder = {"folder": str(study.root / stage.folder)}
-    if census is None:
-        return {**row, **folder}
-    ended = sum(count for status, count in census.ended.items() if status != "failed")
+    return {**row, **(_counts(census) if census else {}), **folder}
+
+
+def _counts(census: Census) -> dict[str, object]:
     return {
-        **row,
         "left": census.num_left,
-        "runs_done": ended,
+        "runs_done": sum(count for status, count in census.ended.items() if status != "failed"),
         "failed": len(census.failed),
         "running": len(census.running),
         "seconds_left": census.seconds_left,
-        **folder,
     }
+
+
+def _rung_rows(study: Study, censuses: list[Census]) -> list[dict[str, object]]:
+    """How far the proxies of each size and length are, where there are several."""
+    if len(censuses) < 2:
+        return []
+    about = {"scale", "num_train_tokens"}
+    return [
+        {"rung": section, **rung.model_dump(include=about), **_counts(census)}
+        for (section, rung), census in zip(study.recipe.rungs.items(), censuses, strict=True)
+    ]
 
 
 def _queued(study: Study, stages: list[StageStatus], console: Console) -> Iterator[Mapping[str, object]]:

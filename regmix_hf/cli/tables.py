@@ -137,11 +137,23 @@ WEIGHTS = Kind(
 )
 PROXY_RUNS = Kind("proxy_runs", (name("status"), count("runs"), count("tokens", unit=TOKENS)))
 PROXY_LOSSES = Kind(
-    "proxy_losses", (_DOMAIN, *(number(key, NATS, ".4f") for key in ("lowest", "mean", "highest")))
+    "proxy_losses",
+    (_DOMAIN, name("scale", "of"), *(number(key, NATS, ".4f") for key in ("lowest", "mean", "highest"))),
 )
 PROXY_TARGETS = Kind(
     "proxy_targets",
-    (name("target"), name("unit"), *(number(key, None, ".4f") for key in ("lowest", "mean", "highest"))),
+    (
+        *(name("target"), name("unit"), name("scale", "of")),
+        *(number(key, None, ".4f") for key in ("lowest", "mean", "highest")),
+    ),
+)
+SIZE_AGREEMENT = Kind(
+    "size_agreement",
+    (
+        *(name("target"), *(number(key, None, ".3f") for key in ("spearman", "low", "high"))),
+        *(name("says"), Column("small", for_machines=True), Column("large", for_machines=True)),
+        Column("num_mixtures", int, for_machines=True),
+    ),
 )
 CARRIES = Kind(
     "targets_that_carry",
@@ -236,7 +248,8 @@ SCORES_OF_MIXTURES = Kind(
 PLAN = Kind(
     "plan",
     (
-        *(name("stage"), name("state"), count("runs"), count("left"), count("tokens", unit=TOKENS)),
+        *(name("stage"), name("rung", "of"), name("state")),
+        *(count("runs"), count("left"), count("tokens", unit=TOKENS)),
         *(
             number("flops", "floating_point_operations", ".1e", "FLOPs"),
             number("seconds", SECONDS, duration, "time"),
@@ -251,6 +264,14 @@ STAGES = Kind(
         *(name("stage"), name("state"), name("reason"), count("left"), count("runs_done", "runs done")),
         *(count("failed"), count("running"), number("seconds_left", SECONDS, duration, "time left")),
         name("folder"),
+    ),
+)
+RUNGS = Kind(
+    "rungs",
+    (
+        *(name("rung", "of"), name("scale"), count("num_train_tokens", "tokens a run", TOKENS)),
+        *(count("left"), count("runs_done", "runs done"), count("failed"), count("running")),
+        number("seconds_left", SECONDS, duration, "time left"),
     ),
 )
 RUNNING = Kind(
@@ -285,7 +306,7 @@ _STAGES: dict[str, tuple[Kind, ...]] = {
     "prepare": (CORPUS,),
     "sample": (WEIGHTS,),
     "proxies": (PROXY_RUNS, PROXY_LOSSES, PROXY_TARGETS, PLAN),
-    "fit": (QUALITY_OF_ALL, CARRIES),
+    "fit": (QUALITY_OF_ALL, SIZE_AGREEMENT, CARRIES),
     "choose": (CHOSEN, PREDICTED, TRIED),
     "train": (FINAL_RUNS,),
     "evaluate": (*_MEASURED, PLAN),
@@ -296,7 +317,7 @@ OF_VERB: dict[str, tuple[Kind, ...]] = {
     **_STAGES,
     "run": tuple(dict.fromkeys((*_ANSWER, PLAN, *(kind for kinds in _STAGES.values() for kind in kinds)))),
     "init": (FOUND_DOMAINS,),
-    "status": (STAGES, RUNNING, QUEUE, JOBS, FAILED),
+    "status": (STAGES, RUNGS, RUNNING, QUEUE, JOBS, FAILED),
     "push": (PUBLISHED,),
     "pull": (PULLED,),
 }

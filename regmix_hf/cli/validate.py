@@ -9,7 +9,9 @@ import typer
 from regmix_hf.cli.arguments import OutputFormat, Overrides, RecipePath, command, open_study
 from regmix_hf.cli.console import Console, Format
 
-Deep = Annotated[bool, typer.Option("--deep", help="Also compare all blocks with what was prepared.")]
+Deep = Annotated[
+    bool, typer.Option("--deep", help="Also compare all blocks with what was prepared, and read all results.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -28,8 +30,10 @@ def _validate(
     checked = check_study(study)
     if deep:
         from regmix_hf.corpus.corpus import Corpus
+        from regmix_hf.jobs.results import check_whole
 
         checked += Corpus(study.corpus).check()
+        checked += [check_whole(folder) for folder in (study.proxies, study.models) if folder.exists()]
     if format is Format.JSON:
         console.json({"recipe": str(recipe), "checked": checked})
     for item in checked:

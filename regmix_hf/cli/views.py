@@ -12,11 +12,13 @@ import pandas as pd
 from regmix_hf.choice import COVERAGE, read_chosen
 from regmix_hf.cli import tables as kinds
 from regmix_hf.cli.console import Format
+from regmix_hf.cli.proxy_tables import proxy_tables
 from regmix_hf.cli.tables import Table
 from regmix_hf.files import read_parquet, read_record, read_yaml
 from regmix_hf.plan import Plan
-from regmix_hf.quantities import BPB, Quantity, by_kind, measured, read_name
+from regmix_hf.quantities import Quantity, by_kind
 from regmix_hf.readable import with_interval
+from regmix_hf.regression.agreement import Agreement, by_pair
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
@@ -76,44 +78,6 @@ def _sample(study: Study, format: Format) -> list[Table]:
     return [Table(kinds.WEIGHTS, rows, title, {"mixtures": counts})]
 
 
-def _proxies(study: Study, format: Format) -> list[Table]:
-    frame = read_parquet(study.proxies / names.RESULTS, RESULTS)
-    counts = frame.groupby("status").agg(runs=("run_id", "size"), tokens=("num_train_tokens", "sum"))
-    done = frame[frame["status"] == "ok"]
-    losses = by_domain(done, "loss")
-    spread = [
-        {
-            "domain": name,
-            "lowest": losses[name].min(),
-            "mean": losses[name].mean(),
-            "highest": losses[name].max(),
-        }
-        for name in losses
-    ]
-    return [
-        Table(kinds.PROXY_RUNS, records(counts.reset_index()), "proxy runs"),
-        Table(kinds.PROXY_LOSSES, spread, "loss over proxies (nats per token)"),
-        *_others(done, study),
-    ]
-
-
-def _others(done: pd.DataFrame, study: Study) -> list[Table]:
-    """What proxies were measured on beside losses; a domain's bits per byte are its loss again."""
-    known = {f"{BPB}{name}" for name in study.recipe.domains} | set(study.recipe.domains)
-    values = measured(done).drop(columns=list(known), errors="ignore")
-    rows = [
-        {
-            "target": name,
-            "unit": (read_name(str(name)) or Quantity("")).note or None,
-            "lowest": values[name].min(),
-            "mean": values[name].mean(),
-            "highest": values[name].max(),
-        }
-        for name in values
-    ]
-    return [Table(kinds.PROXY_TARGETS, rows, "targets over proxies")] if rows else []
-
-
 def _train(study: Study, format: Format) -> list[Table]:
     frame = read_parquet(study.models / names.RESULTS, RESULTS)
     losses = by_domain(frame, "loss")
@@ -132,7 +96,7 @@ def _train(study: Study, format: Format) -> list[Table]:
 
 def quality_tables(quality: pd.DataFrame, target: str, format: Format) -> list[Table]:
     """How well every estimator predicts runs it never saw; for a machine the whole tidy table."""
-    from regmix_hf.regression.fitting import table_for_people
+    from regmix_hf.regression.assessment import table_for_people
 
     if format is Format.JSON:
         return [Table(kinds.QUALITY_OF_ALL, records(quality), "held-out quality")]
@@ -146,7 +110,20 @@ def quality_tables(quality: pd.DataFrame, target: str, format: Format) -> list[T
 def _fit(study: Study, format: Format) -> list[Table]:
     quality = read_parquet(study.regression / names.QUALITY, QUALITY)
     summary = read_record(study.regression / names.FIT_SUMMARY, target=str)
-    return quality_tables(quality, summary["target"], format) + carry_tables(summary)
+    shown = quality_tables(quality, summary["target"], format)
+    return [*shown, *agreement_tables(summary), *carry_tables(summary)]
+
+
+def agreement_tables(summary: Mapping[str, Any]) -> list[Table]:
+    """How alike runs of several sizes rank mixtures, target by target; none of runs of one size."""
+    return [
+        Table(
+            kinds.SIZE_AGREEMENT,
+            [{**one.plain, "says": one.word} for one in pair],
+            f"do small models tell? {pair[0].sizes}: rank correlation (95 % interval)",
+        )
+        for pair in by_pair(Agreement.said_in(summary))
+    ]
 
 
 def carry_tables(summary: Mapping[str, Any]) -> list[Table]:
@@ -366,7 +343,7 @@ _VIEWS: dict[str, Callable[[Study, Format], list[Table]]] = {
     "sample": _sample,
     "fit": _fit,
     "choose": _choose,
-    "proxies": _proxies,
+    "proxies": proxy_tables,
     "train": _train,
     "evaluate": _evaluate,
 }
@@ -377,6 +354,7 @@ def plan_tables(plan: Plan) -> list[Table]:
     rows = [
         {
             "stage": stage.verb,
+            "rung": stage.rung,
             "state": str(stage.state),
             **{column: getattr(stage, column) for column in _PLANNED},
         }

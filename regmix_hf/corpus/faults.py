@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import lzma
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,17 @@ from regmix_hf.errors import DataError, RegmixError
 from regmix_hf.recipe import Domain
 
 _READ_ERRORS = (
-    *(OSError, ValueError, EOFError, StopIteration, RecursionError, zlib.error, lzma.LZMAError, csv.Error),
+    *(
+        OSError,
+        ValueError,
+        EOFError,
+        StopIteration,
+        RecursionError,
+        zlib.error,
+        lzma.LZMAError,
+        csv.Error,
+        zipfile.BadZipFile,
+    ),
     pa.ArrowException,
 )
 #: Libraries whose errors, where the network fails, share no base class.

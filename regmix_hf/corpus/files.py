@@ -12,7 +12,7 @@ import pyarrow as pa
 from regmix_hf.corpus.file_errors import FileError, LineError
 from regmix_hf.corpus.json_lines import json_rows
 from regmix_hf.corpus.lines import line_number
-from regmix_hf.corpus.local_files import SourceFile
+from regmix_hf.corpus.local_files import PACKED, SourceFile
 from regmix_hf.corpus.row_groups import TableRows, table_rows
 from regmix_hf.corpus.rows import Rows
 from regmix_hf.corpus.text_files import SampleBy, text_rows
@@ -82,6 +82,8 @@ def _line(file: SourceFile, error: LineError) -> str:
 
 def _advice(fault: str, file: SourceFile) -> str:
     name = PurePosixPath(file.address).name
+    if PurePosixPath(name).suffix.lower() in PACKED:
+        return "it is packed, by its name: unpack it and name what is in it, or leave it out of data_files"
     if "UTF-8" in fault:
         encoding = "utf-16" if fault.endswith(("byte 1 is 0xff.", "byte 1 is 0xfe.")) else "latin1"
         return f"convert it, `iconv -f {encoding} -t utf-8 {name}` say, or leave it out of data_files"

@@ -32,7 +32,7 @@ KINDS: dict[str, Kind] = {
 #: The words that `path` says for the kind of all files of a domain.
 WORDS: dict[str, Kind] = {"json": "json", "parquet": "parquet", "text": "text"}
 #: Ends of names of files that only `datasets` reads: packed in other ways, tables of other kinds.
-_PACKED = {".zip", ".lz4", ".tar", ".7z", ".tgz", ".rar"}
+PACKED = {".zip", ".lz4", ".tar", ".7z", ".tgz", ".rar"}
 _TABLES = {".csv", ".tsv", ".arrow", ".tar"}
 #: Words in names that say of which split a file of a folder is, as `datasets` takes them.
 _SPLITS = {
@@ -111,7 +111,7 @@ def find_files(domain: Domain) -> Found | None:
             return None
         start = start_of(domain)
         found = _collected(domain, patterns, WORDS[domain.path], start)
-        return None if any(Path(file.address).suffix in _PACKED for file in found.files) else found
+        return None if any(Path(file.address).suffix in PACKED for file in found.files) else found
     start, folder = folder_of(domain)
     if folder is None or domain.name is not None or _is_data_set(folder):
         return None

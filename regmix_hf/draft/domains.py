@@ -205,13 +205,14 @@ def _of_known_kinds(place: _Place) -> Iterator[FoundDomain]:
 def _text_ends(folder: Path, files: Sequence[Path]) -> tuple[dict[str, list[Path]], dict[str, Path]]:
     """Patterns whose files are all text, whatever their names say: `**/*.py` -> files; largest first.
 
-    A pattern cannot leave a file out: where one is no text, a few others are named one by one. Where they are
-    more than a recipe may name, the second part has the end of their names and that file.
+    A pattern cannot leave a file out: where one is no text, the folders beside it have patterns of their own,
+    and its neighbours are named one by one. Where these are more than a recipe may name, the second part has
+    the end of their names and that file.
     """
     found: dict[str, list[Path]] = {}
     spoilt: dict[str, Path] = {}
     for end in dict.fromkeys(map(_written_end, files)):
-        pattern = f"**/*{end}" if end.startswith(".") else f"**/{end}"
+        pattern = _ending(end)
         alike = matches(pattern, folder)
         unreadable = look_at_texts(alike).unreadable
         texts = [file for file in alike if file not in unreadable and _written_end(file) == end]
@@ -219,14 +220,31 @@ def _text_ends(folder: Path, files: Sequence[Path]) -> tuple[dict[str, list[Path
             found[pattern] = alike
         elif len(texts) <= len(unreadable):
             continue  # these are no texts, whatever single ones of them look like
-        elif len(texts) <= _MOST_NAMES:
-            found |= {str(file.relative_to(folder)): [file] for file in texts}
+        elif len(around := dict(_patterns_around(folder, folder, end, set(texts)))) <= _MOST_NAMES:
+            found |= around
         else:
             spoilt[end] = unreadable[0]
     sizes = {pattern: sum(file.stat().st_size for file in alike) for pattern, alike in found.items()}
     return {
         pattern: found[pattern] for pattern in sorted(sizes, key=lambda one: -sizes[one])[:_MOST_NAMES]
     }, spoilt
+
+
+def _ending(end: str) -> str:
+    return f"**/*{end}" if end.startswith(".") else f"**/{end}"
+
+
+def _patterns_around(folder: Path, top: Path, end: str, texts: set[Path]) -> Iterator[tuple[str, list[Path]]]:
+    """Patterns below `top` that match all of these texts in a folder, and nothing that is none."""
+    pattern = str(folder.relative_to(top) / _ending(end))
+    alike = matches(pattern, top)
+    if texts.issuperset(alike):
+        yield pattern, alike
+        return
+    here = [file for file in alike if file.parent == folder]
+    yield from ((str(file.relative_to(top)), [file]) for file in here if file in texts)
+    for name in sorted({file.relative_to(folder).parts[0] for file in alike if file not in here}):
+        yield from _patterns_around(folder / name, top, end, texts)
 
 
 def _written_end(file: Path) -> str:

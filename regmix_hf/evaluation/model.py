@@ -22,6 +22,7 @@ class LanguageModel:
         context_length: Tokens of a training block; never asked with more.
         eos_token_id: What stood before every document in training, so also here.
         device: `cpu` or `cuda`.
+        halvings: How often `batch_size` is halved, down to 1: for a model that leaves too little memory.
     """
 
     folder: Path
@@ -29,6 +30,7 @@ class LanguageModel:
     context_length: int
     eos_token_id: int
     device: str
+    halvings: int = 0
 
     @cached_property
     def batch_size(self) -> int:
@@ -36,7 +38,8 @@ class LanguageModel:
         from transformers import AutoConfig
 
         vocab_size = AutoConfig.from_pretrained(self.folder, trust_remote_code=False).vocab_size
-        return max(1, _LOGITS_BYTES[self.device] // (4 * vocab_size * self.context_length))
+        most = _LOGITS_BYTES[self.device] // (4 * vocab_size * self.context_length)
+        return max(1, most >> self.halvings)
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import pandas as pd
 from ruamel.yaml import YAML
 
-from regmix_hf.files import atomic_path, read_parquet
+from regmix_hf.files import read_parquet, write_json
 from regmix_hf.quantities import measured
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.final_run import as_final_runs_read
@@ -38,10 +39,7 @@ def write_promises(study: Study) -> Promises | None:
     if promises is None:
         file.unlink(missing_ok=True)
         return None
-    import evaluate
-
-    with atomic_path(file) as temporary:
-        evaluate.save(temporary, **promises.model_dump(mode="json"))
+    write_json(file, promises.model_dump(mode="json"))
     return promises
 
 
@@ -54,6 +52,9 @@ def _promises(study: Study) -> Promises | None:
         return None
     record = YAML(typ="safe", pure=True).load(study.mixture.read_text(encoding="utf-8"))
     regressor = MixtureRegressor.from_pretrained(study.regression / record["estimator"])
+    size = record["predicted"].get("size")
+    if size is not None:
+        regressor = regressor.at(**size)
     if (facts := CorpusFacts.find(study.corpus)) is not None:
         tokens = facts.available_tokens(study.recipe)
         regressor = as_final_runs_read(regressor, study.recipe, tokens)
@@ -71,7 +72,7 @@ def _promises(study: Study) -> Promises | None:
         direction=target.quantity.direction,
         estimator=regressor.estimator,
         coverage=coverage,
-        predicted_for=_proxy_size(study),
+        predicted_for=_proxy_size(study) if size is None else _chosen_size(size, ended),
         measured_on=_size(ended),
         mixtures=_rows(table, target.quantity.sign),
         scores=_scores(table, target.quantity.sign),
@@ -82,6 +83,7 @@ def _rows(table: pd.DataFrame, sign: float) -> tuple[Promise, ...]:
     ahead = table[["loss", "measured"]].astype(float) * math.nan
     if _CHOSEN in table.index:
         ahead = sign * (table[["loss", "measured"]] - table.loc[_CHOSEN, ["loss", "measured"]].astype(float))
+        ahead += 0.0  # no negative zero of the chosen one against itself
     return tuple(
         Promise(
             mixture=str(name),
@@ -141,6 +143,13 @@ def _proxy_size(study: Study) -> Size:
         table = read_parquet(results)
         return _size(table[table["status"] == "ok"])
     return Size(scale=study.recipe.proxy.scale, num_train_tokens=study.recipe.proxy.num_train_tokens)
+
+
+def _chosen_size(size: Mapping[str, float], ended: pd.DataFrame) -> Size:
+    """The size that a mixture was chosen for, called as the final models are where they are of it."""
+    is_theirs = "num_parameters" in ended and (ended["num_parameters"] == size["num_parameters"]).all()
+    scale = _size(ended).scale if is_theirs else f"{size['num_parameters']:,.0f}"
+    return Size(scale=scale, num_train_tokens=int(size["num_train_tokens"]))
 
 
 def _size(results: pd.DataFrame) -> Size:

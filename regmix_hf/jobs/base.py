@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from regmix_hf.errors import TrainingError
-from regmix_hf.jobs.place import Place
+from regmix_hf.jobs.place import SharedPlace
 from regmix_hf.jobs.proxies import ProxyWork, run_head
 from regmix_hf.jobs.results import forget_failed, reason_of, result_of, status_of
 from regmix_hf.jobs.tasks import Task
@@ -39,27 +39,25 @@ def base_task(study: Study) -> Task[RunSpec] | None:
     return Task(spec.run_id, folder, spec.num_tokens, spec, run_head(spec))
 
 
-def train_base_once(study: Study, place: Place[ProxyWork], progress: Progress) -> bool:
+def train_base_once(study: Study, place: SharedPlace[ProxyWork], progress: Progress) -> None:
     """Train what proxies start from, where the recipe asks for it and it is not there.
 
-    Returns:
-        Whether proxies can begin; others may be at it, and the place need not wait for them.
+    Where others are at it, this waits: there is nothing to do before it is there.
 
     Raises:
         TrainingError: It failed or diverged.
     """
     task = base_task(study)
     if task is None:
-        return True
+        return
     forget_failed([task])
     if result_of(task) is None:
         tokens, mixture = short(task.spec.num_tokens), task.spec.mixture_id
         progress.note(f"training the model that proxies start from, on {tokens} tokens of {mixture!r}")
-        place.run([task], BaseWork(study.corpus), progress)
+        place.staying().run([task], BaseWork(study.corpus), progress)
     if status_of(task) in ("failed", "diverged"):
         why = reason_of(task) if status_of(task) == "failed" else "its loss is not finite"
         raise TrainingError(
             f"proxy.model.pretrained: the model that proxies start from could not be trained: {why}",
             f"its folder is {task.folder}",
         )
-    return status_of(task) == "ok"

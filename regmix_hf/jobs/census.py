@@ -33,6 +33,18 @@ class Census:
     num_left: int = 0
     tokens_left: int = 0
 
+    @classmethod
+    def total(cls, parts: Sequence[Census]) -> Census:
+        """Count the tasks of several together."""
+        ended = {status for part in parts for status in part.ended}
+        return cls(
+            {status: sum(part.ended.get(status, 0) for part in parts) for status in sorted(ended)},
+            tuple(pair for part in parts for pair in part.running),
+            tuple(pair for part in parts for pair in part.failed),
+            sum(part.num_left for part in parts),
+            sum(part.tokens_left for part in parts),
+        )
+
     @property
     def seconds_left(self) -> float | None:
         """Time that the rest takes at the speed of those who are at it now; `None` when nobody is."""

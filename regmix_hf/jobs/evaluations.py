@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from regmix_hf.files import hash_value, write_json
-from regmix_hf.jobs.tasks import Do, Task
+from regmix_hf.jobs.tasks import Do, OutOfMemoryError, Task, telling_out_of_memory
 from regmix_hf.recipe import Evaluation
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.names import RESULT
+
+if TYPE_CHECKING:
+    from regmix_hf.evaluation.model import LanguageModel
 
 #: The key of a result that says of which run on which corpus it is, evaluated how.
 _IDENTITY = "fingerprint"
@@ -26,11 +30,13 @@ class FinalModel:
         folder: Where `train` left it.
         row: `run_id`, `mixture_id` and `seed`, as in the table of results.
         fingerprint: Hash of the run, the corpus and how it is evaluated.
+        halvings: How often the texts at once were halved, because they did not fit into memory.
     """
 
     folder: Path
     row: dict[str, Any]
     fingerprint: str
+    halvings: int = 0
 
     @property
     def head(self) -> dict[str, Any]:
@@ -84,18 +90,45 @@ class EvaluationWork:
                 context_length=corpus.facts.context_length,
                 eos_token_id=corpus.facts.eos_token_id,
                 device=device,
+                halvings=spec.halvings,
             )
-            scores = score_validation(model, corpus)
-            scores += score_tasks(
-                model, tasks, limit=self.evaluation.limit, num_fewshot=num_fewshot, seed=self.seed
-            )
-            head = {**spec.head, "status": "ok"}
+            with _telling_out_of_memory(model):
+                scores = score_validation(model, corpus)
+                scores += score_tasks(
+                    model, tasks, limit=self.evaluation.limit, num_fewshot=num_fewshot, seed=self.seed
+                )
+            head = {**spec.head, "status": "ok", "batch_size": model.batch_size}
             write_json(folder / RESULT, {**head, "scores": [asdict(score) for score in scores]})
 
         return do
 
-    def smaller(self, spec: FinalModel) -> None:
-        """The model itself must fit; batches are as small as lm-eval takes them."""
+    def smaller(self, spec: FinalModel) -> FinalModel:
+        """Half as many texts at once; whoever does one at a time says himself that it is too much."""
+        return replace(spec, halvings=spec.halvings + 1)
+
+    def moved(self, place: Callable[[Path], Path]) -> Self:
+        """Read the corpus, and the user's own tasks, where `place` has them."""
+        evaluation = self.evaluation
+        if evaluation.include_path is not None:
+            there = place(Path(evaluation.include_path))
+            evaluation = evaluation.model_copy(update={"include_path": str(there)})
+        return replace(self, corpus=place(self.corpus), evaluation=evaluation)
+
+    def brought(self, spec: FinalModel, place: Callable[[Path], Path]) -> FinalModel:
+        """Read the model where `place` has it."""
+        return replace(spec, folder=place(spec.folder))
+
+
+@contextmanager
+def _telling_out_of_memory(model: LanguageModel) -> Iterator[None]:
+    """Raise `OutOfMemoryError` where fewer texts at once need less memory."""
+    try:
+        with telling_out_of_memory():
+            yield
+    except OutOfMemoryError as error:
+        if model.batch_size > 1:
+            raise
+        raise RuntimeError(f"not even one text at once fits into memory: {error}") from error
 
 
 def evaluation_tasks(

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from regmix_hf.errors import TrainingError
+from regmix_hf.files import read_record, write_json
 from regmix_hf.jobs.proxies import run_head
-from regmix_hf.jobs.tasks import Do, Task
-from regmix_hf.study.names import LEASE, LOCK, RESULT
+from regmix_hf.jobs.tasks import Do, Task, telling_out_of_memory
+from regmix_hf.study.names import LEASE, LOCK, MICRO_BATCH, RESULT
+from regmix_hf.training.layout import smaller_micro_batch
 from regmix_hf.training.spec import RunSpec, with_former_names
 
 
@@ -38,12 +41,10 @@ class FinalWork:
         corpus = Corpus(self.corpus)
 
         def do(spec: RunSpec, folder: Path, on_tokens: Callable[[int], None]) -> None:
-            train_final(spec, corpus, folder, on_tokens)
+            with telling_out_of_memory():
+                train_final(spec, corpus, folder, on_tokens)
 
         return do
-
-    def smaller(self, spec: RunSpec) -> None:
-        """How a final run is laid out over its devices is for whoever launches it to say."""
 
 
 def final_tasks(specs: Iterable[tuple[str, RunSpec]], folder: Path) -> list[Task[RunSpec]]:
@@ -55,6 +56,37 @@ def final_tasks(specs: Iterable[tuple[str, RunSpec]], folder: Path) -> list[Task
         Task(place.name, place, spec.num_tokens, spec, run_head(spec))
         for place, spec in zip(folders, of_now, strict=True)
     ]
+
+
+def fitted(task: Task[RunSpec]) -> RunSpec:
+    """The run as it is tried next: with fewer blocks at once, where more did not fit into memory before."""
+    file = task.folder / MICRO_BATCH
+    said = read_record(file, run_id=str, micro_batch=int) if file.exists() else None
+    if said is None or said["run_id"] != task.spec.run_id:
+        return task.spec
+    return task.spec.with_micro_batch(min(said["micro_batch"], task.spec.micro_batch))
+
+
+def did_not_fit(task: Task[RunSpec], spec: RunSpec, num_devices: int, reason: str) -> TrainingError:
+    """Note that a run is to be tried with half the blocks at once; return what there is to say of it.
+
+    Args:
+        task: The run.
+        spec: As it was tried.
+        num_devices: Which share out the blocks of a step.
+        reason: What said that memory ran out.
+    """
+    size = smaller_micro_batch(spec.batch_blocks // num_devices, spec.micro_batch)
+    if size is None:
+        return TrainingError(
+            f"{task.name}: not even one block at once fits into the memory of a device: {reason}",
+            "use larger devices, training_args.gradient_checkpointing, or train.accelerate_config: fsdp2",
+        )
+    write_json(task.folder / MICRO_BATCH, {"run_id": spec.run_id, "micro_batch": size})
+    return TrainingError(
+        f"{task.name}: {spec.micro_batch} blocks at once do not fit into the memory of a device: {reason}",
+        f"launch it again: it is then tried with {size}, and a step has as many tokens as before",
+    )
 
 
 def make_ready(task: Task[RunSpec]) -> None:

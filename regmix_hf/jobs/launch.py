@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self
 from regmix_hf.errors import TrainingError
 from regmix_hf.jobs.accelerate_config import config_flags
 from regmix_hf.jobs.devices import Slot, cuda_devices, num_cores, unlaunched
-from regmix_hf.jobs.finals import FinalWork
+from regmix_hf.jobs.finals import FinalWork, fitted
 from regmix_hf.jobs.pool import ended, last_lines
 from regmix_hf.jobs.results import result_of, status_of
 from regmix_hf.jobs.tasks import Task
@@ -118,28 +118,48 @@ class Launches:
         train: The recipe's section, which says how many there are and how they are laid out.
         logs: Folder for what they print.
         start: What starts one.
+        stays: Whether they stay until others have ended the runs that they are at.
     """
 
     train: Train
     logs: Path
     start: Launcher = AccelerateLaunch.start
+    stays: bool = True
 
     def run(self, tasks: Sequence[Task[Any]], work: FinalWork, progress: Progress) -> Counter[str]:
         """Do all tasks that have no result yet (see `Place.run`).
 
+        A run that did not fit into memory is tried again with fewer blocks at once.
+
         Raises:
             TrainingError: A launch failed; what it said is in the message. Finished runs stay.
         """
-        if num_open := sum(result_of(task) is None for task in tasks):
-            module, *arguments = work.command
-            launches = [
-                Launch(flags, module, tuple(arguments), environment, log_path(self.logs, k))
-                for k, (flags, environment) in enumerate(layouts(self.train, num_open))
-            ]
-            watch(launches, tasks, start=self.start, progress=progress)
-            for launch in launches:  # they ended well
-                launch.log.unlink(missing_ok=True)
+        while open_ := [task for task in tasks if result_of(task) is None]:
+            before = {task.name: fitted(task).micro_batch for task in open_}
+            try:
+                self._launch(tasks, len(open_), work, progress)
+                break
+            except TrainingError:
+                sizes = {task.name: (before[task.name], fitted(task).micro_batch) for task in open_}
+                halved = {name: pair for name, pair in sizes.items() if pair[1] < pair[0]}
+                if not halved:
+                    raise
+                for name, (many, few) in halved.items():
+                    progress.note(f"{name}: {many} blocks at once did not fit into memory; trying {few}")
         return Counter(status for task in tasks if (status := status_of(task)))
+
+    def _launch(self, tasks: Sequence[Task[Any]], num_open: int, work: FinalWork, progress: Progress) -> None:
+        module, *arguments = work.command
+        layout = layouts(self.train, num_open)
+        if self.stays or len(layout) > 1:  # of several side by side each does the runs of one that dies
+            arguments.append("executor.wait=true")
+        launches = [
+            Launch(flags, module, tuple(arguments), environment, log_path(self.logs, k))
+            for k, (flags, environment) in enumerate(layout)
+        ]
+        watch(launches, tasks, start=self.start, progress=progress)
+        for launch in launches:  # they ended well
+            launch.log.unlink(missing_ok=True)
 
 
 def layouts(train: Train, num_runs: int) -> list[tuple[tuple[str, ...], dict[str, str]]]:
@@ -183,6 +203,8 @@ def watch(
 ) -> None:
     """Start `launches`, show how far `tasks` are, return when all launches have ended well.
 
+    Tasks that have no result then are left to others.
+
     Raises:
         TrainingError: A launch failed and left a task without result; the message holds what it said last.
     """
@@ -204,7 +226,6 @@ def watch(
                 raise TrainingError(
                     f"a final run stopped {ended(code)}: {_said(launch.log)}", f"all of it is in {launch.log}"
                 )
-        raise TrainingError("the launched processes ended, but not all final runs have a result.")
 
 
 def _show(bar: Bar, tasks: Sequence[Task[Any]]) -> None:

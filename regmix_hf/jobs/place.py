@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
 
-from regmix_hf.jobs.tasks import Task
+from regmix_hf.jobs.devices import Slot
+from regmix_hf.jobs.pool import Pool
+from regmix_hf.jobs.ray_cluster import RayCluster
+from regmix_hf.jobs.tasks import PortableWork, Task
 from regmix_hf.progress import Progress
+from regmix_hf.recipe import Executor
 
 #: The work that a place takes: any `Work`, or one kind of it.
 W = TypeVar("W", contravariant=True)
@@ -37,3 +42,19 @@ class Place(Protocol[W]):
             RegmixError: All tasks need something mended, or nothing can be started.
             OSError: The disk is full.
         """
+
+
+class SharedPlace(Place[W], Protocol[W]):
+    """A place whose tasks others may be at, too."""
+
+    def staying(self) -> Self:
+        """The same place, for one who cannot go on before others have ended what they are at."""
+
+
+def place_of(
+    executor: Executor, slots: Callable[[], Sequence[Slot]], logs: Path
+) -> SharedPlace[PortableWork[Any]]:
+    """Where a recipe says that tasks are done: on Ray, or by workers of this machine, one per slot."""
+    if executor.place == "ray":
+        return RayCluster(executor.ray, stays=executor.wait)
+    return Pool(slots(), logs, stays=executor.wait)

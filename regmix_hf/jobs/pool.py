@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -69,6 +69,10 @@ class Pool:
             ):
                 _work_off(dispatch, crew, bar, stays=self.stays)
         return dispatch.counts
+
+    def staying(self) -> Pool:
+        """The same workers, which stay until others have ended their tasks."""
+        return replace(self, stays=True)
 
 
 def _work_off(dispatch: Dispatch, crew: list[_Worker], bar: Bar, *, stays: bool) -> None:

@@ -6,14 +6,15 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from regmix_hf.jobs.tasks import Do, OutOfMemoryError, Task
+from regmix_hf.jobs.tasks import Do, Task, telling_out_of_memory
+from regmix_hf.mixtures.table import EXPERT
+from regmix_hf.study.names import EXPERTS
 from regmix_hf.tables import prefixed
 from regmix_hf.training.layout import smaller_micro_batch
 from regmix_hf.training.spec import RunSpec, with_former_names
 
-_BATCH = "per_device_train_batch_size"
 #: How runs are named.
 _RUN = re.compile("[0-9a-f]{16}")
 
@@ -30,19 +31,13 @@ class ProxyWork:
 
     def open(self) -> Do[RunSpec]:
         """Import what trains and open the corpus."""
-        from accelerate.utils.memory import should_reduce_batch_size
-
         from regmix_hf.corpus.corpus import Corpus
 
         corpus, train = Corpus(self.corpus), self._trains()
 
         def do(spec: RunSpec, folder: Path, on_tokens: Callable[[int], None]) -> None:
-            try:
+            with telling_out_of_memory():
                 train(spec, corpus, folder, on_tokens)
-            except Exception as error:
-                if should_reduce_batch_size(error):
-                    raise OutOfMemoryError(str(error)) from error
-                raise
 
         return do
 
@@ -53,8 +48,16 @@ class ProxyWork:
 
     def smaller(self, spec: RunSpec) -> RunSpec | None:
         """Halve the blocks at once, or about that; a step has as many tokens as before."""
-        size = smaller_micro_batch(spec.batch_blocks, spec.training_args[_BATCH])
-        return None if size is None else replace(spec, training_args={**spec.training_args, _BATCH: size})
+        size = smaller_micro_batch(spec.batch_blocks, spec.micro_batch)
+        return None if size is None else spec.with_micro_batch(size)
+
+    def moved(self, place: Callable[[Path], Path]) -> Self:
+        """Read the corpus where `place` has it."""
+        return replace(self, corpus=place(self.corpus))
+
+    def brought(self, spec: RunSpec, place: Callable[[Path], Path]) -> RunSpec:
+        """A proxy alone reads nothing."""
+        return spec
 
 
 def run_head(spec: RunSpec) -> dict[str, object]:
@@ -71,14 +74,19 @@ def run_head(spec: RunSpec) -> dict[str, object]:
 
 
 def proxy_tasks(specs: Sequence[RunSpec], folder: Path) -> list[Task[RunSpec]]:
-    """Return one task per run, in order; mixtures that are the same run are one task."""
+    """Return one task per run, in order; mixtures that are the same run are one task.
+
+    Of equal runs that of an expert stays, which leaves more behind, or else the first.
+    """
     if _run_folders(folder) - {spec.run_id for spec in specs}:  # else version 0.1 has left nothing there
         specs = with_former_names(specs, (folder / spec.former_id for spec in specs))
     unique: dict[str, Task[RunSpec]] = {}
-    for spec in specs:  # the first of equal runs stays
-        head = run_head(spec)
+    for spec in specs:
+        head, is_expert = run_head(spec), spec.split == EXPERT
         name = str(head["run_id"])
-        unique.setdefault(name, Task(name, folder / name, spec.num_tokens, spec, head))
+        if name not in unique or is_expert:
+            leaves = (EXPERTS,) if is_expert else ()
+            unique[name] = Task(name, folder / name, spec.num_tokens, spec, head, leaves=leaves)
     return list(unique.values())
 
 

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from regmix_hf.errors import TrainingError
-from regmix_hf.jobs.claims import Claim, Watch, claim
-from regmix_hf.jobs.finals import FinalWork, make_ready
+from regmix_hf.jobs.claims import Claim, Standing, Watch, claim
+from regmix_hf.jobs.finals import FinalWork, did_not_fit, fitted, make_ready
 from regmix_hf.jobs.results import result_of
-from regmix_hf.jobs.tasks import Task
+from regmix_hf.jobs.tasks import OutOfMemoryError, Task
 from regmix_hf.jobs.tokens import TokenCount
+from regmix_hf.study.names import MICRO_BATCH
 from regmix_hf.training.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class Ranks:
 
     def __init__(self, *, use_cpu: bool, timeout_s: float):
         self.is_first = True
-        self._are_several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        self.count = int(os.environ.get("WORLD_SIZE", "1"))
+        self._are_several = self.count > 1
         if self._are_several:
             import torch
             from accelerate import PartialState
@@ -69,16 +71,17 @@ class Ranks:
             state.destroy_process_group()
 
 
-def do_together(tasks: Sequence[Task[RunSpec]], work: FinalWork, ranks: Ranks) -> None:
-    """Do the tasks that have no result yet and that nobody else has claimed; return when all have one.
+def do_together(tasks: Sequence[Task[RunSpec]], work: FinalWork, ranks: Ranks, *, stays: bool) -> None:
+    """Do the tasks that have no result yet and that nobody else has claimed.
 
     Args:
         tasks: Final runs; every rank calls this with the same ones.
         work: How they are done.
         ranks: Of this launch.
+        stays: Whether they stay until all have a result, or leave the living alone with what they are at.
 
     Raises:
-        TrainingError: A model cannot be built or trained as asked.
+        TrainingError: A model cannot be built or trained as asked, or does not fit into memory.
     """
     do, by_name, watch = work.open(), {task.name: task for task in tasks}, Watch()
     while names := ranks.tell([task.name for task in tasks if result_of(task) is None]):
@@ -86,12 +89,25 @@ def do_together(tasks: Sequence[Task[RunSpec]], work: FinalWork, ranks: Ranks) -
         with choice as held:
             name = ranks.tell(held.folder.name if held else None)
             if name is None:
+                if ranks.tell(not stays and _are_alive([by_name[name] for name in names], watch)):
+                    return
                 time.sleep(_LOOK_INTERVAL_S)
                 continue
             task = by_name[name]
-            do(task.spec, task.folder, _counting(held, task) if held else _count_nothing)
-            if ranks.is_first and result_of(task) is None:
-                raise TrainingError(f"the run {name} ended without a result in {task.folder}.")
+            spec = ranks.tell(fitted(task))
+            try:
+                do(spec, task.folder, _counting(held, task) if held else _count_nothing)
+            except OutOfMemoryError as error:
+                raise did_not_fit(task, spec, ranks.count, str(error)) from error
+            if ranks.is_first:
+                if result_of(task) is None:
+                    raise TrainingError(f"the run {name} ended without a result in {task.folder}.")
+                (task.folder / MICRO_BATCH).unlink(missing_ok=True)
+
+
+def _are_alive(tasks: Sequence[Task[RunSpec]], watch: Watch) -> bool:
+    """Whether all of these runs are done by others, who were seen to live."""
+    return all(watch.look(task.folder)[0] is Standing.ALIVE for task in tasks)
 
 
 def _counting(held: Claim, task: Task[RunSpec]) -> Callable[[int], None]:

@@ -1,8 +1,9 @@
 """A Ray cluster as a place to run jobs: its nodes need no study, only this package.
 
-This process claims tasks, hands each to Ray as one plain task, and records what comes back as bytes. The
-corpus goes into Ray's object store once and from there to the disk of every node that lacks it. A worker that
-dies is Ray's to retry; one that saw an exception does no other task (see `Dispatch`).
+This process claims tasks, hands each to Ray as one plain task, and records what comes back as bytes. What all
+tasks read goes into Ray's object store once and from there to the disk of every node that lacks it; what one
+task alone reads, a final model to evaluate, lies on a node's disk for as long as the task is there. A worker
+that dies is Ray's to retry; one that saw an exception does no other task (see `Dispatch`).
 """
 
 from __future__ import annotations
@@ -13,26 +14,25 @@ import shutil
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from regmix_hf.errors import RegmixError, TrainingError
-from regmix_hf.files import hash_file
+from regmix_hf.files import hash_file, hash_value
 from regmix_hf.jobs.claims import Claim, LostClaimError, take
 from regmix_hf.jobs.devices import ONE_THREAD
 from regmix_hf.jobs.dispatch import MAX_ATTEMPTS, Dispatch
 from regmix_hf.jobs.messages import Assignment, Raised, Refused
-from regmix_hf.jobs.proxies import ProxyWork
 from regmix_hf.jobs.results import bring
-from regmix_hf.jobs.tasks import Do, OutOfMemoryError, Task
+from regmix_hf.jobs.tasks import Do, OutOfMemoryError, PortableWork, Task
 from regmix_hf.jobs.tokens import TokenCount
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Ray
-from regmix_hf.study.names import CORPUS_FACTS, LOG
+from regmix_hf.study.names import LEASE, LOCK, LOG, ROOM, TOKENS
 from regmix_hf.version import VERSION
 
 #: Seconds between two looks at what others do.
@@ -42,11 +42,18 @@ _CHUNK_BYTES = 1 << 26
 _AHEAD = 2
 #: Filled in a worker of Ray once an exception came to pass in it.
 _SPOILED: list[str] = []
+#: In a worker of Ray: where folders are that all tasks read, by their digests; the work that is open.
+_KEPT: dict[str, Path] = {}
+_OPEN: list[tuple[PortableWork[Any], Do[Any]]] = []
+#: Files up to this size, in bytes, are known by their content.
+_HASHED_BYTES = 1 << 24
+#: How files begin that say who is at work in a folder.
+_TRANSIENT = (LOCK, LEASE, ROOM, TOKENS)
 
 
 @dataclass(frozen=True)
 class RayCluster:
-    """Workers of a Ray cluster; a `regmix_hf.jobs.place.Place` for proxies.
+    """Workers of a Ray cluster; a `regmix_hf.jobs.place.Place` for work whose folders can be moved.
 
     Attributes:
         ray: The recipe's section.
@@ -56,7 +63,7 @@ class RayCluster:
     ray: Ray
     stays: bool = True
 
-    def run(self, tasks: Sequence[Task[Any]], work: ProxyWork, progress: Progress) -> Counter[str]:
+    def run(self, tasks: Sequence[Task[Any]], work: PortableWork[Any], progress: Progress) -> Counter[str]:
         """Do all tasks that have no result yet (see `Place.run`).
 
         Raises:
@@ -78,6 +85,10 @@ class RayCluster:
                 finally:
                     flight.land()
         return dispatch.counts
+
+    def staying(self) -> RayCluster:
+        """The same cluster, for one who stays until others have ended their tasks."""
+        return replace(self, stays=True)
 
     @contextmanager
     def _connected(self) -> Iterator[int]:
@@ -115,7 +126,7 @@ class RayCluster:
                 )
         return min(int(resources[name] / amount) for name, amount in asked.items() if amount)
 
-    def _submitter(self, work: ProxyWork) -> _Submit:
+    def _submitter(self, work: PortableWork[Any]) -> _Submit:
         import ray
 
         environment = dict(ONE_THREAD)
@@ -127,7 +138,7 @@ class RayCluster:
             max_retries=MAX_ATTEMPTS - 1,
             runtime_env={"env_vars": environment},
         )(_do)
-        return _Submit(remote, work, _Parcel.of(work.corpus))
+        return _Submit(remote, work, _packed(work.moved))
 
 
 @dataclass(frozen=True)
@@ -136,7 +147,7 @@ class _Parcel:
 
     Attributes:
         folder: Where it is at home; nodes that see it there take it from there.
-        digest: Of the file that names all others' contents.
+        digest: Of its files (see `_digest`).
         files: References to pieces of every file, by its path.
     """
 
@@ -153,33 +164,74 @@ class _Parcel:
                 while piece := content.read(_CHUNK_BYTES):
                     yield ray.put(piece)
 
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        return cls(
-            folder,
-            hash_file(folder / CORPUS_FACTS),
-            {str(file.relative_to(folder)): list(pieces(file)) for file in files},
-        )
+        files = _files_in(folder)
+        return cls(folder, _digest(folder), {name: list(pieces(folder / name)) for name in files})
 
-    def opened(self) -> Path:
+    def kept(self) -> Path:
         """Return the folder, or one on this node's disk that holds the same, made once per node."""
-        import ray
+        if self.digest not in _KEPT:
+            _KEPT[self.digest] = self._kept()
+        return _KEPT[self.digest]
 
-        if (self.folder / CORPUS_FACTS).exists() and hash_file(self.folder / CORPUS_FACTS) == self.digest:
+    def _kept(self) -> Path:
+        if self._is_seen:
             return self.folder
-        home = Path(tempfile.gettempdir()) / f"regmix-corpus-{self.digest[:16]}-{os.getuid()}"
+        home = Path(tempfile.gettempdir()) / f"regmix-{self.digest[:16]}-{os.getuid()}"
         if home.exists():
             return home
         staging = Path(tempfile.mkdtemp(dir=home.parent, prefix=f"{home.name}."))
-        for name, pieces in self.files.items():
-            (staging / name).parent.mkdir(parents=True, exist_ok=True)
-            with (staging / name).open("wb") as file:
-                for piece in pieces:
-                    file.write(ray.get(piece))
+        self._unpack(staging)
         try:
             staging.rename(home)
         except OSError:  # another worker of this node was first
             shutil.rmtree(staging)
         return home
+
+    def opened(self, place: Path) -> Path:
+        """Return the folder, or one in `place` that holds the same."""
+        if self._is_seen:
+            return self.folder
+        self._unpack(place / self.digest)
+        return place / self.digest
+
+    @property
+    def _is_seen(self) -> bool:
+        return self.folder.is_dir() and _digest(self.folder) == self.digest
+
+    def _unpack(self, folder: Path) -> None:
+        import ray
+
+        for name, pieces in self.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with (folder / name).open("wb") as file:
+                for piece in pieces:
+                    file.write(ray.get(piece))
+
+
+def _packed(moving: Callable[[Callable[[Path], Path]], object]) -> dict[Path, _Parcel]:
+    """Put every folder that `moving` moves into the object store."""
+    parcels: dict[Path, _Parcel] = {}
+
+    def pack(folder: Path) -> Path:
+        parcels[folder] = _Parcel.of(folder)
+        return folder
+
+    moving(pack)
+    return parcels
+
+
+def _files_in(folder: Path) -> list[str]:
+    """Paths of what a folder holds, without what those have there who are at work in it."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(str(path) for path in paths if not any(p.startswith(_TRANSIENT) for p in path.parts))
+
+
+def _digest(folder: Path) -> str:
+    """Tell a folder from others: by what small files in it hold, and by how large the large ones are."""
+    sizes = {name: (folder / name).stat().st_size for name in _files_in(folder)}
+    return hash_value(
+        {name: size if size > _HASHED_BYTES else hash_file(folder / name) for name, size in sizes.items()}
+    )
 
 
 @dataclass(frozen=True)
@@ -187,11 +239,12 @@ class _Submit:
     """Hands tasks to Ray."""
 
     remote: Any
-    work: ProxyWork
-    parcel: _Parcel
+    work: PortableWork[Any]
+    parcels: Mapping[Path, _Parcel]
 
     def __call__(self, task: Task[Any]) -> Any:
-        return self.remote.remote(self.work, task.spec, self.parcel, VERSION)
+        own = _packed(partial(self.work.brought, task.spec))
+        return self.remote.remote(self.work, task.spec, self.parcels, own, VERSION)
 
 
 @dataclass
@@ -289,17 +342,24 @@ class _Failed:
     printed: str = ""
 
 
-def _do(work: ProxyWork, spec: Any, parcel: _Parcel, version: str) -> _Files | _Failed:
-    """Do one task in a worker of Ray."""
+def _do(
+    work: PortableWork[Any],
+    spec: Any,
+    parcels: Mapping[Path, _Parcel],
+    own: Mapping[Path, _Parcel],
+    version: str,
+) -> _Files | _Failed:
+    """Do one task in a worker of Ray: with the folders of all tasks, and those of its own."""
     if _SPOILED:
         os._exit(1)  # Ray gives the task to a fresh process
     if version != VERSION:
         wrong = f"a node of the Ray cluster has regmix_hf {VERSION}, this machine {version}."
         return _Failed(Refused(TrainingError(wrong, "install the same version on all nodes")))
     try:
-        do = _opened(replace(work, corpus=parcel.opened()))
-        with tempfile.TemporaryDirectory() as folder:
-            do(spec, Path(folder), lambda num_tokens: None)
+        do = _opened(work.moved(lambda folder: parcels[folder].kept()))
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as place:
+            here = work.brought(spec, lambda folder: own[folder].opened(Path(place)))
+            do(here, Path(folder), lambda num_tokens: None)
             return _Files.read(Path(folder))
     except RegmixError as error:
         return _Failed(Refused(error))
@@ -309,7 +369,8 @@ def _do(work: ProxyWork, spec: Any, parcel: _Parcel, version: str) -> _Files | _
         return _Failed(Raised(reason, isinstance(error, OutOfMemoryError)), traceback.format_exc())
 
 
-@cache
-def _opened(work: ProxyWork) -> Do[Any]:
+def _opened(work: PortableWork[Any]) -> Do[Any]:
     """Load everything once per process."""
-    return work.open()
+    if not _OPEN or _OPEN[0][0] != work:
+        _OPEN[:] = [(work, work.open())]
+    return _OPEN[0][1]

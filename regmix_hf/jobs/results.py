@@ -12,6 +12,7 @@ import pandas as pd
 from regmix_hf.files import read_parquet, read_record, write_json, write_parquet
 from regmix_hf.jobs.claims import Claim, Watch
 from regmix_hf.jobs.tasks import Task
+from regmix_hf.runs.experts import Experts, joined
 from regmix_hf.study import names
 from regmix_hf.tables import TRAJECTORIES, Columns
 from regmix_hf.training.measured import (
@@ -38,6 +39,8 @@ def _result_in(folder: Path, task: Task[Any]) -> dict[str, Any] | None:
     if not file.exists():
         return None
     result = read_record(file, status=str)
+    if result["status"] == "ok" and not all((folder / name).exists() for name in task.leaves):
+        return None
     return result if result.get(task.identity) == task.head[task.identity] else None
 
 
@@ -111,6 +114,8 @@ def forget_failed(tasks: Sequence[Task[Any]]) -> int:
 def collect(tasks: Sequence[Task[RunSpec]], folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Write `results.parquet` and `trajectories.parquet` from the results of these runs, in their order.
 
+    Beside them `experts.safetensors`, where there are experts.
+
     What other runs left in `folder` stays out. A mixture's name, split and scale are those of now, and so is
     what losses are measured on: they are no part of a run, and an earlier recipe may have said otherwise.
     Trajectories that the tables there hold already are not read from their own files again.
@@ -133,8 +138,32 @@ def collect(tasks: Sequence[Task[RunSpec]], folder: Path) -> tuple[pd.DataFrame,
     results = _table(rows)
     trajectories = trajectories_of_now(_in_order([known.trajectories, *new], ids), results)
     write_parquet(folder / names.TRAJECTORIES, trajectories)
+    _collect_experts(tasks, folder / names.EXPERTS)
     write_parquet(folder / names.RESULTS, results)
     return results, trajectories
+
+
+def check_whole(folder: Path) -> str:
+    """Read every result in a stage's folder; return how many there are, in words.
+
+    Raises:
+        StudyError: One is damaged.
+    """
+    results = [read_record(file, status=str) for file in sorted(folder.glob(f"*/{names.RESULT}"))]
+    return f"{folder.name}: {len(results)} results can be read"
+
+
+def _collect_experts(tasks: Sequence[Task[RunSpec]], file: Path) -> None:
+    """Write what is known of all experts that ended well; no file where there are none."""
+    parts = [
+        Experts.read(task.folder / names.EXPERTS).of_now(task.spec.measured)
+        for task in tasks
+        if names.EXPERTS in task.leaves and (task.folder / names.EXPERTS).exists()
+    ]
+    if parts:
+        joined(parts).write(file)
+    else:
+        file.unlink(missing_ok=True)
 
 
 def ended_well(folder: Path) -> dict[str, str]:

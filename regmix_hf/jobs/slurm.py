@@ -33,14 +33,14 @@ class ArrayJob:
         folder: Of the stage: for the script and the logs.
         command: Of every worker.
         executor: The recipe's section.
-        uses_cpu: Whether runs train on the CPU, one per core.
+        cores_key: Of the recipe, set to the number of a task's cores; `None` where runs take GPUs.
     """
 
     name: str
     folder: Path
     command: Sequence[str]
     executor: Executor
-    uses_cpu: bool
+    cores_key: str | None
 
     @property
     def script(self) -> str:
@@ -64,7 +64,7 @@ class ArrayJob:
         yield "# Every task of the array takes the next free run from the study's folder until none is left."
         yield "# A task that is preempted is queued again; its run is done by whoever finds it first."
         yield from slurm.setup
-        cores = ["proxy.num_workers=${SLURM_CPUS_PER_TASK:-1}"] if self.uses_cpu else []
+        cores = [f"{self.cores_key}=${{SLURM_CPUS_PER_TASK:-1}}"] if self.cores_key else []
         yield " ".join(["exec", *map(shlex.quote, self.command), *cores])
 
     def submit(self) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
 from regmix_hf.files import hash_value
 
@@ -27,6 +28,7 @@ class Task(Generic[Spec]):
         spec: What the work needs to know.
         head: What its result says whatever becomes of it.
         identity: The key of `head` by which a result is known to be that of this task.
+        leaves: Files that it leaves beside a result that is `ok`; without them it is not done.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Task(Generic[Spec]):
     spec: Spec
     head: Mapping[str, Any]
     identity: str = "run_id"
+    leaves: tuple[str, ...] = ()
 
 
 class Work(Protocol[Spec]):
@@ -51,8 +54,31 @@ class Work(Protocol[Spec]):
         """Return the same task in smaller bites, to the same numbers but for noise; `None` without any."""
 
 
+class PortableWork(Work[Spec], Protocol[Spec]):
+    """Work that can be done on machines which do not see what it reads."""
+
+    def moved(self, place: Callable[[Path], Path]) -> Self:
+        """Return the same work with every file and folder that all tasks read where `place` has it."""
+
+    def brought(self, spec: Spec, place: Callable[[Path], Path]) -> Spec:
+        """Return the same task with every folder that it alone reads where `place` has it."""
+
+
 class OutOfMemoryError(Exception):
     """A task did not fit into memory as it was."""
+
+
+@contextmanager
+def telling_out_of_memory() -> Iterator[None]:
+    """Raise `OutOfMemoryError` for what libraries raise when memory of a device runs out."""
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    try:
+        yield
+    except Exception as error:
+        if should_reduce_batch_size(error):
+            raise OutOfMemoryError(str(error)) from error
+        raise
 
 
 def in_shard(tasks: Sequence[Task[Spec]], number: int, count: int) -> list[Task[Spec]]:

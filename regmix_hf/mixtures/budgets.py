@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from regmix_hf.errors import MixtureError
 from regmix_hf.files import hash_value
+from regmix_hf.mixtures.experts import expert_mixtures
 from regmix_hf.mixtures.final import given_mixture, largest_weights
 from regmix_hf.mixtures.repetition import longest_reading
 from regmix_hf.mixtures.sampling import sampling_constraints
@@ -64,7 +65,12 @@ def _demands(recipe: Recipe, tokens: Mapping[str, int]) -> Iterator[tuple[dict[s
     """Largest weights in every kind of run, and the tokens of one."""
     drawn = sampling_constraints(recipe.sampling, tokens, num_train_tokens=longest_reading(recipe))
     largest = dict(zip(drawn.domains, drawn.upper.tolist(), strict=True))
-    yield largest, recipe.proxy.num_train_tokens
+    if recipe.sampling.experts:
+        experts = expert_mixtures(tokens, recipe.sampling.max_epochs, longest_reading(recipe))
+        alone = zip(tokens, experts.max(axis=0).tolist(), strict=True)
+        largest = {name: max(largest[name], weight) for name, weight in alone}
+    for rung in recipe.rungs.values():
+        yield largest, rung.num_train_tokens
     base = recipe.proxy.model.pretrained
     if isinstance(base, Base):
         yield given_mixture(recipe, base.mixture, tokens), base.num_train_tokens

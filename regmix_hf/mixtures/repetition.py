@@ -15,9 +15,10 @@ _ROUNDING = 1e-6
 
 
 def longest_reading(recipe: Recipe) -> int:
-    """Tokens of the run over all text there is that reads each domain as often as a proxy does."""
-    proxy = recipe.proxy
-    return recipe.train.num_train_tokens if proxy.match_repetition else proxy.num_train_tokens
+    """Tokens of the run over all text there is that reads each domain as often as the longest proxy does."""
+    if recipe.proxy.match_repetition:
+        return recipe.train.num_train_tokens
+    return max(rung.num_train_tokens for rung in recipe.rungs.values())
 
 
 def stamp_matching(recipe: Recipe) -> dict[str, str]:
@@ -28,7 +29,7 @@ def stamp_matching(recipe: Recipe) -> dict[str, str]:
     return {"how often final runs repeat": hash_value(lengths)}
 
 
-def matched_blocks(recipe: Recipe, available: Mapping[str, int]) -> dict[str, int] | None:
+def matched_blocks(recipe: Recipe, section: str, available: Mapping[str, int]) -> dict[str, int] | None:
     """Blocks of each domain that a proxy reads, so that it repeats them as often as a final run all of them.
 
     A proxy of `p` tokens with the weight `w` on a domain of `a` tokens reads it `w p / a` times, a final run
@@ -36,6 +37,7 @@ def matched_blocks(recipe: Recipe, available: Mapping[str, int]) -> dict[str, in
 
     Args:
         recipe: The recipe.
+        section: Which of its `rungs`.
         available: Tokens of every training domain.
 
     Returns:
@@ -44,7 +46,7 @@ def matched_blocks(recipe: Recipe, available: Mapping[str, int]) -> dict[str, in
     Raises:
         MixtureError: A domain's part is less than one block.
     """
-    proxy, train = recipe.proxy, recipe.train
+    proxy, train = recipe.rungs[section], recipe.train
     if not proxy.match_repetition:
         return None
     share = proxy.num_train_tokens / train.num_train_tokens
@@ -53,10 +55,10 @@ def matched_blocks(recipe: Recipe, available: Mapping[str, int]) -> dict[str, in
         least = min(scarce, key=lambda name: available[name])
         needed = train.num_train_tokens * recipe.context_length / available[least]
         raise MixtureError(
-            f"proxy.match_repetition: of domain {least!r} a proxy would read {share:.2g} of "
+            f"{section}.match_repetition: of domain {least!r} a proxy would read {share:.2g} of "
             f"{at_most(available[least])} tokens, less than one block of {recipe.context_length}.",
             f"train proxies on {short(needed)} tokens or more, give the domain more text, or leave it or "
-            "proxy.match_repetition out",
+            f"{section}.match_repetition out",
         )
     return blocks
 

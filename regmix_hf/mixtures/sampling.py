@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,8 @@ from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures.constraints import Constraints, EpochCap
 from regmix_hf.mixtures.dirichlet import NUM_STRENGTHS, AroundPrior
 from regmix_hf.mixtures.mixture import normalise
-from regmix_hf.mixtures.table import REPEAT, SAMPLED, append, empty
+from regmix_hf.mixtures.spread import spread
+from regmix_hf.mixtures.table import GIVEN, LADDER, REPEAT, SAMPLED, append, empty
 from regmix_hf.recipe import Sampling
 from regmix_hf.seeds import WEIGHTS, generator
 from regmix_hf.tables import by_domain
@@ -37,6 +38,7 @@ def sample_mixtures(
     *,
     constraints: Constraints | None = None,
     existing: pd.DataFrame | None = None,
+    further: Sequence[int] = (),
     random_state: int = 0,
 ) -> pd.DataFrame:
     """Draw the mixtures of a swarm around a prior, or what lacks of them in a table that is there.
@@ -53,19 +55,21 @@ def sample_mixtures(
             the prior (RegMix's cap: that many epochs of a run over all available tokens).
         existing: The table so far, over the domains of `prior`. Of its rows those that were sampled, and
             their repeats, count.
+        further: How many mixtures to fit on are trained at each further size or length of proxies, too.
         random_state: Seed.
 
     Returns:
         The table `mixtures`: `mixture_id` (`m0000`, ...), `split` (`fit` or `holdout`, at random), `round`
-        (from 0), `origin` (`sampled`, or `repeat` for a mixture to fit on that is run once more with another
-        seed) and `weight/<domain>` (share of training tokens).
+        (from 0), `origin` (`sampled`, `repeat` for a mixture to fit on that is run once more with another
+        seed, `ladder` for one that is run at another size, too), `rung` (which size and length, from 0) and
+        `weight/<domain>` (share of training tokens).
 
     Raises:
         MixtureError: The prior is none, or the constraints leave nothing, or too little, to sample.
 
     >>> table = sample_mixtures({"web": 3.0, "code": 1.0}, Sampling(num_mixtures=3, num_holdout=1))
     >>> list(table.columns)
-    ['mixture_id', 'split', 'round', 'origin', 'weight/web', 'weight/code']
+    ['mixture_id', 'split', 'round', 'origin', 'rung', 'weight/web', 'weight/code']
     >>> sorted(table["split"])
     ['fit', 'fit', 'fit', 'holdout']
     """
@@ -77,20 +81,28 @@ def sample_mixtures(
     repeated = int((there["origin"] == REPEAT).sum())
     num_fit = max(0, sampling.num_mixtures - int((drawn == "fit").sum()) - repeated)
     before = by_domain(there, "weight").to_numpy(dtype=np.float64)
-    once = len(_run_once(before[there["split"] == "fit"]))
+    of_swarm = ((there["split"] == "fit") & there["origin"].isin([SAMPLED, GIVEN, REPEAT])).to_numpy(bool)
+    once = len(_run_once(before[of_swarm]))
     # Each repeats another mixture, one that is there or one of those that are added with it.
     num_repeats = min(num_fit, max(0, sampling.num_repeats - repeated), (once + num_fit) // 2)
     num_holdout = max(0, sampling.num_holdout - int((drawn == "holdout").sum()))
     count = num_fit - num_repeats + num_holdout
     weights = _draw_distinct(distribution, before, count, generator(random_state, *WEIGHTS))
     splits = _splits(len(there), len(weights), num_holdout, random_state)
-    fitted = [split == "fit" for split in (*there["split"], *splits)]
-    again = _to_repeat(np.concatenate([before, weights])[fitted], num_repeats, random_state)
+    fitted = np.concatenate([before[of_swarm], weights[[split == "fit" for split in splits]]])
+    again = _to_repeat(fitted, num_repeats, random_state)
+    on_rung = there["rung"].where(there["origin"] == LADDER)
+    upwards = [
+        spread(fitted, before[on_rung == number], num_mixtures, random_state)
+        for number, num_mixtures in enumerate(further, 1)
+    ]
+    rungs = [number for number, rows in enumerate(upwards, 1) for _ in rows]
     return append(
         there,
-        np.concatenate([weights, again]),
-        [*splits, *["fit"] * num_repeats],
-        [*[SAMPLED] * count, *[REPEAT] * num_repeats],
+        np.concatenate([weights, again, *upwards]),
+        [*splits, *["fit"] * (num_repeats + len(rungs))],
+        [*[SAMPLED] * count, *[REPEAT] * num_repeats, *[LADDER] * len(rungs)],
+        [*[0] * (count + num_repeats), *rungs],
     )
 
 

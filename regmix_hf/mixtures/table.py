@@ -16,11 +16,14 @@ from regmix_hf.files import read_parquet
 from regmix_hf.tables import MIXTURES, by_domain, prefixed
 
 #: How a row came into the table: drawn by `sample`, given by somebody, a mixture of the swarm that is run
-#: again, or one that a choice is tried with.
-Origin = Literal["sampled", "given", "repeat", "confirm"]
-SAMPLED, GIVEN, REPEAT, CONFIRM = get_args(Origin)
-#: What version 0.1 did not write: all its rows were drawn at once.
-_FIRST = {"round": 0, "origin": SAMPLED}
+#: again, one that a choice is tried with, one of the swarm that is run at another size, too, or a single
+#: domain. These last are also a split of their own: no regression is fitted on their losses, but on how well
+#: their models predict each token.
+Origin = Literal["sampled", "given", "repeat", "confirm", "ladder", "expert"]
+SAMPLED, GIVEN, REPEAT, CONFIRM, LADDER, EXPERT = get_args(Origin)
+#: What version 0.1 did not write: all its rows were drawn at once, for proxies of one size. A rung is the
+#: number of a size and length among the recipe's `proxies`.
+_FIRST = {"round": 0, "origin": SAMPLED, "rung": 0}
 _NUMBERED = re.compile(r"m(\d+)")
 
 
@@ -30,7 +33,7 @@ def read_mixtures(path: Path) -> pd.DataFrame:
 
 
 def completed(mixtures: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with the columns `round` and `origin`, those of version 0.1 where it has none."""
+    """Return the table with all its columns, those that earlier versions did not write as they were then."""
     table = mixtures.assign(**{name: value for name, value in _FIRST.items() if name not in mixtures})
     weights = [name for name in map(str, table.columns) if name.startswith("weight/")]
     return table[["mixture_id", "split", *_FIRST, *weights]]
@@ -55,15 +58,20 @@ def over(mixtures: pd.DataFrame, domains: Sequence[str]) -> pd.DataFrame:
 
 
 def append(
-    mixtures: pd.DataFrame, weights: NDArray[np.float64], splits: Sequence[str], origins: Sequence[Origin]
+    mixtures: pd.DataFrame,
+    weights: NDArray[np.float64],
+    splits: Sequence[str],
+    origins: Sequence[Origin],
+    rungs: Sequence[int] | None = None,
 ) -> pd.DataFrame:
     """Add rows as the table's next round, with new ids.
 
     Args:
         mixtures: What is there, over the domains of `weights`.
         weights: New rows, `(n, d)`.
-        splits: `fit` or `holdout` for each.
+        splits: `fit`, `holdout` or `expert` for each.
         origins: How each came about.
+        rungs: Of which size and length of proxies each is; default: all of the first.
     """
     if not len(weights):
         return mixtures
@@ -71,15 +79,17 @@ def append(
     first = max(numbers, default=-1) + 1
     width = max(4, len(str(first + len(weights) - 1)))
     domains = by_domain(mixtures, "weight").columns
+    places = [0] * len(weights) if rungs is None else rungs
     rows = [
         {
             "mixture_id": f"m{first + row:0{width}d}",
             "split": split,
             "round": int(mixtures["round"].max()) + 1 if len(mixtures) else 0,
             "origin": origin,
+            "rung": rung,
             **prefixed("weight", dict(zip(domains, weights[row].tolist(), strict=True))),
         }
-        for row, (split, origin) in enumerate(zip(splits, origins, strict=True))
+        for row, (split, origin, rung) in enumerate(zip(splits, origins, places, strict=True))
     ]
     new = pd.DataFrame(rows)
     return pd.concat([mixtures, new], ignore_index=True) if len(mixtures) else new

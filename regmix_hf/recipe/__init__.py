@@ -8,7 +8,6 @@ from regmix_hf.recipe.schema import (
     Domain,
     Evaluation,
     Hub,
-    Proxy,
     Recipe,
     Regression,
     Sampling,
@@ -16,6 +15,7 @@ from regmix_hf.recipe.schema import (
     Train,
 )
 from regmix_hf.recipe.tokenizer import TrainedTokenizer
+from regmix_hf.recipe.training import Proxy
 
 __all__ = [
     "RECIPE_FILE",

@@ -9,8 +9,12 @@ from collections.abc import Iterable
 from regmix_hf.errors import RecipeError, RegressionError, did_you_mean
 from regmix_hf.quantities import BPB, COLUMN_KINDS, FROM_LIKELIHOODS, is_metric, read_names
 from regmix_hf.recipe.model import Base
-from regmix_hf.recipe.schema import BUILT_IN_MIXTURES, CHOSEN, HOLDOUT, PARTS, TASK_PATTERN, Recipe
+from regmix_hf.recipe.schema import BUILT_IN_MIXTURES, CHOSEN, HOLDOUT, PARTS, Recipe
 from regmix_hf.recipe.target import TARGET_WORDS, AskedTarget, is_pattern
+from regmix_hf.recipe.training import TASK_PATTERN
+
+#: Keys that are the same for proxies of all sizes: what they are measured on, who trains them, what is read.
+_SHARED_BY_RUNGS = ("tasks", "metrics", "task_limit", "num_workers", "match_repetition")
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -25,6 +29,7 @@ def check_recipe(recipe: Recipe) -> None:
     _check_target(recipe)
     _check_bounds(recipe)
     _check_base(recipe)
+    _check_ladder(recipe)
     _check_baselines(recipe)
     _check_repositories(recipe)
     if recipe.sampling.min_strength > recipe.sampling.max_strength:
@@ -32,26 +37,32 @@ def check_recipe(recipe: Recipe) -> None:
             f"sampling.min_strength {recipe.sampling.min_strength} is above "
             f"sampling.max_strength {recipe.sampling.max_strength}."
         )
+    if recipe.sampling.num_mixtures == 0 and not recipe.sampling.experts and recipe.runs is None:
+        raise RecipeError(
+            "sampling.num_mixtures 0: nothing is left to choose by.",
+            "write sampling.experts: true, too, and regression.estimators: [experts]",
+        )
     if 2 * recipe.sampling.num_repeats > recipe.sampling.num_mixtures:
         raise RecipeError(
             f"sampling.num_repeats {recipe.sampling.num_repeats} is more than half of "
             f"sampling.num_mixtures {recipe.sampling.num_mixtures}, of which they are part.",
             "repeat fewer; 4 tell the noise between seeds",
         )
-    for section in ("proxy", "train"):
-        tokens = getattr(recipe, section).num_train_tokens
-        if tokens < recipe.context_length:
+    trainings = {**recipe.rungs, "train": recipe.train}
+    for section, training in trainings.items():
+        if training.num_train_tokens < recipe.context_length:
             raise RecipeError(
-                f"{section}.num_train_tokens {tokens} is less than one block of "
+                f"{section}.num_train_tokens {training.num_train_tokens} is less than one block of "
                 f"context_length {recipe.context_length} tokens."
             )
-    lengths = recipe.proxy.num_train_tokens, recipe.train.num_train_tokens
-    if recipe.proxy.match_repetition and lengths[0] > lengths[1]:
-        raise RecipeError(
-            f"proxy.match_repetition: a proxy of {lengths[0]} tokens is longer than a final run of "
-            f"{lengths[1]}, so to repeat as rarely it would need more text than there is.",
-            "shorten proxy.num_train_tokens, or leave proxy.match_repetition out",
-        )
+    for section, rung in recipe.rungs.items():
+        lengths = rung.num_train_tokens, recipe.train.num_train_tokens
+        if rung.match_repetition and lengths[0] > lengths[1]:
+            raise RecipeError(
+                f"{section}.match_repetition: a proxy of {lengths[0]} tokens is longer than a final run of "
+                f"{lengths[1]}, so to repeat as rarely it would need more text than there is.",
+                f"shorten {section}.num_train_tokens, or leave {section}.match_repetition out",
+            )
     if recipe.choice.top_k > recipe.choice.num_candidates:
         raise RecipeError(
             f"choice.top_k {recipe.choice.top_k} is above "
@@ -202,6 +213,51 @@ def _check_base(recipe: Recipe) -> None:
             "start from that one only.",
             "write the same under train.model as under proxy.model, or name a model or a folder",
         )
+
+
+def _check_ladder(recipe: Recipe) -> None:
+    """Check what proxies of several sizes or lengths need, and what all of them share."""
+    for number, rung in enumerate(recipe.proxies):
+        section, count = f"proxies.{number}", rung.num_mixtures
+        if number == 0 and count is not None:
+            raise RecipeError(
+                f"{section}.num_mixtures: the first of `proxies` is the swarm, and sampling.num_mixtures "
+                f"{recipe.sampling.num_mixtures} counts it.",
+                "leave it out there",
+            )
+        once = recipe.sampling.num_mixtures - recipe.sampling.num_repeats
+        if number and (count is None or count > once):
+            raise RecipeError(
+                f"{section}.num_mixtures {'is missing' if count is None else count}: give how many of the "
+                f"swarm's {once} mixtures are trained so, too.",
+                "12 to 32 tell how a larger size differs; one of its own needs ten for intervals",
+            )
+        for key in _SHARED_BY_RUNGS:
+            if getattr(rung, key) != getattr(recipe.proxy, key):
+                raise RecipeError(
+                    f"{section}.{key} is {getattr(rung, key)!r}, of the first of `proxies` "
+                    f"{getattr(recipe.proxy, key)!r}: all share it.",
+                    "say it in the first alone",
+                )
+        if bool(rung.training_args.get("use_cpu")) != bool(recipe.proxy.training_args.get("use_cpu")):
+            raise RecipeError(f"{section}.training_args.use_cpu: the first of `proxies` says otherwise.")
+        if number and isinstance(rung.model.pretrained, Base):
+            raise RecipeError(
+                f"{section}.model.pretrained: a model of the study's own is of one size, and `proxies` are "
+                "of several.",
+                "name a model or a folder, or write `proxy`",
+            )
+        _check_differs(recipe, number)
+
+
+def _check_differs(recipe: Recipe, number: int) -> None:
+    rung = recipe.proxies[number]
+    for before in recipe.proxies[:number]:
+        if (rung.model, rung.num_train_tokens) == (before.model, before.num_train_tokens):
+            raise RecipeError(
+                f"proxies.{number} has the model and the length of one before it.",
+                "give it another model or another num_train_tokens",
+            )
 
 
 def _check_baselines(recipe: Recipe) -> None:

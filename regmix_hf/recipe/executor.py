@@ -10,7 +10,7 @@ from regmix_hf.recipe.section import Section
 
 
 class Ray(Section):
-    """Proxies on a Ray cluster."""
+    """Proxies and evaluations on a Ray cluster."""
 
     address: str | None = None
     """`auto`, the cluster that this machine belongs to, or `HOST:PORT`; `null` starts Ray here alone."""
@@ -45,7 +45,7 @@ class Jobs(Section):
 
 
 class Executor(Section):
-    """Where and how proxies and evaluations are done; decides nothing of what comes of them."""
+    """Where and how proxies, final models and evaluations are done; decides nothing of what comes of them."""
 
     place: Literal["local", "ray", "slurm", "jobs"] = "local"
     """This machine, a Ray cluster, or workers that are submitted: an array to Slurm, jobs to the Hub."""

@@ -117,14 +117,27 @@ def _parse_yaml(file: Path) -> dict[str, Any]:
 
 def _set(tree: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
     node: Any = tree
+    if keys[0] == "proxy" and tree.get("proxies"):
+        keys = ["proxies", "0", *keys[1:]]  # the swarm of a ladder
     keys = _with_dots(tree, keys)
     for depth, key in enumerate(keys[:-1]):
-        if not isinstance(node, dict):
+        if _has_entry(node, key):
+            node = node[int(key)]
+        elif isinstance(node, dict):
+            node = node.setdefault(key, {})
+        else:
             raise RecipeError(f"override {override!r}: {'.'.join(keys[:depth])!r} holds {node!r}, not keys.")
-        node = node.setdefault(key, {})
-    if not isinstance(node, dict):
+    if _has_entry(node, keys[-1]):
+        node[int(keys[-1])] = value
+    elif isinstance(node, dict):
+        node[keys[-1]] = value
+    else:
         raise RecipeError(f"override {override!r}: {'.'.join(keys[:-1])!r} holds {node!r}, not keys.")
-    node[keys[-1]] = value
+
+
+def _has_entry(node: Any, key: str) -> bool:
+    """Whether a key is the number of an entry of a list, e.g. that of `proxies.1.num_mixtures`."""
+    return isinstance(node, list) and key.isdecimal() and int(key) < len(node)
 
 
 def _with_dots(tree: dict[str, Any], keys: list[str]) -> list[str]:
@@ -145,6 +158,8 @@ def _complaints(error: ValidationError, tree: dict[str, Any], schema: type[BaseM
     messages: dict[str, list[str]] = {}
     values: dict[str, Any] = {}
     for detail in error.errors(include_url=False):
+        if _is_said_before(detail["loc"], tree):
+            continue
         location = _location(detail, tree)
         key = ".".join(location)
         messages.setdefault(key, []).append(_message(detail, location, schema))
@@ -153,6 +168,16 @@ def _complaints(error: ValidationError, tree: dict[str, Any], schema: type[BaseM
         value = values[key]
         shown = "" if isinstance(value, dict) and len(value) > 3 else f" (value {value!r})"
         yield f"{key or 'recipe'}: {' or '.join(parts)}{shown}"
+
+
+def _is_said_before(location: tuple[int | str, ...], tree: Any) -> bool:
+    """Whether a mistake is that of an entry of `proxies` before: under `proxy` stands a copy of the first."""
+    match location:
+        case ("proxy", *_):
+            return bool(tree.get("proxies"))
+        case ("proxies", int(number), key, *_):
+            return number > 0 and key not in tree["proxies"][number]
+    return False
 
 
 def _location(detail: ErrorDetails, tree: Any) -> list[str]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from regmix_hf.files import hash_value
+from regmix_hf.recipe.ladder import with_swarm
 from regmix_hf.recipe.schema import Recipe
 
 _TRAININGS = ("proxy", "train")
@@ -60,8 +62,10 @@ _SINCE_0_1 = {
     ("choice", "num_rounds"),
     ("regression", "min_signal"),
     ("sampling", "num_repeats"),
+    ("sampling", "experts"),
     ("executor",),
     ("evaluation", "include_path"),
+    ("proxies",),
     *(("proxy", key) for key in ("match_repetition", "tasks", "metrics", "task_limit", "tasks_at")),
     *((section, "model", key) for section in _TRAININGS for key in ("pretrained", "revision")),
 }
@@ -99,6 +103,12 @@ def decisive(recipe: Recipe, key: str) -> Any:
     return _reach(_decisive(recipe), key)
 
 
+def stamp_ladder(recipe: Recipe) -> dict[str, str]:
+    """Hash what proxies of further sizes and lengths than the swarm's are; nothing without any."""
+    further = decisive(recipe, "proxies")
+    return {"proxies": hash_value(further)} if further else {}
+
+
 def decisive_but_name(recipe: Recipe) -> dict[str, Any]:
     """Return all of a recipe that decides a number: equal for a study that only has another name."""
     return _without(_decisive(recipe), [("name",), ("hub",)])
@@ -106,19 +116,31 @@ def decisive_but_name(recipe: Recipe) -> dict[str, Any]:
 
 def decisive_in_0_1(recipe: Recipe, key: str) -> Any:
     """Return what version 0.1 took for decisive under a key: the markers that it wrote hold its hash."""
-    tree = _without(recipe.model_dump(mode="json"), _SINCE_0_1)
+    tree = _without(_with_swarm_apart(recipe.model_dump(mode="json")), _SINCE_0_1)
     return _without_names(_reach(tree, key), _LEFT_OUT_BY_0_1)
 
 
 def _decisive(recipe: Recipe) -> dict[str, Any]:
-    tree = recipe.model_dump(mode="json", exclude_defaults=True)
+    tree = _with_swarm_apart(recipe.model_dump(mode="json", exclude_defaults=True))
     for section in _TRAININGS:
-        training = tree[section]
-        arguments = training.get("training_args", {})
-        step = () if training.get("num_batch_tokens") else _STEP
-        kept = {name: value for name, value in arguments.items() if changes_outcome(name) or name in step}
-        tree[section] = {**training, "training_args": kept}
+        tree[section] = _decisive_training(tree[section])
+    if "proxies" in tree:
+        rungs = [_decisive_training(rung) for rung in tree["proxies"]]
+        tree["proxies"] = [_without({"proxy": rung}, _WITHOUT_EFFECT)["proxy"] for rung in rungs]
     return _without(tree, _WITHOUT_EFFECT)
+
+
+def _with_swarm_apart(tree: dict[str, Any]) -> dict[str, Any]:
+    """The first of a ladder under `proxy`, the others under `proxies`: so these leave the swarm as it is."""
+    whole = with_swarm(tree)
+    return {**whole, "proxies": whole["proxies"][1:]} if "proxies" in whole else whole
+
+
+def _decisive_training(training: dict[str, Any]) -> dict[str, Any]:
+    arguments = training.get("training_args", {})
+    step = () if training.get("num_batch_tokens") else _STEP
+    kept = {name: value for name, value in arguments.items() if changes_outcome(name) or name in step}
+    return {**training, "training_args": kept}
 
 
 def _reach(tree: Any, key: str) -> Any:

@@ -64,7 +64,10 @@ def keys_below(path: str) -> list[Key]:
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema of a recipe, for editors that complete YAML."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+    schema = Recipe.model_json_schema()
+    schema["required"].remove("proxy")  # a ladder stands in its place
+    schema["$defs"]["Rung"].pop("required")  # and its entries go on from the one before
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def markdown() -> str:

@@ -16,16 +16,14 @@ from pydantic import (
     model_validator,
 )
 
-from regmix_hf.quantities import BPB
 from regmix_hf.recipe.executor import Executor
-from regmix_hf.recipe.model import Model
+from regmix_hf.recipe.ladder import as_written, with_swarm
 from regmix_hf.recipe.section import DomainName, Section, Tokens
 from regmix_hf.recipe.target import Combined, Shares, checked_target
 from regmix_hf.recipe.tokenizer import Tokenizer
+from regmix_hf.recipe.training import Proxy, Rung, Training
 from regmix_hf.reference import split_reference
 
-TASK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
-TaskName = Annotated[str, StringConstraints(pattern=TASK_PATTERN, max_length=96)]
 Weight = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Examples = Annotated[int, Field(ge=0)]
@@ -108,8 +106,13 @@ class Corpus(Section):
 class Sampling(Section):
     """Mixtures for the swarm: Dirichlet around the prior (RegMix, section 3.1 and appendix)."""
 
-    num_mixtures: Annotated[int, Field(ge=1)] = 512
-    """Mixtures to fit on; `num_holdout` more are drawn that no regression is ever fitted on."""
+    num_mixtures: Annotated[int, Field(ge=0)] = 512
+    """Mixtures to fit on; `num_holdout` more are drawn that no regression is ever fitted on. 0 only beside
+    `experts`, from which alone can be chosen, too."""
+    experts: bool = False
+    """Train a proxy on each training domain alone, too, for the estimator `experts`; bounds of single domains
+    do not hold for them. Where one would see its domain more than `max_epochs` times the others fill it up,
+    in their shares of the text."""
     num_holdout: Annotated[int, Field(ge=0)] = 32
     """Mixtures that no regression is ever fitted on."""
     num_repeats: Annotated[int, Field(ge=0)] = 0
@@ -130,61 +133,6 @@ class Sampling(Section):
     """Bounds of single domains."""
     max: dict[DomainName, Weight] = Field(default_factory=dict)
     """Largest weights of single domains."""
-
-
-class Training(Section):
-    """What one training run needs besides its mixture, seed and corpus."""
-
-    model: Model
-    """The shape of the model."""
-    num_train_tokens: Tokens
-    """Tokens one run trains on. Met exactly, in blocks of `context_length`."""
-    num_batch_tokens: Tokens | None = None
-    """Tokens of one optimiser step, over all devices. `null`: per-device batch x accumulation x context."""
-    training_args: dict[str, Any] = Field(default_factory=dict)
-    """Keys of `transformers.TrainingArguments`, checked against the installed version."""
-    num_evaluations: Annotated[int, Field(ge=1)] = 4
-    """Times the losses of all domains are measured during a run; the last is at its end."""
-
-
-class Proxy(Training):
-    """The proxy runs."""
-
-    scale: str | None = None
-    """What the column `scale` of the results says, e.g. `1M`. `null`: the model's own parameter count."""
-    num_seeds: Annotated[int, Field(ge=1)] = 1
-    """Runs of every mixture, each with its own seed."""
-    num_workers: Annotated[int, Field(ge=1)] | None = None
-    """Worker processes; `null` takes one per GPU, or one per core where there is none."""
-    match_repetition: bool = False
-    """Of each domain read only as large a part of what there is as a proxy is shorter than a final run
-    (`num_train_tokens` of both). A proxy then reads a domain as often as a final run on its mixture would, so
-    its losses hold what repetition does; without it proxies repeat less, and a law cannot know."""
-    tasks: list[TaskName] = Field(default_factory=list)
-    """Tasks and groups of lm-eval whose right answers all models are scored on, final ones too, in bits per
-    byte: `bpb/<task>`."""
-    metrics: list[str] = Field(default_factory=list)
-    """Metrics of lm-eval, `<task>/<metric>` (`arc_easy/acc_norm`), that all models are judged by in the same
-    way: those that follow from how likely choices and texts are, for which all choices are asked."""
-    task_limit: Annotated[int, Field(ge=1)] | None = None
-    """Documents of each task, the first ones, that are scored. `null`: all."""
-    tasks_at: Literal["end", "evaluations"] = "end"
-    """When proxies are scored on tasks and metrics: once, or whenever losses are measured; final models are
-    once."""
-
-    @property
-    def judged(self) -> dict[str, list[str]]:
-        """The metrics of `metrics` by task."""
-        found: dict[str, list[str]] = {}
-        for name in self.metrics:
-            task, _, metric = name.partition("/")
-            found.setdefault(task, []).append(metric)
-        return found
-
-    @property
-    def scored(self) -> list[str]:
-        """Columns of what models are scored on: `bpb/<task>` and `<task>/<metric>`."""
-        return [*(f"{BPB}{name}" for name in self.tasks), *self.metrics]
 
 
 class Regression(Section):
@@ -336,10 +284,13 @@ class Recipe(Section):
     sampling: Sampling = Sampling()
     """The mixtures that proxies are trained on."""
     proxy: Proxy
-    """The proxies."""
+    """The proxies; or, of several sizes, the first of `proxies`."""
+    proxies: tuple[Rung, ...] = ()
+    """In the place of `proxy` a ladder: the swarm, then a few of its mixtures (`num_mixtures`) at larger
+    sizes or lengths, so that a mixture is chosen for final models. An entry has the keys of `proxy`; what
+    it leaves out, but for `num_mixtures` and `scale`, is as in the one before."""
     runs: SharedRuns | None = None
-    """Runs of others to fit on; `run` then trains no proxies, those of `proxies` are fitted on beside them.
-    """
+    """Runs of others to fit on; `run` then trains no proxies, those that are there are fitted on, too."""
     regression: Regression = Regression()
     """What is fitted on their losses."""
     choice: Choice = Choice()
@@ -364,6 +315,10 @@ class Recipe(Section):
             return {**data, "output_dir": f"runs/{data['name']}"}
         return data
 
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return as_written(handler(self), self.proxies)
+
     @model_validator(mode="before")
     @classmethod
     def _tokenizer_of_checkpoint(cls, data: Any) -> Any:
@@ -377,6 +332,18 @@ class Recipe(Section):
         if not isinstance(pretrained, str):
             return data
         return {**data, "tokenizer": f"{pretrained}@{revision}" if revision else pretrained}
+
+    @model_validator(mode="before")  # of these the last comes first
+    @classmethod
+    def _swarm_of_ladder(cls, data: Any) -> Any:
+        return with_swarm(data)
+
+    @property
+    def rungs(self) -> dict[str, Proxy]:
+        """Proxies of every size and length, the swarm first, by their key: `proxy`, or `proxies.0` and on."""
+        if not self.proxies:
+            return {"proxy": self.proxy}
+        return {f"proxies.{number}": rung for number, rung in enumerate((self.proxy, *self.proxies[1:]))}
 
     @property
     def declared_tokens(self) -> dict[str, int] | None:

@@ -31,7 +31,7 @@ def find_absurd(losses: Array, sizes: Array | None = None) -> NDArray[np.bool_]:
     array([1, 0])
     """
     found = np.zeros(losses.shape, dtype=np.bool_)
-    if sizes is not None:
+    if sizes is not None and len(losses):
         alike = np.unique(sizes, axis=0, return_inverse=True)[1].reshape(-1)
         for number in range(alike.max() + 1):
             found[alike == number] = find_absurd(losses[alike == number])

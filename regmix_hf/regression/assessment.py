@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from regmix_hf.readable import with_interval
 from regmix_hf.regression import intervals
 from regmix_hf.regression.metrics import METRICS, Resamples, interval, measure
 from regmix_hf.regression.regressor import MixtureRegressor
@@ -23,6 +24,11 @@ Array = NDArray[np.float64]
 BASELINE = "own_weight"
 #: What `test` says of fitted runs, predicted by fits on the other folds, and of runs that were never fitted.
 CROSS_VALIDATION, HOLDOUT = "cross-validation", "holdout"
+#: What it says where experts alone were trained.
+NOTHING = "no run on a mixture"
+#: With fewer runs, which only families of few parameters are fitted on, each is predicted by the fit on all:
+#: what the others alone would put between two of them is mostly their own noise.
+MANY_TO_RANK = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +66,13 @@ def cross_validation(runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> 
     """Take the fitted runs with their predictions by fits on the other folds, which every regressor has.
 
     The baseline alone keeps its predictions by the fit on all runs: it ranks without being fitted, and
-    pooling folds would break its many ties against it and flatter whatever stands beside it.
+    pooling folds would break its many ties against it and flatter whatever stands beside it. So do all where
+    there are fewer runs than `MANY_TO_RANK`.
     """
     predictions = {
-        name: model.predict(runs.weights) if name == BASELINE else runs.losses - model.out_of_fold_residuals
+        name: model.predict(runs.weights)
+        if name == BASELINE or len(runs) < MANY_TO_RANK
+        else runs.losses - model.out_of_fold_residuals
         for name, model in regressors.items()
     }
     return HeldOut(CROSS_VALIDATION, runs, predictions)
@@ -86,6 +95,33 @@ def quality_table(held_out: Sequence[HeldOut], target: Target, random_state: int
         for estimator in part.predictions:
             rows += _quality(part, estimator, target, resamples)
     return pd.DataFrame(rows)
+
+
+def table_for_people(quality: pd.DataFrame, target: str) -> pd.DataFrame:
+    """Make text of the rows of a quality table that matter: those of one target and of the average.
+
+    Args:
+        quality: See `quality_table`.
+        target: Its name in the column `target`.
+
+    Returns:
+        `test`, `target`, `estimator`, `runs` and one column per metric: the value with its bootstrap 95 %
+        interval, correlations in percent. In each test and target the best Spearman correlation is first.
+    """
+    if quality.empty:
+        return pd.DataFrame(columns=["test", "target", "estimator", "runs", *METRICS])
+    rows = quality[
+        ((quality["target"] == target) & (quality["kind"] != "average")) | (quality["kind"] == "average")
+    ]
+    groups = rows.groupby(["test", "target"], sort=False)
+    rows = pd.concat([group.sort_values("spearman", ascending=False, kind="stable") for _, group in groups])
+    table = rows[["test", "target", "estimator", "num_runs"]].rename(columns={"num_runs": "runs"})
+    for metric in METRICS:
+        in_percent = metric in ("spearman", "pearson")
+        values = rows[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy() * (100 if in_percent else 1)
+        name = f"{metric} (%)" if in_percent else metric
+        table[name] = [with_interval(value, low, high, 1 if in_percent else 4) for value, low, high in values]
+    return table.reset_index(drop=True)
 
 
 def predictions_table(held_out: Sequence[HeldOut], target: Target) -> pd.DataFrame:

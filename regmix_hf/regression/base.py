@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_consistent_length, validate_data
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.regression.absurd import without_absurd
+from regmix_hf.regression.expert_tokens import ExpertTokens
 from regmix_hf.regression.folds import assign_folds
 from regmix_hf.regression.repetition import Repetition
 from regmix_hf.regression.storage import read_arrays, write_arrays
@@ -64,12 +65,20 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     #: Whether what repeating text costs may be told apart from what the family fits, and added to it.
     takes_epochs: ClassVar[bool] = False
 
+    #: Whether it cannot be fitted without experts.
+    needs_experts: ClassVar[bool] = False
+
+    #: Whether every target is convex in the weights, so that an optimum is the optimum.
+    is_convex: ClassVar[bool] = False
+
     random_state: int
     n_features_in_: int
     num_targets_: int
     single_target_: bool = False
     #: Log parameters and log tokens of the runs to fit, runs x 2; `None` where all are of one size.
     _sizes: Array | None = None
+    #: What models of single domains give each token of the targets; `None` where there are none.
+    _experts: ExpertTokens | None = None
     #: What repeating text costs the runs that are predicted, beside what the family says; `None`: nothing.
     repetition_: Repetition | None = None
 
@@ -77,6 +86,14 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def is_smooth(self) -> bool:
         """Whether `gradient` is there."""
         return False
+
+    @property
+    def reach(self) -> Array | None:
+        """Largest weight of each domain up to which predictions rest on something else than the fitted runs.
+
+        `None`: they rest on these alone.
+        """
+        return None
 
     @property
     def stretch(self) -> float:
@@ -115,6 +132,7 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         *,
         own_domains: Sequence[int] | NDArray[np.intp] | None = None,
         sizes: ArrayLike | None = None,
+        experts: ExpertTokens | None = None,
     ) -> Self:
         """Fit all targets.
 
@@ -126,6 +144,8 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 domain's. Families may use it as prior knowledge. `None` is -1 everywhere.
             sizes: Parameters and training tokens of each run, runs x 2. `None`: all are of one size and
                 length.
+            experts: What models of single domains give each token of the targets; families that know nothing
+                of experts do without.
 
         Raises:
             RegressionError: Shapes that do not match, numbers that are not finite, too few runs, or runs of
@@ -136,6 +156,7 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self._sizes = (
             None if sizes is None else self._check_sizes(np.asarray(sizes, np.float64), len(weights))
         )
+        self._experts = experts
         losses = without_absurd(losses[:, None] if self.single_target_ else losses, self._sizes)
         check_runs(type(self).__name__, self.min_runs(weights.shape[1]), weights, losses)
         own = np.full(losses.shape[1], -1) if own_domains is None else np.asarray(own_domains, dtype=int)
@@ -187,6 +208,13 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             predicted[held_out] = part.predict(weights[held_out])
         return predicted
 
+    def sampling_errors(self, weights: Array) -> Array:
+        """Standard errors of the difference between two mixtures, `(2, d) -> (t,)`.
+
+        They come from what was left out of the text that predictions rest on.
+        """
+        return np.zeros(self.num_targets_)
+
     def smooth(self) -> MixtureEstimator | None:
         """Return a fitted regressor with a gradient to stand in for this one; `None` where there is none."""
         return self if self.is_smooth else None
@@ -235,7 +263,9 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _for_fold(self) -> Self:
         """Return an unfitted estimator for a part of the runs this was fitted on."""
-        return clone(self)
+        part = clone(self)
+        part._experts = self._experts
+        return part
 
     def _fit(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
         raise NotImplementedError
@@ -257,15 +287,19 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _check_fittable(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
         """Check both as scikit-learn does, and remember the names of the columns, if they have any."""
+        fewest = min(2, self.min_runs(1))
+        both = {"dtype": np.float64, "ensure_min_samples": fewest}
         checks = (
-            {"dtype": np.float64, "order": "C", "ensure_non_negative": True, "ensure_min_samples": 2},
-            {"dtype": np.float64, "ensure_2d": False, "ensure_all_finite": "allow-nan"},
+            {**both, "order": "C", "ensure_non_negative": fewest > 0},  # which no runs would not pass
+            {**both, "ensure_2d": False, "ensure_all_finite": "allow-nan"},
         )
         try:
             weights, losses = validate_data(self, X, y, validate_separately=checks)
             check_consistent_length(weights, losses)
         except ValueError as error:
             raise RegressionError(str(error)) from error
+        if (weights < 0).any():
+            raise RegressionError(f"Negative values in data passed to {type(self).__name__}.")
         return weights, losses
 
     def _check_sizes(self, sizes: Array, num_runs: int) -> Array:
@@ -315,6 +349,8 @@ def of_largest(sizes: Array) -> NDArray[np.bool_]:
     Args:
         sizes: Parameters and tokens, or their logarithms, runs x 2.
     """
+    if not len(sizes):
+        return np.zeros(0, dtype=np.bool_)
     for size in np.unique(sizes[:, 0])[::-1]:
         of_size = sizes[:, 0] == size
         longest = of_size & (sizes[:, 1] == sizes[of_size, 1].max())

@@ -10,12 +10,28 @@ import pandas as pd
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.progress import Progress
+from regmix_hf.recipe import Recipe
 from regmix_hf.regression.base import of_largest
 from regmix_hf.regression.registry import estimator_class
 from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.runs.runs import Runs
 from regmix_hf.runs.sizes import scale_words
 from regmix_hf.tables import SIZES
+
+#: The family that is fitted on proxies of several sizes or lengths where the recipe names none that can be.
+_OF_SIZES = "scaled_law"
+
+
+def families_of(recipe: Recipe) -> list[str]:
+    """Families to fit on a study's proxies: those of the recipe, of several sizes those that can be fitted.
+
+    Raises:
+        RegressionError: A family is unknown.
+    """
+    asked = list(recipe.regression.estimators)
+    if len(recipe.rungs) == 1:
+        return asked
+    return [name for name in asked if estimator_class(name).takes_sizes] or [_OF_SIZES]
 
 
 def judged_runs(runs: Runs, estimators: Collection[str], progress: Progress) -> tuple[Runs, Runs | None]:
@@ -31,7 +47,9 @@ def judged_runs(runs: Runs, estimators: Collection[str], progress: Progress) -> 
     """
     if any(estimator_class(name).takes_sizes for name in estimators):
         return by_size(runs, progress)
-    return of_one_scale(runs, progress), None
+    if runs.scale is None or not len(runs):
+        return runs, None
+    return of_one_scale(runs, str(runs.scale.iloc[0]), progress), None
 
 
 def by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:
@@ -59,16 +77,27 @@ def by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:
 
 def scale_of(runs: Runs) -> str | None:
     """What the runs, which are of one size and length, trained for how long; `None`: not known."""
+    if not len(runs):
+        return None
     if runs.scale is not None:
         return str(runs.scale.iloc[0])
     return None if runs.sizes is None else scale_words(*runs.sizes.iloc[0])
 
 
-def of_one_scale(runs: Runs, progress: Progress) -> Runs:
-    """Leave out runs of other models or lengths than those of the first, a study's own."""
-    if runs.scale is None:
-        return runs
-    own = runs.scale.iloc[0]
+def usual_scale(runs: Runs) -> str | None:
+    """The size and length that most runs are of, of several the largest; `None` where all are alike."""
+    if runs.scale is None or runs.sizes is None or runs.scale.nunique() <= 1:
+        return None
+    _, first, counts = np.unique(
+        runs.sizes[list(SIZES)].to_numpy(), axis=0, return_index=True, return_counts=True
+    )
+    largest = np.flatnonzero(counts == counts.max())[-1]  # they are sorted
+    return str(runs.scale.iloc[first[largest]])
+
+
+def of_one_scale(runs: Runs, own: str, progress: Progress) -> Runs:
+    """Leave out runs of other models or lengths than these: `own` as `Runs.scale` has it."""
+    assert runs.scale is not None, "that is how it is known"
     others = runs.scale[runs.scale != own].value_counts()
     if len(others):
         scale, count = others.index[0], others.iloc[0]
@@ -93,7 +122,9 @@ def fit_one(name: str, random_state: int, fitted: Runs, beside: Runs | None) -> 
     weights, losses = (pd.concat([getattr(runs, part) for runs in both]) for part in ("weights", "losses"))
     sizes, epochs = (_of_all([getattr(runs, part) for runs in both]) for part in ("sizes", "epochs"))
     epochs = epochs if family.takes_epochs else None
-    return regressor.fit(weights, losses, fitted.quantities, sizes=sizes, epochs=epochs)
+    return regressor.fit(
+        weights, losses, fitted.quantities, sizes=sizes, epochs=epochs, experts=fitted.experts
+    )
 
 
 def _of_all(tables: list[pd.DataFrame | None]) -> pd.DataFrame | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -32,6 +32,8 @@ class Carry:
             of the standard errors over documents, which models that read the same ones share in part; `None`
             where neither was measured.
         noise_from: Which of the two.
+        spearman: Rank correlation of the selected estimator's predictions of unseen runs; `None` where nobody
+            said, or there is none.
     """
 
     target: str
@@ -39,6 +41,7 @@ class Carry:
     spread: float
     noise: float | None
     noise_from: Literal["seeds", "standard errors"] | None
+    spearman: float | None = None
 
     @property
     def signal(self) -> float | None:
@@ -50,10 +53,28 @@ class Carry:
         """As JSON has it."""
         return {**self.__dict__, "signal": self.signal}
 
+    @classmethod
+    def from_plain(cls, found: Mapping[str, Any]) -> Self:
+        """Read what `plain` gave, also of versions that said less.
+
+        Raises:
+            ValueError: It is none.
+        """
+        name, unit, noise_from = found.get("target"), found.get("unit"), found.get("noise_from")
+        numbers: dict[str, Any] = {key: found.get(key) for key in ("spread", "noise", "spearman")}
+        if (
+            isinstance(name, str)
+            and isinstance(unit, str | None)
+            and isinstance(numbers["spread"], int | float)
+            and all(isinstance(number, int | float | None) for number in numbers.values())
+        ):
+            return cls(name, unit, noise_from=noise_from, **numbers)
+        raise ValueError(f"{dict(found)!r} is none")
+
 
 def carries(runs: Runs) -> list[Carry]:
     """Say of every target how far the runs, of one size and length, lie apart, and how much is noise."""
-    return list(_carries(runs))
+    return list(_carries(runs)) if len(runs) else []
 
 
 def _carries(runs: Runs) -> Iterator[Carry]:

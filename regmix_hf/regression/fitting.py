@@ -12,15 +12,18 @@ import pandas as pd
 from regmix_hf.errors import RegressionError
 from regmix_hf.files import write_json, write_parquet
 from regmix_hf.progress import Progress, Silent
-from regmix_hf.readable import with_interval
 from regmix_hf.recipe.target import TARGET_WORDS
 from regmix_hf.regression.absurd import find_absurd
+from regmix_hf.regression.agreement import DO_NOT_TELL, Agreement, size_agreement
 from regmix_hf.regression.assessment import (
     BASELINE,
     CROSS_VALIDATION,
     HOLDOUT,
+    MANY_TO_RANK,
+    NOTHING,
     Promise,
     cross_validation,
+    number_mixtures,
     of_scale,
     predict,
     predictions_table,
@@ -29,8 +32,8 @@ from regmix_hf.regression.assessment import (
 )
 from regmix_hf.regression.by_size import fit_one, judged_runs, scale_of
 from regmix_hf.regression.carrying import carries
+from regmix_hf.regression.expert_tokens import not_asked
 from regmix_hf.regression.learning_curve import LearningCurve, learning_curve
-from regmix_hf.regression.metrics import METRICS
 from regmix_hf.regression.registry import estimator_class
 from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.regression.selection import Selection, select
@@ -38,6 +41,7 @@ from regmix_hf.regression.target import Target, TargetValue, scales_of
 from regmix_hf.regression.verdict import Verdict
 from regmix_hf.runs.runs import Runs
 from regmix_hf.study import names
+from regmix_hf.tables import PREDICTIONS, QUALITY
 
 #: With fewer holdout runs than this, estimators are compared by cross-validation of the fitted runs instead.
 LEAST_HOLDOUT = 16
@@ -68,31 +72,6 @@ class Fit:
     predictions: pd.DataFrame
     curve: LearningCurve
     summary: Mapping[str, Any]
-
-
-def table_for_people(quality: pd.DataFrame, target: str) -> pd.DataFrame:
-    """Make text of the rows of a quality table that matter: those of one target and of the average.
-
-    Args:
-        quality: See `assessment.quality_table`.
-        target: Its name in the column `target`.
-
-    Returns:
-        `test`, `target`, `estimator`, `runs` and one column per metric: the value with its bootstrap 95 %
-        interval, correlations in percent. In each test and target the best Spearman correlation is first.
-    """
-    rows = quality[
-        ((quality["target"] == target) & (quality["kind"] != "average")) | (quality["kind"] == "average")
-    ]
-    groups = rows.groupby(["test", "target"], sort=False)
-    rows = pd.concat([group.sort_values("spearman", ascending=False, kind="stable") for _, group in groups])
-    table = rows[["test", "target", "estimator", "num_runs"]].rename(columns={"num_runs": "runs"})
-    for metric in METRICS:
-        in_percent = metric in ("spearman", "pearson")
-        values = rows[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy() * (100 if in_percent else 1)
-        name = f"{metric} (%)" if in_percent else metric
-        table[name] = [with_interval(value, low, high, 1 if in_percent else 4) for value, low, high in values]
-    return table.reset_index(drop=True)
 
 
 def fit_runs(
@@ -127,7 +106,10 @@ def fit_runs(
     progress = progress or Silent()
     question = Question.of(runs, estimators, target, test_sets or {}, use, progress)
     regressors = _fit_all(question, random_state, progress)
-    fit = _judge(question, regressors, folder, random_state, progress)
+    if len(question.fitted):
+        fit = _judge(question, regressors, folder, random_state, progress)
+    else:
+        fit = _unjudged(question, regressors, folder)
     _save(fit, question.runs, regressors)
     progress.note(fit.selection.reason)
     progress.note(f"{fit.selection.estimator}: {fit.summary['outlook']}")
@@ -136,6 +118,9 @@ def fit_runs(
         if promise is not None:
             progress.note(f"{name}: {promise}")
     holds = regressors[fit.selection.estimator].holds_seed_noise
+    for agreement in Agreement.said_in(fit.summary):
+        if agreement.target == str(fit.target) or agreement.word == DO_NOT_TELL:
+            progress.note(str(agreement))
     speaks_of = of_scale(fit.summary["scale"], holds_seed_noise=holds)
     progress.note(f"predictions and intervals are those of a new run {speaks_of}")
     return fit
@@ -188,6 +173,9 @@ class Question:
         question = cls(runs, beside, fitted, usable.part("holdout"), tests, asked, use, target, goal)
         for name in question.names:
             _check_enough(name, fitted)
+        needed = any(estimator_class(name).needs_experts for name in asked)
+        if needed and runs.experts is not None and (lacking := not_asked(runs.experts, runs.targets)):
+            progress.note(f"experts were not asked about {', '.join(lacking)}: predicted by the mean of runs")
         if runs.left_out():
             progress.note(f"runs left out of the fit: {runs.left_out()}")
         for run, losses in question.absurd.items():
@@ -205,6 +193,11 @@ class Question:
             if beside.any()
         }
 
+    def agreement(self, random_state: int) -> list[Agreement]:
+        """How runs of other sizes rank mixtures; nothing of runs of one size."""
+        parts = [self.runs, *([self.beside.of_targets(self.runs.targets)] if self.beside else [])]
+        return size_agreement(parts, self.goal, random_state)
+
     @property
     def curved(self) -> tuple[str, ...]:
         """The families with a learning curve: those whose runs are all in `fitted`."""
@@ -214,8 +207,10 @@ class Question:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The families to fit: those asked for, and the baseline beside them."""
-        return tuple(dict.fromkeys([*self.asked, BASELINE]))
+        """The families to fit: those asked for, and the baseline beside them, where it can be."""
+        enough = estimator_class(BASELINE).min_runs(len(self.fitted.domains))
+        beside = (BASELINE,) if len(set(number_mixtures(self.fitted))) >= enough else ()
+        return tuple(dict.fromkeys([*self.asked, *beside]))
 
 
 def _fit_all(question: Question, random_state: int, progress: Progress) -> dict[str, MixtureRegressor]:
@@ -254,7 +249,11 @@ def _judge(
         random_state=random_state,
         progress=progress,
     )
-    promises = {name: Promise.of(folds, name, goal) for name in regressors if name != BASELINE}
+    promises = {
+        name: Promise.of(folds, name, goal) if len(question.fitted) >= MANY_TO_RANK else None
+        for name in regressors
+        if name != BASELINE
+    }
     quality = quality_table(parts, goal, random_state)
     return Fit(
         folder=folder,
@@ -270,8 +269,32 @@ def _judge(
             "seed_noise": noise,
             "verdict": verdict.plain,
             "carries": _carries(question.runs, quality, selection),
+            "size_agreement": [one.plain for one in question.agreement(random_state)],
         }
         | {"promises": {name: promise and asdict(promise) for name, promise in promises.items()}},
+    )
+
+
+def _unjudged(question: Question, regressors: Mapping[str, MixtureRegressor], folder: Path) -> Fit:
+    """What there is to say where experts alone were trained: nothing has been measured of any mixture."""
+    name = question.use or question.asked[0]
+    selection = Selection(name, NOTHING, f"{name} ranks mixtures by experts alone; none has been tried yet.")
+    quality, predictions = (
+        pd.DataFrame(columns=[*columns.texts, *columns.numbers]) for columns in (QUALITY, PREDICTIONS)
+    )
+    curve = LearningCurve.empty()
+    verdict = Verdict.untried()
+    return Fit(
+        folder=folder,
+        target=question.goal,
+        selection=selection,
+        promises={},
+        verdict=verdict,
+        quality=quality,
+        predictions=predictions,
+        curve=curve,
+        summary=_summary(question, selection, curve, regressors)
+        | {"seed_noise": {}, "verdict": verdict.plain, "carries": [], "size_agreement": [], "promises": {}},
     )
 
 
@@ -345,7 +368,7 @@ def _carries(runs: Runs, quality: pd.DataFrame, selection: Selection) -> list[di
     """How far runs lie apart on every target, and how well the selected estimator ranks unseen ones."""
     of_one = quality[(quality["kind"] == "single") & (quality["estimator"] == selection.estimator)]
     ranks = of_one[of_one["test"] == selection.test].set_index("target")["spearman"].dropna()
-    return [{**one.plain, "spearman": ranks.get(one.target)} for one in carries(runs)]
+    return [replace(one, spearman=ranks.get(one.target)).plain for one in carries(runs)]
 
 
 def _save(fit: Fit, runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> None:

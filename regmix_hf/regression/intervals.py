@@ -14,6 +14,9 @@ for as few of them as there are. With 4 repeats in 36 runs and a law that is exa
 simulated 90 % intervals hold 98 % of new runs where seeds act on each mixture in another way, 92 % where half
 of the variance is common to all, and 83 % where all of it is; without repeats 90, 69 and 28 %. Where no
 mixture was run twice nothing is added, and whoever states an interval says so.
+
+Fewer than nine runs, as those that try a choice by experts, have no such quantile: theirs is Student's, of
+the root mean square; without two the interval is not known.
 """
 
 from __future__ import annotations
@@ -39,6 +42,8 @@ _EVENNESS = 10.0
 _ROUNDING = 1e-9
 #: Standard deviations from the mean of the fitted runs beyond which sizes are not extrapolated.
 FARTHEST = 3.0
+#: Fewer residuals tell no quantile of 90 %.
+_ENOUGH = 9
 #: Least share of the evidence at a run's place that is taken to be left when the run is left out.
 _LEAST_LEFT = 0.3
 
@@ -110,9 +115,13 @@ class OutOfFold:
         ):
             known = ~np.isnan(residual)
             missed, places = np.abs(residual[known]), _places(seen[known], self.entropy[known])
+            if len(missed) < 2:
+                sizes.append(HalfWidth(ResidualSize.unknown(places.shape[1]), math.nan, float(seeds)))
+                continue
             size = ResidualSize.fit(places, missed)
-            quantile = _quantile(missed / size.without_own(places, missed), coverage)
-            sizes.append(HalfWidth(size, self.stretch * quantile, float(seeds)))
+            relative = missed / size.without_own(places, missed)
+            take = _quantile if len(missed) >= _ENOUGH else _of_few
+            sizes.append(HalfWidth(size, self.stretch * take(relative, coverage), float(seeds)))
         return sizes
 
     def _from_seeds(self, coverage: float) -> Array:
@@ -176,6 +185,12 @@ class ResidualSize:
             level, *growth = _gamma_regression((places - mean) / spread, missed / typical)
             return cls(mean, spread, typical * math.exp(level), np.array(growth))
         return cls(mean, spread, 1.0, np.zeros(places.shape[1]))
+
+    @classmethod
+    def unknown(cls, num_coordinates: int) -> Self:
+        """The same everywhere, in a unit that nobody knows."""
+        nothing = np.zeros(num_coordinates)
+        return cls(nothing, nothing + np.inf, 1.0, nothing)
 
     def __call__(self, places: Array) -> Array:
         """Size at each place, runs x coordinates."""
@@ -245,6 +260,12 @@ def entropy(weights: Array) -> Array:
 
 def _places(predicted: Array, entropies: Array) -> Array:
     return np.stack([predicted, entropies], axis=1)
+
+
+def _of_few(sizes: Array, coverage: float) -> float:
+    """Student's quantile of residuals that are too few to have one of their own."""
+    deviation = math.sqrt(float((sizes**2).mean()))
+    return float(student.ppf((1 + coverage) / 2, len(sizes) - 1)) * deviation
 
 
 def _quantile(sizes: Array, coverage: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from regmix_hf.progress import Progress
 from regmix_hf.regression.assessment import number_mixtures
+from regmix_hf.regression.expert_tokens import expert_tokens
 from regmix_hf.regression.folds import assign_folds
 from regmix_hf.regression.metrics import Resamples, measure
 from regmix_hf.regression.registry import build_estimator, estimator_class
@@ -22,6 +24,7 @@ from regmix_hf.seeds import generator
 Array = NDArray[np.float64]
 
 _NUM_FOLDS = 5
+_POINTS = ["estimator", "num_runs", "repeat", "spearman"]
 #: A curve is drawn through this many sizes at most, and gone beyond from this many at least.
 _MOST_SIZES, _LEAST_SIZES = 6, 4
 #: Below this number of runs sizes are dense and every run is predicted: few runs are noisy.
@@ -60,6 +63,11 @@ class LearningCurve:
 
     points: pd.DataFrame
     gains: dict[str, tuple[Gain, ...]]
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Of no run, or of one mixture."""
+        return cls(pd.DataFrame(columns=_POINTS), {})
 
     def table(self) -> pd.DataFrame:
         """Return `estimator`, `num_runs`, `num_subsets`, and `mean`, `lower`, `upper` over these subsets."""
@@ -102,6 +110,8 @@ def learning_curve(
         random_state: Seed of subsets, folds and fits.
         progress: Told how many fits are done.
     """
+    if len(set(number_mixtures(fitted))) < 2:
+        return LearningCurve.empty()
     work = _Work(fitted, held_out, target, random_state)
     plan = [(estimator, size, repeat) for estimator in estimators for size, repeat in work.subsets(estimator)]
     rows, draws = [], []
@@ -113,7 +123,7 @@ def learning_curve(
             rows.append((estimator, size, repeat, spearman))
             draws.append(work.resamples.metrics(work.truth, predicted)["spearman"])
         bar.update(len(plan))
-    points = pd.DataFrame(rows, columns=["estimator", "num_runs", "repeat", "spearman"])
+    points = pd.DataFrame(rows, columns=_POINTS)
     gains = {}
     for estimator in estimators:
         own = points[points["estimator"] == estimator]
@@ -137,6 +147,7 @@ class _Work:
         self._target = replace(target, quantities=target.used)
         self._signs = np.array([quantity.sign for quantity in target.used])
         self._own = own_domains(names, fitted.domains)
+        self._experts, self._names = fitted.experts, (names, fitted.domains)
         self._weights, self._losses = fitted.weights.to_numpy(), fitted.losses[names].to_numpy()
         self._test_weights = tests.weights.to_numpy()
         self.truth = self._target.combine(tests.losses[names].to_numpy())
@@ -155,6 +166,7 @@ class _Work:
         most = min(len(pool) for pool, _ in self._parts)
         # So many runs are of enough different mixtures, however often each was run.
         least = estimator_class(estimator).min_runs(self._weights.shape[1]) * np.bincount(self._mixture).max()
+        least = max(least, 1)
         few, in_folds = most < _FEW_RUNS, len(self._parts) > 1
         step, repeats = np.sqrt(2.0) if few else 2.0, _REPEATS if few and not in_folds else _FEW_REPEATS
         sizes = (round(most / step**k) for k in range(_MOST_SIZES))
@@ -168,7 +180,13 @@ class _Work:
         for number, (pool, tests) in enumerate(self._parts):
             rows = self._shuffled(pool, generator(self._random_state, "subset", repeat, number))[:size]
             model = build_estimator(estimator, self._random_state, {})
-            model.fit(self._weights[rows], self._signs * self._losses[rows], own_domains=self._own)
+            experts = expert_tokens(self._experts, *self._names, required=model.needs_experts)
+            model.fit(
+                self._weights[rows],
+                self._signs * self._losses[rows],
+                own_domains=self._own,
+                experts=experts,
+            )
             losses[tests] = self._signs * model.predict(self._test_weights[tests])
         return self._target.combine(losses)
 

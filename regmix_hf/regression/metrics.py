@@ -27,8 +27,9 @@ METRICS = {
     "regret": "true loss of the run that is predicted best, minus the best true loss",
 }
 NUM_RESAMPLES = 1000
-#: Share of the resamples in which a metric must exist before an interval is given.
-_LEAST_DEFINED = 0.5
+#: Share of the resamples in which a metric must exist before an interval is given. A correlation of two runs
+#: exists in half of them, and is then the same in all.
+_LEAST_DEFINED = 0.6
 #: A variance below this share of the whole sample's is rounding, not variance.
 _ROUNDING = 1e-12
 

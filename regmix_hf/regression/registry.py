@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 #: Name -> (module of this package, class).
 _FAMILIES = {
     "auto": ("auto", "Auto"),
+    "experts": ("experts", "Experts"),
     "gaussian_process": ("gaussian_process", "GaussianProcess"),
     "kriged_power_law": ("kriged_power_law", "KrigedPowerLaw"),
     "lightgbm": ("lightgbm", "LightGBM"),
@@ -24,8 +25,10 @@ _FAMILIES = {
     "scaled_law": ("scaled_law", "ScaledLaw"),
 }
 
-#: Names of all families.
-ESTIMATORS = tuple(sorted(_FAMILIES))
+#: Families that cannot be fitted on mixtures and losses alone.
+WITH_EXPERTS = ("experts",)
+#: Names of all families that can.
+ESTIMATORS = tuple(sorted(_FAMILIES.keys() - set(WITH_EXPERTS)))
 
 
 def estimator_class(name: str) -> type[MixtureEstimator]:

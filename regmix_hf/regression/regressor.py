@@ -18,6 +18,7 @@ from regmix_hf.files import write_json
 from regmix_hf.quantities import BPB, Quantity, read_names
 from regmix_hf.regression.absurd import find_absurd
 from regmix_hf.regression.base import UnfittedError, check_runs, of_largest
+from regmix_hf.regression.expert_tokens import expert_tokens
 from regmix_hf.regression.frames import Table, losses_table, weights_table
 from regmix_hf.regression.intervals import HalfWidth, OutOfFold, entropy, number_rows
 from regmix_hf.regression.pretrained import CARD, SharedRegressor
@@ -27,6 +28,7 @@ from regmix_hf.regression.repetition_fit import fit_repetition
 from regmix_hf.regression.saved_config import FORMAT, quantities_in, read_config
 from regmix_hf.regression.storage import read_arrays, write_arrays
 from regmix_hf.regression.target import Target, scales_of
+from regmix_hf.runs.experts import Experts
 from regmix_hf.tables import SIZES
 
 #: What is saved of the cross-validation, and the names of its dimensions.
@@ -133,6 +135,7 @@ class MixtureRegressor(
         *,
         sizes: pd.DataFrame | None = None,
         epochs: pd.DataFrame | None = None,
+        experts: Experts | None = None,
     ) -> Self:
         """Fit all targets, and measure by cross-validation how far predictions of unseen runs are off.
 
@@ -149,12 +152,13 @@ class MixtureRegressor(
                 than once, what that costs (`Repetition`) is told apart from what the family fits, and
                 predictions are those of runs that repeat as those of the largest size do; `reading` gives a
                 copy for others. `None`, or nothing read twice: repeating plays no part.
+            experts: What models of single domains give each token of the targets, for families that use it.
 
         Raises:
             RegressionError: Tables that do not match or hold what is no weight or no loss, a target whose
                 losses are all equal or of which nobody says which way is better, too few runs for the family,
-                runs of several sizes for a family that cannot tell them apart, or epochs for one that takes
-                none.
+                runs of several sizes for a family that cannot tell them apart, epochs for one that takes
+                none, or no experts for one that needs them.
         """
         mixtures = weights_table(weights)
         truth = losses_table(losses, mixtures)
@@ -177,7 +181,8 @@ class MixtureRegressor(
         if (again := self._repeated(epochs, mixtures)) is not None:
             repetition = fit_repetition(X, rest, np.array(own), again, size, self.random_state)
             rest = rest - repetition.seen
-        self.model.fit(X, rest, own_domains=own, sizes=size)
+        tokens = expert_tokens(experts, self.targets_, self.domains_, required=self.model.needs_experts)
+        self.model.fit(X, rest, own_domains=own, sizes=size, experts=tokens)
         missed = self.model.out_of_fold(X, rest, own)
         if repetition is not None:
             missed, self.model.repetition_ = missed + repetition.unseen, repetition.term
@@ -242,7 +247,8 @@ class MixtureRegressor(
     def predict_interval(self, weights: Table, coverage: float = 0.9) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Lower and upper bounds that hold the loss of a new run with probability `coverage`.
 
-        They hold the uncertainty of the fit and, where `holds_seed_noise`, the noise between seeds.
+        They hold the uncertainty of the fit and, where `holds_seed_noise`, the noise between seeds, and end
+        where values do (`Quantity.bounds`).
 
         Raises:
             RegressionError: As `predict`; or the runs are too few for this coverage.
@@ -250,7 +256,9 @@ class MixtureRegressor(
         mixtures = self._mixtures(weights)
         losses = self._predict(mixtures)
         half = self._out_of_fold.half_widths(coverage, losses.to_numpy(), mixtures.to_numpy())
-        return losses - half, losses + half
+        least, most = map(list, zip(*(one.bounds for one in self.quantities_.values()), strict=True))
+        lower, upper = ((losses + ends).clip(least, most, axis=1) for ends in (-half, half))
+        return lower, upper
 
     def predict_target(self, weights: Table, target: Target, coverage: float = 0.9) -> pd.DataFrame:
         """Predict what `target` makes of the losses: columns `loss`, `lower` and `upper`.
@@ -265,7 +273,8 @@ class MixtureRegressor(
         missed = self._out_of_fold.combined(target)
         centre = np.asarray(loss, dtype=np.float64)[:, None]
         half = missed.half_widths(coverage, centre, mixtures.to_numpy())[:, 0]
-        return pd.DataFrame({"loss": loss, "lower": loss - half, "upper": loss + half})
+        lower, upper = ((loss + ends).clip(*target.quantity.bounds) for ends in (-half, half))
+        return pd.DataFrame({"loss": loss, "lower": lower, "upper": upper})
 
     def interval_sizes(self, coverage: float, target: Target | None = None) -> list[HalfWidth]:
         """What intervals are made of, for each target, or for `target` alone.

@@ -193,7 +193,9 @@ _MOST_NAMED = 20
 
 
 def scales_of(values: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation of each target over the runs; NaN does not count."""
+    """Mean and standard deviation of each target over the runs; NaN does not count. Of no run: none."""
+    if values.empty:
+        return {}
     return {
         str(name): (float(mean), float(spread))
         for name, mean, spread in zip(values, values.mean(), values.std(ddof=0), strict=True)

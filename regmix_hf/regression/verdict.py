@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from regmix_hf.files import damaged
-from regmix_hf.regression.assessment import BASELINE, HeldOut, number_mixtures
+from regmix_hf.regression.assessment import BASELINE, MANY_TO_RANK, HeldOut, number_mixtures
 from regmix_hf.regression.metrics import Resamples, interval, measure
 from regmix_hf.regression.target import Target
 from regmix_hf.seeds import generator
@@ -63,14 +63,19 @@ class Verdict:
         """
         true, predicted = judged.pair(estimator, target)
         nouns = target.quantity.nouns
+        known = (name if name in judged.predictions else None for name in (estimator, BASELINE))
         spearman, trivial = (
-            measure(*judged.pair(name, target))["spearman"] for name in (estimator, BASELINE)
+            measure(*judged.pair(name, target))["spearman"] if name else math.nan for name in known
         )
         rng = generator(random_state, "bootstrap", "verdict")
         draws = Resamples.draw(number_mixtures(judged.runs), rng).metrics(true, predicted)["spearman"]
         low, high = interval(draws) if not math.isnan(spearman) else (math.nan, math.nan)
         where = f"over {len(judged.runs)} runs ({judged.test})"
-        word, reasons = _by_correlation(nouns, where, spearman, low, high)
+        if len(judged.runs) < MANY_TO_RANK:
+            low, high = math.nan, math.nan
+            word, reasons = _by_few(nouns, where, spearman)
+        else:
+            word, reasons = _by_correlation(nouns, where, spearman, low, high)
         if estimator != BASELINE and not math.isnan(trivial):
             reasons.append(f"the trivial baseline has {100 * trivial:.0f} %")
             if word == TELLS and trivial > high:
@@ -85,6 +90,12 @@ class Verdict:
             if learnt[0] <= 0 and word == TELLS:
                 word = WEAKLY
         return cls(word, tuple(reasons), spearman, low, high, trivial)
+
+    @classmethod
+    def untried(cls) -> Self:
+        """What there is to say of experts before any mixture was trained: they are taken at their word."""
+        reason = "no run on a mixture has tried what the experts say: they rank mixtures, and promise no loss"
+        return cls(WEAKLY, (reason,), *[math.nan] * 4)
 
     @classmethod
     def from_plain(cls, found: Mapping[str, Any]) -> Self:
@@ -133,6 +144,14 @@ def _by_correlation(
     word = TELLS if low >= _CLEAR else WEAKLY if low > 0 else CANNOT
     found = f"rank correlation {100 * spearman:.0f} % [{100 * low:.0f}, {100 * high:.0f}] {where}"
     return word, [found]
+
+
+def _by_few(nouns: str, where: str, spearman: float) -> tuple[str, list[str]]:
+    """Judge by fewer runs than a correlation needs: the order of what was tried is right, or it is not."""
+    if math.isnan(spearman):
+        return WEAKLY, [f"{nouns} of one mixture alone were measured {where}"]
+    word = WEAKLY if spearman > 0 else CANNOT
+    return word, [f"rank correlation {100 * spearman:.0f} % {where}, too few for an interval"]
 
 
 def _learnt(true: np.ndarray, target: Target, entropy: Mapping[str, float]) -> tuple[float, str] | None:

@@ -9,6 +9,7 @@ from typing import Literal
 import pandas as pd
 
 from regmix_hf.errors import HubError
+from regmix_hf.runs.experts import Experts
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts
 
 Kind = Literal["tokenizer", "corpus", "scale"]
@@ -22,11 +23,13 @@ class Swarm:
         name: What to call it in messages.
         corpus: What they were trained and measured on; `None` where nobody says.
         results: Their table.
+        experts: What is known of the experts among them, where that came with them.
     """
 
     name: str
     corpus: CorpusFacts | None
     results: pd.DataFrame
+    experts: Experts | None = None
 
 
 def check_comparable(first: Swarm, other: Swarm, *, allow: Collection[str], hint: str) -> None:
@@ -96,8 +99,9 @@ def _is_same(one: DomainFacts, other: DomainFacts) -> bool:
 
 
 def _other_scale(first: pd.DataFrame, other: pd.DataFrame) -> str | None:
-    scales = [scale for table in (first, other) for scale in _scales(table)]
-    return next((f"{scale}, not {scales[0]}" for scale in scales if scale != scales[0]), None)
+    known = _scales(first)  # of a ladder several
+    others = [scale for scale in _scales(other) if scale not in known]
+    return f"{others[0]}, not {' or '.join(known)}" if others else None
 
 
 def _scales(results: pd.DataFrame) -> list[str]:

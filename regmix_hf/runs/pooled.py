@@ -7,6 +7,7 @@ from regmix_hf.hub import Hub, Reference
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.recipe.target import AskedTarget
 from regmix_hf.runs.comparable import Swarm, below_each_other, check_comparable
+from regmix_hf.runs.experts import pooled_experts, read_experts
 from regmix_hf.runs.published import load_published
 from regmix_hf.runs.runs import Runs
 from regmix_hf.study import names
@@ -27,11 +28,13 @@ def pooled_runs(study: Study, progress: Progress | None = None) -> Runs:
     own, shared = study.proxies / names.RESULTS, study.recipe.runs
     if shared is None:
         table = read_parquet(study.require(own, "proxies"), FITTED_RUNS)
-        return Runs.from_results(table, str(own), asked=asked.names, given=asked.directions)
+        experts = read_experts(own.with_name(names.EXPERTS))
+        return Runs.from_results(table, str(own), asked=asked.names, given=asked.directions, experts=experts)
     progress, parts = progress or Silent(), []
     facts = CorpusFacts.load(study.corpus) if (study.corpus / names.CORPUS_FACTS).exists() else None
     if own.exists():
-        parts.append(Swarm(str(own), facts, read_parquet(own, FITTED_RUNS)))
+        experts = read_experts(own.with_name(names.EXPERTS))
+        parts.append(Swarm(str(own), facts, read_parquet(own, FITTED_RUNS), experts))
     for text in shared.repositories:
         reference = Reference.parse(text, "dataset")
         cache = study.regression / "shared" / reference.repository.id.replace("/", "--")
@@ -55,4 +58,10 @@ def pooled_runs(study: Study, progress: Progress | None = None) -> Runs:
         sources = ", ".join(f"{len(part.results)} of {part.name}" for part in parts)
         progress.note(f"{len(results)} runs from {len(parts)} sources: {sources}")
     origin = " and ".join(part.name for part in parts)
-    return Runs.from_results(results, origin, asked=asked.names, given=asked.directions)
+    return Runs.from_results(
+        results,
+        origin,
+        asked=asked.names,
+        given=asked.directions,
+        experts=pooled_experts([part.experts for part in parts if part.experts is not None], progress),
+    )

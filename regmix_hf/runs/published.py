@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from regmix_hf.errors import HubError
+from regmix_hf.errors import HubError, StudyError
 from regmix_hf.hub import Expected, Hub, Reference, fetch, parse_json, read_table
 from regmix_hf.mixtures.mixture import is_no_mixture, what_is_wrong
+from regmix_hf.mixtures.table import EXPERT
 from regmix_hf.runs.comparable import Swarm
+from regmix_hf.runs.experts import Experts, read_experts
 from regmix_hf.study import names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.tables import by_domain
@@ -26,6 +28,8 @@ _WRITE = "write letters, digits, blanks and any of _ . : + - , ( ) % = @ /"
 _NUMBERS = re.compile(r"[A-Za-z0-9][\w.+-]{0,95}/[A-Za-z0-9][\w.+@-]{0,95}(,[\w.+-]{1,95})?")
 _OF_DOMAINS = ("weight", "realized", "epochs", "loss", "loss_stderr")
 _MEGABYTE = 1_000_000
+#: Of a repository of runs, where there are experts among them.
+EXPERTS_FILE = Expected(names.EXPERTS, max_bytes=2_000 * _MEGABYTE, required=False)
 
 
 def load_published(text: str, *, cache: Path | None = None, hub: Hub | None = None) -> Swarm:
@@ -46,6 +50,7 @@ def load_published(text: str, *, cache: Path | None = None, hub: Hub | None = No
     expected = [
         Expected(names.CORPUS_FACTS, max_bytes=5 * _MEGABYTE, required=False),
         Expected(names.RESULTS, max_bytes=200 * _MEGABYTE),
+        EXPERTS_FILE,
     ]
     with tempfile.TemporaryDirectory() as temporary:
         fetch(hub, snapshot, expected, Path(temporary))
@@ -111,6 +116,27 @@ def check_weights(table: pd.DataFrame, name: str) -> None:
         raise HubError(f"{name}, row {row}: {what_is_wrong(weights.iloc[row])}.")
 
 
+def check_experts(folder: Path, results: pd.DataFrame, name: str) -> Experts | None:
+    """Read what came with a table of results about its experts; `None`: nothing.
+
+    Raises:
+        HubError: It is damaged, or speaks of other runs than the table.
+    """
+    try:
+        experts = read_experts(folder / names.EXPERTS)
+    except StudyError as error:
+        raise HubError(f"{name}: {names.EXPERTS}: {error.message}", "ask its publisher") from None
+    if experts is None:
+        return None
+    rows = results.drop_duplicates("run_id").set_index("run_id")
+    of_table = by_domain(rows[rows["split"] == EXPERT], "weight").reindex(experts.weights.index)
+    given = experts.weights.reindex(columns=of_table.columns, fill_value=0.0)
+    unknown = experts.weights.columns.difference(list(of_table.columns))
+    if len(unknown) or not np.allclose(given, of_table):  # NaN where a run is none of the table
+        raise HubError(f"{name}: {names.EXPERTS} speaks of other runs than {names.RESULTS}.")
+    return experts
+
+
 def read_corpus_facts(content: bytes, name: str) -> CorpusFacts:
     """Read a `corpus.json` that came from elsewhere.
 
@@ -138,4 +164,4 @@ def _read(folder: Path, origin: str) -> Swarm:
         corpus = read_corpus_facts(file.read_bytes(), f"{origin}: {names.CORPUS_FACTS}")
     else:
         check_table(results, f"{origin}: {names.RESULTS}")
-    return Swarm(origin, corpus, results)
+    return Swarm(origin, corpus, results, check_experts(folder, results, origin))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from regmix_hf.errors import DataError
 from regmix_hf.mixtures.mixture import is_no_mixture, what_is_wrong
+from regmix_hf.mixtures.table import EXPERT
 from regmix_hf.quantities import BPB, LOSS, Quantity, error_column, is_measured
 from regmix_hf.tables import by_domain
 
@@ -48,7 +49,7 @@ def check_results(results: pd.DataFrame, origin: str) -> None:
     for prefix, part in (("weight", weights), ("loss", losses)):
         if part.shape[1] == 0:
             raise DataError(f"{origin} has no column {prefix}/<domain>.")
-    allowed = {"split": get_args(Split), "status": ("ok", "diverged", "failed")}
+    allowed = {"split": (*get_args(Split), EXPERT), "status": ("ok", "diverged", "failed")}
     for column in [name for name in allowed if name in results]:
         wrong = ~results[column].isin(allowed[column])
         if wrong.any():

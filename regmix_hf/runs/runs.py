@@ -12,6 +12,7 @@ import pandas as pd
 
 from regmix_hf.errors import DataError, did_you_mean
 from regmix_hf.files import damaged, read_json, read_parquet
+from regmix_hf.mixtures.table import EXPERT
 from regmix_hf.quantities import (
     BPB,
     Direction,
@@ -24,6 +25,7 @@ from regmix_hf.quantities import (
 from regmix_hf.recipe.target import TargetValue
 from regmix_hf.reference import split_reference
 from regmix_hf.runs.directions import directions_of, left_out, settled
+from regmix_hf.runs.experts import Experts, read_experts
 from regmix_hf.runs.layout import Columns
 from regmix_hf.runs.outside import METRICS, RATIOS, OutsideTables, read_pair, read_wide
 from regmix_hf.runs.results import Split, check_results, errors_of, measured_columns
@@ -59,6 +61,7 @@ class Runs:
         errors: Standard errors of `losses` over documents or blocks, of the targets that have them.
         dropped: Targets that were left out because mixtures hardly differ on them, with the signal of each.
         unsaid: Columns that were left out because nobody says which way they are better.
+        experts: What models of single domains give each token of the targets; they are none of the runs.
 
     Raises:
         RegressionError: A target is called as scores are, and nobody says which way is better.
@@ -81,6 +84,7 @@ class Runs:
     errors: pd.DataFrame | None = None
     dropped: Mapping[str, float] = field(default_factory=dict)
     unsaid: tuple[str, ...] = ()
+    experts: Experts | None = None
 
     def __post_init__(self) -> None:
         known = self.quantities or read_names(self.losses.columns, self.weights.columns)
@@ -107,6 +111,7 @@ class Runs:
         *,
         asked: Collection[str] = (),
         given: Mapping[str, Direction] | None = None,
+        experts: Experts | None = None,
     ) -> Self:
         """Read a table of results, wherever it came from.
 
@@ -117,6 +122,7 @@ class Runs:
             asked: Names or patterns of targets. `bpb/<domain>`, which is `loss/<domain>` in another unit, is
                 one only where it is asked for.
             given: Target -> which way is better, where its name does not say.
+            experts: What is known of those runs of the table that are experts, which are no runs to fit on.
 
         Raises:
             DataError: A column is missing, or a value is none that the column may have, or no run is left.
@@ -125,7 +131,7 @@ class Runs:
         check_results(results, origin)
         unique = results.drop_duplicates("run_id").set_index("run_id")
         status = unique.get("status", pd.Series("ok", index=unique.index))
-        usable = unique[status == "ok"]
+        usable = unique[(status == "ok") & (unique["split"] != EXPERT)]
         weights = by_domain(usable, "weight").astype(np.float64)
         columns = list(measured_columns(results, asked))
         quantities = read_names(columns, weights.columns, given)
@@ -143,8 +149,10 @@ class Runs:
             num_duplicates=len(results) - len(unique),
             mixtures_from=origin,
             losses_from=origin,
+            experts=experts,
         )
-        return runs._checked()
+        are_experts = not len(usable) and bool((unique["split"] == EXPERT).all())
+        return runs if are_experts else runs._checked()
 
     @classmethod
     def from_tables(
@@ -347,7 +355,8 @@ def _read(
         if isinstance(source, str) and not Path(source).exists() and split_reference(source):
             from regmix_hf.runs.published import load_published
 
-            return Runs.from_results(load_published(source).results, source, given=given)
+            found = load_published(source)
+            return Runs.from_results(found.results, source, given=given, experts=found.experts)
         return _load_here(Path(source), columns, given, target)
     if mixtures is None or losses is None:
         raise DataError(
@@ -371,7 +380,9 @@ def _load_here(
             asked = (f"{BPB}*",) if name == names.FITTED_RUNS else ()
             table = read_parquet(folder / name, FITTED_RUNS)
             said = {target: way for target, way in said.items() if said_of(target, given) is None}
-            return Runs.from_results(table, str(folder / name), asked=asked, given={**said, **given})
+            experts = read_experts((folder / name).with_name(names.EXPERTS))
+            said = {**said, **given}
+            return Runs.from_results(table, str(folder / name), asked=asked, given=said, experts=experts)
     raise DataError(
         f"{folder} holds no runs: there is neither {_TABLES[0]} nor {_TABLES[1]} in it.",
         "give the output_dir of a study whose proxies have been trained",

@@ -6,6 +6,7 @@ import ast
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from regmix_hf.errors import DataError
 #: What a cell says that holds no number.
 _MISSING = ("", "nan", "n/a", "na", "#n/a", "null", "none", "-")
 _PARQUET, _GZIP, _ZIP = b"PAR1", b"\x1f\x8b", b"PK\x03\x04"
+#: A number that is written with a decimal comma, or a whole one.
+_COMMA = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?\s*%?")
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 
 
@@ -63,6 +66,7 @@ class TableFile:
             table, said = (_json_lines(text, path) if lines else _separated(text, path)), ()
         table = _unfolded(table)
         _check_header([str(name) for name in table.columns], path)
+        _check_commas(table, path)
         return cls(path, table, "row" if content.startswith(_PARQUET) else "line", said)
 
     def place(self, label: object) -> str:
@@ -180,6 +184,18 @@ def _map_of(value: object) -> dict[str, Any] | None:
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return None
     return value if isinstance(value, dict) else None
+
+
+def _check_commas(table: pd.DataFrame, path: Path) -> None:
+    """Refuse a table with a column of numbers that have decimal commas: it would be taken for words."""
+    for name in table.columns:
+        cells = [str(value) for value in table[name] if str(value).lower() not in (*_MISSING, "none")]
+        commas = [cell for cell in cells if "," in cell]
+        if commas and all(_COMMA.fullmatch(cell) for cell in cells):
+            raise DataError(
+                f"{path}, column {name!r}: {commas[0]!r} has a comma, and numbers here have decimal points.",
+                f"write {commas[0].replace(',', '.')} in the whole table, and thousands without commas",
+            )
 
 
 def _check_header(header: list[str], path: Path) -> None:

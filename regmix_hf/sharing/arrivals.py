@@ -19,6 +19,7 @@ from regmix_hf.files import read_parquet, write_json, write_parquet, write_text
 from regmix_hf.hub import Expected, Hub, Repository, Snapshot, fetch
 from regmix_hf.mixtures.final import final_names
 from regmix_hf.recipe import RECIPE_FILE, Recipe
+from regmix_hf.runs.experts import read_experts
 from regmix_hf.sharing.arriving_runs import write_run
 from regmix_hf.sharing.incoming import (
     MIXTURE_FILES,
@@ -181,11 +182,14 @@ class Arrivals:
         _move(place / names.MIXTURES_TABLE, study.mixtures)
         results, trajectories = (read_parquet(place / name) for name in (names.RESULTS, names.TRAJECTORIES))
         points = dict(tuple(trajectories.groupby("run_id", sort=False)))
+        experts = read_experts(place / names.EXPERTS)
         for row in results.to_dict("records"):
             run_id, run = str(row["run_id"]), study.proxies / str(row["run_id"])
             # With these, `proxies` trains no run again; those that failed it tries again.
             if row["status"] != "failed" and run_id in points and re.fullmatch("[0-9a-f]{16}", run_id):
-                write_run(run, row, points[run_id])
+                write_run(run, row, points[run_id], experts)
+        if experts is not None:
+            _move(place / names.EXPERTS, study.proxies / names.EXPERTS)
         for name in (names.TRAJECTORIES, names.RESULTS):
             _move(place / name, study.proxies / name)
 

@@ -21,6 +21,7 @@ from regmix_hf.study.address import Address
 
 _MEGABYTE = 1_000_000
 _MOST_DOMAINS = 2000
+_MOST_FILES_OF_MODELS = 500
 #: What is fetched: nothing else that a repository may hold comes in.
 _FILES = (
     Expected(f"{names.CORPUS}/{names.CORPUS_FACTS}", max_bytes=5 * _MEGABYTE),
@@ -45,6 +46,15 @@ _FILES = (
             f"{names.METRICS}/*.parquet",
             f"{names.METRICS}/*.json",
         )
+    ),
+    *(
+        Expected(
+            f"{names.CORPUS}/{names.CHECKPOINTS}/*/*.{kind}",
+            max_bytes=4_000_000 * _MEGABYTE,
+            max_files=_MOST_FILES_OF_MODELS,
+            required=False,
+        )
+        for kind in ("safetensors", "json", "txt", "parquet")
     ),
     Expected(f"{names.MIXTURES}/{names.MIXTURES_TABLE}", max_bytes=200 * _MEGABYTE),
 )
@@ -84,7 +94,7 @@ def push_corpus(hub: Hub, study: Study, stages: Sequence[Stage], progress: Progr
     markers = {stage.verb: read_record(study.marker(stage)) for stage in stages}
     files[names.STAGES] = json.dumps(markers, indent=2).encode() + b"\n"
     files[REPOCARD_NAME] = _CARD.format(name=study.recipe.name).encode()
-    owned = ("*", "*/*", "*/*/*")
+    owned = ("*", "*/*", "*/*/*", "*/*/*/*")
     publication = Publication(repository, files, "Add the prepared text", is_private, owned)
     publish(hub, [publication], tag=False)
 

@@ -20,7 +20,13 @@ from regmix_hf.hub import Expected, parse_json, read_table
 from regmix_hf.recipe import RECIPE_FILE, Recipe, load_recipe
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.pretrained import under
-from regmix_hf.runs.published import check_results, check_weights, read_corpus_facts
+from regmix_hf.runs.published import (
+    EXPERTS_FILE,
+    check_experts,
+    check_results,
+    check_weights,
+    read_corpus_facts,
+)
 from regmix_hf.runs.runs import Runs
 from regmix_hf.sharing.other_parts import FINAL_TABLES
 from regmix_hf.sharing.tables import published_name, read_table_json
@@ -65,6 +71,7 @@ RUNS_FILES = (
     Expected(names.CORPUS_FACTS, max_bytes=5 * _MEGABYTE),
     Expected(names.STAGES, max_bytes=_MEGABYTE),
     *(Expected(name, max_bytes=_TABLE) for name in (names.MIXTURES_TABLE, names.RESULTS, names.TRAJECTORIES)),
+    EXPERTS_FILE,
 )
 REGRESSOR_FILES = (
     Expected(names.FIT_SUMMARY, max_bytes=_MEGABYTE),
@@ -123,6 +130,7 @@ def check_runs(folder: Path, name: str) -> tuple[Recipe, CorpusFacts]:
     check_results(results, f"{name}: {names.RESULTS}")
     _require_unique(results, "run_id", f"{name}: {names.RESULTS}")
     Runs.from_results(results, f"{name}: {names.RESULTS}")
+    check_experts(folder, results, name)
     mixtures = _table(folder, names.MIXTURES_TABLE, name)
     _require(mixtures, tables.MIXTURES, f"{name}: {names.MIXTURES_TABLE}")
     _require_unique(mixtures, "mixture_id", f"{name}: {names.MIXTURES_TABLE}")

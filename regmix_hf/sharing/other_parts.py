@@ -97,7 +97,7 @@ def mixture_publication(
             files[name] = study.root / place
             require_public_table(read_parquet(study.root / place), name)
     if facts.promises is not None:
-        # Without what `evaluate.save` knows of the machine.
+        # Without what earlier versions kept of the machine.
         files[names.PROMISES] = facts.promises.model_dump_json(indent=2).encode()
     pictures = draw_pictures(facts, ("weights", "trade_off", "loss_curves"))
     page = explorer_page(study, facts, mixture).page

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -23,7 +25,9 @@ from regmix_hf.jobs.results import collect, is_failed, result_of
 from regmix_hf.mixtures.table import completed, read_mixtures
 from regmix_hf.recipe import RECIPE_FILE, Recipe
 from regmix_hf.runs.comparable import Swarm, check_comparable, weighed
+from regmix_hf.runs.experts import Experts, joined, read_experts
 from regmix_hf.runs.published import check_results, read_corpus_facts
+from regmix_hf.sharing.arriving_runs import published_experts
 from regmix_hf.study import Study, names
 from regmix_hf.study.address import Address
 from regmix_hf.study.corpus_facts import CorpusFacts
@@ -45,6 +49,7 @@ class OwnRuns:
         recipe: That made them.
         corpus: Which they were trained on.
         tables: Rows by file.
+        experts: What is known of the experts among them; `None`: there are none.
         stages: Markers of the stages that made them.
         sources: Datasets on the Hub that texts come from.
     """
@@ -53,6 +58,7 @@ class OwnRuns:
     recipe: Recipe
     corpus: CorpusFacts
     tables: Mapping[str, pd.DataFrame]
+    experts: Experts | None
     stages: Mapping[str, Any]
     sources: Collection[str]
 
@@ -68,20 +74,21 @@ class OwnRuns:
         if corpus.context_length != recipe.context_length or set(corpus.domains) != set(recipe.domains):
             return None  # of a pulled study, whose corpus nobody prepares, nothing else says so
         if "proxies" in stages:
-            tables = {
-                name: read_parquet(study.proxies / name) for name in (names.RESULTS, names.TRAJECTORIES)
-            }
+            folder = study.proxies
+            tables = {name: read_parquet(folder / name) for name in (names.RESULTS, names.TRAJECTORIES)}
         else:
             tasks = proxy_tasks(proxy_specs(study.recipe, corpus, mixtures), study.proxies)
             ended = [task for task in tasks if result_of(task) is not None]
             if all(is_failed(task) for task in ended):
                 return None
             # The folder is kept, so that the next publication collects only what is new.
-            collected = collect(ended, study.proxies / names.PUBLISHER)
+            folder = study.proxies / names.PUBLISHER
+            collected = collect(ended, folder)
             tables = dict(zip((names.RESULTS, names.TRAJECTORIES), collected, strict=True))
         for name, table in tables.items():
             require_public_table(table, name)
-        return cls(address, study.recipe, corpus, {names.MIXTURES_TABLE: mixtures, **tables}, stages, sources)
+        tables[names.MIXTURES_TABLE] = mixtures
+        return cls(address, recipe, corpus, tables, read_experts(folder / names.EXPERTS), stages, sources)
 
     def beside(self, hub: Hub, snapshot: Snapshot) -> Files:
         """Files for a commit on top of `snapshot`: all runs that are there, and ours that are not.
@@ -110,6 +117,7 @@ class OwnRuns:
         changed = {name: parquet_bytes(table) for name, table in merged.items() if table is not there[name]}
         return {
             **changed,
+            **self._experts(hub, snapshot, results),
             names.CORPUS_FACTS: json.dumps(self.corpus.tree, indent=2).encode() + b"\n",
             RECIPE_FILE: recipe_yaml(self.recipe).encode(),
             names.STAGES: json.dumps(self.stages, indent=2).encode() + b"\n",
@@ -125,9 +133,21 @@ class OwnRuns:
         check_comparable(
             Swarm("this study", self.corpus, self.tables[names.RESULTS]),
             Swarm(name, read_corpus_facts(content, f"{name}: {names.CORPUS_FACTS}"), results),
-            allow=(),
+            allow=("scale",) if self.recipe.proxies[1:] else (),  # the rows say of which size each is
             hint="give this study another name, e.g. name=NAME-2",
         )
+
+    def _experts(self, hub: Hub, snapshot: Snapshot, results: pd.DataFrame | None) -> Files:
+        """The file of all experts, those that are there first; nothing where ours add none."""
+        if self.experts is None:
+            return {}
+        there = published_experts(hub, snapshot, results) if results is not None else None
+        if there is not None and set(self.experts.weights.index) <= set(there.weights.index):
+            return {}
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / names.EXPERTS
+            joined([there, self.experts] if there is not None else [self.experts]).write(file)
+            return {names.EXPERTS: file.read_bytes()}
 
     def _card(self, merged: Mapping[str, pd.DataFrame]) -> Files:
         swarm = SwarmFacts(merged[names.RESULTS], len(merged[names.RESULTS]))

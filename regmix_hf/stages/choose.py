@@ -20,8 +20,10 @@ from regmix_hf.mixtures.final import final_constraints
 from regmix_hf.mixtures.repetition import longest_reading, stamp_matching
 from regmix_hf.mixtures.table import CONFIRM, append, empty, over, read_mixtures
 from regmix_hf.progress import Progress
-from regmix_hf.recipe.outcome import decisive
+from regmix_hf.recipe import Recipe
+from regmix_hf.recipe.outcome import decisive, stamp_ladder
 from regmix_hf.recipe.target import AskedTarget
+from regmix_hf.recipe.training import Proxy, Training
 from regmix_hf.runs.runs import Runs
 from regmix_hf.stages import sample
 from regmix_hf.study import Stage, Study, names
@@ -30,8 +32,15 @@ from regmix_hf.study.rounds import Round, Trial, last_measured, rounds_in
 from regmix_hf.tables import RESULTS
 
 if TYPE_CHECKING:
-    from regmix_hf.choice import ChoiceProblem, ChosenMixture
+    from regmix_hf.choice import ChoiceProblem, ChosenMixture, FittedRuns
     from regmix_hf.regression.target import Target
+
+
+def _stamp(recipe: Recipe) -> dict[str, str]:
+    """What of further sizes counts: the law over them is asked for the size of final models."""
+    final = {"train.model": hash_value(decisive(recipe, "train.model"))} if recipe.proxies[1:] else {}
+    return {**stamp_matching(recipe), **stamp_ladder(recipe), **final}
+
 
 STAGE = Stage(
     verb="choose",
@@ -53,7 +62,7 @@ STAGE = Stage(
         f"{names.REGRESSION}/{names.FIT_SUMMARY}",
     ),
     outputs=(names.CHOSEN_MIXTURE, names.CHOSEN_TABLE),
-    outside=stamp_matching,
+    outside=_stamp,
 )
 
 
@@ -71,7 +80,8 @@ def run(study: Study, progress: Progress) -> None:
 
     recipe = study.recipe
     tokens = CorpusFacts.load(study.corpus).available_tokens(recipe)
-    problem = _problem(study, tokens)
+    fitted = _fitted(study)
+    problem = _problem(study, _at(study, fitted, recipe.train), tokens)
     final = replace(problem, regressor=as_final_runs_read(problem.regressor, recipe, tokens))
     chosen = final.solve(progress)
     rounds, longer = measured_rounds(study, problem.target), None
@@ -79,8 +89,9 @@ def run(study: Study, progress: Progress) -> None:
         progress.note(f"the choice of round {last.number} was tried: {last.chosen}")
     if _is_to_be_tried(study, chosen, rounds):
         table = over(read_mixtures(study.mixtures), list(tokens))
-        longer, further = _try(problem, chosen, table, recipe.choice.num_confirm)
-        rounds = [*rounds, further.model_copy(update={"proxies": proxies_of(study)})]
+        tried_by = _problem(study, _at(study, fitted, _tried_with(recipe)), tokens)
+        longer, further = _try(tried_by, chosen, table, study)
+        rounds = [*rounds, further]
     epochs = {
         name: weight * recipe.train.num_train_tokens / tokens[name] for name, weight in chosen.weights.items()
     }
@@ -121,16 +132,23 @@ def most_to_try(study: Study) -> int:
     else:
         target = target_of(study)
         rounds = _rounds_left(study, str(target), measured_rounds(study, target))
-    return rounds * recipe.choice.num_confirm * recipe.proxy.num_seeds
+    return rounds * recipe.choice.num_confirm * _tried_with(recipe).num_seeds
 
 
 def _is_to_be_tried(study: Study, chosen: ChosenMixture, rounds: Sequence[Round]) -> bool:
-    """Whether another round follows: not where the prior was kept, one is yet to be trained, or one held."""
+    """Whether another round follows.
+
+    Not where the prior was kept, one is yet to be trained, or the last held and what is chosen now is what it
+    tried, or as near to it as the mixtures that were tried beside it.
+    """
+    from regmix_hf.choice.confirm import NEAR
+
     if chosen.method == "prior" or asked_for(study):
         return False
     last = last_measured(rounds, chosen.target)
     holds = last is not None and last.chosen is not None and last.chosen.holds
-    return not holds and _rounds_left(study, chosen.target, rounds) > 0
+    is_tried = holds and last is not None and last.differs_by(chosen.weights) <= NEAR
+    return not is_tried and _rounds_left(study, chosen.target, rounds) > 0
 
 
 def _rounds_left(study: Study, target: str, rounds: Sequence[Round]) -> int:
@@ -179,8 +197,9 @@ def proxies_of(study: Study) -> str | None:
     recipe, facts = study.recipe, CorpusFacts.find(study.corpus)
     if facts is None:
         return None
-    trained = planned_spec(recipe, facts, recipe.proxy).run_id
-    model = decisive(recipe, "proxy.model")  # also where it starts from
+    trained = planned_spec(recipe, facts, _tried_with(recipe)).run_id
+    further = decisive(recipe, "proxies") or [decisive(recipe, "proxy")]
+    model = further[-1]["model"]  # also where it starts from
     return hash_value([trained, model, stamp_matching(recipe), facts.fingerprint])[:16]
 
 
@@ -189,15 +208,31 @@ def _results(study: Study) -> pd.DataFrame:
     return read_parquet(file, RESULTS) if file.exists() else pd.DataFrame(columns=[*RESULTS.texts])
 
 
-def _problem(study: Study, tokens: Mapping[str, int]) -> ChoiceProblem:
+def _tried_with(recipe: Recipe) -> Proxy:
+    """Proxies that choices are tried with: of the last size and length, which is nearest to final models."""
+    return list(recipe.rungs.values())[-1]
+
+
+def _fitted(study: Study) -> FittedRuns:
     from regmix_hf.choice import FittedRuns
 
+    asked = study.recipe.regression
+    study.require(study.regression / names.FIT_SUMMARY, "fit")
+    return FittedRuns.load(study.regression, estimator=asked.estimator, target=asked.target)
+
+
+def _at(study: Study, fitted: FittedRuns, training: Training) -> FittedRuns:
+    """The fit as it speaks of such runs, where proxies of several sizes tell of them."""
+    if len(study.recipe.rungs) == 1:
+        return fitted
+    from regmix_hf.training.planned import planned_size
+
+    return fitted.at(*planned_size(study.recipe, training, CorpusFacts.load(study.corpus)))
+
+
+def _problem(study: Study, fitted: FittedRuns, tokens: Mapping[str, int]) -> ChoiceProblem:
     recipe = study.recipe
     constraints = final_constraints(recipe, tokens)
-    study.require(study.regression / names.FIT_SUMMARY, "fit")
-    fitted = FittedRuns.load(
-        study.regression, estimator=recipe.regression.estimator, target=recipe.regression.target
-    )
     drawn_within = sampling_constraints(recipe.sampling, tokens, num_train_tokens=longest_reading(recipe))
     return fitted.problem(
         around_prior(CorpusFacts.load(study.corpus).prior(recipe), recipe.sampling, drawn_within),
@@ -208,14 +243,19 @@ def _problem(study: Study, tokens: Mapping[str, int]) -> ChoiceProblem:
 
 
 def _try(
-    problem: ChoiceProblem, chosen: ChosenMixture, table: pd.DataFrame, count: int
+    problem: ChoiceProblem, chosen: ChosenMixture, table: pd.DataFrame, study: Study
 ) -> tuple[pd.DataFrame, Round]:
-    """Add the rows of one round to the table, and say what is promised for each, as proxies repeat text."""
-    from regmix_hf.choice.confirm import mixtures_to_try
+    """Add the rows of one round to the table, and say what is promised of the proxies that try them.
 
-    number = int(table["round"].max()) + 1
+    Promised is as these proxies repeat text.
+    """
+    from regmix_hf.choice.confirm import mixtures_to_try
+    from regmix_hf.regression.assessment import of_scale
+
+    number, count = int(table["round"].max()) + 1, study.recipe.choice.num_confirm
     kinds, weights = zip(*mixtures_to_try(problem, chosen, count, number), strict=True)
-    longer = append(table, np.stack(weights), ["fit"] * count, [CONFIRM] * count)
+    rungs = [len(study.recipe.rungs) - 1] * count
+    longer = append(table, np.stack(weights), ["fit"] * count, [CONFIRM] * count, rungs)
     promised = [problem.predict(row) for row in weights]
     trials = tuple(
         Trial(mixture_id=name, kind=kind, promised=one.loss, lower=one.lower, upper=one.upper)
@@ -228,5 +268,7 @@ def _try(
         estimator=chosen.estimator,
         weights=dict(chosen.weights),
         trials=trials,
+        proxies=proxies_of(study),
+        speaks_of=None if problem.size is None else f"a new run {of_scale(problem.scale)}",
         scales=dict(problem.target.scales),
     )

@@ -10,10 +10,9 @@ import pandas as pd
 from regmix_hf.errors import RegmixError, StudyError
 from regmix_hf.evaluation.stamp import stamp_own_tasks
 from regmix_hf.files import read_parquet, read_record, write_parquet
-from regmix_hf.jobs.devices import worker_slots
+from regmix_hf.jobs.devices import Slot, worker_slots
 from regmix_hf.jobs.evaluations import EvaluationWork, FinalModel, evaluation_tasks
-from regmix_hf.jobs.place import Place
-from regmix_hf.jobs.pool import Pool
+from regmix_hf.jobs.place import Place, place_of
 from regmix_hf.jobs.results import forget_failed
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.progress import Progress
@@ -49,7 +48,7 @@ def run(study: Study, progress: Progress, place: Place[EvaluationWork] | None = 
     Args:
         study: With final models.
         progress: Shown how far it is.
-        place: Where they are evaluated; by default on this machine, one per GPU or core.
+        place: Where they are evaluated; by default where the recipe says.
 
     Raises:
         StudyError: There are no final models yet, or one is gone.
@@ -63,12 +62,7 @@ def run(study: Study, progress: Progress, place: Place[EvaluationWork] | None = 
     study.require(study.corpus / "tokenizer", "prepare")  # a pulled study brings no text
     require_accepted(study)
     forget_failed(tasks)
-    if study.recipe.executor.place in ("ray", "jobs"):
-        progress.note("evaluations are done on this machine, which has the final models")
-    if place is None:
-        slots = worker_slots(None, use_cpu=uses_cpu(study.recipe.train.training_args))
-        place = Pool(slots, study.evaluation, stays=study.recipe.executor.wait)
-    counts = place.run(tasks, _work_of(study), progress)
+    counts = (place or _place_of(study)).run(tasks, _work_of(study), progress)
     if others := len(tasks) - counts.total():
         progress.note(f"{others} of {len(tasks)} evaluations are being done by others")
         return
@@ -98,6 +92,15 @@ def tasks_of(study: Study, progress: Progress) -> list[Task[FinalModel]]:
     models = _final_models(study, progress)
     own_tasks = stamp_own_tasks(study.recipe)
     return evaluation_tasks(models, _work_of(study), CorpusFacts.load(study.corpus), own_tasks)
+
+
+def _place_of(study: Study) -> Place[EvaluationWork]:
+    """Where the recipe says that models are evaluated: on this machine, one per GPU or core, or on Ray."""
+
+    def slots() -> list[Slot]:
+        return worker_slots(None, use_cpu=uses_cpu(study.recipe.train.training_args))
+
+    return place_of(study.recipe.executor, slots, study.evaluation)
 
 
 def _work_of(study: Study) -> EvaluationWork:

@@ -26,12 +26,18 @@ def run(study: Study, progress: Progress) -> None:
         HubError: The recipe names runs that cannot be had or compared.
         RegressionError: An estimator or target is unknown, or the runs are too few for an estimator.
     """
+    from regmix_hf.regression.by_size import families_of
     from regmix_hf.regression.carrying import carrying
     from regmix_hf.regression.fitting import fit_runs
     from regmix_hf.runs.pooled import pooled_runs
 
-    estimators = study.recipe.regression.estimators
     recipe, corpus = study.recipe, CorpusFacts.find(study.corpus)
+    estimators = families_of(recipe)
+    if dropped := [name for name in recipe.regression.estimators if name not in estimators]:
+        progress.note(
+            f"proxies are of {len(recipe.rungs)} sizes or lengths, so {', '.join(estimators)} is fitted, not "
+            f"{', '.join(dropped)}"
+        )
     runs = replace(pooled_runs(study, progress), token_entropy=corpus.token_entropy if corpus else {})
     fit = fit_runs(
         carrying(

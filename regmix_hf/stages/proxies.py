@@ -7,35 +7,39 @@ from collections.abc import Sequence
 from typing import Any
 
 from regmix_hf.errors import UnfinishedError
-from regmix_hf.jobs.base import train_base_once
-from regmix_hf.jobs.devices import worker_slots
-from regmix_hf.jobs.place import Place
-from regmix_hf.jobs.pool import Pool
+from regmix_hf.jobs.base import base_task, train_base_once
+from regmix_hf.jobs.devices import Slot, worker_slots
+from regmix_hf.jobs.place import SharedPlace, place_of
 from regmix_hf.jobs.proxies import ProxyWork, proxy_tasks
-from regmix_hf.jobs.ray_cluster import RayCluster
 from regmix_hf.jobs.results import collect, forget_failed, is_failed, reason_of, result_of, status_of
 from regmix_hf.jobs.tasks import Task, in_shard
 from regmix_hf.mixtures.repetition import stamp_matching
 from regmix_hf.mixtures.table import read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe
+from regmix_hf.recipe.outcome import stamp_ladder
 from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.training.device import uses_cpu
 from regmix_hf.training.measured import missing_losses
 from regmix_hf.training.spec import RunSpec, proxy_specs
 
+
+def _stamp(recipe: Recipe) -> dict[str, str]:
+    return {**stamp_matching(recipe), **stamp_ladder(recipe)}
+
+
 STAGE = Stage(
     verb="proxies",
     folder=names.PROXIES,
     keys=("seed", "context_length", "proxy"),
     inputs=(f"{names.CORPUS}/{names.CORPUS_FACTS}", f"{names.MIXTURES}/{names.MIXTURES_TABLE}"),
-    outputs=(names.RESULTS, names.TRAJECTORIES),
-    outside=stamp_matching,
+    outputs=(names.RESULTS, names.TRAJECTORIES, f"*{names.EXPERTS}"),
+    outside=_stamp,
 )
 
 
-def run(study: Study, progress: Progress, place: Place[ProxyWork] | None = None) -> None:
+def run(study: Study, progress: Progress, place: SharedPlace[ProxyWork] | None = None) -> None:
     """Train every proxy that has no result yet, and collect the tables.
 
     Runs that failed before are tried again. When some still fail, the tables are written and the stage stays
@@ -59,10 +63,9 @@ def run(study: Study, progress: Progress, place: Place[ProxyWork] | None = None)
         progress.note(f"{num_done} of {len(tasks)} runs are done already")
     executor = study.recipe.executor
     own = in_shard(tasks, *executor.own_shard)
-    if not train_base_once(study, place or _workers_here(study), progress):
-        progress.note("the model that proxies start from is being trained by others; proxies come after it")
-        return
-    (place or _place_of(study)).run(own, ProxyWork(study.corpus), progress)
+    place = place or _place_of(study)
+    train_base(study, progress, place)
+    place.run(own, ProxyWork(study.corpus), progress)
     counts = Counter(status for task in tasks if (status := status_of(task)))
     if others := len(tasks) - counts.total():
         progress.note(f"{others} of {len(tasks)} runs are left to others; the last of them ends the stage")
@@ -77,22 +80,47 @@ def run(study: Study, progress: Progress, place: Place[ProxyWork] | None = None)
     if failed:
         _complain(failed, len(tasks), progress)
     else:
-        study.finish(STAGE, {"num_ok": counts["ok"], "num_diverged": counts["diverged"]})
+        study.finish(STAGE, _counted(counts) | _by_rung(study.recipe, tasks))
     _check_enough(study.recipe, tasks, counts)
 
 
-def _place_of(study: Study) -> Place[ProxyWork]:
+def _counted(counts: Counter[str]) -> dict[str, Any]:
+    return {"num_ok": counts["ok"], "num_diverged": counts["diverged"]}
+
+
+def _by_rung(recipe: Recipe, tasks: Sequence[Task[RunSpec]]) -> dict[str, Any]:
+    """The same for proxies of each size and length, where they are of several."""
+    if len(recipe.rungs) == 1:
+        return {}
+    ended = [Counter[str]() for _ in recipe.rungs]
+    for task in tasks:
+        ended[task.spec.rung][status_of(task) or ""] += 1
+    return {"rungs": [_counted(counts) for counts in ended]}
+
+
+def train_base(study: Study, progress: Progress, place: SharedPlace[ProxyWork] | None = None) -> None:
+    """Train the model that proxies start from, where the recipe asks for one and it is not there.
+
+    Raises:
+        TrainingError: It failed or diverged.
+    """
+    task, executor = base_task(study), study.recipe.executor
+    if task is not None and result_of(task) is None and executor.shard is not None:
+        progress.note(
+            "warning: each shard trains a model of its own for its proxies to start from; with "
+            "`hub.corpus: true` `regmix sample` trains and publishes it, and `regmix prepare` fetches it"
+        )
+    train_base_once(study, place or _place_of(study), progress)
+
+
+def _place_of(study: Study) -> SharedPlace[ProxyWork]:
     """Where the recipe says that proxies are trained: on this machine, one per GPU or core, or on Ray."""
-    executor = study.recipe.executor
-    if executor.place == "ray":
-        return RayCluster(executor.ray, stays=executor.wait)
-    return _workers_here(study)
-
-
-def _workers_here(study: Study) -> Pool:
     proxy = study.recipe.proxy
-    slots = worker_slots(proxy.num_workers, use_cpu=uses_cpu(proxy.training_args))
-    return Pool(slots, study.proxies, stays=study.recipe.executor.wait)
+
+    def slots() -> list[Slot]:
+        return worker_slots(proxy.num_workers, use_cpu=uses_cpu(proxy.training_args))
+
+    return place_of(study.recipe.executor, slots, study.proxies)
 
 
 def tasks_of(study: Study) -> list[Task[RunSpec]]:
@@ -126,6 +154,7 @@ def _check_enough(recipe: Recipe, tasks: Sequence[Task[RunSpec]], counts: Counte
     Raises:
         UnfinishedError: They are too few.
     """
+    from regmix_hf.regression.by_size import families_of
     from regmix_hf.regression.registry import estimator_class
 
     if recipe.runs is not None:
@@ -133,7 +162,7 @@ def _check_enough(recipe: Recipe, tasks: Sequence[Task[RunSpec]], counts: Counte
     to_fit = [task for task in tasks if task.spec.split == "fit"]
     num_ok = sum(status_of(task) == "ok" for task in to_fit)
     num_domains = len(recipe.training_domains)
-    needed = max(estimator_class(name).min_runs(num_domains) for name in recipe.regression.estimators)
+    needed = max(estimator_class(name).min_runs(num_domains) for name in families_of(recipe))
     if num_ok >= needed or len(to_fit) < needed:
         return  # where there are not as many mixtures, it is the recipe that must be mended
     first = next((f", the first because {reason_of(task)}" for task in tasks if is_failed(task)), "")

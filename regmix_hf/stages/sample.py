@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
+import numpy as np
 import pandas as pd
 
 from regmix_hf.files import hash_value, read_json, read_parquet, write_parquet
 from regmix_hf.mixtures import Constraints, count_zeros, sample_mixtures, sampling_constraints
+from regmix_hf.mixtures.experts import expert_mixtures, with_experts
 from regmix_hf.mixtures.repetition import longest_reading, stamp_matching
-from regmix_hf.mixtures.table import REPEAT, SAMPLED, over, read_mixtures
+from regmix_hf.mixtures.table import EXPERT, REPEAT, SAMPLED, over, read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe
+from regmix_hf.recipe.outcome import stamp_ladder
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.names import CORPUS, CORPUS_FACTS, MIXTURES, MIXTURES_TABLE
+
+
+def _stamp(recipe: Recipe) -> dict[str, str]:
+    return {**stamp_matching(recipe), **stamp_ladder(recipe)}
+
 
 STAGE = Stage(
     verb="sample",
@@ -20,7 +30,7 @@ STAGE = Stage(
     keys=("seed", "domains", "sampling", "proxy.num_train_tokens"),
     inputs=(f"{CORPUS}/{CORPUS_FACTS}",),
     outputs=(MIXTURES_TABLE,),
-    outside=stamp_matching,
+    outside=_stamp,
 )
 
 
@@ -39,23 +49,39 @@ def run(study: Study, progress: Progress) -> None:
     constraints = sampling_constraints(recipe.sampling, tokens, num_train_tokens=longest_reading(recipe))
     there = over(read_mixtures(study.mixtures), list(tokens)) if study.mixtures.exists() else None
     mixtures = sample_mixtures(
-        tokens, recipe.sampling, constraints=constraints, existing=there, random_state=recipe.seed
+        tokens,
+        recipe.sampling,
+        constraints=constraints,
+        existing=there,
+        further=[rung.num_mixtures or 0 for rung in recipe.proxies[1:]],
+        random_state=recipe.seed,
     )
+    if recipe.sampling.experts:
+        mixtures = with_experts(mixtures, tokens, recipe.sampling.max_epochs, longest_reading(recipe))
     settings = _settings(recipe, constraints)
     if there is not None:
         _compare(study, there, mixtures, settings, progress)
-    zeros = count_zeros(mixtures)
-    num_fit = int((mixtures["split"] == "fit").sum())
-    for domain, count in zeros.items():
+    is_expert = mixtures["origin"] == EXPERT
+    swarm = mixtures[(mixtures["rung"] == 0) & ~is_expert]
+    zeros = count_zeros(swarm)
+    num_fit = int((swarm["split"] == "fit").sum())
+    for domain, count in zeros.items() if num_fit else ():
         if message := _missing(domain, count, num_fit, recipe.sampling.min_weight):
             progress.note(message)
     if there is None or len(mixtures) > len(there) or set(mixtures) - set(read_parquet(study.mixtures)):
         write_parquet(study.mixtures, mixtures)
     repeats = int((mixtures["origin"] == REPEAT).sum())
     progress.note(
-        f"{num_fit} mixtures of {len(tokens)} domains to fit on, {len(mixtures) - num_fit} held out"
+        f"{num_fit} mixtures of {len(tokens)} domains to fit on, {len(swarm) - num_fit} held out"
         + (f"; of those to fit on {repeats} are others run again with another seed" if repeats else "")
+        + (f"; beside them {is_expert.sum()} experts of a single domain" if is_expert.any() else "")
     )
+    for note in _filled_up(recipe, tokens):
+        progress.note(note)
+    for number, (section, rung) in enumerate(recipe.rungs.items()):
+        if number:
+            count = int((mixtures["rung"] == number).sum())
+            progress.note(f"{section}: {count} of them at {rung.scale or 'another size'}, too")
     study.finish(STAGE, {"num_mixtures": len(mixtures), "zero_weights": zeros, "settings": settings})
 
 
@@ -63,7 +89,7 @@ def _compare(
     study: Study, there: pd.DataFrame, mixtures: pd.DataFrame, settings: str, progress: Progress
 ) -> None:
     """Say what of the table was there before, where that is not what the recipe asks for now."""
-    sampling, new = study.recipe.sampling, len(mixtures) - len(there)
+    sampling, new = study.recipe.sampling, int((mixtures["rung"] == 0).sum() - (there["rung"] == 0).sum())
     for split, asked in (("fit", sampling.num_mixtures), ("holdout", sampling.num_holdout)):
         count = int(((there["split"] == split) & there["origin"].isin([SAMPLED, REPEAT])).sum())
         if count > asked:
@@ -88,9 +114,25 @@ def _compare(
         progress.note(f"{new} mixtures are added to the {len(there)} that were there")
 
 
+def _filled_up(recipe: Recipe, tokens: Mapping[str, int]) -> Iterator[str]:
+    """Name the experts that have other domains beside their own, for want of text."""
+    most = recipe.sampling.max_epochs
+    if not recipe.sampling.experts or most is None:
+        return
+    own = np.diag(expert_mixtures(tokens, most, longest_reading(recipe))).tolist()
+    for name, share in zip(tokens, own, strict=True):
+        if share < 1:
+            yield (
+                f"the expert of domain {name!r} has {100 * share:.3g} % of it, as sampling.max_epochs "
+                f"{most:g} allows no more; the rest are the others as they are in the text"
+            )
+
+
 def _settings(recipe: Recipe, constraints: Constraints) -> str:
     """Hash what mixtures are drawn from, however many they are."""
-    drawn = recipe.sampling.model_dump(mode="json", exclude={"num_mixtures", "num_holdout", "num_repeats"})
+    drawn = recipe.sampling.model_dump(
+        mode="json", exclude={"num_mixtures", "num_holdout", "num_repeats", "experts"}
+    )
     bounds = dict(
         zip(
             constraints.domains,

@@ -38,6 +38,9 @@ STAGE = Stage(
 def run(study: Study, progress: Progress, start: Launcher = AccelerateLaunch.start) -> None:
     """Train every final model that is not finished, each run going on from its last checkpoint.
 
+    Where only runs are left that others are at, they are left to these, unless the recipe says
+    `executor.wait`.
+
     Args:
         study: With a corpus and, when `train.mixtures` names `chosen`, a chosen mixture.
         progress: Shown the tokens of all runs.
@@ -56,8 +59,13 @@ def run(study: Study, progress: Progress, start: Launcher = AccelerateLaunch.sta
         recipe = tell_recipe(study, study.models)
         slots = worker_slots(1, use_cpu=uses_cpu(study.recipe.proxy.training_args))
         train_base_once(study, Pool(slots, study.models), progress)
-        place = Launches(study.recipe.train, study.models, start)
+        place = Launches(study.recipe.train, study.models, start, stays=study.recipe.executor.wait)
         place.run(tasks, FinalWork(study.corpus, recipe), progress)
+    if others := sum(result_of(task) is None for task in tasks):
+        progress.note(
+            f"{others} of {len(tasks)} final runs are left to others; the last of them ends the stage"
+        )
+        return
     conclude(study, tasks, progress)
 
 

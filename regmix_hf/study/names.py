@@ -17,6 +17,8 @@ MIXTURES_TABLE = "mixtures.parquet"
 RESULTS, TRAJECTORIES = "results.parquet", "trajectories.parquet"
 #: What one run leaves in its folder, the result last.
 RESULT, TRAJECTORY = "result.json", "trajectory.parquet"
+#: What experts give the tokens of every target: of one run in its folder, of all of them beside the tables.
+EXPERTS = "experts.safetensors"
 #: What a fit came to; how well every estimator predicts, what it predicted, and both by number of runs.
 FIT_SUMMARY = "summary.json"
 QUALITY, PREDICTIONS, LEARNING_CURVE = "quality.parquet", "predictions.parquet", "learning_curve.parquet"
@@ -39,6 +41,8 @@ CHECKED = ".checked.json"
 #: In the folder of a run or an evaluation: how far it is and who does it; what whoever does it has locked,
 #: its lease, and where it works.
 TOKENS, LOCK, LEASE, ROOM = ".tokens", ".lock", ".lease", ".room"
+#: How many blocks at once a final run is tried with, after more did not fit into memory.
+MICRO_BATCH = ".micro_batch.json"
 #: What was printed meanwhile; kept when the run failed.
 LOG = "log.txt"
 #: Beside the runs' folders, that of whoever publishes them: its lock, and what it has collected.

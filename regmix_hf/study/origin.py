@@ -82,10 +82,11 @@ def outside_places(recipe: Recipe) -> list[str]:
         places.append(recipe.tokenizer)
     if recipe.evaluation.include_path:  # its files may name code
         places.append(recipe.evaluation.include_path)
-    starts = [training.model.pretrained for training in (recipe.proxy, recipe.train)]
+    trainings = (*recipe.rungs.values(), recipe.train)
+    starts = [training.model.pretrained for training in trainings]
     places += [start for start in starts if isinstance(start, str) and _is_outside(start)]
     named: list[Any] = [recipe.train.accelerate_config] if recipe.train.accelerate_config else []
-    for training in (recipe.proxy, recipe.train):
+    for training in trainings:
         named += [training.training_args.get(key) for key in _FILES]
     places += [str(value) for value in named if isinstance(value, str) and ("/" in value or "." in value)]
     return list(dict.fromkeys(places))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from regmix_hf.errors import StudyError
 from regmix_hf.quantities import NATS, Direction, Quantity
+from regmix_hf.study.rounds import Bound
 
 #: The file, in the folder of the stage `evaluate` and in the repository of the chosen mixture.
 
@@ -16,7 +17,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Facts(BaseModel):
-    # `evaluate.save` adds what it knows of the machine, in keys that begin with an underscore.
+    # Earlier versions kept what `evaluate.save` knows of the machine, in keys that begin with an underscore.
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
@@ -37,7 +38,7 @@ class Promise(_Facts):
 
     Attributes:
         mixture: Its name.
-        predicted: For a proxy, with the bounds `lower` and `upper`.
+        predicted: For a proxy, with the bounds `lower` and `upper`, where they are known.
         measured: Mean over the seeds of the final models.
         deviation: Standard deviation over seeds; `None` for a single one.
         num_seeds: How many.
@@ -48,8 +49,8 @@ class Promise(_Facts):
 
     mixture: str
     predicted: Finite
-    lower: Finite
-    upper: Finite
+    lower: Bound
+    upper: Bound
     measured: Finite
     deviation: Finite | None
     num_seeds: int
@@ -60,6 +61,11 @@ class Promise(_Facts):
     def difference(self) -> float:
         """Promised minus measured."""
         return self.predicted - self.measured
+
+    @property
+    def holds(self) -> bool:
+        """Whether what was measured lies within the interval of what was promised."""
+        return self.lower is not None and self.upper is not None and self.lower <= self.measured <= self.upper
 
 
 class Promises(_Facts):
@@ -89,7 +95,7 @@ class Promises(_Facts):
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read what `evaluate` wrote.
+        """Read what `regmix evaluate` wrote.
 
         Raises:
             StudyError: It is damaged.

@@ -5,13 +5,14 @@ They stand in `mixture.yaml` under `rounds`; the mixtures are rows of the table 
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from regmix_hf.files import damaged
 from regmix_hf.quantities import NATS
@@ -19,6 +20,14 @@ from regmix_hf.quantities import NATS
 #: What a choice is tried at: the mixture that it chose, the prior, and one near the chosen mixture.
 Kind = Literal["chosen", "prior", "near"]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+#: An end of an interval; `None`, as which NaN is read, where nothing is known of it.
+Bound = Annotated[_Finite | None, BeforeValidator(_known)]
 
 
 class _Facts(BaseModel):
@@ -31,15 +40,16 @@ class Trial(_Facts):
     Attributes:
         mixture_id: Of its row in the table of mixtures.
         kind: What it was trained on.
-        promised: Predicted before it was trained, with the bounds `lower` and `upper`.
+        promised: Predicted before it was trained, with the bounds `lower` and `upper`; `None` where experts
+            alone said it, which know no scale.
         measured: By each of its runs that ended well.
     """
 
     mixture_id: str
     kind: Kind
     promised: _Finite
-    lower: _Finite
-    upper: _Finite
+    lower: Bound
+    upper: Bound
     measured: tuple[_Finite, ...] = ()
 
 
@@ -49,7 +59,7 @@ class Tried:
 
     Attributes:
         kind: Which mixture.
-        promised: Predicted, with the bounds `lower` and `upper` of a new run.
+        promised: Predicted, with the bounds `lower` and `upper` of a new run, where they are known.
         measured: Mean over seeds.
         deviation: Standard deviation over seeds; `None` for a single one.
         num_seeds: How many.
@@ -58,8 +68,8 @@ class Tried:
 
     kind: Kind
     promised: float
-    lower: float
-    upper: float
+    lower: float | None
+    upper: float | None
     measured: float
     deviation: float | None
     num_seeds: int
@@ -72,12 +82,15 @@ class Tried:
 
     @property
     def holds(self) -> bool:
-        """Whether what was measured lies within the interval of what was promised."""
-        return self.lower <= self.measured <= self.upper
+        """Whether what was measured lies within the interval of what was promised; not without one."""
+        return self.lower is not None and self.upper is not None and self.lower <= self.measured <= self.upper
 
     def __str__(self) -> str:
         """Both in words, with the noise."""
         noise = f" ± {self.deviation:.4f} over {self.num_seeds} seeds" if self.deviation is not None else ""
+        if self.lower is None or self.upper is None:
+            unit = f" {self.unit}" if self.unit else ""
+            return f"measured {self.measured:.4f}{noise}{unit}; experts alone had said nothing of the scale"
         where = "within" if self.holds else "outside"
         return (
             f"promised {self.promised:.4f} [{self.lower:.4f}, {self.upper:.4f}] and measured "
@@ -97,6 +110,7 @@ class Round(_Facts):
         weights: The mixture that was chosen: share of the tokens of each domain.
         trials: What was trained.
         proxies: Hash of how proxies are trained and on what; `None`: not noted.
+        speaks_of: What was trained, in words, where that is not what the mixture was chosen for.
         scales: Of targets in standard deviations over the runs: mean and standard deviation of each, by which
             was promised.
     """
@@ -108,11 +122,17 @@ class Round(_Facts):
     weights: dict[str, _Finite]
     trials: tuple[Trial, ...]
     proxies: str | None = None
+    speaks_of: str | None = None
     scales: dict[str, tuple[_Finite, _Finite]] = Field(default_factory=dict)
 
     def is_of(self, target: str, proxies: str | None) -> bool:
         """Whether it asked for this target, of proxies that are trained like that."""
         return self.target == target and (self.proxies == proxies or None in (proxies, self.proxies))
+
+    def differs_by(self, weights: Mapping[str, float]) -> float:
+        """Share of the tokens by which a mixture differs from the one that was chosen then."""
+        names = self.weights.keys() | weights.keys()
+        return sum(abs(self.weights.get(name, 0.0) - weights.get(name, 0.0)) for name in names) / 2
 
     def measured_as(self, losses: Mapping[str, tuple[float, ...]]) -> Round:
         """Return the round with what was measured; `losses` by `mixture_id`, of runs that ended well."""

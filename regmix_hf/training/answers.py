@@ -88,3 +88,22 @@ class AnswerSet:
             task: Bits.of(np.bincount(answers.documents, part).astype(np.float64), answers.num_bytes)
             for (task, answers), part in zip(self._answers.items(), parts, strict=False)
         }
+
+    def nats_per_token(
+        self, model: nn.Module, accelerator: Accelerator, batch_size: int
+    ) -> dict[str, NDArray[np.float32]]:
+        """Loss of every token of the answers, task by task in their order, see `Requests.nats_per_token`."""
+        nats = self._requests.nats_per_token(model, accelerator, batch_size)
+        ends = np.cumsum([0, *(len(answers.tokens) for answers in self._answers.values())]).tolist()
+        return {
+            task: np.concatenate(nats[start:end])
+            for task, start, end in zip(self.tasks, ends, ends[1:], strict=False)
+        }
+
+    @property
+    def bits_per_nat(self) -> dict[str, float]:
+        """What one nat per token of each task's answers is in bits per byte."""
+        return {
+            task: int(answers.num_scored.sum()) / int(answers.num_bytes.sum()) / math.log(2)
+            for task, answers in self._answers.items()
+        }

@@ -19,15 +19,18 @@ if TYPE_CHECKING:
 class Asked:
     """Right answers and exams of a corpus.
 
+    Attributes:
+        answers: The right answers.
+
     Raises:
         StudyError: They are not there, or others than were prepared.
     """
 
     def __init__(self, corpus: Corpus):
-        self._answers, self._exams = AnswerSet(corpus), ExamSet(corpus)
+        self.answers, self._exams = AnswerSet(corpus), ExamSet(corpus)
 
     def scores(self, model: nn.Module, accelerator: Accelerator, batch_size: int) -> Mapping[str, Measure]:
         """Ask all of it, see `Requests.nats`: `bpb/<task>` and `<task>/<metric>`."""
-        bits = self._answers.scores(model, accelerator, batch_size)
+        bits = self.answers.scores(model, accelerator, batch_size)
         metrics = self._exams.scores(model, accelerator, batch_size)
         return {**{f"{BPB}{task}": of for task, of in bits.items()}, **metrics}

@@ -43,7 +43,7 @@ def smaller_micro_batch(batch_blocks: int, per_device: int) -> int | None:
     """Half of the blocks that one device takes at once of a step, or the next fewer that come out even.
 
     Args:
-        batch_blocks: Of a step; one device does all of them.
+        batch_blocks: That one device does of a step.
         per_device: Blocks at once, at the most, that were too many.
 
     >>> smaller_micro_batch(64, 64), smaller_micro_batch(64, 100), smaller_micro_batch(6, 6)

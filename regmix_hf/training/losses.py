@@ -90,6 +90,30 @@ class ValidationSet:
             per_block = accelerator.reduce(per_block.to(accelerator.device), reduction="sum")
         return dict(zip(self.domains, self._by_domain(per_block.cpu().numpy()), strict=True))
 
+    def nats_per_token(
+        self, model: nn.Module, accelerator: Accelerator, batch_size: int
+    ) -> dict[str, NDArray[np.float32]]:
+        """Loss of every token that has one before it, domain by domain, in nats; on one device alone.
+
+        Args:
+            model: As for `losses`.
+            accelerator: Of the run.
+            batch_size: Blocks at once.
+        """
+        was_training = model.training
+        model.eval()
+        rows = np.arange(self.num_blocks)
+        parts = []
+        with torch.no_grad():
+            for start in range(0, self.num_blocks, batch_size):
+                blocks = self._rows.read(rows[start : start + batch_size])
+                input_ids = torch.from_numpy(blocks).to(accelerator.device)
+                losses = model(input_ids=input_ids, labels=input_ids, reduction="none").loss
+                parts.append(losses[:, :-1].float().cpu().numpy())
+        model.train(was_training)
+        by_domain = np.split(np.concatenate(parts), self._rows.ends[:-1])
+        return {name: part.reshape(-1) for name, part in zip(self.domains, by_domain, strict=True)}
+
     def _by_domain(self, per_block: NDArray[np.float64]) -> Iterable[Loss]:
         for part in np.split(per_block, self._rows.ends[:-1]):
             stderr = part.std(ddof=1) / math.sqrt(len(part)) if len(part) > 1 else math.nan

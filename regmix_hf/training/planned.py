@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regmix_hf.recipe import Recipe, TrainedTokenizer
-from regmix_hf.recipe.schema import Training
+from regmix_hf.recipe.training import Training
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CheckpointFacts, CorpusFacts
 from regmix_hf.training.presets import model_config
@@ -74,12 +74,13 @@ def _facts_of(
     )
 
 
-def rehearse_runs(recipe: Recipe, section: str, facts: CorpusFacts | None) -> None:
+def rehearse_runs(recipe: Recipe, section: str, training: Training, facts: CorpusFacts | None) -> None:
     """Build once, with hardly a weight, what every run of a section builds before its first step.
 
     Args:
         recipe: The recipe.
-        section: `proxy` or `train`.
+        section: What to call it: `proxy`, `proxies.1` or `train`.
+        training: The section.
         facts: Of its corpus, if known; else the size of its vocabulary is anything.
 
     Raises:
@@ -89,7 +90,6 @@ def rehearse_runs(recipe: Recipe, section: str, facts: CorpusFacts | None) -> No
     from regmix_hf.training.models import build_config, check_loss, skeleton
     from regmix_hf.training.rehearsal import rehearse
 
-    training: Training = getattr(recipe, section)
     spec = planned_spec(recipe, facts or _facts_of(recipe, _ANY_VOCABULARY), training)
     config = build_config(spec.model, spec.context_length)
     check_loss(config)
@@ -101,7 +101,7 @@ def planned_model(recipe: Recipe, training: Training, facts: CorpusFacts) -> Mod
 
     Args:
         recipe: The recipe.
-        training: Its `proxy` or `train`.
+        training: One of its `rungs`, or its `train`.
         facts: Of its corpus: at least the size of the vocabulary.
 
     Raises:
@@ -111,3 +111,13 @@ def planned_model(recipe: Recipe, training: Training, facts: CorpusFacts) -> Mod
 
     config = build_config(model_config(training.model, facts), recipe.context_length)
     return model_facts(config, recipe.context_length)
+
+
+def planned_size(recipe: Recipe, training: Training, facts: CorpusFacts) -> tuple[int, int]:
+    """Return parameters (all weights) and tokens of every run that `training` asks for, as results say them.
+
+    Raises:
+        TrainingError: There is no such preset or architecture.
+    """
+    num_parameters = planned_model(recipe, training, facts).num_parameters
+    return num_parameters, planned_spec(recipe, facts, training).num_tokens

@@ -201,7 +201,7 @@ def weights_of(corpus: Path, start: str) -> Path:
 
 def models_from_elsewhere(recipe: Recipe) -> dict[str, Model]:
     """The models of a recipe that start from one on the Hub or in a folder, by `Model.checkpoint`."""
-    models = [recipe.proxy.model, recipe.train.model]
+    models = [training.model for training in (*recipe.rungs.values(), recipe.train)]
     return {model.checkpoint: model for model in models if model.checkpoint is not None}
 
 

@@ -19,14 +19,16 @@ from regmix_hf.corpus.live_stream import LiveStream
 from regmix_hf.corpus.stream import MixtureStream
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import read_record, write_json, write_parquet
+from regmix_hf.mixtures.table import EXPERT
 from regmix_hf.quantities import error_column
 from regmix_hf.recipe import Domain
-from regmix_hf.study.names import RESULT, TRAJECTORY
+from regmix_hf.study.names import EXPERTS, RESULT, TRAJECTORY
 from regmix_hf.tables import prefixed
 from regmix_hf.training.arguments import build_arguments, with_saving
 from regmix_hf.training.asked import Asked
 from regmix_hf.training.blocks import TrainingBlocks
 from regmix_hf.training.checkpoints import WholeCheckpoints, is_sharded, last_checkpoint, stream_state
+from regmix_hf.training.experts import expert_of
 from regmix_hf.training.first_rank import ReadByFirstRank
 from regmix_hf.training.layout import step_layout
 from regmix_hf.training.losses import Loss, ValidationSet
@@ -55,9 +57,10 @@ def train_run(
 ) -> dict[str, Any]:
     """Train one proxy and measure it.
 
-    Writes `trajectory.parquet` and then, as the marker of a finished run, `result.json` into `folder`. A run
-    that `folder` already holds finished is not done again. With `save_steps` among the training arguments it
-    keeps checkpoints meanwhile and goes on from the last whole one, as `train_final`; else it begins anew.
+    Writes `trajectory.parquet`, of an expert `experts.safetensors`, and then, as the marker of a finished
+    run, `result.json` into `folder`. A run that `folder` already holds finished is not done again. With
+    `save_steps` among the training arguments it keeps checkpoints meanwhile and goes on from the last whole
+    one, as `train_final`; else it begins anew.
 
     Args:
         spec: What to train.
@@ -154,13 +157,14 @@ class _Run:
             corpus, spec.weights, spec.num_blocks, spec.seed, part=spec.part
         )
         shared = self._live is not None and arguments.world_size > 1
+        self._validation, self._asked = ValidationSet(corpus), Asked(corpus)
         self._trainer = MixtureTrainer(
             spec,
             _model(spec, config, corpus),
             arguments,
             TrainingBlocks(ReadByFirstRank(self._stream) if shared else self._stream, spec.batch_blocks),
-            ValidationSet(corpus),
-            Asked(corpus),
+            self._validation,
+            self._asked,
             self._model_facts.train_flops_per_token,
             on_tokens,
         )
@@ -214,6 +218,10 @@ class _Run:
         row, trajectory = self._row(), self._trajectory()
         if self._trainer.is_world_process_zero():
             write_parquet(self._folder / TRAJECTORY, trajectory)
+            if self._spec.split == EXPERT and not self._trainer.diverged:
+                expert_of(self._spec, self._trainer, self._validation, self._asked, self._corpus.facts).write(
+                    self._folder / EXPERTS
+                )
             write_json(self._folder / RESULT, row)
             if self._checkpoints is not None:
                 shutil.rmtree(self._checkpoints, ignore_errors=True)

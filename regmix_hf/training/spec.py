@@ -19,7 +19,8 @@ from regmix_hf.mixtures.table import completed, further_runs
 from regmix_hf.recipe import Model, Recipe
 from regmix_hf.recipe.model import Base
 from regmix_hf.recipe.outcome import decisive_arguments, decisive_model, decisive_source
-from regmix_hf.recipe.schema import Proxy, Train, Training
+from regmix_hf.recipe.schema import Train
+from regmix_hf.recipe.training import Proxy, Training
 from regmix_hf.seeds import RUNS, seed_of
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.names import RESULT
@@ -27,6 +28,8 @@ from regmix_hf.tables import by_domain
 from regmix_hf.training.arguments import merged_arguments
 from regmix_hf.training.layout import step_layout
 from regmix_hf.training.presets import checkpoint_facts, model_config
+
+_MICRO_BATCH = "per_device_train_batch_size"
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class RunSpec:
             the corpus's blocks.
         part: Domain -> how many of its blocks the run reads, again and again; `None`: all there are.
         name: The id that version 0.1 gave the run, where it finished it.
+        rung: Number of its size and length among those of the study's proxies; it follows from the others.
     """
 
     mixture_id: str
@@ -82,6 +86,7 @@ class RunSpec:
     scored: dict[str, str] = field(default_factory=dict)
     num_scorings: int = 1
     start: str | None = None
+    rung: int = 0
 
     @cached_property
     def run_id(self) -> str:
@@ -153,6 +158,15 @@ class RunSpec:
         return self.num_batch_tokens // self.context_length
 
     @property
+    def micro_batch(self) -> int:
+        """Blocks at once on a device, at the most."""
+        return int(self.training_args[_MICRO_BATCH])
+
+    def with_micro_batch(self, size: int) -> RunSpec:
+        """The same run in other bites: a step has as many tokens as before."""
+        return replace(self, training_args={**self.training_args, _MICRO_BATCH: size})
+
+    @property
     def num_steps(self) -> int:
         """Optimiser steps; the last one may hold fewer blocks than the others."""
         return -(-self.num_blocks // self.batch_blocks)
@@ -182,30 +196,37 @@ class RunSpec:
 
 
 def proxy_specs(recipe: Recipe, facts: CorpusFacts, mixtures: pd.DataFrame) -> list[RunSpec]:
-    """Return the proxy runs: `proxy.num_seeds` of every row of the table `mixtures`, in its order.
+    """Return the proxy runs: `num_seeds` of every row of the table `mixtures`, in its order.
 
     All rows share their seeds, but for those that repeat a mixture or try a choice: these have their own.
+    Rows of a size that the recipe has no more are left out.
 
     Raises:
         TrainingError: The preset does not exist, or the batch does not come out in whole blocks and
             micro-batches.
         MixtureError: To repeat as final runs do, a proxy would read less than a block of a domain.
     """
-    weights = by_domain(mixtures, "weight").to_dict("records")
-    part = matched_blocks(recipe, facts.available_tokens(recipe)) if recipe.proxy.match_repetition else None
-    if not weights:
-        return []
-    alike = _spec(recipe, facts, recipe.proxy, weights[0], 0, ("", "", recipe.proxy.scale))
-    # A proxy has one device, so what cannot be cut for it can be said now.
-    step_layout(alike.batch_blocks, alike.training_args["per_device_train_batch_size"], num_devices=1)
-    rows = zip(
-        *(mixtures["mixture_id"], mixtures["split"], weights, further_runs(completed(mixtures))), strict=True
-    )
+    table, rungs = completed(mixtures), list(recipe.rungs.items())
+    kinds = [_like_all(recipe, facts, section, number) for number, section in enumerate(recipe.rungs)]
+    columns = (table[name] for name in ("mixture_id", "split", "rung"))
+    rows = zip(*columns, by_domain(table, "weight").to_dict("records"), further_runs(table), strict=True)
     return [
-        replace(alike, mixture_id=str(name), split=str(split), weights=_plain(row), seed=seed, part=part)
-        for name, split, row, number in rows
-        for seed in _proxy_seeds(recipe, number)
+        replace(kinds[rung], mixture_id=str(name), split=str(split), weights=_plain(weights), seed=seed)
+        for name, split, rung, weights, number in rows
+        if 0 <= rung < len(rungs)
+        for seed in _proxy_seeds(recipe, rungs[rung][1], number)
     ]
+
+
+def _like_all(recipe: Recipe, facts: CorpusFacts, section: str, number: int) -> RunSpec:
+    """What all proxies of one size and length have in common."""
+    rung = recipe.rungs[section]
+    some = dict.fromkeys(facts.training, 0.0)
+    alike = _spec(recipe, facts, rung, some, 0, ("", "", rung.scale))
+    # A proxy has one device, so what cannot be cut for it can be said now.
+    step_layout(alike.batch_blocks, alike.micro_batch, num_devices=1)
+    part = matched_blocks(recipe, section, facts.available_tokens(recipe)) if rung.match_repetition else None
+    return replace(alike, part=part, rung=number)
 
 
 def _plain(weights: Mapping[Any, float]) -> dict[str, float]:
@@ -284,9 +305,9 @@ def run_seed(recipe_seed: int, index: int) -> int:
     return seed_of(recipe_seed, RUNS, index)
 
 
-def _proxy_seeds(recipe: Recipe, number: int | None) -> list[int]:
+def _proxy_seeds(recipe: Recipe, rung: Proxy, number: int | None) -> list[int]:
     """The seeds of a row's runs: those of the swarm, or of the further run with this number."""
-    indices = range(recipe.proxy.num_seeds)
+    indices = range(rung.num_seeds)
     if number is None:
         return [run_seed(recipe.seed, index) for index in indices]
     return [seed_of(recipe.seed, "further run", number, index) for index in indices]

@@ -12,7 +12,8 @@ from regmix_hf.recipe import Recipe
 def stamp_starts(recipe: Recipe) -> dict[str, str]:
     """Hash what the recipe says of models from elsewhere, and the files of local ones; nothing without."""
     found = {}
-    for section, training in (("proxy", recipe.proxy), ("train", recipe.train)):
+    trainings = {"proxy": recipe.proxy, **dict(list(recipe.rungs.items())[1:]), "train": recipe.train}
+    for section, training in trainings.items():
         start = training.model.pretrained
         if isinstance(start, str):
             files = sorted(Path(start).iterdir()) if Path(start).is_dir() else []

@@ -13,6 +13,7 @@ from regmix_hf.cards.mixture_card import MixtureCard
 from regmix_hf.cards.pictures import PICTURES
 from regmix_hf.cards.regressor_card import RegressorCard
 from regmix_hf.cards.report import render
+from regmix_hf.cards.runs_card import RunsCard
 from regmix_hf.cards.summary import summarise
 from regmix_hf.cli.console import Format
 from regmix_hf.cli.views import chosen_tables, promise_tables, stage_tables, summary_tables
@@ -31,7 +32,8 @@ BITS = Quantity("bpb/arc", "bits per byte")
 def scored(table: pd.DataFrame) -> pd.DataFrame:
     """With what is measured on a task whose teacher is `code`."""
     share = 0.25 + 0.2 * table["weight/code"] + 0.001 * table["seed"]
-    return table.assign(**{"arc/acc_norm": share, "bpb/arc": 2 - share})
+    errors = {"bpb_stderr/arc": 0.02, "arc/acc_norm_stderr": 0.01}
+    return table.assign(**{"arc/acc_norm": share, "bpb/arc": 2 - share}, **errors)
 
 
 @pytest.fixture
@@ -92,8 +94,9 @@ def benchmark(study: Study) -> Study:
     scores = {"spearman": 1.0, "chosen_regret": 0.02}
     write_json(file, {**record, **told, "mixtures": mixtures, "scores": scores})
     regression = study.recipe.regression.model_copy(update={"target": TARGET.name})
-    hub = Hub(namespace="me")
-    return Study(study.recipe.model_copy(update={"regression": regression, "hub": hub}))
+    proxy = study.recipe.proxy.model_copy(update={"tasks": ["arc"], "metrics": [TARGET.name]})
+    asked = {"regression": regression, "proxy": proxy, "hub": Hub(namespace="me")}
+    return Study(study.recipe.model_copy(update=asked))
 
 
 def pages(study: Study) -> dict[str, str]:
@@ -102,10 +105,20 @@ def pages(study: Study) -> dict[str, str]:
         "report": render(facts, {name: f"{name}.png" for name in PICTURES}),
         "regressor": RegressorCard(address, facts, facts.regression, ("power_law",), {}).render("v1"),
         "mixture": MixtureCard(address, facts, facts.choice, {}, {}).render("v1"),
+        "runs": RunsCard(
+            address,
+            study.recipe,
+            facts.corpus,
+            read_parquet(study.mixtures),
+            facts.swarm.results,
+            num_points=21,
+            has_picture=True,
+            sources=(),
+        ).render("v1"),
     }
 
 
-@pytest.mark.parametrize("kind", ["report", "regressor", "mixture"])
+@pytest.mark.parametrize("kind", ["report", "regressor", "mixture", "runs"])
 def test_the_whole_page(benchmark: Study, kind: str) -> None:
     """After a change that is meant: `REGMIX_UPDATE_GOLDEN=1 pytest tests/cards/test_benchmark_target.py`."""
     text, golden = pages(benchmark)[kind], GOLDEN / f"{kind}.md"

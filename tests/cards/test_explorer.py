@@ -124,7 +124,7 @@ def test_it_counts_what_a_final_run_repeats(browser: Browser, tmp_path: Path) ->
 @needs_chromium
 def test_trees_have_a_part_in_a_stack(browser: Browser, tmp_path: Path) -> None:
     study = make_study(tmp_path, DOMAINS[:4], num_runs=24)
-    regressor = choose(study, "auto", members=["lightgbm", "gaussian_process"])
+    regressor = choose(study, "auto", members=["lightgbm", "log_linear"])
     assert regressor.model.shares_.all(axis=1).any()
     check_predictions(browser, write_page(study), regressor, "mean")
 

@@ -59,3 +59,13 @@ def test_runs_of_other_sizes_are_left_out_in_one_line(regmix, tables):
     said = [line for line in fitted.err.splitlines() if "no part of the fit" in line]
     assert len(said) == 1
     assert said[0].startswith("8 runs of 60,000,000 parameters on 1,000,000,000 tokens and 4 of ")
+    [hint] = [line for line in fitted.err.splitlines() if "of several sizes or lengths" in line]
+    assert "--estimators scaled_law fits all of them, --where COLUMN=VALUE takes others" in hint
+
+
+def test_where_sizes_have_as_many_runs_the_largest_is_fitted(regmix, tables):
+    mixtures = pd.read_csv(tables / "mixtures.csv").drop(index=range(12, 30))
+    mixtures.to_csv(tables / "mixtures.csv", index=False)
+    files = ("--mixtures", tables / "mixtures.csv", "--losses", tables / "losses.csv")
+    fitted = regmix("fit", *files, "--estimators", "ridge", "--output", tables / "fit")
+    assert "it is of 60,000,000 parameters on 1,000,000,000 tokens" in fitted.err

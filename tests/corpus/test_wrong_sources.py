@@ -89,6 +89,15 @@ def test_text_that_is_not_utf8(
     assert f"{file}, line 2 is not UTF-8: byte {column} is 0xe9." in error.message
 
 
+def test_an_archive_is_called_one(complaint: Callable[..., DataError], tmp_path: Path) -> None:
+    file = tmp_path / "books.zip"
+    file.write_bytes(b"PK\x03\x04\x14\x00\x00\x00\x08\x00\xe9\xff")
+    error = complaint(path="json", data_files=str(file))
+    assert f"{file}, line 1 is not UTF-8" in error.message
+    assert error.hint.startswith("it is packed, by its name: unpack it")
+    assert "not a zip file" in complaint(path="text", data_files=str(file)).message
+
+
 def test_parquet_that_is_not_utf8(complaint: Callable[..., DataError], tmp_path: Path) -> None:
     ends = pa.py_buffer(np.array([0, 4], dtype=np.int32).tobytes())
     column = pa.Array.from_buffers(pa.string(), 1, [None, ends, pa.py_buffer(b"caf\xe9")])

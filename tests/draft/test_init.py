@@ -155,6 +155,24 @@ def test_one_file_that_is_no_text_keeps_out_itself_or_is_named(tmp_path, monkeyp
     )
 
 
+def test_one_file_that_is_no_text_keeps_out_its_neighbours_only(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in range(60):
+        place = tmp_path / "a" / ("good" if number < 50 else "bad")
+        (place / "deep").mkdir(parents=True, exist_ok=True)
+        (place / ("deep" if number % 2 else ".") / f"{number}.many").write_text(prose(number, 200))
+    (tmp_path / "a" / "bad" / "latin.many").write_bytes(b"caf\xe9")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "b.txt").write_text(prose(1, 20_000))
+    found = find_domains(tmp_path, tmp_path)
+    domain = next(domain for domain in found.domains if domain.name == "a")
+    assert sorted(domain.keys["data_files"]) == sorted(
+        ["a/good/**/*.many", "a/bad/deep/**/*.many", *(f"a/bad/{n}.many" for n in range(50, 60, 2))]
+    )
+    assert domain.num_documents == 60
+    assert found.left_out == ("a: 1 .many",)
+
+
 def test_the_scale_follows_from_text_and_machine():
     small = first_budget(3_000_000, 30, num_gpus=8)
     assert small.scale is CPU, "too little text for the steps of a GPU's model"

@@ -106,9 +106,14 @@ def bits(asked: Asked, model_folder: Path) -> dict:
 
     scored = AutoModelForCausalLM.from_pretrained(model_folder)
     score_in_parts(scored)
-    found = [AnswerSet(asked).scores(scored, Accelerator(cpu=True), size) for size in (1, 64)]
+    answers, accelerator = AnswerSet(asked), Accelerator(cpu=True)
+    found = [answers.scores(scored, accelerator, size) for size in (1, 64)]
     for name, one in found[0].items():
         assert one.mean == pytest.approx(found[1][name].mean, rel=1e-6)
+    alone, together = (answers.nats_per_token(scored, accelerator, size) for size in (1, 64))
+    for name, nats in alone.items():  # in an order that does not depend on how many are asked at once
+        np.testing.assert_allclose(nats, together[name], rtol=1e-4)
+        assert nats.mean() * answers.bits_per_nat[name] == pytest.approx(found[1][name].mean, rel=1e-6)
     return found[1]
 
 

@@ -101,10 +101,12 @@ def test_another_size_is_said_and_called_no_error(study: Study) -> None:
     assert "the prediction's error and the noise between seeds" in same.sentences[0]
 
 
-def test_it_is_kept_by_evaluate_save_and_read_back(study: Study) -> None:
+def test_it_is_kept_without_the_machine_and_read_back_also_as_version_0_1_kept_it(study: Study) -> None:
     promises = write_promises(study)
     tree = json.loads((study.evaluation / PROMISES).read_text())
-    assert {"_timestamp", "_evaluate_version"} <= tree.keys()
+    assert not any(key.startswith("_") for key in tree)
+    assert Promises.load(study.evaluation / PROMISES) == promises
+    (study.evaluation / PROMISES).write_text(json.dumps({**tree, "_interpreter_path": "/usr/bin/python"}))
     assert Promises.load(study.evaluation / PROMISES) == promises
     assert [path.name for path in study.evaluation.iterdir()] == [PROMISES]
 

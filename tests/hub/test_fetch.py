@@ -145,9 +145,16 @@ def test_people_with_only_the_datasets_library_can_load_a_table(hub, runs, envir
     card = "---\nconfigs:\n" + "".join(
         f"- config_name: {name}\n  data_files: {name}.parquet\n" for name in ("results", "mixtures")
     )
+    results = {
+        "run_id": ["a", "b"],
+        "loss/x": [1.5, 2.5],
+        "bpb/arc": [1.25, None],
+        "arc/acc_norm": [0.5, None],
+        "arc/acc_norm_stderr": [0.125, None],
+    }
     files = {
         "README.md": f"{card}---\n".encode(),
-        "results.parquet": parquet_bytes(pd.DataFrame({"run_id": ["a", "b"], "loss/x": [1.5, 2.5]})),
+        "results.parquet": parquet_bytes(pd.DataFrame(results)),
         "mixtures.parquet": parquet_bytes(pd.DataFrame({"mixture_id": ["m0"], "weight/x": [1.0]})),
     }
     publish(hub, [Publication(runs, files, "Add")])
@@ -164,6 +171,6 @@ def test_people_with_only_the_datasets_library_can_load_a_table(hub, runs, envir
 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
-        "results": {"run_id": ["a", "b"], "loss/x": [1.5, 2.5]},
+        "results": results,
         "mixtures": {"mixture_id": ["m0"], "weight/x": [1.0]},
     }

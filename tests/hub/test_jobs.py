@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,12 @@ from regmix_hf.jobs.hub_jobs import were_submitted
 from regmix_hf.plan import make_plan
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
+from regmix_hf.recipe.model import Base
+from regmix_hf.sharing import corpus_part
 from regmix_hf.sharing.corpus_part import fetch_corpus, push_corpus
 from regmix_hf.stages import prepare, proxies, sample
 from regmix_hf.study import State, Study
+from tests.asked import Door, open_door
 
 from .conftest import TOKEN
 from .finished import recipe_tree
@@ -29,7 +32,14 @@ MADE_ONCE = [prepare.STAGE, sample.STAGE]
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, write_corpus) -> Study:
+def door(tmp_path: Path) -> Iterator[Door]:
+    """Where jobs ask for their processes."""
+    with open_door(tmp_path / "door") as door:
+        yield door
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, write_corpus, door) -> Study:
     """A study of twelve short runs, the corpus and mixtures of which are for others to fetch."""
     tree = recipe_tree(tmp_path)
     tree["sampling"] = {"num_mixtures": 10, "num_holdout": 2}
@@ -41,7 +51,7 @@ def prepared(tmp_path: Path, write_corpus) -> Study:
     }
     tree["train"]["num_train_tokens"] = 20_480
     tree["hub"]["corpus"] = True
-    setup = f'regmix() {{ {shlex.quote(sys.executable)} -m regmix_hf "$@"; }}'
+    setup = f'regmix() {{ {shlex.join(door.command)} -m regmix_hf "$@"; }}'
     tree["executor"] = {"place": "jobs", "num_workers": 1, "jobs": {"setup": [setup]}}
     (tmp_path / "recipe.json").write_text(json.dumps(tree))
     study = Study(load_recipe(tmp_path / "recipe.json"))
@@ -66,9 +76,13 @@ def elsewhere(study: Study, folder: Path, **update: object) -> Study:
 def test_a_published_corpus_is_private_and_makes_prepare_and_sample_done_elsewhere(
     hub, standin, prepared, recorder, tmp_path
 ):
+    base = prepared.corpus / ".checkpoints" / "of-the-study"
+    base.mkdir(parents=True)
+    for name in ("model.safetensors", "result.json", ".lease-000001"):
+        (base / name).write_text("{}")
     push_corpus(hub, prepared, MADE_ONCE, recorder)
     assert standin.repo("me/small-corpus").private
-    assert recorder.notes[0].startswith("corpus: 10 files, ")
+    assert recorder.notes[0].startswith("corpus: 12 files, ")
     assert recorder.notes[0].endswith("to dataset repository 'me/small-corpus', for you alone")
     there = elsewhere(prepared, tmp_path / "there")
     assert fetch_corpus(hub, there, MADE_ONCE, recorder)
@@ -77,6 +91,8 @@ def test_a_published_corpus_is_private_and_makes_prepare_and_sample_done_elsewhe
     assert [task.name for task in proxies.tasks_of(there)] == [
         task.name for task in proxies.tasks_of(prepared)
     ]
+    came = (there.corpus / ".checkpoints" / "of-the-study").iterdir()
+    assert sorted(path.name for path in came) == ["model.safetensors", "result.json"]
     other = elsewhere(prepared, tmp_path / "other", context_length=64)
     assert not fetch_corpus(hub, other, MADE_ONCE, recorder)
     assert "was prepared with another context_length" in recorder.notes[-1]
@@ -110,6 +126,47 @@ def test_a_job_trains_its_shard_and_this_machine_fetches_what_it_did(
     assert not list(here.proxies.glob("*/.tokens")), "nothing was trained here"
 
 
+def test_jobs_run_at_once_are_canceled_one_by_one_and_started_anew_when_none_is_left(
+    hub, standin, prepared, recorder
+):
+    jobs = prepared.recipe.executor.jobs.model_copy(update={"setup": ["exec sleep 600"]})
+    executor = prepared.recipe.executor.model_copy(update={"num_workers": 3, "jobs": jobs})
+    study = elsewhere(prepared, prepared.root, executor=executor)
+
+    def rows() -> list[dict[str, object]]:
+        return sorted(pipeline.hub_jobs(study, "proxies").rows(hub), key=lambda row: str(row["job"]))
+
+    pipeline.run_stage(study, "proxies", recorder)
+    assert [(row["shard"], row["state"]) for row in rows()] == [(f"{k}/3", "RUNNING") for k in (1, 2, 3)]
+    hub.api.cancel_job(job_id=str(rows()[1]["job"]), namespace="me")
+    assert [row["state"] for row in rows()] == ["RUNNING", "CANCELED", "RUNNING"]
+    pipeline.run_stage(study, "proxies", recorder)
+    assert recorder.notes[-1] == "proxies: 2 jobs of me are at it"
+    for row in rows():
+        hub.api.cancel_job(job_id=str(row["job"]), namespace="me")
+    assert len(standin.store.jobs) == 3
+    pipeline.run_stage(study, "proxies", recorder)
+    assert [row["state"] for row in rows()] == ["CANCELED"] * 3 + ["RUNNING"] * 3
+
+
+def test_what_proxies_start_from_is_trained_here_before_the_corpus_is_published_and_never_by_each_job(
+    prepared, hub, recorder, monkeypatch
+):
+    order: list[str] = []
+    monkeypatch.setattr(proxies, "train_base", lambda study, progress: order.append("base"))
+    monkeypatch.setattr(corpus_part, "push_corpus", lambda *rest: order.append("corpus"))
+    pipeline._share_corpus(prepared, recorder)
+    assert order == ["base", "corpus"]
+    base = {"mixture": "prior", "num_train_tokens": 10_240}
+    model = prepared.recipe.proxy.model.model_copy(update={"pretrained": Base.model_validate(base)})
+    proxy = prepared.recipe.proxy.model_copy(update={"model": model})
+    alone = prepared.recipe.hub.model_copy(update={"corpus": False})
+    study = elsewhere(prepared, prepared.root, proxy=proxy, hub=alone)
+    with pytest.raises(RecipeError, match="each job would train a model of its own") as caught:
+        pipeline._submit(study, "proxies", recorder)
+    assert "hub.corpus: true" in caught.value.hint
+
+
 def test_a_plan_says_what_jobs_would_cost(hub, prepared):
     (note,) = (note for note in make_plan(prepared, first="proxies", last="proxies").notes if "cost" in note)
     assert note.startswith("cost of the proxies: 1 jobs x 0.0 h x 0.80 USD/h = 0.00 USD")
@@ -130,5 +187,5 @@ def test_a_job_that_the_hub_refuses_is_said_once_and_what_needs_a_model_is_refus
     with pytest.raises(HubError, match="insufficient"):
         pipeline.run_stage(prepared, "proxies", recorder)
     assert len(standin.requests("POST /api/jobs/me")) == 1
-    with pytest.raises(RecipeError, match="no final models"):
+    with pytest.raises(RecipeError, match="jobs have no final models"):
         pipeline.hub_jobs(prepared, "evaluate")

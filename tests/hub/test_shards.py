@@ -7,19 +7,25 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from regmix_hf.jobs.tasks import in_shard
-from regmix_hf.progress import Silent
+from regmix_hf import pipeline
+from regmix_hf.jobs.proxies import ProxyWork
+from regmix_hf.jobs.results import status_of
+from regmix_hf.jobs.tasks import Task, in_shard
+from regmix_hf.progress import Progress, Silent
 from regmix_hf.recipe import load_recipe
+from regmix_hf.sharing import push_study
 from regmix_hf.stages import prepare, proxies, sample
 from regmix_hf.study import Study
 
-from .finished import recipe_tree
+from .finished import end_run, recipe_tree
 
 pytestmark = pytest.mark.processes
 
@@ -61,6 +67,46 @@ def published(standin) -> list[str]:
 def trained(folder: Path) -> int:
     """Runs that were begun in a folder, not fetched into it."""
     return len(list((folder / "3-proxies").glob("*/.tokens")))
+
+
+class AtOnce:
+    """A place where runs end at once, and are counted."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+
+    def staying(self) -> AtOnce:
+        return self
+
+    def run(self, tasks: Sequence[Task], work: ProxyWork, progress: Progress) -> Counter[str]:
+        for task in tasks:
+            if status_of(task) is None:
+                end_run(task)
+                self.begun.append(task.name)
+        return Counter(ok=len(tasks))
+
+
+def test_a_shard_that_begins_again_in_an_empty_folder_fetches_what_it_had_published(
+    sampled, hub, standin, tmp_path, recorder
+):
+    executor = sampled.recipe.executor.model_copy(update={"shard": "3/3"})
+    folder, stages = tmp_path / "folder", [pipeline.stage_of(verb) for verb in pipeline.VERBS]
+    study = Study(sampled.recipe.model_copy(update={"output_dir": folder, "executor": executor}))
+    shutil.copytree(sampled.root, folder)
+    own = in_shard(proxies.tasks_of(study), 3, 3)
+    assert len(own) > 4
+    for task in own[:2]:
+        end_run(task)
+    push_study(study, stages, only=("runs",), tag=False, progress=Silent())
+    end_run(own[2])  # not published when it was killed
+    shutil.rmtree(folder)
+    shutil.copytree(sampled.root, folder)
+    place = AtOnce()
+    with pipeline.publishing(study, "proxies", recorder):
+        proxies.run(study, recorder, place)
+    assert "fetched 2 runs that were published before" in recorder.notes
+    assert place.begun == [task.name for task in own[2:]]
+    assert sorted(published(standin)) == sorted(task.name for task in own)
 
 
 def test_three_folders_that_share_nothing_train_every_run_once(

@@ -15,6 +15,7 @@ from regmix_hf.jobs.results import collect
 from regmix_hf.pipeline import stages_between
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
+from regmix_hf.regression.by_size import judged_runs
 from regmix_hf.runs.pooled import pooled_runs
 from regmix_hf.sharing import push_study
 from regmix_hf.sharing.while_running import Publisher
@@ -138,13 +139,23 @@ def test_fetched_runs_are_kept_and_not_asked_for_again(hub, standin, new_study, 
 @pytest.mark.parametrize(
     ("override", "kind"), [("proxy.scale=9M", "scale"), ("proxy.num_train_tokens=102400", "scale")]
 )
-def test_runs_of_another_scale_are_refused_unless_asked_for(hub, new_study, somebody, stages, override, kind):
+def test_runs_of_another_scale_are_refused_unless_asked_for(
+    hub, new_study, somebody, stages, override, kind, recorder
+):
     push_study(somebody("name=theirs", override, folder="theirs"), stages, only=["runs"])
     with pytest.raises(HubError, match=f"another {kind}") as caught:
         pooled_runs(new_study("runs=me/theirs-runs@v1", folder="strict"))
     assert f"allow: [{kind}]" in str(caught.value.hint)
     allowed = "runs={repositories: [me/theirs-runs@v1], allow: [scale]}"
-    assert len(pooled_runs(new_study(allowed, folder="lenient"))) > 50
+    pool = pooled_runs(new_study(allowed, folder="lenient"))
+    assert len(pool) > 50
+    alone, beside = judged_runs(pool, ["power_law"], recorder)  # the study's own alone, and this is said
+    assert beside is None
+    assert set(alone.scale) == {"0.2M on 204,800 tokens"}
+    assert "are no part of the fit" in recorder.notes[-1]
+    judged, beside = judged_runs(pool, ["scaled_law"], recorder)
+    lengths = [set(runs.sizes["num_train_tokens"]) for runs in (judged, beside) if runs is not None]
+    assert lengths == ([{204_800}] if "scale" in override else [{204_800}, {102_400}])
 
 
 @pytest.mark.parametrize("kind", ["tokenizer", "corpus"])

@@ -15,7 +15,7 @@ from regmix_hf.jobs.tasks import Task
 class Spec:
     def __init__(self, run_id):
         self.run_id, self.mixture_id, self.split, self.scale = run_id, "m-" + run_id, "fit", None
-        self.weights, self.tasks = {"a": 1.0}, {}
+        self.weights, self.scored = {"a": 1.0}, {}
         self.validation = self.measured = {"a": "0" * 64}
 
 

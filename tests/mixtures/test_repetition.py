@@ -56,16 +56,16 @@ def recipe_of(proxy_tokens: int, final_tokens: int, *, matches: bool = True) -> 
 def test_a_proxy_reads_as_large_a_part_of_a_domain_as_it_is_shorter_than_a_final_run():
     tokens = {"large": 64_000, "small": 1_600}
     recipe = recipe_of(10_000, 160_000)
-    blocks = matched_blocks(recipe, tokens)
+    blocks = matched_blocks(recipe, "proxy", tokens)
     assert blocks == {"large": 400, "small": 10}
     for name, count in blocks.items():  # epochs at any weight
         assert 10_000 / (10 * count) == 160_000 / tokens[name]
-    assert matched_blocks(recipe_of(10_000, 160_000, matches=False), tokens) is None
+    assert matched_blocks(recipe_of(10_000, 160_000, matches=False), "proxy", tokens) is None
 
 
 def test_a_part_of_less_than_a_block_is_refused_with_the_length_that_would_do():
     with pytest.raises(MixtureError, match=r"of domain 'small' a proxy would read 0\.062 of 40") as caught:
-        matched_blocks(recipe_of(10_000, 160_000), {"large": 64_000, "small": 40})
+        matched_blocks(recipe_of(10_000, 160_000), "proxy", {"large": 64_000, "small": 40})
     assert "train proxies on 40k tokens or more" in caught.value.hint
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pandas.testing import assert_frame_equal
 from scipy.spatial.distance import pdist
 from scipy.stats import beta, kstest
 
@@ -17,6 +18,7 @@ from regmix_hf.mixtures import (
     sampling_constraints,
 )
 from regmix_hf.mixtures.sampling import NEAR
+from regmix_hf.mixtures.table import append
 from regmix_hf.recipe import Sampling
 from regmix_hf.tables import by_domain
 from tests.bounds import allowed
@@ -223,3 +225,33 @@ def test_no_more_mixtures_are_repeated_than_are_run_once():
     assert grown["origin"].value_counts().to_dict() == {"sampled": 5, "repeat": 4}
     fitted = grown[grown["split"] == "fit"]
     assert fitted.groupby(["weight/a", "weight/b"]).size().tolist() == [2] * 4
+
+
+def test_mixtures_for_a_larger_size_are_some_of_the_swarm_that_lie_apart_and_stay_as_it_grows():
+    prior = {"a": 3.0, "b": 2.0, "c": 1.0}
+    table = sample_mixtures(prior, Sampling(num_mixtures=40, num_holdout=5), further=[8, 4])
+    alone = sample_mixtures(prior, Sampling(num_mixtures=40, num_holdout=5))
+    assert_frame_equal(table[:45], alone)
+    assert table["rung"].tolist() == [0] * 45 + [1] * 8 + [2] * 4
+    assert set(table["origin"][45:]) == {"ladder"}
+    swarm, upper, top = (weights_of(table[table["rung"] == rung]) for rung in range(3))
+    fitted = swarm[(alone["split"] == "fit").to_numpy()]
+    assert len(np.unique(np.concatenate([fitted, upper]), axis=0)) == len(fitted)
+    np.testing.assert_array_equal(top, upper[:4])  # what is largest is also at every size below
+    by_chance = [pdist(fitted[start : start + 8], "cityblock").min() for start in range(0, 32, 8)]
+    assert pdist(upper, "cityblock").min() > max(by_chance)
+    grown = sample_mixtures(prior, Sampling(num_mixtures=60, num_holdout=5), existing=table, further=[10, 4])
+    assert_frame_equal(grown[:57], table)
+    assert grown["rung"][57:].value_counts().to_dict() == {0: 20, 1: 2}
+
+
+def test_neither_a_choice_that_was_tried_nor_a_larger_size_makes_a_mixture_one_that_is_repeated():
+    prior, sampling = {"a": 3.0, "b": 2.0}, Sampling(num_mixtures=6, num_holdout=0)
+    table = sample_mixtures(prior, sampling, further=[6])
+    tried = append(table, np.array([[0.123, 0.877]]), ["fit"], ["confirm"])
+    more = Sampling(num_mixtures=9, num_holdout=0, num_repeats=3)
+    grown = sample_mixtures(prior, more, existing=tried, further=[6])
+    again = grown[grown["origin"] == "repeat"]
+    assert len(again) == 3
+    assert 0.123 not in again["weight/a"].tolist()
+    assert set(again["weight/a"]) <= set(table["weight/a"][:6])

@@ -141,6 +141,27 @@ def test_the_worst_of_scores_is_the_lowest_and_is_made_large(swarm):
     assert predicted.max() - predicted.min() < 0.02
 
 
+def test_intervals_of_a_share_end_at_0_and_1_and_those_of_other_scores_where_they_will(swarm):
+    runs = scored(swarm)
+    noisy = runs.losses.assign(code_acc=np.random.default_rng(0).random(len(runs)))
+    intervals = {}
+    for unit in ("share", None):
+        known = {**runs.quantities, "code_acc": Quantity("code_acc", unit, "higher")}
+        regressor = MixtureRegressor("ridge").fit(runs.weights, noisy, known)
+        one = regressor.predict_target(runs.weights, Target.parse("code_acc", known))
+        pd.testing.assert_series_equal(
+            one["lower"], regressor.predict_interval(runs.weights)[0]["code_acc"], check_names=False
+        )
+        intervals[unit] = one
+    pd.testing.assert_frame_equal(
+        intervals["share"],
+        intervals[None].assign(
+            lower=intervals[None]["lower"].clip(0, 1), upper=intervals[None]["upper"].clip(0, 1)
+        ),
+    )
+    assert intervals[None]["upper"].max() > 1
+
+
 def test_perplexities_are_made_small_without_being_called_nats(swarm):
     runs = scored(swarm)
     regressor = MixtureRegressor("ridge").fit(runs.weights, runs.losses, runs.quantities)

@@ -8,7 +8,8 @@ import pytest
 from regmix_hf.errors import DataError, RegressionError
 from regmix_hf.files import read_json, read_parquet
 from regmix_hf.regression import MixtureRegressor
-from regmix_hf.regression.fitting import fit_runs, table_for_people
+from regmix_hf.regression.assessment import table_for_people
+from regmix_hf.regression.fitting import fit_runs
 from regmix_hf.runs.runs import Runs, load_runs
 
 

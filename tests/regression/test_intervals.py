@@ -29,11 +29,17 @@ def test_runs_without_a_loss_do_not_count():
 
 
 def test_too_few_runs_for_a_coverage_are_told_how_many_it_takes():
-    missed = OutOfFold(np.ones((8, 1)), np.zeros((8, 1)), np.ones(8))
-    with pytest.raises(RegressionError, match="needs 9 runs; there are 8"):
-        missed.half_widths(0.9, np.zeros((1, 1)), EVEN[:1])
+    missed = OutOfFold(np.ones((18, 1)), np.zeros((18, 1)), np.ones(18))
+    with pytest.raises(RegressionError, match="needs 19 runs; there are 18"):
+        missed.half_widths(0.95, np.zeros((1, 1)), EVEN[:1])
     with pytest.raises(RegressionError, match="coverage is 90"):
         missed.half_widths(90, np.zeros((1, 1)), EVEN[:1])
+
+
+def test_less_than_nine_runs_have_students_interval():
+    missed = OutOfFold(np.ones((8, 1)), np.zeros((8, 1)), np.ones(8))
+    half = missed.half_widths(0.9, np.zeros((1, 1)), EVEN[:1])
+    np.testing.assert_allclose(half, student.ppf(0.95, 7), rtol=1e-6)
 
 
 def test_entropy_of_mixtures_is_0_for_one_domain_and_log_n_for_n_equal_ones():

@@ -101,6 +101,9 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_approximation():
 def test_no_interval_where_the_metric_rarely_exists():
     draws = np.array([0.5, np.nan, np.nan])
     assert np.isnan(interval(draws)).all()
+    two = Resamples.draw([0, 1], np.random.default_rng(0)).metrics(np.array([1.0, 2.0]), np.array([1.5, 2.5]))
+    assert np.isnan(interval(two["spearman"])).all()
+    assert interval(two["mae"]) == (0.5, 0.5)
 
 
 def test_evaluate_metrics_work_offline_and_agree():

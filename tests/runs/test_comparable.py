@@ -70,6 +70,13 @@ def test_a_difference_that_is_allowed_is_none_but_another_is():
     check_comparable(swarm("mine", MINE), theirs, allow=("tokenizer", "corpus", "scale"), hint="")
 
 
+def test_runs_of_a_size_that_a_ladder_has_stand_beside_it():
+    ladder = Swarm("mine", MINE, pd.concat([swarm("a", MINE).results, swarm("b", MINE, "60M").results]))
+    check_comparable(ladder, swarm("theirs", MINE, "60M"), allow=(), hint="")
+    with pytest.raises(HubError, match="another scale than mine: 1B, 100 tokens, not 1M, 100 tokens or 60M"):
+        check_comparable(ladder, swarm("theirs", MINE, "1B"), allow=(), hint="")
+
+
 def test_a_domain_that_a_table_does_not_have_weighs_nothing_there():
     old = pd.DataFrame({"run_id": ["r0"], "weight/web": [1.0], "loss/web": [2.0]})
     new = pd.DataFrame({"run_id": ["r1"], "weight/web": [0.5], "weight/code": [0.5], "loss/code": [3.0]})

@@ -294,3 +294,15 @@ def test_epochs_of_some_domains_only_are_refused(tmp_path):
     wide().assign(**{f"epochs/{name}": -1.0 for name in DOMAINS}).to_csv(tmp_path / "runs.csv", index=False)
     with pytest.raises(DataError, match="below 0"):
         load_runs(tmp_path / "runs.csv")
+
+
+@pytest.mark.parametrize(("separator", "cell"), [(";", "0,25"), (",", "0,25"), ("\t", "-1,5e3 %")])
+def test_decimal_commas_are_named(tmp_path, separator, cell):
+    table = wide().astype(object)
+    table["w_web"] = cell
+    table.to_csv(tmp_path / "runs.csv", sep=separator)
+    with pytest.raises(DataError, match=rf"runs.csv, column 'w_web': '{cell}' has a comma") as error:
+        load_runs(tmp_path / "runs.csv")
+    assert f"write {cell.replace(',', '.')} in the whole table" in error.value.hint
+    table.assign(w_web=wide()["w_web"], layers="1,2 and 3").to_csv(tmp_path / "runs.csv", sep=separator)
+    check(load_runs(tmp_path / "runs.csv"))

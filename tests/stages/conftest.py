@@ -88,6 +88,20 @@ def new_study(prepared, tmp_path_factory):
     return make
 
 
+#: Overrides of a study of eighteen short runs.
+SMALL = ("proxy.num_seeds=3", "proxy.num_train_tokens=1600", "proxy.num_workers=1")
+
+
+@pytest.fixture(scope="session")
+def alone(new_study):
+    """A study of eighteen short runs, all of them done on this machine."""
+    from regmix_hf.stages import proxies
+
+    study = new_study(*SMALL)
+    proxies.run(study, Silent())
+    return study
+
+
 @pytest.fixture
 def start_stage(prepared):
     """Start a stage of a study in a process of its own, in the session of its own; end it afterwards."""
@@ -147,8 +161,8 @@ def killed_and_finished(start_stage):
 def accelerate_launch(prepared):
     """Run a module under `accelerate launch` on two ranks; return what it printed."""
 
-    def launch(module, study, *arguments):
-        flags = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+    def launch(module, study, *arguments, flags=()):
+        flags = ["--multi_gpu", "--num_processes", "2", "--main_process_port", "0", *flags]
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "accelerate.commands.launch", *flags, "-m", module),

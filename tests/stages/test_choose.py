@@ -253,6 +253,20 @@ def test_a_promise_that_holds_ends_the_rounds_and_stands_beside_what_was_measure
     assert (choose.asked_for(study), choose.most_to_try(study)) == ([], 4)
 
 
+def test_a_mixture_that_has_moved_since_its_promise_held_is_tried_anew(fitted_study):
+    study = fitted_study("choice.num_confirm=1")
+    choose.run(study, Silent())
+    train_as_if(study, 0.0)
+    choose.run(study, Silent())
+    assert rounds_of(study)[0].chosen.holds
+    asked = study.recipe.choice.model_copy(update={"max": {"prose": 0.05}})
+    moved = type(study)(study.recipe.model_copy(update={"choice": asked}))
+    choose.run(moved, Silent())
+    first, second = rounds_of(moved)
+    assert first.differs_by(second.weights) > 0.1
+    assert confirmed(moved)["round"].tolist() == [1, 2]
+
+
 def test_a_promise_that_fails_is_followed_by_another_round_and_no_third(fitted_study):
     study = fitted_study("choice.num_confirm=2")
     choose.run(study, Silent())
@@ -363,10 +377,11 @@ def test_in_standard_deviations_a_promise_is_held_against_what_is_measured_in_th
 
 
 def test_status_and_the_plan_count_what_a_choice_asks_for(fitted_study):
-    study = fitted_study("choice.num_confirm=4")
-    planned = {stage.verb: stage for stage in make_plan(study).stages}
+    study = fitted_study("choice.num_confirm=4", "executor.gpu=h200")  # then no speed is measured
+    plan = make_plan(study)
+    planned = {stage.verb: stage for stage in plan.stages}
     assert planned["proxies"].runs == 10 + 1 + 8
-    assert any("at most 8 of them come after `choose`" in note for note in make_plan(study).notes)
+    assert any("at most 8 of them come after `choose`" in note for note in plan.notes)
     choose.run(study, Silent())
     assert pipeline.next_verb(study, "choose", pipeline.stages_of(study)) == "proxies"
     assert pipeline.next_verb(study, "choose", ["fit", "choose", "train"]) == "train"

@@ -5,6 +5,7 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ import pandas as pd
 import pytest
 
 from regmix_hf.errors import RegmixError, StudyError
+from regmix_hf.evaluation import validation
+from regmix_hf.evaluation.model import LanguageModel, Score
 from regmix_hf.files import read_json, write_json, write_parquet, write_text
-from regmix_hf.jobs.evaluations import EvaluationWork
+from regmix_hf.jobs.evaluations import EvaluationWork, FinalModel
 from regmix_hf.jobs.results import record_failed, status_of
-from regmix_hf.jobs.tasks import Task
+from regmix_hf.jobs.tasks import OutOfMemoryError, Task
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression import MixtureRegressor
@@ -261,3 +264,31 @@ def test_workers_share_no_file_of_the_tasks_that_each_of_them_writes(study: Stud
     work = EvaluationWork(study.corpus, tmp_path / "stage", study.recipe.evaluation, seed=0)
     work.open()
     assert not (tmp_path / "stage").exists()
+
+
+def test_half_as_many_texts_at_once_until_they_fit_and_the_result_names_them(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = [4]
+
+    def score(model: LanguageModel, corpus: object) -> list[Score]:
+        if model.batch_size > most[0]:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 1 GiB")
+        return []
+
+    monkeypatch.setattr(validation, "score_validation", score)
+    evaluation = study.recipe.evaluation.model_copy(update={"tasks": []})
+    work = EvaluationWork(study.corpus, tmp_path, evaluation, seed=0)
+    do, spec = work.open(), FinalModel(study.models / "prior", {}, "f")
+    tries = []
+    while not (tmp_path / "result.json").exists():
+        tries.append(spec)
+        try:
+            do(spec, tmp_path, lambda num_tokens: None)
+        except OutOfMemoryError:
+            spec = work.smaller(spec)
+    assert 2 < read_json(tmp_path / "result.json")["batch_size"] <= most[0]
+    assert len(tries) == tries[-1].halvings + 1 > 5
+    most[0] = 0
+    with pytest.raises(RuntimeError, match="not even one text at once fits into memory: CUDA out of memory"):
+        do(replace(spec, halvings=64), tmp_path, lambda num_tokens: None)

@@ -22,6 +22,20 @@ pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(scope="module")
+def new_study(new_study):
+    """Make a study of six mixtures, one of which is trained as an expert."""
+
+    def make(*overrides):
+        study = new_study(*overrides)
+        mixtures = pd.read_parquet(study.mixtures)
+        mixtures.loc[mixtures.index[3], ["split", "origin"]] = "expert"
+        mixtures.to_parquet(study.mixtures, index=False)
+        return study
+
+    return make
+
+
+@pytest.fixture(scope="module")
 def undisturbed(new_study):
     """A study whose six proxies two workers trained without any trouble."""
     study = new_study()
@@ -32,6 +46,8 @@ def undisturbed(new_study):
 def assert_same_tables(tables, study, other):
     for mine, its in zip(tables(study.proxies), tables(other.proxies), strict=True):
         assert_frame_equal(mine, its)
+    mine, its = ((one.proxies / "experts.safetensors").read_bytes() for one in (study, other))
+    assert mine == its
 
 
 def test_the_tables_hold_one_row_per_mixture_in_the_documented_columns(undisturbed):
@@ -40,7 +56,7 @@ def test_the_tables_hold_one_row_per_mixture_in_the_documented_columns(undisturb
     assert undisturbed.state(proxies.STAGE) is State.DONE
     assert list(results["mixture_id"]) == list(mixtures["mixture_id"])
     assert list(results["split"]) == list(mixtures["split"])
-    assert sorted(results["split"]) == ["fit"] * 5 + ["holdout"]
+    assert sorted(results["split"]) == ["expert", *["fit"] * 4, "holdout"]
     domains = ["prose", "sums", "code"]
     prefixes = ["weight", "realized", "epochs", "loss", "bpb", "loss_stderr"]
     assert list(results.columns) == [
@@ -135,6 +151,15 @@ def test_a_launch_goes_on_without_a_rank_that_has_no_worker_and_fails_without_an
     monkeypatch.setenv("LOST_RANKS", "1")
     said = accelerate_launch(losing, study)
     assert "rank 1 ends, and the others go on: a worker could not start: with exit code 1" in said
+    assert_same_tables(tables, study, undisturbed)
+
+
+def test_a_launch_that_may_restart_survives_a_killed_rank_and_who_is_stopped_says_how(
+    new_study, undisturbed, tables, accelerate_launch
+):
+    study = new_study()
+    said = accelerate_launch("tests.stages.work.killed_rank", study, flags=("--max_restarts", "1"))
+    assert "`accelerate launch --max_restarts 3 ...`" in said
     assert_same_tables(tables, study, undisturbed)
 
 

@@ -5,20 +5,25 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 from pandas.testing import assert_frame_equal
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from regmix_hf.errors import TrainingError
+from regmix_hf.files import read_json, write_json, write_parquet
 from regmix_hf.jobs import ray_cluster
+from regmix_hf.jobs.base import base_task
 from regmix_hf.progress import Silent
-from regmix_hf.stages import proxies
+from regmix_hf.stages import evaluate, proxies, train
 from regmix_hf.study import State
+
+from .conftest import SMALL
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
 pytestmark = [pytest.mark.cold_processes, pytest.mark.filterwarnings("ignore")]
 
-SMALL = ("proxy.num_seeds=3", "proxy.num_train_tokens=1600")
 #: Only against a test that would never end: a new worker imports torch, which takes a busy machine long.
 PATIENCE_S = 600.0
 
@@ -56,6 +61,14 @@ def on_ray(new_study, cluster):
     )
 
 
+@pytest.fixture
+def unseen(monkeypatch):
+    """Have nodes see no folder of a study."""
+    of = ray_cluster._Parcel.of
+    nowhere = staticmethod(lambda folder: replace(of(folder), folder=Path("/on/no/node")))
+    monkeypatch.setattr(ray_cluster._Parcel, "of", nowhere)
+
+
 def kill_a_worker():
     """Kill one that has a task in hand; return whether there was one."""
     for process in psutil.Process().children(recursive=True):
@@ -73,14 +86,11 @@ def test_what_no_node_has_is_said_before_anything_waits_for_it(on_ray):
         proxies.run(on_ray("executor.ray.num_gpus=0.5"), Silent())
 
 
+@pytest.mark.usefixtures("unseen")
 def test_workers_and_a_node_die_and_the_tables_are_those_of_an_undisturbed_machine(
-    new_study, on_ray, cluster, home, tables, within, monkeypatch
+    alone, on_ray, cluster, home, tables, within
 ):
-    alone = new_study(*SMALL)
-    proxies.run(alone, Silent())
-    study, of = on_ray(), ray_cluster._Parcel.of
-    nowhere = staticmethod(lambda folder: replace(of(folder), folder=Path("/on/no/node")))
-    monkeypatch.setattr(ray_cluster._Parcel, "of", nowhere)
+    study = on_ray()
     ended = lambda: len(list(study.proxies.glob("*/result.json")))  # noqa: E731
     run = threading.Thread(target=proxies.run, args=(study, Silent()), daemon=True)
     run.start()
@@ -92,7 +102,37 @@ def test_workers_and_a_node_die_and_the_tables_are_those_of_an_undisturbed_machi
         assert run.is_alive(), "it ended before all deaths had come to pass"
     run.join(timeout=PATIENCE_S)
     assert study.state(proxies.STAGE) is State.DONE
-    (corpus,) = home.glob("regmix-corpus-*")
+    (corpus,) = home.glob("regmix-*")
     assert not corpus.samefile(study.corpus)
     for mine, its in zip(tables(study.proxies), tables(alone.proxies), strict=True):
         assert_frame_equal(mine, its)
+
+
+@pytest.mark.usefixtures("unseen")
+def test_what_proxies_start_from_is_trained_on_a_node_and_reaches_those_that_do_not_see_it(on_ray):
+    base = "proxy.model.pretrained={mixture: prior, num_train_tokens: 1600}"
+    study = on_ray("proxy.num_seeds=1", base)
+    proxies.run(study, Silent())
+    assert study.state(proxies.STAGE) is State.DONE
+    assert read_json(study.proxies / ".proxies.json")["num_ok"] == 6
+    assert base_task(study).folder.joinpath("model.safetensors").exists()
+
+
+@pytest.mark.usefixtures("unseen")
+def test_a_model_is_evaluated_on_a_node_that_sees_neither_it_nor_the_corpus(on_ray, home, tmp_path):
+    study = on_ray("evaluation.tasks=[]", "train.mixtures=[prior]")
+    (task,) = train.tasks_of(study)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**task.spec.model))
+    model.save_pretrained(task.folder)
+    row = {**task.head, "status": "ok"}
+    write_json(task.folder / "result.json", row)
+    write_parquet(study.models / "results.parquet", pd.DataFrame([row]))
+    evaluate.run(study, Silent())
+    assert study.state(evaluate.STAGE) is State.DONE
+    (asked,) = evaluate.tasks_of(study, Silent())
+    evaluate._work_of(study).open()(asked.spec, tmp_path, lambda num_tokens: None)
+    mine, its = (read_json(folder / "result.json") for folder in (asked.folder, tmp_path))
+    assert mine == its
+    assert mine["scores"]
+    left = [path for path in home.rglob("model.safetensors") if ".checkpoints" not in path.parts]
+    assert not left, "a model is on a node while it is evaluated"

@@ -2,25 +2,31 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import time
 
 import pytest
 from pandas.testing import assert_frame_equal
 
 from regmix_hf import pipeline
-from regmix_hf.errors import TrainingError
+from regmix_hf.errors import RecipeError, TrainingError
 from regmix_hf.jobs.slurm import Queue
-from regmix_hf.progress import Silent
-from regmix_hf.stages import proxies
+from regmix_hf.recipe import load_recipe
+from regmix_hf.stages import evaluate, proxies, train
 from regmix_hf.study import State
+from tests.asked import open_door
+
+from .conftest import SMALL
 
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch")
 needs_slurm = pytest.mark.skipif(
     os.geteuid() != 0 or not all(map(shutil.which, DAEMONS)),
     reason="no Slurm to start here: apt-get install slurm-wlm munge, and be root",
 )
-SMALL = ("proxy.num_seeds=3", "proxy.num_train_tokens=1600", "proxy.num_workers=1")
+#: Seconds until a requeued task begins again; so long is what Slurm lets a task do valid.
+REQUEUE_S = 5
 
 CONFIG = """
 ClusterName=tests
@@ -28,7 +34,7 @@ SlurmctldHost={host}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire={expire}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -61,16 +67,17 @@ def free_ports(count):
     return ports
 
 
-@pytest.fixture
-def slurm(tmp_path, monkeypatch, within):
-    """A Slurm of one node with three places, while the test lasts."""
-    folder, host = tmp_path / "slurm", socket.gethostname()
-    (folder / "state").mkdir(parents=True)
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """A Slurm of one node with three places, while these tests last."""
+    folder, host = tmp_path_factory.mktemp("slurm"), socket.gethostname()
+    (folder / "state").mkdir()
     (folder / "spool").mkdir()
-    (folder / "slurm.conf").write_text(CONFIG.format(folder=folder, host=host, ports=free_ports(2)))
+    (folder / "slurm.conf").write_text(
+        CONFIG.format(folder=folder, host=host, ports=free_ports(2), expire=REQUEUE_S)
+    )
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o600)
-    monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
     files = {"socket": "socket", "key-file": "key", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
     munged = [f"--{option}={folder}/munge.{end}" for option, end in files.items()]
     commands = [
@@ -79,18 +86,39 @@ def slurm(tmp_path, monkeypatch, within):
         ["slurmd", "-D", "-N", host],
     ]
     started = []
-    try:
-        for command in commands:
-            with (folder / f"{command[0]}.out").open("w") as out:
-                started.append(subprocess.Popen(command, stdout=out, stderr=out))
-            if command[0] == "munged":
-                within((folder / "munge.socket").exists)
-        within(lambda: "idle" in said("sinfo", "--noheader", "--format=%T"), seconds=60)
-        yield
-    finally:
-        for process in reversed(started):
-            process.terminate()
-            process.wait()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+        try:
+            for command in commands:
+                with (folder / f"{command[0]}.out").open("w") as out:
+                    started.append(subprocess.Popen(command, stdout=out, stderr=out))
+                if command[0] == "munged":
+                    wait_for((folder / "munge.socket").exists)
+            wait_for(lambda: "idle" in said("sinfo", "--noheader", "--format=%T"))
+            yield
+        finally:
+            for process in reversed(started):
+                process.terminate()
+                process.wait()
+
+
+def wait_for(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "Slurm does not start"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def tasks_of_slurm(tmp_path, monkeypatch):
+    """Have the array's tasks ask this process for theirs; return these by their number and earlier starts."""
+    command = pipeline.worker_command
+    with open_door(tmp_path / "door") as door:
+        monkeypatch.setattr(pipeline, "worker_command", lambda *words: [*door.command, *command(*words)[1:]])
+        yield lambda: {
+            (variables["SLURM_ARRAY_TASK_ID"], variables.get("SLURM_RESTART_COUNT", "0")): process
+            for variables, process in door.started
+        }
 
 
 def said(*command):
@@ -100,25 +128,46 @@ def said(*command):
 @needs_slurm
 @pytest.mark.processes
 def test_an_array_of_which_one_is_cancelled_and_one_requeued_ends_with_the_same_tables(
-    new_study, tables, slurm, within, recorder
+    new_study, alone, tables, slurm, tasks_of_slurm, within, recorder
 ):
-    alone = new_study(*SMALL)
-    proxies.run(alone, Silent())
     study = new_study(*SMALL, "executor.place=slurm", "executor.num_workers=3")
     pipeline.run_stage(study, "proxies", recorder)
     queue = Queue.read(study.proxies)
     assert f"submitted job {queue.job}, 3 workers" in recorder.notes[-1]
     assert len(queue.rows) == 3
     begun = lambda: len(list(study.proxies.glob("*/.tokens")))  # noqa: E731
+    ended = lambda: len(list(study.proxies.glob("*/result.json")))  # noqa: E731
     within(lambda: begun() >= 3, seconds=120)
+    first = tasks_of_slurm()["1", "0"]
+    os.killpg(first.pid, signal.SIGSTOP)  # so that something is left for the third when it comes again
     said("scancel", f"{queue.job}_2")
     said("scontrol", "requeue", f"{queue.job}_3")
-    within(lambda: [row["job"] for row in Queue.read(study.proxies).rows] == [f"{queue.job}_3"], seconds=120)
-    (again,) = Queue.read(study.proxies).rows
-    assert again["state"] in ("PENDING", "COMPLETING")
+    within(lambda: ("3", "1") in tasks_of_slurm(), seconds=120)
+    before = ended()
+    assert before < 18
+    within(lambda: ended() > before, seconds=120)
+    os.killpg(first.pid, signal.SIGCONT)
+    within(lambda: not Queue.read(study.proxies).rows, seconds=120)
+    assert set(tasks_of_slurm()) == {("1", "0"), ("2", "0"), ("3", "0"), ("3", "1")}
     assert study.state(proxies.STAGE) is State.DONE
     for mine, its in zip(tables(study.proxies), tables(alone.proxies), strict=True):
         assert_frame_equal(mine, its)
+
+
+@needs_slurm
+@pytest.mark.processes
+def test_final_models_are_trained_and_evaluated_by_tasks_that_share_them_out(
+    new_study, slurm, tasks_of_slurm, within, recorder
+):
+    models = ("train.mixtures=[prior, sums_first]", "train.num_train_tokens=1600", "train.num_workers=1")
+    study = new_study(*models, "executor.place=slurm", "executor.num_workers=2", "evaluation.tasks=[]")
+    for stage in (train.STAGE, evaluate.STAGE):
+        pipeline.run_stage(study, stage.verb, recorder)
+        folder = study.root / stage.folder
+        within(lambda folder=folder: not Queue.read(folder).rows, seconds=120)
+        logs = "".join(log.read_text() for log in folder.glob("slurm-*.log"))
+        assert study.state(stage) is State.DONE, logs
+        assert len(tasks_of_slurm()) == 2
 
 
 def test_the_script_says_what_the_recipe_says_and_can_be_read(new_study):
@@ -145,6 +194,22 @@ def test_the_script_says_what_the_recipe_says_and_can_be_read(new_study):
     )
 
 
+def test_final_runs_and_evaluations_are_submitted_as_no_more_workers_than_there_are_models(new_study):
+    study = new_study("executor.place=slurm", "executor.num_workers=16", "train.num_workers=null")
+    for verb, ending in (("train", "train.num_workers=${SLURM_CPUS_PER_TASK:-1}"), ("evaluate", "")):
+        lines = pipeline.array_job(study, verb).script.splitlines()
+        assert "#SBATCH --array=1-3" in lines
+        folder = study.root / pipeline.stage_of(verb).folder
+        assert lines[-1].endswith(f"-m regmix_hf {verb} {folder / '.recipe.yaml'} {ending}".rstrip())
+
+
+@pytest.mark.parametrize(("verb", "place"), [("train", "ray"), ("train", "jobs"), ("evaluate", "jobs")])
+def test_a_place_that_does_not_do_it_is_refused_with_the_command_that_does(verb, place):
+    with pytest.raises(RecipeError, match=f"`{verb}` is not done on {place}: ") as caught:
+        pipeline.check_place(verb, place)
+    assert f"regmix {verb}" in caught.value.hint
+
+
 @pytest.fixture
 def told_slurm(tmp_path, monkeypatch):
     """Commands in the place of Slurm's: what was submitted, and a file that says what is in the queue."""
@@ -158,6 +223,21 @@ def told_slurm(tmp_path, monkeypatch):
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     return submitted, queue
+
+
+def test_what_the_place_of_a_recipe_does_not_do_is_done_here_and_said(new_study, recorder, monkeypatch):
+    monkeypatch.setattr(train, "run", lambda *_: None)
+    pipeline._do_stage(new_study("executor.place=ray"), "train", recorder)
+    assert "train: done on this machine; a final model is one launch of `accelerate`" in recorder.notes[1]
+
+
+def test_a_study_whose_place_is_slurm_has_its_final_models_trained_there(new_study, told_slurm, recorder):
+    study = new_study("executor.place=slurm", "executor.num_workers=2", "executor.wait=true")
+    pipeline._do_stage(study, "train", recorder)
+    assert "submitted job 1, 2 workers" in recorder.notes[-1]
+    assert told_slurm[0].read_text() == f"{study.models / '.slurm.sh'}\n"
+    assert pipeline.is_left_to_others(study, "train")
+    assert load_recipe(study.models / ".recipe.yaml").executor.place == "local"
 
 
 def test_nothing_is_submitted_again_while_workers_are_in_the_queue(new_study, told_slurm, recorder):

@@ -48,6 +48,7 @@ def make_study(folder, **sampling) -> Study:
             "sampling": {"num_mixtures": 12, "num_holdout": 4, **sampling},
             "proxy": {"model": {"preset": "tiny"}, "num_train_tokens": 100_000},
             "train": {"model": {"preset": "tiny"}, "num_train_tokens": 1_000_000},
+            "executor": {"gpu": "h200"},  # then plans measure no speed
         }
     )
     return Study(recipe)
@@ -76,7 +77,7 @@ def test_the_table_covers_the_training_domains_and_the_stage_is_done(tmp_path):
     sample.run(study, Silent())
     table = pd.read_parquet(study.mixtures)
     assert list(table.columns) == [
-        *("mixture_id", "split", "round", "origin"),
+        *("mixture_id", "split", "round", "origin", "rung"),
         *("weight/web", "weight/code", "weight/rare"),
     ]
     assert set(table["round"]) == {0}
@@ -293,8 +294,46 @@ def test_where_proxies_repeat_as_final_runs_do_their_length_counts_and_the_plan_
     sampled(matched)
     assert matched.state(sample.STAGE) == State.DONE
     assert with_(matches=True, final=2_000_000).state(sample.STAGE) == State.STALE
-    [note] = [note for note in make_plan(matched).notes if "match_repetition" in note]
+    sampling = matched.recipe.sampling.model_copy(update={"experts": True})
+    plan = make_plan(Study(matched.recipe.model_copy(update={"sampling": sampling})))
+    assert next(stage.runs for stage in plan.stages if stage.verb == "proxies") == 16 + 3 + 2 * 4
+    [note] = [note for note in plan.notes if "sampling.experts" in note]
+    assert note.startswith("sampling.experts: 3 of the 27 proxies are experts of one domain each, 11% of")
+    [note] = [note for note in plan.notes if "match_repetition" in note]
     every = sum(TOKENS.values())
     assert "a proxy reads 0.1 of each domain" in note
     assert f"at the prior {1_000_000 / every:.3g} times" in note
     assert f"weight on 'rare', which has the least, {1_000_000 / TOKENS['rare']:.3g} times" in note
+
+
+def test_experts_are_rows_of_one_domain_as_far_as_there_is_text(tmp_path):
+    study, notes = make_study(tmp_path, experts=True, num_mixtures=1, num_holdout=0, max_epochs=4), Notes()
+    prepare(study)
+    sample.run(study, notes)
+    table = pd.read_parquet(study.mixtures)
+    table = table[table["origin"] == "expert"]
+    assert set(table["split"]) == {"expert"}
+    filled = [0.96 * 6 / 9, 0.96 * 3 / 9, 0.04]
+    np.testing.assert_allclose(by_domain(table, "weight"), [[1, 0, 0], [0, 1, 0], filled], rtol=1e-9)
+    assert any(line.endswith("0 held out; beside them 3 experts of a single domain") for line in notes.lines)
+    assert "the expert of domain 'rare' has 4 % of it" in notes.lines[-1]
+
+
+def test_experts_come_beside_a_swarm_without_changing_it_and_only_once(tmp_path):
+    few = {"num_mixtures": 5, "num_holdout": 1}
+    without, beside = (make_study(tmp_path / name, **few) for name in ("without", "beside"))
+    for study in (without, beside):
+        prepare(study)
+        sample.run(study, Silent())
+    before = pd.read_parquet(without.mixtures)
+    grown, notes = make_study(tmp_path / "beside", experts=True, **few), Notes()
+    for _ in range(2):
+        sample.run(grown, notes)
+        after = pd.read_parquet(grown.mixtures)
+        pd.testing.assert_frame_equal(after.head(len(before)), before)
+        assert after["origin"].value_counts().to_dict() == {"sampled": 6, "expert": 3}
+    assert not any("have changed since" in line for line in notes.lines)
+    anew = make_study(tmp_path / "anew", experts=True, **few)
+    prepare(anew)
+    sample.run(anew, Silent())
+    pd.testing.assert_frame_equal(pd.read_parquet(anew.mixtures).head(len(before)), before)

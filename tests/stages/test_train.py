@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,10 @@ from pandas.testing import assert_frame_equal
 
 from regmix_hf.errors import MixtureError, StudyError, TrainingError
 from regmix_hf.files import write_json, write_parquet
+from regmix_hf.jobs.claims import Standing, Watch, claim
+from regmix_hf.jobs.finals import FinalWork, did_not_fit
+from regmix_hf.jobs.ranks import Ranks, do_together
+from regmix_hf.jobs.tasks import OutOfMemoryError
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
 from regmix_hf.stages import train
@@ -117,8 +122,9 @@ def test_what_is_launched_reads_this_very_recipe(new_study):
     assert len(launches.asked) == 2
     command = launches.asked[0].command
     assert command[1:4] == ["-m", "accelerate.commands.launch", "--quiet"]
-    assert command[-3:-1] == ["-m", "regmix_hf.train"]
-    assert load_recipe(command[-1]).model_dump() == study.recipe.model_dump()
+    assert command[-4:-2] == ["-m", "regmix_hf.train"]
+    assert load_recipe(command[-2]).model_dump() == study.recipe.model_dump()
+    assert command[-1] == "executor.wait=true", "of two side by side each does the runs of one that dies"
     assert study.state(train.STAGE) is State.DONE
     train.run(study, Silent(), start=launches)
     assert len(launches.asked) == 2, "nothing is launched when everything is done"
@@ -133,6 +139,67 @@ def test_a_changed_baseline_opens_its_own_run_only(new_study):
     train.run(other, Silent(), start=launches)
     assert len(launches.asked) == 1
     assert other.state(train.STAGE) is State.DONE
+
+
+def test_a_run_that_does_not_fit_is_launched_again_with_half_the_blocks_at_once(new_study, recorder):
+    study = new_study("train.mixtures=[prior]", "train.num_workers=1")
+    (task,) = train.tasks_of(study)
+    tried, ranks = [], Ranks(use_cpu=True, timeout_s=1)
+
+    class Training(FinalWork):
+        """Fits with two blocks at once."""
+
+        def open(self):
+            def do(spec, folder, on_tokens):
+                tried.append((spec.run_id, spec.micro_batch, spec.num_batch_tokens))
+                if spec.micro_batch > 2:
+                    raise OutOfMemoryError("CUDA out of memory")
+                FakeLaunches(study)(SimpleNamespace(log=study.models / "log"))
+
+            return do
+
+    class InThisProcess(FakeLaunches):
+        """Takes the place of a launch and of its ranks."""
+
+        def __call__(self, launch):
+            self.code = 0
+            try:
+                do_together([task], Training(study.corpus, Path("unread")), ranks, stays=False)
+            except TrainingError as error:
+                launch.log.write_text(f"regmix: {error}\n")
+                self.code = 2
+            return self
+
+    train.run(study, recorder, start=InThisProcess(study))
+    assert [size for _, size, _ in tried] == [8, 4, 2]
+    assert len({(name, tokens) for name, _, tokens in tried}) == 1, "the same run, with the same steps"
+    assert "prior: 8 blocks at once did not fit into memory; trying 4" in recorder.notes
+    assert study.state(train.STAGE) is State.DONE
+    assert not (task.folder / ".micro_batch.json").exists()
+    whole = did_not_fit(task, task.spec.with_micro_batch(1), 1, "CUDA out of memory")
+    assert "not even one block at once fits" in str(whole)
+    shared = did_not_fit(task, task.spec, 4, "CUDA out of memory")  # a step has two blocks for each of four
+    assert "tried with 1, and a step has as many tokens" in shared.hint
+
+
+def test_runs_of_others_who_live_are_left_to_them(new_study, recorder, monkeypatch):
+    study = new_study("train.num_workers=1", "train.mixtures=[prior]")
+    (task,) = train.tasks_of(study)
+    monkeypatch.setattr(Watch, "look", lambda *_: (Standing.ALIVE, None))
+    with claim(task.folder):
+        do_together([task], FinalWork(study.corpus, Path("x")), Ranks(use_cpu=True, timeout_s=1), stays=False)
+
+        class EndsAtOnce(FakeLaunches):
+            def __call__(self, launch):
+                self.asked.append(launch)
+                launch.log.touch()
+                return self
+
+        launches = EndsAtOnce(study)
+        train.run(study, recorder, start=launches)
+    assert launches.asked[0].command[-2] == "regmix_hf.train", "one launch is told to stay for nobody"
+    assert recorder.notes[-1] == "1 of 1 final runs are left to others; the last of them ends the stage"
+    assert study.state(train.STAGE) is State.PARTIAL
 
 
 def test_a_failed_launch_names_its_log_and_leaves_the_stage_open(new_study):

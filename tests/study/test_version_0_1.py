@@ -65,7 +65,7 @@ def test_its_mixtures_are_the_first_round(open_study):
     assert mixtures["split"].value_counts().to_dict() == {"fit": 10, "holdout": 2}
     assert set(mixtures["round"]) == {0}
     assert set(mixtures["origin"]) == {"sampled"}
-    assert list(mixtures.columns[4:]) == ["weight/prose", "weight/sums", "weight/code"]
+    assert list(mixtures.columns[5:]) == ["weight/prose", "weight/sums", "weight/code"]
 
 
 def test_its_runs_are_fitted_and_predicted(open_study):

@@ -33,7 +33,7 @@ def check():
             }
         )
         check_arguments(arguments, section=section)
-        rehearse_runs(recipe, section, None)
+        rehearse_runs(recipe, section, getattr(recipe, section), None)
 
     return of
 

@@ -11,6 +11,8 @@ from transformers import get_scheduler
 from regmix_hf.corpus.stream import MixtureStream
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import read_json, read_parquet
+from regmix_hf.runs import experts
+from regmix_hf.runs.experts import Experts
 from regmix_hf.training import run as run_module
 from regmix_hf.training.models import build_config, build_model
 from regmix_hf.training.run import train_run
@@ -284,3 +286,26 @@ def test_a_long_proxy_goes_on_from_a_checkpoint_where_the_recipe_asks_for_some(
     assert outcome(train_run(saving, corpus, tmp_path, told.append)) == outcome(finished[1])
     assert told[0] > 0.5 * spec.num_tokens, "what was trained before the last checkpoint is not trained again"
     assert not list(tmp_path.glob("checkpoint*"))
+
+
+def test_an_expert_leaves_what_it_gives_each_token_and_is_trained_as_any_run(
+    spec, corpus, finished, outcome, tmp_path, monkeypatch
+):
+    expert = replace(spec, split="expert")
+    assert expert.run_id == spec.run_id
+    row = train_run(expert, corpus, tmp_path / "all")
+    assert outcome(row) == {**outcome(finished[1]), "split": "expert"}
+    assert not (finished[0] / "experts.safetensors").exists()
+    kept = Experts.read(tmp_path / "all" / "experts.safetensors")
+    assert kept.weights.loc[spec.run_id].to_dict() == spec.weights
+    assert {name: text.sha256 for name, text in kept.texts.items()} == spec.measured
+    for name, logs in kept.logs.items():
+        assert logs.shape == (1, corpus.facts.domains[name].validation.num_blocks * (spec.context_length - 1))
+        assert -logs.astype(float).mean() == pytest.approx(row[f"loss/{name}"], abs=1e-3)
+        text = kept.texts[name]
+        assert row[f"bpb/{name}"] == pytest.approx(row[f"loss/{name}"] * text.bits_per_nat)
+    monkeypatch.setattr(experts, "KEPT_TOKENS", 20)
+    train_run(expert, corpus, tmp_path / "few")
+    few = Experts.read(tmp_path / "few" / "experts.safetensors")
+    for name, logs in few.logs.items():
+        np.testing.assert_array_equal(logs, kept.logs[name][:, few.texts[name].kept])

@@ -91,7 +91,7 @@ function showLosses() {
     const line = make("tr");
     line.append(make("th", name, { scope: "row" }),
       make("td", number(losses[k]), { "data-value": losses[k], "data-half": half[k] }),
-      make("td", `${number(losses[k] - half[k])} to ${number(losses[k] + half[k])}`),
+      make("td", `${number(within(losses[k] - half[k], k))} to ${number(within(losses[k] + half[k], k))}`),
       ...given.map(([other]) => make("td", number(givenLosses.get(other)[k]))),
       make("td", number(near.losses[k])));
     return line;
@@ -107,6 +107,12 @@ function showLosses() {
       + `${percent(facts.widest_gap)}. The law knows nothing out here.` : "";
   get("spoken").textContent = `${names[0]}: ${number(losses[0])} plus or minus ${number(half[0])}; `
     + given.map(([name]) => `${name} ${number(givenLosses.get(name)[0])}`).join(", ");
+}
+
+// The end of an interval, no farther than values can lie.
+function within(end, k) {
+  const [least, most] = facts.bounds[k];
+  return Math.min(Math.max(end, least ?? -Infinity), most ?? Infinity);
 }
 
 // What the values are in, and which way is better where that is not lower.

@@ -101,7 +101,7 @@ def logs(request: Request) -> Answer:
 @route("POST", "/api/jobs/(?P<namespace>[^/]+)/(?P<id>[0-9a-f]{24})/cancel")
 def cancel(request: Request) -> Answer:
     job = _find(request)
-    job.is_canceled = job.process.poll() is None
+    job.is_canceled = job.is_canceled or job.process.poll() is None
     job.process.kill()
     return Answer.json(_describe(job, request.parts["namespace"]))
 

@@ -1,0 +1,119 @@
+"""What experts are worth beside a swarm: `python -m tests.benchmarks.experts STUDY [--repeats 10]`.
+
+STUDY is the folder of a study with experts and at least 24 mixtures, all of whose proxies have ended, e.g. of
+
+    regmix run recipes/quickstart --to proxies output_dir=STUDY sampling.experts=true \
+        sampling.num_mixtures=28 sampling.num_holdout=16 choice.num_confirm=0
+
+Nothing is trained: budgets are made of the runs that are there. Of N runs all are mixtures, or one per
+domain is an expert and the rest are mixtures, or all are experts. Each way is judged by runs that it did not
+see, over random subsets, by Spearman's correlation and the mean absolute error, in each target and in their
+mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from regmix_hf import load_runs
+from regmix_hf.regression import MixtureRegressor
+from regmix_hf.regression.metrics import measure
+from regmix_hf.regression.registry import estimator_class
+from regmix_hf.runs import Runs
+from regmix_hf.seeds import generator
+
+BUDGETS = (8, 16, 24, 32, 48)
+#: What is fitted on mixtures alone.
+LAWS = ("power_law", "ridge")
+
+
+def quality(runs: Runs, tests: np.ndarray, predicted: pd.DataFrame) -> dict[str, float]:
+    """Rank correlation in percent and mean absolute error: mean over targets, and of the mean of all."""
+    truth = runs.losses.iloc[tests]
+    single = [measure(truth[name], predicted[name]) for name in runs.targets]
+    mean = measure(truth.mean(axis=1), predicted.mean(axis=1))
+    return {
+        "ranks": 100 * float(np.mean([one["spearman"] for one in single])),
+        "error": float(np.mean([one["mae"] for one in single])),
+        "ranks of the mean": 100 * mean["spearman"],
+        **{f"ranks of {name}": 100 * one["spearman"] for name, one in zip(runs.targets, single, strict=True)},
+    }
+
+
+def fitted(runs: Runs, estimator: str, rows: np.ndarray) -> MixtureRegressor:
+    """A family on some of the runs."""
+    part = runs.take(rows)
+    model = MixtureRegressor(estimator)
+    return model.fit(part.weights, part.losses, part.quantities, experts=runs.experts)
+
+
+Way = tuple[str, str, int, list[MixtureRegressor]]
+
+
+def ways(runs: Runs, budget: int, pool: np.ndarray) -> Iterator[Way]:
+    """Ways to spend a budget: a name, what predicts, how many mixtures it takes, what was fitted on them."""
+    experts = len(runs.experts) if runs.experts is not None else 0
+    for law in LAWS:
+        if budget >= estimator_class(law).min_runs(len(runs.domains)):
+            yield "swarm only", law, budget, [fitted(runs, law, pool[:budget])]
+    rest = budget - experts
+    if rest == 0:
+        yield "experts only", "experts", 0, [fitted(runs, "experts", pool[:0])]
+    if rest > 0:
+        own = fitted(runs, "experts", pool[:rest])
+        yield "both", "experts", rest, [own]
+        for law in LAWS:
+            if rest >= estimator_class(law).min_runs(len(runs.domains)):
+                yield "both", f"mean of experts and {law}", rest, [own, fitted(runs, law, pool[:rest])]
+
+
+def table(runs: Runs, budgets: Sequence[int], repeats: int) -> pd.DataFrame:
+    """Quality of every way to spend every budget: mean and standard deviation over random subsets."""
+    mixture = runs.weights.groupby(list(runs.domains), sort=False).ngroup().to_numpy()
+    once = np.flatnonzero(~pd.Series(mixture).duplicated())
+    rows = []
+    for repeat in range(repeats):
+        order = generator(0, "budget", repeat).permutation(once)
+        for budget in budgets:
+            tests = order[max(budgets) :] if len(order) > max(budgets) + 7 else order[budget:]
+            if budget > len(order) - 8:
+                continue
+            for way, predicts, count, models in ways(runs, budget, order):
+                predicted = sum(model.predict(runs.weights.iloc[tests]) for model in models) / len(models)
+                labels = {"runs": budget, "spent on": way, "predicts": predicts, "mixtures": count}
+                rows.append({**labels, "tested on": len(tests), **quality(runs, tests, predicted)})
+    labels = ["runs", "spent on", "predicts", "mixtures", "tested on"]
+    groups = pd.DataFrame(rows).groupby(labels, sort=False)
+    mean, deviation = groups.mean(), groups.std().add_suffix(" +-")
+    return pd.concat(
+        [mean, deviation[["ranks +-", "error +-", "ranks of the mean +-"]]], axis=1
+    ).reset_index()
+
+
+def main() -> None:
+    """Print what experts alone rank, and the table of budgets."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--budgets", type=int, nargs="*", default=list(BUDGETS))
+    arguments = parser.parse_args()
+    runs = load_runs(arguments.study)
+    if runs.experts is None:
+        parser.error(f"{arguments.study} has no experts")
+    alone = fitted(runs, "experts", np.arange(0))
+    every = np.arange(len(runs))
+    found = quality(runs, every, alone.predict(runs.weights))
+    print(f"{len(runs.experts)} experts alone, all {len(runs)} other runs:")
+    print(pd.Series(found).round(3).to_string())
+    print(f"\nmean and deviation over {arguments.repeats} random subsets:")
+    spent = table(runs, arguments.budgets, arguments.repeats)
+    print(spent.round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

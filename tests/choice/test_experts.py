@@ -1,0 +1,96 @@
+"""A mixture chosen with experts is the optimum: no multiplier of a bound has the wrong sign."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from regmix_hf import choose_mixture
+from regmix_hf.choice.objective import Objective
+from regmix_hf.choice.optimise import optimise
+from regmix_hf.mixtures import Constraints, EpochCap
+from regmix_hf.recipe import Choice, Sampling
+from regmix_hf.regression import MixtureRegressor
+from regmix_hf.regression.expert_tokens import ExpertTokens
+from regmix_hf.regression.experts import Experts
+from regmix_hf.runs.experts import Experts as Kept
+from regmix_hf.runs.experts import TargetText
+from tests.bounds import allowed
+
+NAMES = ("a", "b", "c", "d", "e")
+PRIOR = np.array([0.4, 0.3, 0.1, 0.1, 0.1])
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    """Five experts of two targets; each knows some of the tokens."""
+    rng = np.random.default_rng(0)
+    logs = tuple((-rng.exponential(3.0, (5, count))).astype(np.float16) for count in (90, 120))
+    return ExpertTokens(np.eye(5), logs, (1.0, 1.0))
+
+
+@pytest.fixture(scope="module")
+def model(tokens):
+    return Experts().fit(np.empty((0, 5)), np.empty((0, 2)), experts=tokens)
+
+
+def free(bounds, weights, slack=1e-7):
+    return (weights > bounds.lower + slack) & (weights < bounds.upper - slack)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "kl_strength"),
+    [
+        (Constraints(NAMES), 0.0),
+        (Constraints(NAMES, {"a": 0.3, "e": 0.05}, {"b": 0.1, "c": 0.25}), 0.0),
+        (Constraints(NAMES, epochs=EpochCap(2.0, dict(zip(NAMES, PRIOR, strict=True)), 1.6)), 0.0),
+        (Constraints(NAMES, maximum={"c": 0.2}, fixed={"d": 0.15}), 0.3),
+    ],
+    ids=["free", "bounds", "caps", "fixed and pulled"],
+)
+def test_the_optimum_meets_the_conditions_of_karush_kuhn_and_tucker(model, bounds, kl_strength):
+    objective = Objective(model, np.array([0.3, 0.7]), PRIOR, kl_strength)
+    found = optimise(objective, bounds, np.stack([PRIOR, np.full(5, 0.2)]))
+    assert allowed(bounds, found[None]).all()
+    slope, inside = objective.slope(found[None])[0], free(bounds, found)
+    assert inside.sum() > 1
+    level = slope[inside].mean()
+    np.testing.assert_allclose(slope[inside], level, atol=2e-4)
+    low, high = found <= bounds.lower + 1e-7, found >= bounds.upper - 1e-7
+    assert (slope[low & ~high] >= level - 2e-4).all()
+    assert (slope[high & ~low] <= level + 2e-4).all()
+
+
+def test_without_bounds_it_is_where_expectation_maximisation_ends(model, tokens):
+    given, weights = np.exp(tokens.logs[0].astype(np.float64)), np.full(5, 0.2)
+    for _ in range(2000):
+        weights = (weights[:, None] * given / (weights @ given)).mean(axis=1)
+    objective = Objective(model, np.array([1.0, 0.0]), PRIOR)
+    found = optimise(objective, Constraints(NAMES), np.full((1, 5), 0.2))
+    np.testing.assert_allclose(found, weights, atol=1e-4)
+
+
+def test_a_choice_draws_no_candidates_and_may_give_a_domain_what_its_expert_had(tokens):
+    texts = {
+        name: TargetText(sha256=name, num_tokens=count, bits_per_nat=1.0)
+        for name, count in (("a", 90), ("x", 120))
+    }
+    kept = Kept(
+        pd.DataFrame(tokens.weights, list("vwxyz"), NAMES), dict(zip(texts, tokens.logs, strict=True)), texts
+    )
+    swarm = pd.DataFrame(np.random.default_rng(2).dirichlet(10 * PRIOR, 12), columns=NAMES)
+    losses = pd.DataFrame(
+        {"a": 3 - swarm["a"] / 2, "x": 3 - swarm["b"] + 0.1 * np.random.default_rng(3).random(12)}
+    )
+    regressor = MixtureRegressor("experts").fit(swarm, losses, experts=kept)
+    chosen = choose_mixture(
+        regressor,
+        "x",
+        prior=dict(zip(NAMES, PRIOR.tolist(), strict=True)),
+        swarm=swarm,
+        choice=Choice(num_candidates=1, top_k=1, max={"a": 0.15}),
+        sampling=Sampling(max_epochs=1.5),
+    )
+    assert [candidate.method for candidate in chosen.candidates] == ["optimised"]
+    assert "convex" in chosen.reason
+    assert chosen.weights["a"] <= 0.15
+    assert max(chosen.weights[name] / share for name, share in zip(NAMES, PRIOR, strict=True)) > 1.5

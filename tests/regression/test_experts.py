@@ -1,0 +1,308 @@
+"""The mixture of experts: its formula, its line through the runs, and what it needs."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+from sklearn.base import clone
+
+from regmix_hf import MixtureRegressor
+from regmix_hf.errors import RegressionError, StudyError
+from regmix_hf.regression.auto import MEMBERS
+from regmix_hf.regression.expert_tokens import ExpertTokens, MixedLoss
+from regmix_hf.regression.experts import Experts
+from regmix_hf.runs import experts as kept
+from regmix_hf.runs.experts import TargetText, joined
+
+DOMAINS = ("web", "code", "sums")
+NUM_TOKENS = (5000, 37)
+
+
+def log_probabilities(num_experts, num_tokens, seed=0):
+    rng = np.random.default_rng(seed)
+    return (-rng.exponential(4.0, (num_experts, num_tokens))).astype(np.float16)
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    """Three experts and two targets: one with more tokens than are computed at once."""
+    logs = tuple(log_probabilities(3, count, seed) for seed, count in enumerate(NUM_TOKENS))
+    return ExpertTokens(np.eye(3), logs, (1.0, 0.5))
+
+
+@pytest.fixture(scope="module")
+def mixtures():
+    return np.concatenate([np.eye(3), np.random.default_rng(1).dirichlet(np.ones(3), 12)])
+
+
+def without_runs(tokens):
+    shape = tokens.weights.shape[1], len(tokens.logs)
+    return Experts().fit(np.empty((0, shape[0])), np.empty((0, shape[1])), experts=tokens)
+
+
+def in_torch(tokens, mixtures):
+    """The formula, computed directly in double precision."""
+    weights = torch.tensor(mixtures, dtype=torch.float64)
+    losses = [
+        -torch.logsumexp(torch.log(weights)[:, :, None] + torch.tensor(logs).double()[None], dim=1).mean(1)
+        * unit
+        for logs, unit in zip(tokens.logs, tokens.units, strict=True)
+    ]
+    return torch.stack(losses, dim=1).numpy()
+
+
+@pytest.fixture(scope="module")
+def asked(tokens):
+    """The same experts, as a study keeps them."""
+    texts = {
+        name: TargetText(sha256=name, num_tokens=count, bits_per_nat=0.5)
+        for name, count in zip(("web", "bpb/quiz"), NUM_TOKENS, strict=True)
+    }
+    table = pd.DataFrame(np.eye(3), ["x", "y", "z"], DOMAINS)
+    return kept.Experts(table, dict(zip(texts, tokens.logs, strict=True)), texts)
+
+
+def test_the_formula_is_the_loss_of_the_mixed_probabilities(tokens, mixtures):
+    found = without_runs(tokens).predict(mixtures)
+    np.testing.assert_allclose(found, in_torch(tokens, mixtures), atol=1e-5, rtol=0)
+
+
+def test_the_gradient_is_the_slope_of_the_predictions(tokens, mixtures):
+    model = without_runs(tokens)
+    inside, step = mixtures[3:], 1e-6
+    slope = model.gradient(inside)
+    for domain in range(3):
+        up, down = inside.copy(), inside.copy()
+        up[:, domain] += step
+        down[:, domain] -= step
+        np.testing.assert_allclose(
+            slope[:, :, domain], (model.predict(up) - model.predict(down)) / (2 * step), rtol=1e-5, atol=1e-7
+        )
+
+
+def test_an_expert_that_is_there_twice_changes_nothing(tokens, mixtures):
+    twice = ExpertTokens(
+        np.eye(3)[[0, 1, 1, 2]], tuple(logs[[0, 1, 1, 2]] for logs in tokens.logs), tokens.units
+    )
+    np.testing.assert_allclose(
+        without_runs(twice).predict(mixtures), without_runs(tokens).predict(mixtures), atol=1e-9, rtol=0
+    )
+
+
+def test_an_expert_that_was_filled_up_with_others_tells_what_its_domain_would(tokens, mixtures):
+    filled = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.3, 0.3, 0.4]])
+    near = ExpertTokens(tokens.weights, tuple(logs / 16 for logs in tokens.logs), tokens.units)
+    exact = [np.exp(logs.astype(np.float64)) for logs in near.logs]
+    logs = tuple(np.log(filled @ given) for given in exact)  # in double: half would not give it back
+    found = without_runs(ExpertTokens(filled, logs, tokens.units))
+    np.testing.assert_allclose(found.predict(mixtures), in_torch(near, mixtures), atol=1e-5, rtol=0)
+    np.testing.assert_array_equal(found.reach, [1.0, 1.0, 0.4])
+
+
+def test_a_domain_without_an_expert_is_named(mixtures):
+    table = pd.DataFrame(np.eye(3)[:2], ["x", "y"], DOMAINS)
+    text = TargetText(sha256="0", num_tokens=40, bits_per_nat=1.0)
+    two = kept.Experts(table, {"web": log_probabilities(2, 40)}, {"web": text})
+    runs = pd.DataFrame(mixtures, columns=DOMAINS), pd.DataFrame({"web": mixtures[:, 0]})
+    with pytest.raises(RegressionError, match="none of domain 'sums' that ended well"):
+        MixtureRegressor("experts").fit(*runs, experts=two)
+    with pytest.raises(RegressionError, match="there are none among the runs") as caught:
+        MixtureRegressor("experts").fit(*runs)
+    assert "sampling.experts: true" in caught.value.hint
+    with pytest.raises(RegressionError, match="not asked about 'bpb/quiz'"):
+        MixtureRegressor("experts").fit(runs[0], runs[1].rename(columns={"web": "bpb/quiz"}), experts=two)
+
+
+def test_a_target_that_experts_were_not_asked_about_is_predicted_by_its_mean(asked, mixtures, tmp_path):
+    weights = pd.DataFrame(mixtures, columns=DOMAINS)
+    losses = pd.DataFrame({"web": mixtures[:, 1], "later": mixtures[:, 0]})
+    model = MixtureRegressor("experts").fit(weights, losses, experts=asked)
+    model.save_pretrained(tmp_path)
+    for one in (model, MixtureRegressor.from_pretrained(tmp_path)):
+        np.testing.assert_allclose(one.predict(weights)["later"], losses["later"].mean())
+        np.testing.assert_array_equal(one.gradient(weights)[:, 1], 0.0)
+        assert one.predict(weights)["web"].nunique() > 5
+
+
+def test_runs_give_the_scale_and_few_of_them_little_of_the_slope(tokens, mixtures):
+    formula = without_runs(tokens).predict(mixtures)
+    losses = 1.0 + 3.0 * formula
+    losses[4, 0] = np.nan
+    model = Experts().fit(mixtures, losses, experts=tokens)
+    np.testing.assert_allclose(model.slope_, [(14 * 3 + 2) / 16, (15 * 3 + 2) / 17], rtol=1e-9)
+    known = ~np.isnan(losses)
+    np.testing.assert_allclose(
+        [model.predict(mixtures)[known[:, t], t].mean() for t in range(2)],
+        [losses[known[:, t], t].mean() for t in range(2)],
+    )
+    one = Experts().fit(mixtures[3:4], losses[3:4], experts=tokens)
+    np.testing.assert_array_equal(one.slope_, 1.0)
+    np.testing.assert_allclose(one.predict(mixtures[3:4]), losses[3:4])
+    falling = Experts().fit(mixtures, -9 * formula, experts=tokens)
+    assert (falling.slope_ > 0).all()
+
+
+def test_what_is_out_of_fold_saw_neither_the_run_nor_its_mixture(tokens, mixtures):
+    rows = np.repeat(np.arange(3, 7), 2)
+    losses = np.random.default_rng(0).normal(size=(8, 2))
+    model = Experts().fit(mixtures[rows], losses, experts=tokens)
+    apart = model.out_of_fold(mixtures[rows], losses, [-1, -1])
+    others = rows != 3
+    alone = Experts().fit(mixtures[rows[others]], losses[others], experts=tokens)
+    np.testing.assert_allclose(apart[~others], alone.predict(mixtures[rows[~others]]))
+    empty = without_runs(tokens).out_of_fold(np.empty((0, 3)), np.empty((0, 2)), [-1, -1])
+    assert empty.shape == (0, 2)
+
+
+def test_it_keeps_the_contract_of_scikit_learn(tokens, mixtures):
+    losses = without_runs(tokens).predict(mixtures) + 1.0
+    model = Experts(random_state=3).fit(mixtures, losses, experts=tokens)
+    again = clone(model)
+    assert again.get_params() == {"random_state": 3}
+    np.testing.assert_array_equal(
+        again.fit(mixtures, losses, experts=tokens).predict(mixtures), model.predict(mixtures)
+    )
+    with pytest.raises(RegressionError, match="not fitted"):
+        clone(model).predict(mixtures)
+    with pytest.raises(RegressionError, match="without experts"):
+        clone(model).fit(mixtures, losses)
+    vector = Experts().fit(mixtures, losses[:, 0], experts=tokens.of_targets([0]))
+    assert vector.predict(mixtures).shape == (15,)
+    np.testing.assert_allclose(
+        model.select_targets([1]).predict(mixtures)[:, 0], model.predict(mixtures)[:, 1]
+    )
+
+
+def test_targets_are_found_by_name_and_bits_follow_from_nats(tokens, mixtures, asked, tmp_path):
+    weights = pd.DataFrame(mixtures, columns=DOMAINS)
+    formula = pd.DataFrame(in_torch(tokens, mixtures), columns=["web", "bpb/quiz"])
+    losses = formula.assign(**{"bpb/web": formula["web"] / 2})[["bpb/web", "bpb/quiz", "web"]] + 0.1
+    model = MixtureRegressor("experts").fit(weights, losses, experts=asked)
+    np.testing.assert_allclose(model.predict(weights), losses, atol=1e-5)
+    model.save_pretrained(tmp_path)
+    again = MixtureRegressor.from_pretrained(tmp_path)
+    pd.testing.assert_frame_equal(again.predict(weights), model.predict(weights), check_exact=True)
+    np.testing.assert_array_equal(again.gradient(weights), model.gradient(weights))
+
+
+@pytest.mark.parametrize("fault", ["gone", "half", "another", "infinite"])
+def test_a_saved_one_that_is_damaged_is_refused(tokens, mixtures, tmp_path, fault):
+    Experts().fit(mixtures, in_torch(tokens, mixtures), experts=tokens).save(tmp_path)
+    file = tmp_path / "estimator-tokens.safetensors"
+    facts = {"weights": np.eye(3).tolist(), "units": [1.0, 0.5]}
+    arrays = load_file(file)
+    match fault:
+        case "gone":
+            file.unlink()
+        case "half":
+            file.write_bytes(file.read_bytes()[:2000])
+        case "another":
+            save_file({"0": arrays["0"]}, file, metadata={"experts": json.dumps(facts)})
+        case "infinite":
+            arrays["1"][0, 0] = -np.inf
+            save_file(arrays, file, metadata={"experts": json.dumps(facts)})
+    with pytest.raises(RegressionError, match="tokens"):
+        Experts().load(tmp_path, num_domains=3, num_targets=2)
+
+
+def test_a_hundred_experts_of_twenty_targets_take_less_than_a_gigabyte(tokens):
+    """What is held is one single-precision number for each token and domain, and what was kept."""
+    mixed = [MixedLoss.of(logs, np.eye(3), 1.0) for logs in tokens.logs]
+    assert [one.relative.nbytes for one in mixed] == [4 * 3 * count for count in NUM_TOKENS]
+    assert all(logs.nbytes == 2 * 3 * count for logs, count in zip(tokens.logs, NUM_TOKENS, strict=True))
+    assert 100 * 20 * kept.KEPT_TOKENS * (4 + 2) < 1e9
+
+
+def test_experts_of_two_people_stand_together_in_any_order(asked, mixtures, tmp_path):
+    first, second = asked.of_run("x"), joined([asked.of_run("z"), asked.of_run("y")])
+    losses = pd.DataFrame({"web": mixtures[:, 0]})
+    weights = pd.DataFrame(mixtures, columns=DOMAINS)
+    found = []
+    for number, parts in enumerate(([first, second], [second, asked, first])):
+        file = tmp_path / f"{number}.safetensors"
+        joined(parts).write(file)
+        together = kept.Experts.read(file)
+        assert len(together) == 3
+        found.append(MixtureRegressor("experts").fit(weights, losses, experts=together).predict(weights))
+    pd.testing.assert_frame_equal(*found, rtol=1e-12)
+
+
+def test_targets_that_not_all_were_asked_alike_are_lost(asked, recorder):
+    other = TargetText(sha256="other", num_tokens=NUM_TOKENS[0], bits_per_nat=0.5)
+    changed = kept.Experts(asked.weights, asked.logs, {**asked.texts, "web": other})
+    whole = kept.pooled_experts([asked.of_run("x"), changed], recorder)
+    assert list(whole.texts) == ["bpb/quiz"]
+    assert recorder.notes == ["experts of several sources were not asked the same about web: left out"]
+    assert list(asked.of_now({"web": "web", "bpb/quiz": "other"}).texts) == ["web"]
+    assert kept.pooled_experts([], recorder) is None
+
+
+def test_the_tokens_that_are_kept_follow_from_the_text_alone(monkeypatch):
+    monkeypatch.setattr(kept, "KEPT_TOKENS", 100)
+    long = TargetText(sha256="a", num_tokens=1000, bits_per_nat=1.0)
+    assert len(set(long.kept.tolist())) == 100
+    assert long.kept.max() > 500
+    np.testing.assert_array_equal(long.kept, long.model_copy(update={"bits_per_nat": 2.0}).kept)
+    assert not np.array_equal(long.kept, long.model_copy(update={"sha256": "b"}).kept)
+    np.testing.assert_array_equal(long.model_copy(update={"num_tokens": 3}).kept, [0, 1, 2])
+
+
+@pytest.mark.parametrize("fault", ["half", "positive", "no mixture", "short"])
+def test_kept_tokens_that_are_damaged_are_named(asked, tmp_path, fault):
+    file = tmp_path / "experts.safetensors"
+    weights, logs = asked.weights, {name: values.copy() for name, values in asked.logs.items()}
+    if fault == "positive":
+        logs["web"][0, 0] = 0.5
+    if fault == "no mixture":
+        weights = weights * 0.5
+    if fault == "short":
+        logs["web"] = logs["web"][:, 1:]
+    kept.Experts(weights, logs, asked.texts).write(file)
+    if fault == "half":
+        file.write_bytes(file.read_bytes()[:3000])
+    with pytest.raises(StudyError, match=r"experts\.safetensors"):
+        kept.Experts.read(file)
+
+
+def test_what_a_sample_of_tokens_leaves_open_is_the_spread_of_differences(monkeypatch, tokens):
+    model = without_runs(tokens)
+    pair = np.array([[0.6, 0.2, 0.2], [0.2, 0.2, 0.6]])
+    np.testing.assert_array_equal(model.sampling_errors(pair), 0.0)
+    monkeypatch.setattr("regmix_hf.regression.expert_tokens.KEPT_TOKENS", NUM_TOKENS[0])
+    given = np.exp(tokens.logs[0].astype(float))
+    differences = np.log(pair[0] @ given) - np.log(pair[1] @ given)
+    expected = [differences.std() / np.sqrt(NUM_TOKENS[0]), 0.0]
+    np.testing.assert_allclose(model.sampling_errors(pair), expected, rtol=1e-6)
+
+
+def test_few_runs_have_students_interval_and_none_has_none(asked, mixtures):
+    weights = pd.DataFrame(mixtures, columns=DOMAINS)
+    losses = pd.DataFrame({"web": np.random.default_rng(5).normal(size=len(mixtures))})
+    lengths = []
+    for count in (0, 1, 3, 5, 9):
+        part = weights[3 : 3 + count], losses[3 : 3 + count]
+        model = MixtureRegressor("experts").fit(*part, experts=asked)
+        lower, upper = model.predict_interval(weights)
+        lengths.append((upper - lower)["web"].mean())
+    assert np.isnan(lengths[:2]).all()
+    assert lengths[2] > 2 * 2.92 * 0.3
+    assert lengths[4] < lengths[2]
+
+
+def test_auto_weighs_experts_where_there_are_some(asked, tokens, mixtures, tmp_path):
+    weights = pd.DataFrame(np.random.default_rng(6).dirichlet(np.ones(3), 24), columns=DOMAINS)
+    losses = pd.DataFrame({"web": 1.0 + in_torch(tokens, weights.to_numpy())[:, 0]})
+    losses += np.random.default_rng(7).normal(scale=0.01, size=losses.shape)
+    assert MEMBERS[-1] == "experts"
+    with_, without = (
+        MixtureRegressor("auto", members=["ridge", "experts"]).fit(weights, losses, experts=experts)
+        for experts in (asked, None)
+    )
+    assert with_.model.shares_[0, 1] > 0.9
+    assert without.model.shares_.shape == (1, 1)
+    with_.save_pretrained(tmp_path)
+    again = MixtureRegressor.from_pretrained(tmp_path)
+    pd.testing.assert_frame_equal(again.predict(weights), with_.predict(weights), check_exact=True)

@@ -1,0 +1,88 @@
+"""A study without a swarm: experts alone choose, a few runs that try it give the scale."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from regmix_hf.cards.facts import StudyFacts
+from regmix_hf.errors import RecipeError
+from regmix_hf.files import read_json, read_yaml
+from regmix_hf.jobs.proxies import ProxyWork
+from regmix_hf.jobs.results import result_of
+from regmix_hf.progress import Silent
+from regmix_hf.recipe import load_recipe
+from regmix_hf.stages import choose, fit, proxies, report, sample
+from regmix_hf.study import State
+
+
+class Here:
+    """A place that does everything in this process."""
+
+    def run(self, tasks, work: ProxyWork, progress):
+        do = work.open()
+        for task in tasks:
+            if result_of(task) is None:
+                do(task.spec, task.folder, lambda num_tokens: None)
+
+
+@pytest.fixture(scope="module")
+def alone(new_study):
+    """A study of three experts, from which was chosen."""
+    study = new_study(
+        "sampling={num_mixtures: 0, num_holdout: 0, experts: true, max_epochs: null}",
+        "regression={estimators: [experts], target: mean}",
+        "choice={max_epochs: null, max: {prose: 0.2}}",
+        "proxy.num_train_tokens=1600",
+    )
+    study.mixtures.unlink()
+    sample.run(study, Silent())
+    proxies.run(study, Silent(), Here())
+    fit.run(study, Silent())
+    choose.run(study, Silent())
+    return study
+
+
+@pytest.fixture(scope="module")
+def untried(alone):
+    """What it says before anything is tried: the record of the choice and the report."""
+    report.run(alone, Silent())
+    return read_yaml(alone.mixture), alone.page.read_text()
+
+
+def test_experts_alone_choose_and_promise_no_loss(alone, untried):
+    summary, (record, page) = read_json(alone.regression / "summary.json"), untried
+    assert summary["num_runs"]["fit"] == 0
+    assert summary["verdict"]["word"] == record["verdict"]["word"] == "weakly"
+    assert record["weights"]["prose"] == pytest.approx(0.2, abs=1e-4)
+    assert record["predicted"]["chosen"]["lower"] is None
+    assert "of no scale" in record["predicted"]["speaks_of"]
+    assert any("nobody knows the scale" in warning for warning in record["warnings"])
+    assert not record["predicted"]["is_better_than_prior"]
+    assert "no run on a mixture has tried" in page
+    assert "Of their tokens went 100 % to 3 experts of one domain each" in page
+
+
+def test_runs_that_try_the_choice_give_the_scale_intervals_and_a_verdict(alone, untried, recorder):
+    proxies.run(alone, Silent(), Here())
+    fit.run(alone, recorder)
+    choose.run(alone, recorder)
+    summary, record = read_json(alone.regression / "summary.json"), read_yaml(alone.mixture)
+    assert summary["num_runs"]["fit"] == 4
+    assert record["predicted"]["chosen"]["lower"] < record["predicted"]["chosen"]["loss"]
+    assert "intervals hold the noise between seeds" in record["predicted"]["speaks_of"]
+    assert "too few for an interval" in record["verdict"]["reasons"][0]
+    assert any("experts alone had said nothing of the scale" in note for note in recorder.notes)
+    tried = [trial for one in record["rounds"] for trial in one["trials"] if trial["measured"]]
+    assert [trial["lower"] for trial in tried] == [None] * 4
+    measured = np.mean([trial["measured"] for trial in tried if trial["kind"] == "chosen"])
+    assert abs(record["predicted"]["chosen"]["loss"] - measured) < 0.3
+    spent = StudyFacts.read(alone).swarm.spent
+    assert spent == [("experts of one domain each", 3, 3 / 7), ("tries of a choice", 4, 4 / 7)]
+    results = pd.read_parquet(alone.proxies / "results.parquet")
+    assert results["split"].value_counts().to_dict() == {"expert": 3, "fit": 4}
+    assert alone.state(choose.STAGE) == State.DONE
+
+
+def test_without_experts_a_study_needs_mixtures(prepared):
+    with pytest.raises(RecipeError, match="nothing is left to choose by"):
+        load_recipe(prepared / "recipe.json", ["sampling.num_mixtures=0"])
