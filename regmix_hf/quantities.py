@@ -41,7 +41,7 @@ _METRICS: dict[str, tuple[bool, str | None]] = {
     ),
     "bits_per_byte": (False, BITS),
 }
-#: Those of them that follow from how likely choices and texts are, so that no model has to write anything.
+#: Those of them that may follow from how likely choices and texts are, so that no model has to write.
 FROM_LIKELIHOODS = (
     "acc",
     "acc_bytes",
@@ -50,6 +50,7 @@ FROM_LIKELIHOODS = (
     "bits_per_byte",
     "brier_score",
     "byte_perplexity",
+    "exact_match",
     "f1",
     "mcc",
     "perplexity",

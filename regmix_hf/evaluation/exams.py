@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from regmix_hf.corpus.answers import collected
@@ -21,6 +22,7 @@ from regmix_hf.evaluation.metrics import KEY, check_config
 from regmix_hf.evaluation.scores import quiet
 from regmix_hf.evaluation.tasks import TaskSet
 from regmix_hf.study.corpus_facts import ExamFacts, MemberFacts
+from regmix_hf.training.exams import judged
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,18 @@ def _aggregation(task: Any, name: str, metric: str) -> str:
     )
 
 
+def _check_judged(exam: Exam, name: str) -> None:
+    """Let it be judged once, by what no model said: what fails here would fail at the end of every proxy."""
+    nats = np.linspace(1.0, 2.0, len(exam.asked.num_bytes))
+    try:
+        judged(exam, nats, nats > 0)
+    except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{KEY}: lm-eval cannot compute {', '.join(exam.metrics)} of the documents of {name!r}: {error}",
+            "leave out the metric that these documents do not suit",
+        ) from error
+
+
 def prepare_exam(
     papers: Papers,
     name: str,
@@ -156,7 +170,7 @@ def prepare_exam(
         eos_token_id: What stands before a text that has no context.
 
     Raises:
-        DataError: Nothing is left of a task.
+        DataError: Nothing is left of a task, or lm-eval cannot compute a metric of these documents.
     """
     encoder = encoder_class()(tokenizer, context_length, eos_token_id)
     requests: list[tuple[int, Sequence[int], int]] = []
@@ -188,6 +202,7 @@ def prepare_exam(
             )
         members.append(member.model_copy(update={"num_documents": len(documents) - before}))
     exam = Exam(collected(requests, num_bytes), tuple(documents), dict(papers.metrics), tuple(members))
+    _check_judged(exam, name)
     exam.save(corpus, name)
     left_out = sum(member.num_documents for member, _ in papers.members) - len(documents)
     return exam.facts(num_left_out=left_out, num_cut=num_cut)

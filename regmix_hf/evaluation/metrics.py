@@ -47,7 +47,7 @@ def check_config(name: str, metrics: Iterable[str], config: Mapping[str, Any]) -
                 raise RecipeError(f"{KEY}: lm-eval has no {metric!r} of the group {name!r}.", more)
         return
     for metric in metrics:
-        if why := _why_not(metric, config):
+        if why := _why_not(config):
             raise RecipeError(
                 f"{KEY}: {metric!r} of {name!r} {why}.",
                 f"proxy.tasks: [{name}] scores its right answers instead, as bpb/{name}",
@@ -60,11 +60,11 @@ def check_config(name: str, metrics: Iterable[str], config: Mapping[str, Any]) -
             )
 
 
-def _why_not(metric: str, config: Mapping[str, Any]) -> str | None:
+def _why_not(config: Mapping[str, Any]) -> str | None:
     kind = config.get("output_type")
     if config.get("class") is not None or config.get("process_results") is not None:
         return "is computed by code of the task's own, which proxies do not run"
-    if kind == "generate_until" or (kind == "loglikelihood" and metric == "acc"):
+    if kind == "generate_until":
         return "judges what a model writes, which proxies are not asked for"
     if config.get("filter_list") is not None:
         return "is computed from filtered answers, which proxies do not give"

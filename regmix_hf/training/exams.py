@@ -43,33 +43,36 @@ class ExamSet:
         )
 
     def scores(self, model: nn.Module, accelerator: Accelerator, batch_size: int) -> dict[str, Measure]:
-        """Let a model sit all exams, see `Requests.nats`; `<task>/<metric>` -> what it comes to."""
-        nats = self._requests.nats(model, accelerator, batch_size)
-        ends = np.cumsum([len(exam.asked.tokens) for exam in self._exams.values()])
-        parts = np.split(nats, ends[:-1])
-        return {
-            f"{task}/{metric}": measure
-            for (task, exam), part in zip(self._exams.items(), parts, strict=False)
-            for metric, measure in judged(
-                exam, np.bincount(exam.asked.documents, part).astype(np.float64)
-            ).items()
-        }
+        """Let a model sit all exams, see `Requests.scores`; `<task>/<metric>` -> what it comes to."""
+        nats, is_written = self._requests.scores(model, accelerator, batch_size)
+        ends = np.cumsum([len(exam.asked.tokens) for exam in self._exams.values()])[:-1]
+        parts = zip(self._exams.items(), np.split(nats, ends), np.split(is_written, ends), strict=False)
+        measures: dict[str, Measure] = {}
+        for (task, exam), part, written in parts:
+            asked = exam.asked.documents
+            found = judged(
+                exam, np.bincount(asked, part).astype(np.float64), np.bincount(asked, ~written) == 0
+            )
+            measures |= {f"{task}/{metric}": measure for metric, measure in found.items()}
+        return measures
 
 
-def judged(exam: Exam, nats: NDArray[np.float64]) -> dict[str, Measure]:
+def judged(exam: Exam, nats: NDArray[np.float64], is_written: NDArray[np.bool_]) -> dict[str, Measure]:
     """Compute the metrics of an exam as lm-eval does, those of a group over its members.
 
     Args:
         exam: What was asked.
         nats: How improbable each choice is, `(choices,)`, in the order of `exam.asked`.
+        is_written: Whether the model would have written it, each time taking the likeliest token.
     """
     starts = exam.starts
-    likelihoods = [-nats[start:end] for start, end in itertools.pairwise(starts)]
+    replies = list(zip((-nats).tolist(), is_written.tolist(), strict=True))
+    by_document = [replies[start:end] for start, end in itertools.pairwise(starts)]
     members: list[dict[str, Measure]] = []
     first = 0
     for member in exam.members:
         part = slice(first, first := first + member.num_documents)
-        members.append(_of_task(member, exam.documents[part], likelihoods[part]))
+        members.append(_of_task(member, exam.documents[part], by_document[part]))
     sizes = [member.num_documents for member in exam.members]
     return {
         metric: _of_group([one[metric] for one in members], sizes, by_size)
@@ -78,16 +81,17 @@ def judged(exam: Exam, nats: NDArray[np.float64]) -> dict[str, Measure]:
 
 
 def _of_task(
-    member: MemberFacts, documents: Sequence[Mapping[str, Any]], likelihoods: Sequence[NDArray[np.float64]]
+    member: MemberFacts,
+    documents: Sequence[Mapping[str, Any]],
+    replies: Sequence[Sequence[tuple[float, bool]]],
 ) -> dict[str, Measure]:
     from lm_eval.api.metrics import mean_stderr
     from lm_eval.api.registry import get_aggregation
 
     task = _judge_class()(member)
     values: dict[str, list[Any]] = {metric: [] for metric in member.aggregations}
-    for document, found in zip(documents, likelihoods, strict=True):
-        # Whether an answer is also what the model would write is not asked: no metric here needs it.
-        results = list(found) if member.kind == "loglikelihood_rolling" else [(one, False) for one in found]
+    for document, found in zip(documents, replies, strict=True):
+        results = [nats for nats, _ in found] if member.kind == "loglikelihood_rolling" else found
         for metric, value in task.process_results(document, results).items():
             values[metric].append(value)
     measures = {}

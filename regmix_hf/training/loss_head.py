@@ -58,7 +58,8 @@ class LossHead(nn.Linear):
         Args:
             hidden: Last hidden states, shape `(..., in_features)`.
             labels: What each position is to predict, of shape `(...)`; `IGNORED` counts nothing.
-            reduction: `sum`, a scalar with a gradient, or `none`, of the shape of `labels` and without one.
+            reduction: `sum`, a scalar with a gradient; or without one `none`, of the shape of `labels`, or
+                `rivals`, twice that: the losses, and how far the likeliest logit is above the label's.
         """
         if labels is None:
             return super().forward(hidden)
@@ -66,12 +67,13 @@ class LossHead(nn.Linear):
         if reduction == "sum":
             loss: torch.Tensor = _SummedLoss.apply(rows, self.weight, self.bias, targets)
             return loss
-        losses_of = _compiled_losses(self.backend) if self.backend else _losses
+        plain = _with_rivals if reduction == "rivals" else _losses
+        losses_of = _compiled(plain, self.backend) if self.backend else plain
         with torch.no_grad():
             step = tokens_at_once(len(rows), self.out_features, compiled=self.backend is not None)
             parts = zip(rows.detach().split(step), targets.split(step), strict=True)
             losses = [losses_of(part, self.weight, self.bias, target) for part, target in parts]
-        return torch.cat(losses).view_as(labels)
+        return torch.cat(losses, dim=-1).unflatten(-1, labels.shape)
 
 
 def _losses(
@@ -81,10 +83,22 @@ def _losses(
     return functional.cross_entropy(logits, targets, reduction="none")
 
 
+def _with_rivals(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+) -> torch.Tensor:
+    return _losses_and_rivals(functional.linear(hidden, weight, bias).float(), targets)
+
+
+def _losses_and_rivals(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    losses = functional.cross_entropy(logits, targets, reduction="none")
+    chosen = logits.gather(1, targets.clamp_min(0)[:, None])[:, 0]
+    return torch.stack([losses, logits.amax(1) - chosen])
+
+
 @cache
-def _compiled_losses(backend: str) -> Callable[..., torch.Tensor]:
-    """`_losses`, which has most of its time in passing over logits, in one pass."""
-    compiled: Callable[..., torch.Tensor] = torch.compile(_losses, backend=backend)
+def _compiled(function: Callable[..., torch.Tensor], backend: str) -> Callable[..., torch.Tensor]:
+    """A function that has most of its time in passing over logits, in one pass."""
+    compiled: Callable[..., torch.Tensor] = torch.compile(function, backend=backend)
     return compiled
 
 
@@ -176,8 +190,9 @@ def score_in_parts(model: PreTrainedModel, *, train: bool = True, backend: str |
     `LOGITS_AT_ONCE`, and is what it was elsewhere. And `model(input_ids=..., labels=..., reduction="none")`
     gives the loss of every token in nats, of the shape of `labels`, 0 where a label is `IGNORED`; without a
     gradient. With `targets` in the place of `labels`, which say what each position itself is to predict, only
-    those positions are scored that have one. A model whose logits are no linear map of its base model's
-    output makes them all, as before.
+    those positions are scored that have one, and in the place of logits stands how far the likeliest one is
+    above the target's: 0 where the model itself would have written it. A model whose logits are no linear map
+    of its base model's output makes them all, as before.
 
     Args:
         model: On its device, not yet wrapped, sharded or compiled.
@@ -202,8 +217,8 @@ def score_in_parts(model: PreTrainedModel, *, train: bool = True, backend: str |
         **kwargs: Any,
     ) -> Any:
         if targets is not None:
-            losses = _losses_of(self, plain, splits, input_ids, targets)
-            return CausalLMOutput(loss=losses)
+            losses, rivals = _losses_of(self, plain, splits, input_ids, targets)
+            return CausalLMOutput(loss=losses, logits=rivals)
         if labels is None:
             return plain(input_ids=input_ids, **kwargs)
         each = reduction == "none"
@@ -235,16 +250,16 @@ def _losses_of(
     input_ids: torch.Tensor,
     targets: torch.Tensor,
 ) -> torch.Tensor:
-    """Losses of the positions that have a target, 0 elsewhere, of the shape of `targets`."""
+    """Losses and rivals of the positions that have a target, 0 elsewhere: twice the shape of `targets`."""
     scored = targets != IGNORED
-    losses = torch.zeros(targets.shape, dtype=torch.float32, device=targets.device)
+    both = torch.zeros((2, *targets.shape), dtype=torch.float32, device=targets.device)
     if splits:
         hidden = model.base_model(input_ids=input_ids)[0][scored]
-        losses[scored] = model.get_output_embeddings()(hidden, targets[scored], reduction="none").float()
+        both[:, scored] = model.get_output_embeddings()(hidden, targets[scored], reduction="rivals").float()
     else:
         logits = plain(input_ids=input_ids).logits[scored].float()
-        losses[scored] = functional.cross_entropy(logits, targets[scored], reduction="none")
-    return losses
+        both[:, scored] = _losses_and_rivals(logits, targets[scored])
+    return both
 
 
 @torch.no_grad()

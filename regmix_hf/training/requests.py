@@ -34,16 +34,26 @@ class Requests:
         self._tokens, self._num_scored, self._context_length = tokens, num_scored, context_length
 
     def nats(self, model: nn.Module, accelerator: Accelerator, batch_size: int) -> NDArray[np.float64]:
-        """Score all of them, `(requests,)`, in nats; all ranks share the work and return the same.
+        """Score all of them, `(requests,)`, in nats, see `scores`."""
+        return self.scores(model, accelerator, batch_size)[0]
+
+    def scores(
+        self, model: nn.Module, accelerator: Accelerator, batch_size: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Score all of them; all ranks share the work and return the same.
 
         Args:
             model: A causal language model after `score_in_parts`; asked without dropout, left as it was.
             accelerator: Of the run.
             batch_size: Blocks at once on each device; as many tokens are asked at once.
+
+        Returns:
+            How improbable each end is, in nats, and whether the model would have written it, each time taking
+            the likeliest token; both `(requests,)`.
         """
-        nats = np.zeros(len(self._tokens))
+        nats, rivals = both = np.zeros((2, len(self._tokens)))
         if not self._tokens:
-            return nats
+            return nats, rivals == 0
         rank, num_ranks = accelerator.process_index, accelerator.num_processes
         batches = self._batches(batch_size)
         # Every rank runs the model equally often, as sharded models need; the last round may repeat a batch.
@@ -54,14 +64,15 @@ class Requests:
             for turn in range(rank, rounds * num_ranks, num_ranks):
                 rows = batches[min(turn, len(batches) - 1)]
                 input_ids, targets = (part.to(accelerator.device) for part in self._batch(rows))
-                losses = model(input_ids=input_ids, targets=targets, reduction="none").loss
+                found = model(input_ids=input_ids, targets=targets)
                 if turn < len(batches):
-                    nats[rows] = losses.cpu().double().sum(1).numpy()  # not every device knows float64
+                    nats[rows] = found.loss.cpu().double().sum(1).numpy()  # not every device knows float64
+                    rivals[rows] = found.logits.amax(1).cpu().numpy()
         model.train(was_training)
         if num_ranks > 1:
-            shared = torch.from_numpy(nats).to(accelerator.device)
-            nats = accelerator.reduce(shared, reduction="sum").cpu().numpy()
-        return nats
+            shared = torch.from_numpy(both).to(accelerator.device)
+            nats, rivals = accelerator.reduce(shared, reduction="sum").cpu().numpy()
+        return nats, rivals == 0
 
     def nats_per_token(
         self, model: nn.Module, accelerator: Accelerator, batch_size: int

@@ -8,7 +8,7 @@ import pytest
 from accelerate import Accelerator
 
 from regmix_hf.corpus.exams import Exam
-from regmix_hf.errors import RecipeError, StudyError
+from regmix_hf.errors import DataError, RecipeError, StudyError
 from regmix_hf.evaluation.exams import papers_of, prepare_exam
 from regmix_hf.evaluation.metrics import check_metrics
 from regmix_hf.evaluation.scores import score_tasks
@@ -22,7 +22,7 @@ QUESTIONS = [
     {"q": "whole afternoon, and", "c": ["then", "it sat"], "a": 0, "w": "it"},
     {"q": "on the mat, and", "c": ["then it", "one"], "a": 1, "w": "one"},
 ]
-JUDGED = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "brier_score", "f1", "mcc")
+JUDGED = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "brier_score", "exact_match", "f1", "mcc")
 WHOLE = ("bits_per_byte", "byte_perplexity", "word_perplexity")
 
 
@@ -74,7 +74,13 @@ def prepared(loaded, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     from transformers import AutoTokenizer
 
     folder, tokenizer = tmp_path_factory.mktemp("exams"), AutoTokenizer.from_pretrained(corpus / "tokenizer")
-    asked = {"choices": JUDGED, "ends": ["perplexity"], "texts": WHOLE, "both": ["acc"], "alike": ["acc"]}
+    asked = {
+        "choices": JUDGED,
+        "ends": ["perplexity", "acc"],
+        "texts": WHOLE,
+        "both": ["acc"],
+        "alike": ["acc"],
+    }
     facts = {
         name: prepare_exam(
             papers_of(name, metrics, loaded[name], limit=None, seed=0),
@@ -117,6 +123,29 @@ def test_metrics_and_their_errors_are_those_of_lm_eval(
     assert 0 < measures["choices/acc"].mean < 1
 
 
+def test_what_a_model_would_write_is_told_from_what_is_only_likely(model_folder: Path) -> None:
+    import numpy as np
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from regmix_hf.training.loss_head import score_in_parts
+    from regmix_hf.training.requests import Requests
+
+    model = AutoModelForCausalLM.from_pretrained(model_folder)
+    context, written = [5, 9, 30], []
+    with torch.no_grad():
+        for _ in range(3):
+            written.append(int(model(torch.tensor([[*context, *written]])).logits[0, -1].argmax()))
+    score_in_parts(model)
+    other = [(written[0] + 1) % 280, *written[1:]]
+    tokens = [np.array([*context, *answer]) for answer in (written, other, written[:1])]
+    requests = Requests(tokens, np.array([3, 3, 1]), CONTEXT_LENGTH)
+    nats, is_written = requests.scores(model, Accelerator(cpu=True), 1)
+    assert is_written.tolist() == [True, False, True]
+    assert (nats > 0).all()
+    np.testing.assert_array_equal(requests.nats(model, Accelerator(cpu=True), 1), nats)
+
+
 def test_all_choices_are_asked_and_bare_ones_only_where_they_count(prepared, loaded) -> None:
     facts = prepared.facts.exams
     assert (facts["choices"].num_documents, facts["both"].num_documents) == (5, 7)
@@ -136,8 +165,7 @@ def test_all_choices_are_asked_and_bare_ones_only_where_they_count(prepared, loa
     [
         ("choices", "acc_nrm", r"lm-eval measures no 'acc_nrm' of 'choices'.*did you mean 'acc_norm'"),
         ("few", "acc_norm", r"lm-eval measures no 'acc_norm' of 'few'"),
-        ("ends", "acc", r"'acc' of 'ends' judges what a model writes.*proxy.tasks: \[ends\]"),
-        ("sums", "exact_match", r"judges what a model writes"),
+        ("sums", "exact_match", r"'exact_match' of 'sums' judges what a model writes.*proxy.tasks: \[sums\]"),
         ("own", "acc", r"code of the task's own"),
         ("both", "acc_norm", r"no 'acc_norm' of the group 'both'.*known are 'acc'"),
     ],
@@ -148,6 +176,23 @@ def test_metrics_that_are_none_or_not_for_proxies_are_refused_by_files_alone(
     with pytest.raises(RecipeError, match=rf"(?s)proxy.metrics: .*{said}"):
         check_metrics({task: [metric]}, str(own_tasks))
     assert check_metrics({"choices": JUDGED, "both": ["acc"]}, str(own_tasks)) is None
+
+
+def test_a_metric_that_documents_do_not_suit_is_refused_before_any_model_is_asked(
+    own_tasks: Path, corpus: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    rows = [{"q": "one", "c": ["two", "cat", "mat"], "a": gold} for gold in (0, 1, 2)]
+    choices = {"output_type": "multiple_choice", "doc_to_text": "{{q}}", "doc_to_target": "a"}
+    write_task(tmp_path, "three", rows, metric_list=[{"metric": "f1"}], doc_to_choice="c", **choices)
+    [tasks] = load_each(["three"], str(tmp_path), "proxy.metrics").values()
+    papers = papers_of("three", ["f1"], tasks, limit=None, seed=0)
+    tokenizer = AutoTokenizer.from_pretrained(corpus / "tokenizer")
+    with pytest.raises(
+        DataError, match=r"lm-eval cannot compute f1 of the documents of 'three': .*multiclass"
+    ):
+        prepare_exam(papers, "three", tokenizer, tmp_path, context_length=CONTEXT_LENGTH, eos_token_id=0)
 
 
 def test_a_damaged_exam_is_refused(prepared: Prepared, tmp_path: Path) -> None:
