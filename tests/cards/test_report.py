@@ -22,6 +22,8 @@ from regmix_hf.study import Study
 
 from .conftest import SENTENCE, VERDICT
 
+pytestmark = pytest.mark.long
+
 GOLDEN = Path(__file__).parent / "report.md"
 PICTURES = {"weights", "trade_off", "predictions", "learning_curve", "effects", "loss_curves"}
 
