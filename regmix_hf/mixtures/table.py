@@ -36,12 +36,11 @@ def completed(mixtures: pd.DataFrame) -> pd.DataFrame:
     """Return the table with all its columns, those that earlier versions did not write as they were then.
 
     Raises:
-        StudyError: A column that counts holds other things than whole numbers.
+        StudyError: The numbers of sizes are none.
     """
     table = mixtures.assign(**{name: value for name, value in _FIRST.items() if name not in mixtures})
-    for name in ("round", "rung"):
-        if len(table) and not pd.api.types.is_integer_dtype(table[name]):
-            raise StudyError(f"the table of mixtures holds no whole numbers in its column {name!r}.")
+    if len(table) and not pd.api.types.is_integer_dtype(table["rung"]):
+        raise StudyError("the table of mixtures holds no whole numbers in its column 'rung'.")
     weights = [name for name in map(str, table.columns) if name.startswith("weight/")]
     return table[["mixture_id", "split", *_FIRST, *weights]]
 
