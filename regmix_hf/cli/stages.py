@@ -86,7 +86,7 @@ def _placed_command(verb: str) -> Callable[..., None]:
                 f"--shard {shard}: only proxies are shared out so.", "leave it out; machines share the folder"
             )
         if on is not None:
-            from regmix_hf.pipeline import check_place
+            from regmix_hf.placement import check_place
 
             check_place(verb, on)
         if print_ and on not in (None, "slurm"):
@@ -96,9 +96,10 @@ def _placed_command(verb: str) -> Callable[..., None]:
         if not print_:
             check_workers(study, workers)
         if print_:
-            from regmix_hf import pipeline
+            from regmix_hf.pipeline import stage_of
+            from regmix_hf.placement import written_job
 
-            typer.echo(pipeline.written_job(study, verb).script, nl=False)
+            typer.echo(written_job(study, stage_of(verb)).script, nl=False)
         elif dry_run:
             show_plan(study, Console(format), verb, verb)
         else:
