@@ -93,16 +93,17 @@ def _placed_command(verb: str) -> Callable[..., None]:
                 f"--shard {shard}: only proxies are shared out so.", "leave it out; machines share the folder"
             )
         if on is not None:
-            from regmix_hf.pipeline import check_place
+            from regmix_hf.placement import check_place
 
             check_place(verb, on)
         given = {"place": on, "num_workers": workers, "shard": shard, "wait": "true" if wait else None}
         keys = [f"executor.{key}={value}" for key, value in given.items() if value is not None]
         asked = [*(overrides or []), *keys]
         if print_:
-            from regmix_hf import pipeline
+            from regmix_hf.pipeline import stage_of
+            from regmix_hf.placement import array_job
 
-            typer.echo(pipeline.array_job(open_study(recipe, asked), verb).script, nl=False)
+            typer.echo(array_job(open_study(recipe, asked), stage_of(verb)).script, nl=False)
         elif dry_run:
             show_plan(open_study(recipe, asked), Console(format), verb, verb)
         else:
