@@ -7,50 +7,35 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING
 
-from regmix_hf.errors import RecipeError, UnfinishedError
+from regmix_hf.errors import UnfinishedError
 from regmix_hf.files import read_json
-from regmix_hf.jobs.base import base_task
 from regmix_hf.jobs.census import Census, take_census
-from regmix_hf.jobs.hub_jobs import UNDER_WAY, HubJobs
-from regmix_hf.jobs.slurm import ArrayJob, Queue, worker_command
-from regmix_hf.jobs.told import tell_recipe, told_recipe
 from regmix_hf.jobs.turns import alone_in, beside_others_in
-from regmix_hf.mixtures.final import num_final_mixtures
+from regmix_hf.placement import (
+    MADE_ONCE,
+    NOT_THERE,
+    PLACED,
+    corpus_part,
+    hub_client,
+    is_submitted,
+    share_corpus,
+    shares_corpus,
+    submit,
+)
 from regmix_hf.preflight import check_once, remember_checks
 from regmix_hf.progress import Progress, Silent
-from regmix_hf.stages import proxies
 from regmix_hf.stages.choose import asked_for
 from regmix_hf.study import Stage, State, Study, names
-from regmix_hf.study.address import Address
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.folder import SWARM_VERBS, Standing
 
 if TYPE_CHECKING:
-    from regmix_hf.hub import Hub
     from regmix_hf.sharing.while_running import Publisher
 
 #: Verbs in the order their stages run; `regmix_hf.stages.<verb>` holds each.
 VERBS = ("prepare", "sample", "proxies", "fit", "choose", "train", "evaluate", "report")
-#: Of these, those whose runs may be done elsewhere, and which places beside this machine do them.
-PLACED = {"proxies": ("ray", "slurm", "jobs"), "train": ("slurm",), "evaluate": ("ray", "slurm")}
-#: Why others do not, and what does.
-_NOT_THERE = {
-    ("train", "ray"): (
-        "a final model is one launch of `accelerate` over all GPUs of a machine",
-        "`regmix train` on one of its machines, or on several that share the folder",
-    ),
-    ("train", "jobs"): (
-        "checkpoints, by which a final run goes on, stay in a folder that a job does not keep",
-        "`regmix train` on this machine, or `--on slurm`",
-    ),
-    ("evaluate", "jobs"): (
-        "jobs have no final models",
-        "`regmix evaluate` on this machine, `--on ray` or `--on slurm`",
-    ),
-}
 #: Stages whose runs several processes and machines share out among them; all others are for one at a time.
 _SHARED = {"proxies", "train", "evaluate"}
 
@@ -112,23 +97,6 @@ def censuses_of(study: Study, verb: str) -> list[Census] | None:
     return [take_census(part, study.root / stage.folder) for part in parts]
 
 
-def array_job(study: Study, verb: str) -> ArrayJob:
-    """The workers that the stage `verb` is submitted to Slurm as."""
-    from regmix_hf.training.device import uses_cpu
-
-    folder = study.root / stage_of(verb).folder
-    command = worker_command(verb, told_recipe(folder))
-    recipe, executor = study.recipe, study.recipe.executor
-    section = "proxy" if verb == "proxies" else "train"
-    training = recipe.proxy if verb == "proxies" else recipe.train
-    on_cores = verb != "evaluate" and uses_cpu(training.training_args) and training.num_workers is None
-    if verb != "proxies":  # a worker with nothing to do would wait in the queue for it
-        most = num_final_mixtures(recipe) * recipe.train.num_seeds
-        executor = executor.model_copy(update={"num_workers": min(executor.num_workers, most)})
-    cores_key = f"{section}.num_workers" if on_cores else None
-    return ArrayJob(f"{recipe.name}-{verb}", folder, command, executor, cores_key)
-
-
 def is_left_to_others(study: Study, verb: str) -> bool:
     """Whether runs of the stage `verb` are open still: others are at them, or will be."""
     stage = stage_of(verb)
@@ -160,9 +128,9 @@ def begin(study: Study, first: str) -> None:
         RegmixError: Something is wrong; nothing else was touched.
     """
     study.check_owner()
-    if first == VERBS[0] and _shares_corpus(study) and study.state(stage_of(first)) is not State.DONE:
+    if first == VERBS[0] and shares_corpus(study) and study.state(stage_of(first)) is not State.DONE:
         study.open()
-        _corpus_part().fetch_corpus(_hub(Silent()), study, _made_once(), Silent())
+        corpus_part().fetch_corpus(hub_client(Silent()), study, MADE_ONCE, Silent())
     verbs = to_come(study, first)
     check_once(study, verbs)
     study.open()
@@ -193,7 +161,7 @@ def run(
     verbs = stages_between(study, first, last)
     verb = verbs[0] if verbs else None
     while verb is not None:
-        run_stage(study if _is_submitted(study, verb) else staying, verb, progress)
+        run_stage(study if is_submitted(study, verb) else staying, verb, progress)
         if verb in PLACED and is_left_to_others(staying, verb):
             raise UnfinishedError(
                 f"the runs of `{verb}` are with others still, and the next stage needs them.",
@@ -272,15 +240,15 @@ def _do_stage(study: Study, verb: str, progress: Progress) -> None:
         progress.note(f"{verb}: starting")
     work: Callable[[Study, Progress], None] = import_module(f"regmix_hf.stages.{verb}").run
     start = time.monotonic()
-    if _is_submitted(study, verb) and _has_open_runs(study, verb, progress):
-        _submit(study, verb, progress)
+    if is_submitted(study, verb) and _has_open_runs(study, verb, progress):
+        submit(study, stage, progress)
         return
-    if not_there := _NOT_THERE.get((verb, study.recipe.executor.place)):
+    if not_there := NOT_THERE.get((verb, study.recipe.executor.place)):
         progress.note(f"{verb}: done on this machine; {not_there[0]}")
     with publishing(study, verb, progress):
         work(study, progress)
-    if verb == "sample" and _shares_corpus(study):
-        _share_corpus(study, progress)
+    if verb == "sample" and shares_corpus(study):
+        share_corpus(study, progress)
     seconds = f"{time.monotonic() - start:.0f} s"
     if study.state(stage) is State.DONE:
         progress.note(f"{verb}: done in {seconds}")
@@ -288,98 +256,15 @@ def _do_stage(study: Study, verb: str, progress: Progress) -> None:
         progress.note(f"{verb}: ended after {seconds} with some of it left; run it again for that")
 
 
-def check_place(verb: str, place: str) -> None:
-    """Refuse a place that does not do the runs of the stage `verb`.
-
-    Raises:
-        RecipeError: It does not.
-    """
-    if not_there := _NOT_THERE.get((verb, place)):
-        raise RecipeError(f"`{verb}` is not done on {place}: {not_there[0]}.", f"use {not_there[1]}")
-
-
-def _is_submitted(study: Study, verb: str) -> bool:
-    """Whether the runs of a stage are for workers that are submitted."""
-    place = study.recipe.executor.place
-    return place in ("slurm", "jobs") and place in PLACED.get(verb, ())
-
-
 def _has_open_runs(study: Study, verb: str, progress: Progress) -> bool:
     """Whether anything is left for workers; what jobs have published is fetched first."""
     if study.recipe.executor.place == "jobs":
         from regmix_hf.sharing.arriving_runs import bring_runs
 
-        if count := bring_runs(_hub(progress), study):
+        if count := bring_runs(hub_client(progress), study):
             progress.note(f"fetched {count} runs that were published before")
     census = census_of(study, verb)
     return census is None or bool(census.num_left or census.running or census.failed)
-
-
-def _submit(study: Study, verb: str, progress: Progress) -> None:
-    """Hand a stage to workers elsewhere, which do it after this process has ended, unless some are at it."""
-    if study.recipe.executor.place == "slurm":
-        job = array_job(study, verb)
-        if (queue := Queue.read(job.folder)) and queue.rows:
-            progress.note(f"{verb}: {len(queue.rows)} workers of job {queue.job} are at it")
-            return
-        tell_recipe(study, job.folder)
-        count = job.executor.num_workers
-        progress.note(f"{verb}: submitted job {job.submit()}, {count} workers; logs in {job.folder}")
-        return
-    jobs, hub = hub_jobs(study, verb), _hub(progress)
-    if at_it := [row for row in jobs.rows(hub) if row["state"] in UNDER_WAY]:
-        progress.note(f"{verb}: {len(at_it)} jobs of {jobs.namespace} are at it")
-        return
-    if _shares_corpus(study):
-        _share_corpus(study, progress)
-    elif base_task(study) is not None:
-        raise RecipeError(
-            "proxy.model.pretrained: each job would train a model of its own for its proxies to start from.",
-            "write hub.corpus: true; then it is trained here once, and every job fetches it",
-        )
-    for one in jobs.submit(hub, study.root / stage_of(verb).folder):
-        progress.note(f"{verb}: started job {one} in {jobs.namespace}")
-    count = study.recipe.executor.num_workers
-    progress.note(
-        f"{verb}: {count} jobs meet in {jobs.runs}; without `--on`, the same command fetches what they do"
-    )
-
-
-def hub_jobs(study: Study, verb: str) -> HubJobs:
-    """The jobs that the stage `verb` is submitted to the Hub as.
-
-    Raises:
-        HubError: The recipe says nothing of the Hub.
-        RecipeError: The stage needs what only this machine has.
-    """
-    check_place(verb, "jobs")
-    return HubJobs(study.recipe, Address.of(study.recipe).runs)
-
-
-def _hub(progress: Progress) -> Hub:
-    from regmix_hf.hub import Hub
-
-    return Hub(progress=progress)
-
-
-def _shares_corpus(study: Study) -> bool:
-    return study.recipe.hub is not None and bool(study.recipe.hub.corpus)
-
-
-def _share_corpus(study: Study, progress: Progress) -> None:
-    """Publish the corpus, the mixtures, and the model that proxies start from, first trained here."""
-    executor = study.recipe.executor.model_copy(update={"place": "local", "shard": None})
-    proxies.train_base(Study(study.recipe.model_copy(update={"executor": executor})), progress)
-    _corpus_part().push_corpus(_hub(progress), study, _made_once(), progress)
-
-
-def _made_once() -> list[Stage]:
-    """What workers on other machines need not do again."""
-    return [stage_of("prepare"), stage_of("sample")]
-
-
-def _corpus_part() -> ModuleType:
-    return import_module("regmix_hf.sharing.corpus_part")
 
 
 def publishing(study: Study, verb: str, progress: Progress) -> AbstractContextManager[None]:

@@ -15,6 +15,7 @@ from regmix_hf.jobs.gpus import Fleet
 from regmix_hf.mixtures.budgets import token_budgets
 from regmix_hf.mixtures.final import num_final_mixtures
 from regmix_hf.mixtures.table import CONFIRM, empty, read_mixtures
+from regmix_hf.placement import hub_jobs
 from regmix_hf.readable import short
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.model import Base
@@ -280,7 +281,7 @@ def _note_on_cost(study: Study, speed: _Speed) -> Iterator[str]:
     hours = sum(one.seconds or 0.0 for one in _plan_proxies(study, _states(study), speed, 0)) / 3600
     workers = recipe.executor.num_workers
     try:
-        price = pipeline.hub_jobs(study, "proxies").prices(Hub()).get(flavor)
+        price = hub_jobs(study, "proxies").prices(Hub()).get(flavor)
     except HubError as error:
         yield f"cost: not known, {error.message}"
         return

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, Self
 
@@ -63,6 +63,8 @@ _SCORE = re.compile(
     r"(?:acc|accuracy|auc|auroc|bench|bleu|chrf|elo|em|exact|f1|mcc|pass|precision|recall|reward|rouge[12l]?"
     r"|scores?|winrate|win|wins)@?\d*"
 )
+#: Where a word begins within `hellaswagAcc`.
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 #: Nats per token are no more than that before a model has learnt anything: the logarithm of a vocabulary of
 #: 400,000.
 _MOST_NATS = 13.0
@@ -215,20 +217,51 @@ def read_name(name: str, domains: Collection[str] = ()) -> Quantity | None:
     task, _, metric = name.rpartition("/")
     if task and (known := _METRICS.get(metric.partition(",")[0])):
         return Quantity(name, known[1], "higher" if known[0] else "lower")
-    words = re.split(r"[^a-z0-9@+]+", metric.lower())
-    if any(_FAULT.fullmatch(word) for word in words):
-        is_bits = "bpb" in words or "bits_per_byte" in metric.lower()
+    kind = _last_word(metric)
+    if kind is _FAULT:
+        is_bits = re.search(r"(?<![a-z0-9])(?:bpb|bits_per_byte)(?![a-z0-9])", metric.lower())
         return Quantity(name, BITS if is_bits else None)
-    return None if task or any(_SCORE.fullmatch(word) for word in words) else Quantity(name)
+    return None if task or kind is _SCORE else Quantity(name)
 
 
 def is_said_to_be_small(column: str) -> bool:
     """Whether a column's own name says that less of it is better: it has a word such as `loss` or `ppl`.
 
-    >>> [is_said_to_be_small(name) for name in ("metric/c4_val_loss", "eval/c4", "c4_ppl")]
-    [True, False, True]
+    Of words that say the opposite of each other the last one counts: that is what the others are said of.
+
+    >>> [is_said_to_be_small(name) for name in ("metric/c4_val_loss", "eval/c4", "c4_ppl", "nll_accuracy")]
+    [True, False, True, False]
     """
-    return any(_FAULT.fullmatch(word) for word in re.split(r"[^a-z0-9@+]+", column.lower()))
+    return _last_word(column) is _FAULT
+
+
+def _last_word(name: str) -> re.Pattern[str] | None:
+    """Which kind of word stands last in a name: `_SCORE`, `_FAULT`, or neither does."""
+    words = re.split(r"[^a-z0-9@+]+", _HUMP.sub("_", name).lower())
+    if "brier" in words:  # a score of which less is better
+        return _FAULT
+    kinds = (kind for word in reversed(words) for kind in (_FAULT, _SCORE) if kind.fullmatch(word))
+    return next(kinds, None)
+
+
+def fitting(quantities: Mapping[str, Quantity], values: pd.DataFrame) -> dict[str, Quantity]:
+    """The same in units that hold the values: an accuracy of 45 is in percent, one of -3 in no unit known.
+
+    Args:
+        quantities: As their names say it.
+        values: What was measured, with a column of each; NaN does not count.
+    """
+    found = dict(quantities)
+    for name, known in quantities.items():
+        if known.unit in (SHARE, PERCENT) and not _holds(known, values[name]):
+            percent = replace(known, unit=PERCENT)
+            found[name] = percent if _holds(percent, values[name]) else replace(known, unit=None)
+    return found
+
+
+def _holds(quantity: Quantity, values: pd.Series[float]) -> bool:
+    known, (least, most) = values[np.isfinite(values)], quantity.bounds
+    return bool(known.between(least, most).all())
 
 
 def looks_like_score(values: pd.Series[float]) -> bool:

@@ -1,6 +1,6 @@
 """The tables of a study, the same on disk and on the Hub: names of columns, and ways to take them apart.
 
-`mixtures`: `mixture_id`, `split` (`fit`, `holdout` or `expert`), `round`, `origin`, `weight/<domain>`.
+`mixtures`: `mixture_id`, `split` (`fit`, `holdout`, `expert`), `round`, `origin`, `rung`, `weight/<domain>`.
 `results`: one row per run; `weight/`, `realized/`, `epochs/`, `loss/`, `bpb/`, `loss_stderr/` per domain,
 `bpb/` and `bpb_stderr/` per task of lm-eval, and `measured_on`, which text they were measured on.
 `trajectories`: `run_id`, `step`, `num_tokens`, `loss/<domain>`, `bpb/<task>` where it was measured.

@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("choice", "evaluation", "cards"),
     ("jobs",),
     ("stages", "sharing"),
-    ("preflight",),
+    ("preflight", "placement"),
     ("pipeline",),
     ("plan",),
     ("draft",),

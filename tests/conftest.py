@@ -47,12 +47,13 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Call quick what starts no process and asks no stand-in Hub: `pytest -m quick`.
+    """Call quick what starts no process, asks no stand-in Hub and is not long: `pytest -m quick`.
 
     Where workers share tests out the quick ones come last, so that none is left alone with a long one.
     """
     for item in items:
-        if _mode(item) is Mode.NOT and "standin" not in item.fixturenames:
+        is_long = item.get_closest_marker("long") is not None
+        if _mode(item) is Mode.NOT and "standin" not in item.fixturenames and not is_long:
             item.add_marker("quick")
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.get_closest_marker("quick") is not None)

@@ -27,6 +27,8 @@ from regmix_hf.study.corpus_facts import CorpusFacts
 
 from .hub.finished import finish_study, recipe_tree
 
+pytestmark = pytest.mark.long
+
 #: What reads a file, by the folder it lies in; the state of its stage is asked, too.
 READERS: dict[str, Callable[[Study], object]] = {
     "study.json": lambda study: study.check_owner(),

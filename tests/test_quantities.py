@@ -1,9 +1,13 @@
 """What the name of a column says of its unit and of which way is better."""
 
+from math import nan
+
 import pytest
+from pandas import DataFrame, Series
 
 from regmix_hf.errors import RegressionError
-from regmix_hf.quantities import Quantity, read_name, read_names
+from regmix_hf.quantities import Quantity, fitting, read_name, read_names
+from regmix_hf.runs import Runs
 
 
 @pytest.mark.parametrize(
@@ -18,6 +22,8 @@ from regmix_hf.quantities import Quantity, read_name, read_names
         ("wikitext/word_perplexity", Quantity("wikitext/word_perplexity", None)),
         ("hellaswag_bpb", Quantity("hellaswag_bpb", "bits per byte")),
         ("web_ppl", Quantity("web_ppl")),
+        ("accuracy_loss", Quantity("accuracy_loss")),
+        ("arc/brier_score", Quantity("arc/brier_score")),
         ("anything", Quantity("anything")),
         ("eval/web_loss", Quantity("eval/web_loss")),
         ("val/exam_bpb", Quantity("val/exam_bpb", "bits per byte")),
@@ -34,6 +40,7 @@ def test_a_name_says_unit_and_direction(column, quantity):
     [
         *("acc", "hellaswag_acc", "Accuracy", "squad_f1", "exact_match", "pass@10", "my_score"),
         *("task/invented", "acc0", "acc@5", "mt_bench", "win_rate", "elo"),
+        *("nll_accuracy", "arc_ce_acc", "hellaswagAcc"),
     ],
 )
 def test_a_score_of_unknown_direction_is_a_question_that_shows_how_to_answer(column):
@@ -51,6 +58,17 @@ def test_values_that_no_loss_has_are_a_question_unless_the_name_answers_it():
     with pytest.raises(RegressionError, match="the column 'exam' looks like a score"):
         read_names(names, ["web"], by_value=names)
     assert read_names(names, ["web"], {"exam": "lower"}, by_value=names)["exam"] == Quantity("exam")
+
+
+@pytest.mark.parametrize(
+    ("values", "unit"),
+    [([0.2, 0.4, nan], "share"), ([20.0, 0.9, nan], "percent"), ([-3.0, 40.0], None), ([2.0, 140.0], None)],
+)
+def test_an_accuracy_is_in_the_unit_that_holds_its_values(values, unit):
+    name, table = "arc/acc", DataFrame({"arc/acc": values})
+    assert fitting(read_names([name]), table) == {name: Quantity(name, unit, "higher")}
+    runs = Runs(DataFrame({"web": 1.0}, index=table.index), table, Series("fit", index=table.index))
+    assert runs.quantities[name].unit == unit
 
 
 def test_what_a_person_says_comes_before_what_a_name_says():

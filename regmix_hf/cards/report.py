@@ -13,7 +13,7 @@ from regmix_hf.cards.rendering import recipe_yaml, render_template, share
 from regmix_hf.cards.summary import Summary, scores_of, summarise
 from regmix_hf.files import atomic_path, write_text
 from regmix_hf.recipe.schema import CHOSEN
-from regmix_hf.regression.agreement import by_pair
+from regmix_hf.regression.agreement import DO_NOT_TELL, by_pair
 from regmix_hf.regression.carrying import WITHIN_NOISE
 from regmix_hf.study import names
 from regmix_hf.study.promises import Promise
@@ -59,6 +59,7 @@ def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool
     """
     summary = summarise(facts)
     scores = scores_of(facts)
+    pairs = by_pair(facts.regression.agreement if facts.regression else ())
     return render_template(
         TEMPLATE,
         facts=facts,
@@ -80,7 +81,8 @@ def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool
         best_predicted=facts.regression.promises if facts.regression else {},
         measured=measured_change(facts) is not None,
         chosen_promise=_of_chosen(facts),
-        agreement=by_pair(facts.regression.agreement) if facts.regression else [],
+        agreement=pairs,
+        does_not_tell=[pair[0] for pair in pairs if pair[0].word == DO_NOT_TELL],  # the target comes first
         lost_models=_lost_models(facts),
         scores=scores,
         mixture_names=list(dict.fromkeys(name for row in scores for name in row.values)),

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from regmix_hf.study import Study
 
 
+On = Annotated[
+    str | None,
+    typer.Option("--on", metavar="PLACE", help="Where: local, ray, slurm or jobs (executor.place)."),
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", metavar="N", help="Workers to submit (executor.num_workers).")
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(name="run", help="Run all stages: from text to a chosen mixture and models trained on it.")(
@@ -26,10 +35,14 @@ def _run(
     overrides: Overrides = None,
     first: Annotated[str, typer.Option("--from", metavar="VERB", help="Stage to begin with.")] = "prepare",
     last: Annotated[str, typer.Option("--to", metavar="VERB", help="Stage to end with.")] = "report",
+    on: On = None,
+    workers: Workers = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Touch nothing; say what it takes.")] = False,
     format: OutputFormat = Format.HUMAN,
 ) -> None:
+    overrides = [*(overrides or []), *executor_keys(on, workers)]
     study, console = open_study(recipe, overrides), Console(format)
+    check_workers(study, workers)
     from regmix_hf import pipeline
     from regmix_hf.cli.views import stage_tables, summary_tables
 
@@ -51,6 +64,28 @@ def _run(
         console.tables(stage_tables(study, last, format))
     following = pipeline.next_verb(study, last, pipeline.stages_of(study))
     console.next(command(following or last, recipe, overrides))
+
+
+def executor_keys(on: str | None, workers: int | None, **others: str | None) -> list[str]:
+    """Overrides of the recipe's section `executor` that options of the command line stand for."""
+    given = {"place": on, "num_workers": workers, **others}
+    return [f"executor.{key}={value}" for key, value in given.items() if value is not None]
+
+
+def check_workers(study: Study, workers: int | None) -> None:
+    """Refuse a number of workers where none are submitted.
+
+    Raises:
+        RecipeError: They are asked for, and the place has other ones.
+    """
+    place = study.recipe.executor.place
+    if workers is not None and place in ("local", "ray"):
+        raise RecipeError(
+            f"--workers {workers}: workers are submitted to Slurm or as jobs, and this is done on {place}.",
+            "write --on slurm or --on jobs; on this machine proxy.num_workers counts"
+            if place == "local"
+            else "leave it out; Ray does as many runs at once as its nodes have room for",
+        )
 
 
 def show_plan(study: Study, console: Console, first: str, last: str) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from regmix_hf.cli.arguments import OutputFormat, Overrides, RecipePath, command, open_study
 from regmix_hf.cli.console import Console, Format
-from regmix_hf.cli.run import show_plan
+from regmix_hf.cli.run import On, Workers, check_workers, executor_keys, show_plan
 from regmix_hf.errors import RecipeError
 
 #: What each verb does, as its help says it.
@@ -24,13 +24,6 @@ _HELP = {
 
 #: Stages that have options which are keys of `executor`.
 _PLACED = ("proxies", "train", "evaluate")
-_On = Annotated[
-    str | None,
-    typer.Option("--on", metavar="PLACE", help="Where: local, ray, slurm or jobs (executor.place)."),
-]
-_Workers = Annotated[
-    int | None, typer.Option("--workers", metavar="N", help="Workers to submit (executor.num_workers).")
-]
 _Shard = Annotated[
     str | None, typer.Option("--shard", metavar="K/N", help="Only this share of the runs (executor.shard).")
 ]
@@ -80,8 +73,8 @@ def _placed_command(verb: str) -> Callable[..., None]:
     def run(
         recipe: RecipePath,
         overrides: Overrides = None,
-        on: _On = None,
-        workers: _Workers = None,
+        on: On = None,
+        workers: Workers = None,
         shard: _Shard = None,
         wait: _Wait = False,
         print_: _Print = False,
@@ -93,18 +86,22 @@ def _placed_command(verb: str) -> Callable[..., None]:
                 f"--shard {shard}: only proxies are shared out so.", "leave it out; machines share the folder"
             )
         if on is not None:
-            from regmix_hf.pipeline import check_place
+            from regmix_hf.placement import check_place
 
             check_place(verb, on)
-        given = {"place": on, "num_workers": workers, "shard": shard, "wait": "true" if wait else None}
-        keys = [f"executor.{key}={value}" for key, value in given.items() if value is not None]
-        asked = [*(overrides or []), *keys]
+        if print_ and on not in (None, "slurm"):
+            raise RecipeError(f"--print: only Slurm has a script, and {on} has none.", "write --on slurm")
+        asked = [*(overrides or []), *executor_keys(on, workers, shard=shard, wait="true" if wait else None)]
+        study = open_study(recipe, asked)
+        if not print_:
+            check_workers(study, workers)
         if print_:
-            from regmix_hf import pipeline
+            from regmix_hf.pipeline import stage_of
+            from regmix_hf.placement import written_job
 
-            typer.echo(pipeline.array_job(open_study(recipe, asked), verb).script, nl=False)
+            typer.echo(written_job(study, stage_of(verb)).script, nl=False)
         elif dry_run:
-            show_plan(open_study(recipe, asked), Console(format), verb, verb)
+            show_plan(study, Console(format), verb, verb)
         else:
             run_one(verb, recipe, asked, format)
 

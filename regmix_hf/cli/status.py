@@ -131,12 +131,12 @@ def _rung_rows(study: Study, censuses: list[Census]) -> list[dict[str, object]]:
 
 def _queued(study: Study, stages: list[StageStatus], console: Console) -> Iterator[Mapping[str, object]]:
     """What Slurm says of the arrays that stages were submitted as."""
-    from regmix_hf import pipeline
     from regmix_hf.errors import TrainingError
     from regmix_hf.jobs.slurm import Queue
+    from regmix_hf.placement import PLACED
 
     for stage in stages:
-        if stage.verb in pipeline.PLACED:
+        if stage.verb in PLACED:
             try:
                 queue = Queue.read(study.root / stage.folder)
             except TrainingError as error:
@@ -147,16 +147,16 @@ def _queued(study: Study, stages: list[StageStatus], console: Console) -> Iterat
 
 def _jobs(study: Study, console: Console) -> list[dict[str, object]]:
     """What the Hub says of the study's jobs, where any were started."""
-    from regmix_hf import pipeline
     from regmix_hf.errors import HubError
     from regmix_hf.jobs.hub_jobs import were_submitted
+    from regmix_hf.placement import hub_jobs
 
     if not were_submitted(study.proxies):
         return []
     from regmix_hf.hub import Hub
 
     try:
-        return list(pipeline.hub_jobs(study, "proxies").rows(Hub(progress=console)))
+        return list(hub_jobs(study, "proxies").rows(Hub(progress=console)))
     except HubError as error:
         console.note(f"warning: what the Hub knows of the jobs is not known: {error.message}")
         return []

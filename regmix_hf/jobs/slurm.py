@@ -58,7 +58,8 @@ class ArrayJob:
         }
         yield "#!/bin/bash"
         for key, value in options.items():
-            yield f"#SBATCH --{key}" if value is True else f"#SBATCH --{key}={value}"
+            if value is not False:
+                yield f"#SBATCH --{key}" if value is True else f"#SBATCH --{key}={_quoted(str(value))}"
         yield "#SBATCH --requeue"
         yield "#SBATCH --open-mode=append"
         yield "# Every task of the array takes the next free run from the study's folder until none is left."
@@ -124,6 +125,11 @@ class Queue:
             )
         lines = [] if said.returncode else said.stdout.splitlines()
         return cls(job, [dict(zip(_COLUMNS, line.split("|"), strict=True)) for line in lines])
+
+
+def _quoted(value: str) -> str:
+    """A value as `sbatch` reads it in a script: in quotes where it would end at a space."""
+    return f'"{value}"' if re.search(r"\s", value) else value
 
 
 def worker_command(verb: str, recipe: Path) -> list[str]:

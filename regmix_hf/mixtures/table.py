@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from regmix_hf.errors import MixtureError
+from regmix_hf.errors import MixtureError, StudyError
 from regmix_hf.files import read_parquet
 from regmix_hf.tables import MIXTURES, by_domain, prefixed
 
@@ -33,8 +33,14 @@ def read_mixtures(path: Path) -> pd.DataFrame:
 
 
 def completed(mixtures: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with all its columns, those that earlier versions did not write as they were then."""
+    """Return the table with all its columns, those that earlier versions did not write as they were then.
+
+    Raises:
+        StudyError: The numbers of sizes are none.
+    """
     table = mixtures.assign(**{name: value for name, value in _FIRST.items() if name not in mixtures})
+    if len(table) and not pd.api.types.is_integer_dtype(table["rung"]):
+        raise StudyError("the table of mixtures holds no whole numbers in its column 'rung'.")
     weights = [name for name in map(str, table.columns) if name.startswith("weight/")]
     return table[["mixture_id", "split", *_FIRST, *weights]]
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from regmix_hf.recipe.section import Section
+
+#: An option of `sbatch`, by its name without the `--`.
+_Option = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")]
+_SHARD = r"^[1-9][0-9]*/[1-9][0-9]*$"
 
 
 class Ray(Section):
@@ -23,8 +28,9 @@ class Ray(Section):
 class Slurm(Section):
     """Workers as an array of Slurm."""
 
-    options: dict[str, str | int | bool] = Field(default_factory=dict)
-    """Options of `sbatch` by their long names, `{partition: gpu, time: "12:00:00", gres: "gpu:1"}`."""
+    options: dict[_Option, str | int | bool] = Field(default_factory=dict)
+    """Options of `sbatch` by their long names, `{partition: gpu, time: "12:00:00", gres: "gpu:1"}`; `true`
+    for one that takes no value."""
     setup: list[str] = Field(default_factory=list)
     """Lines of shell before the worker starts, `module load cuda`, say."""
 
@@ -51,7 +57,7 @@ class Executor(Section):
     """This machine, a Ray cluster, or workers that are submitted: an array to Slurm, jobs to the Hub."""
     num_workers: Annotated[int, Field(ge=1)] = 4
     """Workers that are submitted; on this machine `proxy.num_workers` counts, on Ray the cluster."""
-    shard: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*/[1-9][0-9]*$")] | None = None
+    shard: Annotated[str, StringConstraints(pattern=_SHARD)] | None = None
     """`2/8`: only the second eighth of the runs, by a hash of their names, where workers share no folder and
     meet in the repository of runs."""
     gpu: Literal["l4", "a10g", "l40s", "a100", "h100", "h200"] | None = None
@@ -69,10 +75,19 @@ class Executor(Section):
     """A worker that finds nothing free stays until others have ended their runs, and does those of the dead;
     else it ends. `regmix run` always stays, because the next stage needs all runs."""
 
+    @field_validator("shard", mode="before")
+    @classmethod
+    def _shard_is_k_of_n(cls, shard: object) -> object:
+        if shard is not None and not (isinstance(shard, str) and re.fullmatch(_SHARD, shard)):
+            raise ValueError("should be K/N, 2/8 say, counted from 1")
+        return shard
+
     @model_validator(mode="after")
     def _shard_is_one_of(self) -> Self:
         if self.shard is not None and self.own_shard[0] > self.own_shard[1]:
             raise ValueError(f"shard {self.shard} is beyond the last one")
+        if self.shard is not None and self.place in ("slurm", "jobs"):
+            raise ValueError(f"shard: workers on {self.place} share out all runs themselves; leave it out")
         return self
 
     @property

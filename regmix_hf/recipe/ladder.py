@@ -8,6 +8,7 @@ from typing import Any
 
 #: What no entry has from the one before.
 _OWN = ("num_mixtures", "scale")
+_ABSENT = object()
 
 
 def with_swarm(tree: Any) -> Any:
@@ -38,7 +39,7 @@ def with_swarm(tree: Any) -> Any:
 
 
 def as_written(words: dict[str, Any], rungs: Sequence[Any]) -> dict[str, Any]:
-    """Return the words of a recipe so that `with_swarm` reads the same again.
+    """Return the words of a recipe so that `with_swarm` reads the same again, and overrides are handed on.
 
     Args:
         words: Of all its sections; a default may be left out where it stands.
@@ -46,7 +47,14 @@ def as_written(words: dict[str, Any], rungs: Sequence[Any]) -> dict[str, Any]:
     """
     if not rungs:
         return {key: value for key, value in words.items() if key != "proxies"}
-    for (before, entry), rung in zip(pairwise(words.get("proxies", ())), rungs[1:], strict=False):
-        lost = before.keys() - entry.keys() - set(_OWN)
-        entry.update({key: getattr(rung, key) for key in sorted(lost)})
-    return {key: value for key, value in words.items() if key != "proxy"}
+    entries = words.get("proxies", [])
+    changes = [_changes(*pair, rung) for pair, rung in zip(pairwise(entries), rungs[1:], strict=False)]
+    rest = {key: value for key, value in words.items() if key != "proxy"}
+    return {**rest, "proxies": [*entries[:1], *changes]} if entries else rest
+
+
+def _changes(before: dict[str, Any], entry: dict[str, Any], rung: Any) -> dict[str, Any]:
+    """What an entry says that the one before does not, its defaults included."""
+    lost = before.keys() - entry.keys() - set(_OWN)
+    said = {key: value for key, value in entry.items() if key in _OWN or before.get(key, _ABSENT) != value}
+    return {**said, **{key: getattr(rung, key) for key in sorted(lost)}}

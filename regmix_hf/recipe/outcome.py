@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from regmix_hf.files import hash_value
+from regmix_hf.recipe.ladder import with_swarm
 from regmix_hf.recipe.schema import Recipe
 
 _TRAININGS = ("proxy", "train")
@@ -131,10 +132,8 @@ def _decisive(recipe: Recipe) -> dict[str, Any]:
 
 def _with_swarm_apart(tree: dict[str, Any]) -> dict[str, Any]:
     """The first of a ladder under `proxy`, the others under `proxies`: so these leave the swarm as it is."""
-    if not (rungs := tree.get("proxies")):
-        return tree
-    swarm = {name: value for name, value in rungs[0].items() if name != "num_mixtures"}
-    return {**tree, "proxy": swarm, "proxies": rungs[1:]}
+    whole = with_swarm(tree)
+    return {**whole, "proxies": whole["proxies"][1:]} if "proxies" in whole else whole
 
 
 def _decisive_training(training: dict[str, Any]) -> dict[str, Any]:

@@ -139,8 +139,9 @@ class Regression(Section):
     """Which regressors are fitted, and on what the mixture is judged."""
 
     estimators: Annotated[list[str], Field(min_length=1)] = ["ridge", "lightgbm", "power_law"]
-    """Families to fit and compare; the names are those of `regmix fit --estimators`. `regmix init` writes
-    `auto`; the default is that of version 0.1, so that recipes without this key mean what they meant."""
+    """Families to fit and compare; the names are those of `regmix fit --estimators`, and `experts` beside
+    `sampling.experts`. `regmix init` writes `auto`; the default is that of version 0.1, so that recipes
+    without this key mean what they meant."""
     target: Annotated[str | list[str | Combined] | Shares | Combined, BeforeValidator(checked_target)] = (
         "mean"
     )
@@ -173,7 +174,8 @@ class Choice(Section):
     with seeds of their own. What was promised is held against what they measure, they are added to the runs,
     and it is fitted and chosen again. 0: none."""
     num_rounds: Annotated[int, Field(ge=1)] = 2
-    """Most rounds of `num_confirm` proxies; when a promise holds, no other round follows."""
+    """Most rounds of `num_confirm` proxies. When a promise holds and what is chosen then differs from what
+    was tried in at most a tenth of the tokens, no other round follows."""
     max_epochs: Positive | None = 4
     """No domain is seen more often than this in the final run. 4 where nothing is known of the text: up to
     about four times is nearly as good as new text, later it helps ever less (Muennighoff et al. 2023).

@@ -86,15 +86,19 @@ class Agreement:
         """Read all that a fit noted; of runs of one size it notes nothing."""
         return [cls.from_plain(found) for found in summary.get("size_agreement", ())]
 
-    def __str__(self) -> str:
-        """In words, without a full stop."""
+    @property
+    def found(self) -> str:
+        """What was found of the target, in words."""
         found = "no rank correlation"
         if not math.isnan(self.spearman):
             found = f"rank correlation {100 * self.spearman:.0f} %"
         if not math.isnan(self.low):
             found += f" [{100 * self.low:.0f}, {100 * self.high:.0f}]"
-        said = f"{self.target}: {self.sizes}, {found}"
-        return said if self.word == TELL else f"{said}; {self.word}"
+        return f"{self.target}: {self.sizes}, {found}"
+
+    def __str__(self) -> str:
+        """The same, and what follows from it, without a full stop."""
+        return self.found if self.word == TELL else f"{self.found}; {self.word}"
 
 
 def size_agreement(parts: Sequence[Runs], goal: Target, random_state: int) -> list[Agreement]:

@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.files import write_json
-from regmix_hf.quantities import BPB, Quantity, read_names
+from regmix_hf.quantities import BPB, Quantity, fitting, read_names
 from regmix_hf.regression.absurd import find_absurd
 from regmix_hf.regression.base import UnfittedError, check_runs, of_largest
 from regmix_hf.regression.expert_tokens import expert_tokens
@@ -166,7 +166,7 @@ class MixtureRegressor(
         truth = truth.mask(find_absurd(truth.to_numpy(), size))
         self.domains_, self.targets_ = tuple(mixtures.columns), tuple(truth.columns)
         known = quantities or read_names(self.targets_, self.domains_)
-        self.quantities_ = {name: known[name] for name in self.targets_}
+        self.quantities_ = fitting({name: known[name] for name in self.targets_}, truth)
         largest = np.ones(len(mixtures), bool) if size is None else of_largest(size)
         self.num_runs_ = int(largest.sum())
         self.num_dropped_ = {name: int(truth[name][largest].isna().sum()) for name in self.targets_}

@@ -190,13 +190,22 @@ class ScaledLaw(MixtureEstimator):
         if len(sizes) == 1:
             return
         missed, largest = np.abs(unseen - losses), self.sizes_[:, 0] == sizes[-1]
-        usual, nearest = missed[self.sizes_[:, 0] == self.judged_[0]], self.judged_[0]
+        usual, nearest = missed[(self.sizes_ == self.judged_).all(axis=1)], self.judged_[0]
+        share = 1.0
+        longest = largest & (self.sizes_[:, 1] == self.sizes_[largest, 1].max())
         if nearest == sizes[-1]:
             part, nearest = self._without(largest, weights, losses, own), sizes[-2]
-            alone = part.predict_runs(weights[largest], self.sizes_[largest])
-            missed[largest] = np.abs(alone - losses[largest])
-        far = np.nanquantile(missed[largest], _FAR, axis=0) / np.nanquantile(usual, _FAR, axis=0)
-        self.beyond_ = np.array([max(1.0, float(np.median(far))), sizes[-1] - nearest])
+            alone = part.predict_runs(weights[longest], self.sizes_[longest])
+            missed[longest] = np.abs(alone - losses[longest])
+            # What one size alone misses of the next is more than what two miss, which know how losses fall.
+            # Two thirds of the way from 1 to it, in logarithms, held on `scale-ladder`.
+            share = 2 / 3 if len(sizes) == 2 else 1.0
+        # Of few mixtures the farthest stands for the tenth that is missed by most, as in conformal intervals.
+        count = len(np.unique(weights[longest], axis=0))
+        most = min(1.0, _FAR * (count + 1) / count)
+        far = np.nanquantile(missed[longest], most, axis=0) / np.nanquantile(usual, _FAR, axis=0)
+        ratio = max(1.0, float(np.median(far))) ** share
+        self.beyond_ = np.array([ratio, sizes[-1] - nearest])
 
     def predict_runs(self, weights: Array, sizes: Array) -> Array:
         """Predict runs, each at its own log parameters and log tokens; runs x targets."""

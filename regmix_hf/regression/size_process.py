@@ -3,7 +3,9 @@
 Two parts, each with a length scale of its own in log parameters and in log tokens. The slow one is what
 larger and longer runs keep: an offset, a slope on the trend, a function of the mixture, and what one mixture
 has for itself. The fast one is what the runs of one size and length share and those of another do not (the
-batch that a checkpoint ends on), so that it is not taken along.
+batch that a checkpoint ends on), so that it is not taken along. Nor is what a mixture has for itself taken to
+a size that no run has: two sizes may agree on it and the next not. Of 680M by 122M and 310M it raised the
+error for wikipedia at the last length from 0.55 to 0.68 %, for openhermes from 1.12 to 1.34 %.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ class Places:
 def covariance(hyper: Array, here: Places, there: Places) -> Array:
     """Covariance of what is left over at two sets of places, without noise."""
     slow, fast = _between_sizes(hyper, here.sizes, there.sizes)
-    return _covariance(hyper, slow, fast, here, there)
+    known = _has_runs(here.sizes, there.sizes)
+    return _covariance(hyper, slow, fast * known, here, there, known)
 
 
 def pull(hyper: Array, here: Places, there: Places, coefficients: Array) -> tuple[Array, Array]:
@@ -63,6 +66,7 @@ def pull(hyper: Array, here: Places, there: Places, coefficients: Array) -> tupl
     """
     size = np.exp(hyper)
     slow, fast = _between_sizes(hyper, here.sizes, there.sizes)
+    fast *= _has_runs(here.sizes, there.sizes)
     along = (slow * size[_MIXTURE] + fast * size[_CELL_MIXTURE]) * coefficients
     along *= matern_slope(cdist(here.features, there.features) / size[_LENGTH]) / size[_LENGTH] ** 2
     by_feature = along.sum(axis=1, keepdims=True) * here.features - along @ there.features
@@ -110,10 +114,18 @@ def _between_sizes(hyper: Array, here: Array, there: Array) -> tuple[Array, Arra
     return matern(cdist(here / slow, there / slow)), matern(cdist(here / fast, there / fast))
 
 
-def _covariance(hyper: Array, slow: Array, fast: Array, here: Places, there: Places) -> Array:
+def _has_runs(here: Array, there: Array) -> Array:
+    """Whether each size of `here` is one of `there`: 1 or 0, runs x 1."""
+    apart = np.abs(here[:, 0, None] - np.unique(there[:, 0]))
+    return np.asarray(apart.min(axis=1, keepdims=True) < _SAME, dtype=np.float64)
+
+
+def _covariance(
+    hyper: Array, slow: Array, fast: Array, here: Places, there: Places, known: Array | float = 1.0
+) -> Array:
     size = np.exp(hyper)
     apart = cdist(here.features, there.features)
     alike = matern(apart / size[_LENGTH])
     kept = size[_OFFSET] + size[_SLOPE] * np.outer(here.trend, there.trend) + size[_MIXTURE] * alike
-    kept += size[_OWN] * (apart < _SAME)
+    kept += size[_OWN] * known * (apart < _SAME)
     return np.asarray(slow * kept + fast * (size[_CELL] + size[_CELL_MIXTURE] * alike))

@@ -19,6 +19,7 @@ from regmix_hf.quantities import (
     Quantity,
     bare,
     error_column,
+    fitting,
     read_names,
     said_of,
 )
@@ -88,7 +89,8 @@ class Runs:
 
     def __post_init__(self) -> None:
         known = self.quantities or read_names(self.losses.columns, self.weights.columns)
-        object.__setattr__(self, "quantities", {name: known[name] for name in self.losses.columns})
+        known = fitting({name: known[name] for name in self.losses.columns}, self.losses)
+        object.__setattr__(self, "quantities", known)
 
     def __len__(self) -> int:
         return len(self.weights)

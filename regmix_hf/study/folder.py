@@ -14,6 +14,7 @@ from regmix_hf.mixtures.final import final_names
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.outcome import decisive, decisive_but_name, decisive_in_0_1
 from regmix_hf.study import names
+from regmix_hf.study.reported import Reported
 
 #: Stages of a swarm of one's own: a study that takes its runs from others does without them.
 SWARM_VERBS = ("sample", "proxies")
@@ -84,7 +85,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Reported):
     """A recipe and the folder that holds everything it produced."""
 
     recipe: Recipe
@@ -128,16 +129,6 @@ class Study:
     def evaluation(self) -> Path:
         """Losses and scores of the final models."""
         return self.root / names.EVALUATION
-
-    @property
-    def report(self) -> Path:
-        """What was found, in pictures and words."""
-        return self.root / names.REPORT
-
-    @property
-    def page(self) -> Path:
-        """The report to read first."""
-        return self.report / names.PAGE
 
     @property
     def final_mixtures(self) -> list[str]:

@@ -17,6 +17,7 @@ from regmix_hf.recipe import RECIPE_FILE
 from regmix_hf.recipe.target import TargetValue
 from regmix_hf.study import names
 from regmix_hf.study.folder import Standing, State
+from regmix_hf.study.reported import Reported
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class ChoiceRecord:
 
 
 @dataclass(frozen=True)
-class TableFit:
+class TableFit(Reported):
     """A fit on tables, with the choice and the report that belong to it.
 
     Attributes:
@@ -99,16 +100,6 @@ class TableFit:
     def mixture(self) -> Path:
         """The chosen mixture."""
         return self.root / names.CHOSEN_MIXTURE
-
-    @property
-    def report(self) -> Path:
-        """What was found, in pictures and words."""
-        return self.root / names.REPORT
-
-    @property
-    def page(self) -> Path:
-        """The report to read first."""
-        return self.report / names.PAGE
 
     @property
     def asked(self) -> FitRecord:

@@ -1,9 +1,8 @@
 """What experts are worth beside a swarm: `python -m tests.benchmarks.experts STUDY [--repeats 10]`.
 
-STUDY is the folder of a study with experts and at least 24 mixtures, all of whose proxies have ended, e.g. of
+STUDY is the folder of a study with experts and mixtures, all of whose proxies have ended, e.g. of
 
-    regmix run recipes/quickstart --to proxies output_dir=STUDY sampling.experts=true \
-        sampling.num_mixtures=28 sampling.num_holdout=16 choice.num_confirm=0
+    regmix run recipes/quickstart --to proxies output_dir=STUDY sampling.experts=true
 
 Nothing is trained: budgets are made of the runs that are there. Of N runs all are mixtures, or one per
 domain is an expert and the rest are mixtures, or all are experts. Each way is judged by runs that it did not
@@ -21,15 +20,18 @@ import numpy as np
 import pandas as pd
 
 from regmix_hf import load_runs
-from regmix_hf.regression import MixtureRegressor
+from regmix_hf.regression.expert_tokens import expert_tokens
 from regmix_hf.regression.metrics import measure
-from regmix_hf.regression.registry import estimator_class
+from regmix_hf.regression.registry import build_estimator, estimator_class
+from regmix_hf.regression.regressor import own_domains
 from regmix_hf.runs import Runs
 from regmix_hf.seeds import generator
 
 BUDGETS = (8, 16, 24, 32, 48)
 #: What is fitted on mixtures alone.
 LAWS = ("power_law", "ridge")
+#: With fewer unseen mixtures nothing is judged.
+LEAST_TESTS = 7
 
 
 def quality(runs: Runs, tests: np.ndarray, predicted: pd.DataFrame) -> dict[str, float]:
@@ -45,14 +47,26 @@ def quality(runs: Runs, tests: np.ndarray, predicted: pd.DataFrame) -> dict[str,
     }
 
 
-def fitted(runs: Runs, estimator: str, rows: np.ndarray) -> MixtureRegressor:
-    """A family on some of the runs."""
-    part = runs.take(rows)
-    model = MixtureRegressor(estimator)
-    return model.fit(part.weights, part.losses, part.quantities, experts=runs.experts)
+class Fitted:
+    """A family on some of the runs, without the cross-validation of `MixtureRegressor`."""
+
+    def __init__(self, runs: Runs, estimator: str, rows: np.ndarray):
+        self._runs, self._model = runs, build_estimator(estimator, 0, {})
+        names = (runs.targets, runs.domains)
+        self._model.fit(
+            runs.weights.iloc[rows].to_numpy(),
+            runs.losses.iloc[rows].to_numpy(),
+            own_domains=own_domains(*names),
+            experts=expert_tokens(runs.experts, *names, required=self._model.needs_experts),
+        )
+
+    def predict(self, rows: np.ndarray) -> pd.DataFrame:
+        """What it says of some of the runs, runs x targets."""
+        found = self._model.predict(self._runs.weights.iloc[rows].to_numpy())
+        return pd.DataFrame(found, self._runs.weights.index[rows], self._runs.targets)
 
 
-Way = tuple[str, str, int, list[MixtureRegressor]]
+Way = tuple[str, str, int, list[Fitted]]
 
 
 def ways(runs: Runs, budget: int, pool: np.ndarray) -> Iterator[Way]:
@@ -60,16 +74,16 @@ def ways(runs: Runs, budget: int, pool: np.ndarray) -> Iterator[Way]:
     experts = len(runs.experts) if runs.experts is not None else 0
     for law in LAWS:
         if budget >= estimator_class(law).min_runs(len(runs.domains)):
-            yield "swarm only", law, budget, [fitted(runs, law, pool[:budget])]
+            yield "swarm only", law, budget, [Fitted(runs, law, pool[:budget])]
     rest = budget - experts
     if rest == 0:
-        yield "experts only", "experts", 0, [fitted(runs, "experts", pool[:0])]
+        yield "experts only", "experts", 0, [Fitted(runs, "experts", pool[:0])]
     if rest > 0:
-        own = fitted(runs, "experts", pool[:rest])
+        own = Fitted(runs, "experts", pool[:rest])
         yield "both", "experts", rest, [own]
         for law in LAWS:
             if rest >= estimator_class(law).min_runs(len(runs.domains)):
-                yield "both", f"mean of experts and {law}", rest, [own, fitted(runs, law, pool[:rest])]
+                yield "both", f"mean of experts and {law}", rest, [own, Fitted(runs, law, pool[:rest])]
 
 
 def table(runs: Runs, budgets: Sequence[int], repeats: int) -> pd.DataFrame:
@@ -80,11 +94,11 @@ def table(runs: Runs, budgets: Sequence[int], repeats: int) -> pd.DataFrame:
     for repeat in range(repeats):
         order = generator(0, "budget", repeat).permutation(once)
         for budget in budgets:
-            tests = order[max(budgets) :] if len(order) > max(budgets) + 7 else order[budget:]
-            if budget > len(order) - 8:
+            if budget + LEAST_TESTS > len(order):
                 continue
+            tests = order[max(budgets) :] if len(order) >= max(budgets) + LEAST_TESTS else order[budget:]
             for way, predicts, count, models in ways(runs, budget, order):
-                predicted = sum(model.predict(runs.weights.iloc[tests]) for model in models) / len(models)
+                predicted = sum(model.predict(tests) for model in models) / len(models)
                 labels = {"runs": budget, "spent on": way, "predicts": predicts, "mixtures": count}
                 rows.append({**labels, "tested on": len(tests), **quality(runs, tests, predicted)})
     labels = ["runs", "spent on", "predicts", "mixtures", "tested on"]
@@ -105,9 +119,9 @@ def main() -> None:
     runs = load_runs(arguments.study)
     if runs.experts is None:
         parser.error(f"{arguments.study} has no experts")
-    alone = fitted(runs, "experts", np.arange(0))
+    alone = Fitted(runs, "experts", np.arange(0))
     every = np.arange(len(runs))
-    found = quality(runs, every, alone.predict(runs.weights))
+    found = quality(runs, every, alone.predict(every))
     print(f"{len(runs.experts)} experts alone, all {len(runs)} other runs:")
     print(pd.Series(found).round(3).to_string())
     print(f"\nmean and deviation over {arguments.repeats} random subsets:")

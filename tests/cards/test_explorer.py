@@ -29,6 +29,8 @@ from regmix_hf.study import Study
 from .browser import Browser, program
 from .explored import choose, make_study
 
+pytestmark = pytest.mark.long
+
 DOMAINS = ["prose", "code", "maths", "a.b", "web-text", "readme", "yaml", "7b"]
 #: Fits that take long take few steps here: a page computes with what was learned, whatever that is.
 PARAMS = {"lightgbm": {"num_iterations": 60}, "gaussian_process": {"max_steps": 3}}

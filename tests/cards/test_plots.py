@@ -14,6 +14,8 @@ from regmix_hf.cards.mixture_plots import MAX_ROWS, draw_effects, draw_trade_off
 from regmix_hf.cards.quality_plots import draw_learning_curve, draw_loss_curves, draw_predictions
 from regmix_hf.cards.style import new_figure, png, spread, style
 
+pytestmark = pytest.mark.long
+
 
 def domains(count: int) -> list[str]:
     return [f"domain_{index:03d}" for index in range(count)]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from regmix_hf.cards.facts import StudyFacts
-from regmix_hf.cards.report import write_report
+from regmix_hf.cards.report import render, write_report
 from regmix_hf.cards.summary import summarise
 from regmix_hf.cards.swarm import SwarmFacts
 from regmix_hf.cards.tables import Spread, score_rows
@@ -21,6 +21,8 @@ from regmix_hf.regression.verdict import CANNOT, Verdict
 from regmix_hf.study import Study
 
 from .conftest import SENTENCE, VERDICT
+
+pytestmark = pytest.mark.long
 
 GOLDEN = Path(__file__).parent / "report.md"
 PICTURES = {"weights", "trade_off", "predictions", "learning_curve", "effects", "loss_curves"}
@@ -300,3 +302,22 @@ def test_rounds_that_cannot_be_read_are_damage(study: Study) -> None:
     study.mixture.write_text(study.mixture.read_text() + "rounds: [{number: one}]\n")
     with pytest.raises(StudyError, match=r"mixture.yaml.*holds rounds that cannot be read"):
         report(study)
+
+
+def test_where_small_models_do_not_tell_of_the_target_it_is_said_among_the_first(study: Study) -> None:
+    file = study.regression / "summary.json"
+    summary = read_json(file)
+    sizes = {"small": "1M on 9 tokens", "large": "60M on 9 tokens", "num_mixtures": 16}
+    rows = [
+        {"target": summary["target"], **sizes, "spearman": -0.06, "low": -0.5, "high": 0.4},
+        {"target": "code", **sizes, "spearman": 0.9, "low": 0.7, "high": 1.0},
+    ]
+    write_json(file, summary | {"size_agreement": rows})
+    text = render(StudyFacts.read(study), {})
+    short, rest = text.split("## Promised and measured")
+    assert "- Small models do not tell for this target: " in short
+    assert "16 mixtures of 1M on 9 tokens against 60M on 9 tokens, rank correlation -6 % [-50, 40]." in short
+    assert "| `code` | 90 % [70, 100] | small models tell |" in rest
+    write_json(file, summary | {"size_agreement": [{"target": "code"}]})
+    with pytest.raises(StudyError, match="an agreement of sizes"):
+        StudyFacts.read(study)

@@ -5,6 +5,8 @@ import pytest
 
 from regmix_hf.regression import ESTIMATORS, MixtureRegressor
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_part_of_the_targets_is_predicted_as_in_the_whole(runs, estimator):

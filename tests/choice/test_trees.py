@@ -10,6 +10,8 @@ from regmix_hf.quantities import read_names
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.target import Target
 
+pytestmark = pytest.mark.long
+
 NAMES = ("a", "b", "c")
 PRIOR = {"a": 0.5, "b": 0.3, "c": 0.2}
 EVERYWHERE = Constraints(NAMES)

@@ -14,6 +14,8 @@ from regmix_hf.regression.fitting import fit_runs
 from regmix_hf.regression.verdict import CANNOT, TELLS, WEAKLY
 from regmix_hf.runs.runs import Runs
 
+pytestmark = pytest.mark.long
+
 FEW = Choice(num_candidates=1_000, top_k=10)
 NAMES = ("a", "b", "c")
 

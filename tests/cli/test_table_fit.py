@@ -13,6 +13,8 @@ from regmix_hf.choice import read_chosen
 from regmix_hf.cli.quality import QualityFormat, quality_text
 from tests.table_fit import FEW, make_fit
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:

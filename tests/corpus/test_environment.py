@@ -16,6 +16,8 @@ from regmix_hf.corpus.prepare import prepare_corpus
 from regmix_hf.errors import DataError
 from regmix_hf.recipe import Domain, Recipe
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:

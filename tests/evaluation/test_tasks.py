@@ -11,6 +11,8 @@ from regmix_hf.evaluation.model import LanguageModel
 from regmix_hf.evaluation.scores import score_tasks
 from regmix_hf.evaluation.tasks import LoadedTasks, TaskSet, load_tasks
 
+pytestmark = pytest.mark.long
+
 QUESTIONS = [
     {"question": "The cat sat on the", "choices": [" mat", " sky"], "answer": 0},
     {"question": "And then it", "choices": [" x", " slept"], "answer": 1},

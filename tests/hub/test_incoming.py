@@ -109,6 +109,7 @@ WRONG = [
     ("runs", "results.parquet", as_table(lambda t: t.assign(mixture_id="m9")), "names the mixture 'm9'"),
     ("runs", "results.parquet", lambda content: wide_parquet(), "Exceeded size limit"),
     ("runs", "mixtures.parquet", as_table(twice), "has more than one row"),
+    ("runs", "mixtures.parquet", as_table(lambda t: t.assign(rung="top")), "no whole numbers"),
     (
         "runs",
         "trajectories.parquet",

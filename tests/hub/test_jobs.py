@@ -13,6 +13,7 @@ import pytest
 from regmix_hf import pipeline
 from regmix_hf.errors import HubError, RecipeError
 from regmix_hf.jobs.hub_jobs import were_submitted
+from regmix_hf.placement import hub_jobs, share_corpus, submit
 from regmix_hf.plan import make_plan
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
@@ -108,7 +109,7 @@ def test_a_job_trains_its_shard_and_this_machine_fetches_what_it_did(
     assert job.stage == "COMPLETED", job.log.read_text()
     assert job.spec["timeoutSeconds"] == 12 * 3600
     assert (job.spec["flavor"], job.spec["attempts"]) == ("l4x1", 3)
-    rows = list(pipeline.hub_jobs(prepared, "proxies").rows(hub))
+    rows = list(hub_jobs(prepared, "proxies").rows(hub))
     assert [(row["shard"], row["state"]) for row in rows] == [("1/1", "COMPLETED")]
     assert rows[0]["usd_per_hour"] == pytest.approx(0.8, rel=1e-3)
     assert rows[0]["usd"] == pytest.approx(rows[0]["hours"] * rows[0]["usd_per_hour"])
@@ -134,7 +135,7 @@ def test_jobs_run_at_once_are_canceled_one_by_one_and_started_anew_when_none_is_
     study = elsewhere(prepared, prepared.root, executor=executor)
 
     def rows() -> list[dict[str, object]]:
-        return sorted(pipeline.hub_jobs(study, "proxies").rows(hub), key=lambda row: str(row["job"]))
+        return sorted(hub_jobs(study, "proxies").rows(hub), key=lambda row: str(row["job"]))
 
     pipeline.run_stage(study, "proxies", recorder)
     assert [(row["shard"], row["state"]) for row in rows()] == [(f"{k}/3", "RUNNING") for k in (1, 2, 3)]
@@ -155,7 +156,7 @@ def test_what_proxies_start_from_is_trained_here_before_the_corpus_is_published_
     order: list[str] = []
     monkeypatch.setattr(proxies, "train_base", lambda study, progress: order.append("base"))
     monkeypatch.setattr(corpus_part, "push_corpus", lambda *rest: order.append("corpus"))
-    pipeline._share_corpus(prepared, recorder)
+    share_corpus(prepared, recorder)
     assert order == ["base", "corpus"]
     base = {"mixture": "prior", "num_train_tokens": 10_240}
     model = prepared.recipe.proxy.model.model_copy(update={"pretrained": Base.model_validate(base)})
@@ -163,7 +164,7 @@ def test_what_proxies_start_from_is_trained_here_before_the_corpus_is_published_
     alone = prepared.recipe.hub.model_copy(update={"corpus": False})
     study = elsewhere(prepared, prepared.root, proxy=proxy, hub=alone)
     with pytest.raises(RecipeError, match="each job would train a model of its own") as caught:
-        pipeline._submit(study, "proxies", recorder)
+        submit(study, proxies.STAGE, recorder)
     assert "hub.corpus: true" in caught.value.hint
 
 
@@ -188,4 +189,4 @@ def test_a_job_that_the_hub_refuses_is_said_once_and_what_needs_a_model_is_refus
         pipeline.run_stage(prepared, "proxies", recorder)
     assert len(standin.requests("POST /api/jobs/me")) == 1
     with pytest.raises(RecipeError, match="jobs have no final models"):
-        pipeline.hub_jobs(prepared, "evaluate")
+        hub_jobs(prepared, "evaluate")

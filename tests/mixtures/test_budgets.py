@@ -133,6 +133,7 @@ def study(tmp_path: Path) -> Callable[..., Study]:
             "sampling": {"max": {"code": 0.5}},
             "proxy": run,
             "train": {**run, "num_train_tokens": train_tokens, "mixtures": ["uniform"], **train},
+            "executor": {"gpu": "h200"},  # then plans measure no speed
         }
         return Study(Recipe.model_validate(tree))
 

@@ -80,6 +80,14 @@ def test_a_ladder_that_is_written_down_is_read_the_same(read):
         assert (again.proxies, again.proxy) == (recipe.proxies, recipe.proxy)
 
 
+def test_workers_are_told_the_same_and_what_they_override_of_the_swarm_is_handed_on(read, tmp_path):
+    recipe = read(LADDER)
+    told = tmp_path / "told.yaml"
+    told.write_text(recipe.model_dump_json())  # as workers of Slurm find it, all defaults written out
+    assert load_recipe(told).proxies == recipe.proxies
+    assert [rung.num_workers for rung in load_recipe(told, ["proxy.num_workers=3"]).proxies] == [3, 3, 3]
+
+
 def test_overrides_reach_entries_by_number_and_the_swarm_by_its_old_name(read):
     recipe = read(LADDER, "proxies.1.num_mixtures=6", "proxy.num_workers=1", "proxies.2.scale=long")
     assert [rung.num_mixtures for rung in recipe.proxies] == [None, 6, 4]

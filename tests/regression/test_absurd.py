@@ -10,6 +10,8 @@ from regmix_hf.regression.absurd import find_absurd
 from regmix_hf.regression.fitting import fit_runs
 from regmix_hf.regression.registry import build_estimator
 
+pytestmark = pytest.mark.long
+
 
 def spoiled(runs, loss, rows=(3,)):
     losses = runs.losses.copy()

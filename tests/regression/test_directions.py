@@ -16,6 +16,8 @@ from regmix_hf.regression.target import Target
 from regmix_hf.runs.published import check_results
 from regmix_hf.runs.runs import Runs, load_runs
 
+pytestmark = pytest.mark.long
+
 FEW = Choice(num_candidates=2000, top_k=20)
 UP = {"code_acc": "higher", "prose_acc": "higher"}
 

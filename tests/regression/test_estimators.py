@@ -8,6 +8,8 @@ from regmix_hf.errors import RegressionError
 from regmix_hf.regression import ESTIMATORS, base
 from regmix_hf.regression.registry import build_estimator, estimator_class
 
+pytestmark = pytest.mark.long
+
 QUICK = {"auto": {"members": ("power_law", "ridge")}, "lightgbm": {"num_iterations": 30}}
 SMOOTH = [name for name in ESTIMATORS if name not in ("lightgbm", "auto")]
 

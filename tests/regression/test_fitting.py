@@ -12,6 +12,8 @@ from regmix_hf.regression.assessment import table_for_people
 from regmix_hf.regression.fitting import fit_runs
 from regmix_hf.runs.runs import Runs, load_runs
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def fit(swarm, tmp_path_factory):

@@ -13,6 +13,8 @@ from regmix_hf.regression.folds import assign_folds
 from regmix_hf.regression.intervals import OutOfFold, ResidualSize, entropy, seed_noise
 from regmix_hf.regression.target import Target
 
+pytestmark = pytest.mark.long
+
 EVEN = np.full((20, 4), 0.25)
 
 

@@ -9,9 +9,10 @@ from regmix_hf.regression import MixtureRegressor
 from regmix_hf.runs.runs import load_runs
 
 PUBLISHED = Path(__file__).parents[2].parent / "shared" / "data" / "regmix-published-runs"
-pytestmark = pytest.mark.skipif(
-    not PUBLISHED.is_dir(), reason=f"RegMix's published runs are not at {PUBLISHED}"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"RegMix's published runs are not at {PUBLISHED}"),
+]
 
 
 def published(split, scale):

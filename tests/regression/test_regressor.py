@@ -15,6 +15,8 @@ from regmix_hf.regression import ESTIMATORS, MixtureRegressor
 from regmix_hf.regression.registry import estimator_class
 from regmix_hf.regression.storage import write_arrays
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def tables(swarm):

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from regmix_hf.errors import RegressionError
-from regmix_hf.regression import MixtureRegressor
+from regmix_hf.regression import MixtureRegressor, size_process
 from regmix_hf.regression.scaled_curve import ScaledCurve, ScaledLayout
 from regmix_hf.regression.scaled_law import ScaledLaw
 from regmix_hf.tables import SIZES
@@ -82,6 +82,19 @@ def test_intervals_are_wider_beyond_the_largest_size_and_the_wider_the_farther(f
         lower, upper = fitted.at(size, 8e9).predict_interval(weights)
         widths.append((upper - lower).to_numpy().mean())
     assert widths[0] < widths[1] < widths[2]
+
+
+def test_what_one_mixture_or_checkpoint_has_for_itself_stays_at_sizes_that_have_runs():
+    features, trend = np.random.default_rng(4).random((3, 2)), np.zeros(3)
+    there = size_process.Places(features, trend, np.log([[1e6, 1e9]] * 3))
+    own = np.full(size_process.COUNT, -20.0)
+    own[[size_process._OWN, size_process._CELL, size_process._LENGTH]] = 0.0
+    own[[size_process._SLOW_N, size_process._SLOW_D, size_process._FAST_N, size_process._FAST_D]] = 3.0
+    for parameters, diagonal in ((1e6, 2.0), (1.1e6, 0.0)):
+        here = size_process.Places(features, trend, np.log([[parameters, 1e9]] * 3))
+        kept = size_process.covariance(own, here, there)
+        assert np.diag(kept) == pytest.approx(diagonal, abs=1e-6)
+        assert kept[0, 1] == pytest.approx(diagonal / 2, abs=1e-6)
 
 
 def test_its_gradient_is_that_of_its_predictions_at_another_size(fitted):

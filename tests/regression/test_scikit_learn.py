@@ -16,6 +16,8 @@ from regmix_hf.errors import RegmixError
 from regmix_hf.regression import ESTIMATORS, MixtureRegressor
 from regmix_hf.regression.registry import build_estimator, estimator_class
 
+pytestmark = pytest.mark.long
+
 #: Settings that make a fit of the checks' two hundred samples quick; what they check is the same.
 QUICK = {"auto": {"members": ("log_linear", "ridge")}, "lightgbm": {"num_iterations": 300}}
 #: Checks that a family does not pass, with the reason.

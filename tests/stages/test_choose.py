@@ -20,6 +20,8 @@ from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.rounds import Round, rounds_in
 from regmix_hf.tables import by_domain
 
+pytestmark = pytest.mark.long
+
 NAMES = ("prose", "sums", "code")
 QUICK = (
     "regression.estimators=[power_law]",

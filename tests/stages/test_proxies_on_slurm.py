@@ -10,7 +10,7 @@ import time
 import pytest
 from pandas.testing import assert_frame_equal
 
-from regmix_hf import pipeline
+from regmix_hf import pipeline, placement
 from regmix_hf.errors import RecipeError, TrainingError
 from regmix_hf.jobs.slurm import Queue
 from regmix_hf.recipe import load_recipe
@@ -112,9 +112,9 @@ def wait_for(condition):
 @pytest.fixture
 def tasks_of_slurm(tmp_path, monkeypatch):
     """Have the array's tasks ask this process for theirs; return these by their number and earlier starts."""
-    command = pipeline.worker_command
+    command = placement.worker_command
     with open_door(tmp_path / "door") as door:
-        monkeypatch.setattr(pipeline, "worker_command", lambda *words: [*door.command, *command(*words)[1:]])
+        monkeypatch.setattr(placement, "worker_command", lambda *words: [*door.command, *command(*words)[1:]])
         yield lambda: {
             (variables["SLURM_ARRAY_TASK_ID"], variables.get("SLURM_RESTART_COUNT", "0")): process
             for variables, process in door.started
@@ -171,12 +171,15 @@ def test_final_models_are_trained_and_evaluated_by_tasks_that_share_them_out(
 
 
 def test_the_script_says_what_the_recipe_says_and_can_be_read(new_study):
-    options = "executor.slurm.options={partition: gpu, time: '12:00:00', exclusive: true}"
+    options = (
+        "executor.slurm.options={partition: gpu, time: '12:00:00', exclusive: true, exclude: false, "
+        "comment: two words}"
+    )
     setup = "executor.slurm.setup=[module load cuda]"
     study = new_study(
         "executor.place=slurm", "executor.num_workers=16", "proxy.num_workers=null", options, setup
     )
-    lines = pipeline.array_job(study, "proxies").script.splitlines()
+    lines = placement.array_job(study, pipeline.stage_of("proxies")).script.splitlines()
     assert lines[0] == "#!/bin/bash"
     for line in (
         "job-name=tiny-proxies",
@@ -184,9 +187,11 @@ def test_the_script_says_what_the_recipe_says_and_can_be_read(new_study):
         "partition=gpu",
         "time=12:00:00",
         "exclusive",
+        'comment="two words"',
         "requeue",
     ):
         assert f"#SBATCH --{line}" in lines
+    assert not any("exclude" in line for line in lines)
     assert lines[-2] == "module load cuda"
     assert lines[-1].endswith(
         f"-m regmix_hf proxies {study.proxies / '.recipe.yaml'} "
@@ -197,7 +202,7 @@ def test_the_script_says_what_the_recipe_says_and_can_be_read(new_study):
 def test_final_runs_and_evaluations_are_submitted_as_no_more_workers_than_there_are_models(new_study):
     study = new_study("executor.place=slurm", "executor.num_workers=16", "train.num_workers=null")
     for verb, ending in (("train", "train.num_workers=${SLURM_CPUS_PER_TASK:-1}"), ("evaluate", "")):
-        lines = pipeline.array_job(study, verb).script.splitlines()
+        lines = placement.array_job(study, pipeline.stage_of(verb)).script.splitlines()
         assert "#SBATCH --array=1-3" in lines
         folder = study.root / pipeline.stage_of(verb).folder
         assert lines[-1].endswith(f"-m regmix_hf {verb} {folder / '.recipe.yaml'} {ending}".rstrip())
@@ -206,7 +211,7 @@ def test_final_runs_and_evaluations_are_submitted_as_no_more_workers_than_there_
 @pytest.mark.parametrize(("verb", "place"), [("train", "ray"), ("train", "jobs"), ("evaluate", "jobs")])
 def test_a_place_that_does_not_do_it_is_refused_with_the_command_that_does(verb, place):
     with pytest.raises(RecipeError, match=f"`{verb}` is not done on {place}: ") as caught:
-        pipeline.check_place(verb, place)
+        placement.check_place(verb, place)
     assert f"regmix {verb}" in caught.value.hint
 
 

@@ -22,6 +22,8 @@ from regmix_hf.training.measured import missing_losses
 from regmix_hf.training.spec import proxy_specs
 from tests.stages.conftest import WORDS
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def own_tasks(tmp_path_factory):

@@ -18,6 +18,8 @@ from regmix_hf.errors import DataError
 from regmix_hf.recipe import Recipe
 from tests.held_out import held_out_texts
 
+pytestmark = pytest.mark.long
+
 WEIGHTS = {"long": 0.6, "short": 0.3, "tiny": 0.1}
 
 

@@ -10,6 +10,8 @@ from regmix_hf.training.loss_head import LossHead, score_in_parts, tokens_at_onc
 from regmix_hf.training.models import build_config, build_model
 from regmix_hf.training.presets import PRESETS
 
+pytestmark = pytest.mark.long
+
 VOCAB, CONTEXT = 61, 12
 SHAPE = {
     **PRESETS["tiny"],

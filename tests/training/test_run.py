@@ -17,6 +17,8 @@ from regmix_hf.training import run as run_module
 from regmix_hf.training.models import build_config, build_model
 from regmix_hf.training.run import train_run
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def finished(spec, corpus, tmp_path_factory):

@@ -12,6 +12,8 @@ from regmix_hf.training.models import CAUSAL_SDPA, build_config, build_model
 from regmix_hf.training.presets import PRESETS
 from regmix_hf.training.run import train_run
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def plain(spec, corpus, tmp_path_factory):
