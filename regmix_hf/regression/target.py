@@ -171,6 +171,19 @@ class Target:
         combined = small @ self.shares if self.is_linear else small.max(axis=1)
         return np.asarray(self.quantity.sign * combined)
 
+    def ruled_by(self, scales: Scales) -> tuple[str, float] | None:
+        """Which target all but decides a mean of unlike units, and its part of how far the mean moves.
+
+        The widest of such units rules whatever the others do, as a percentage does beside a share. Of means
+        in one unit, or in spreads, that is as it should be: `None`.
+        """
+        if not self.is_linear or self.scales or len(self.used) < 2 or self.quantity.unit is not None:
+            return None
+        moves = {name: share * scales[name][1] for name, share in self.weights.items()}
+        total, first = math.fsum(moves.values()), max(moves, key=lambda name: moves[name])
+        rules = total > 0 and moves[first] >= _RULES * total
+        return (first, moves[first] / total) if rules else None
+
     def is_in(self, values: pd.DataFrame) -> bool:
         """Whether all that takes part was measured."""
         return set(self.weights) <= set(values.columns)
@@ -188,6 +201,8 @@ class Target:
         return f"{self.takes} of " + ", ".join(self.weights) + scaled
 
 
+#: The part of how far a mean moves from which on one target rules it.
+_RULES = 0.9
 #: More targets than this are counted, not named.
 _MOST_NAMED = 20
 
