@@ -124,7 +124,8 @@ def _check_fit(study: Study) -> Iterator[str]:
         if recipe.runs is None and recipe.sampling.num_mixtures < needed:
             raise RecipeError(
                 f"sampling.num_mixtures {recipe.sampling.num_mixtures} is too few to fit {name!r}.",
-                f"write sampling.num_mixtures: {needed}, or leave {name!r} out of regression.estimators",
+                f"write sampling.num_mixtures: {needed}, or leave {name!r} out of regression.estimators"
+                + (": [experts] is fitted on none" if recipe.sampling.experts else ""),
             )
     if recipe.regression.estimator not in (None, *families):
         raise RecipeError(

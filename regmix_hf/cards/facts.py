@@ -18,7 +18,7 @@ from regmix_hf.quantities import measured, with_quantities
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression.agreement import Agreement
 from regmix_hf.regression.asked_target import fitted_target, target_of
-from regmix_hf.regression.assessment import NOTHING, Promise, of_scale
+from regmix_hf.regression.assessment import NOTHING, Promise, of_scale, speaks_of
 from regmix_hf.regression.carrying import Carry
 from regmix_hf.regression.target import Target
 from regmix_hf.regression.verdict import Verdict
@@ -72,7 +72,7 @@ class RegressionFacts:
     @property
     def speaks_of(self) -> str:
         """Of what runs predicted losses and their intervals are, in words."""
-        return _a_new_run(self.summary.get("scale"), self.summary.get("intervals_hold_seed_noise"))
+        return f"a new run {speaks_of(self.summary)}"
 
     @property
     def judged(self) -> pd.DataFrame:
@@ -120,7 +120,7 @@ class ChoiceFacts:
     @property
     def speaks_of(self) -> str:
         """Of what runs predicted losses and their intervals are, in words."""
-        return str(self.record["predicted"].get("speaks_of", _a_new_run(None)))
+        return str(self.record["predicted"].get("speaks_of", f"a new run {of_scale(None)}"))
 
     @property
     def is_for_final(self) -> bool:
@@ -352,10 +352,6 @@ def _said(file: Path, what: str, read: Callable[[], _Said]) -> _Said:
 def _promises(summary: Mapping[str, Any]) -> dict[str, Promise]:
     found = summary.get("promises", {}).items()
     return {str(name): Promise.from_plain(plain) for name, plain in found if plain is not None}
-
-
-def _a_new_run(scale: str | None, holds_seed_noise: bool | None = None) -> str:
-    return f"a new run {of_scale(scale, holds_seed_noise=holds_seed_noise)}"
 
 
 def _record(file: Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from regmix_hf.mixtures.constraints import EpochCap
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
-from regmix_hf.regression.assessment import of_scale
+from regmix_hf.regression.assessment import OF_NO_SCALE, of_scale
 from regmix_hf.regression.target import Target, TargetValue
 from regmix_hf.regression.verdict import CANNOT, TELLS, Verdict
 
@@ -228,7 +228,7 @@ class ChoiceProblem:
     @property
     def _speaks_of(self) -> str:
         if not self.regressor.num_runs_:
-            return "of no scale: experts alone rank mixtures, and their numbers are no losses of a model"
+            return OF_NO_SCALE
         return of_scale(self.scale, holds_seed_noise=self.regressor.holds_seed_noise)
 
     @property

@@ -76,17 +76,19 @@ def run_head(spec: RunSpec) -> dict[str, object]:
 def proxy_tasks(specs: Sequence[RunSpec], folder: Path) -> list[Task[RunSpec]]:
     """Return one task per run, in order; mixtures that are the same run are one task.
 
-    Of equal runs that of an expert stays, which leaves more behind, or else the first.
+    Of equal runs the first stays that is fitted or judged on; if another is an expert it is one, too.
     """
     if _run_folders(folder) - {spec.run_id for spec in specs}:  # else version 0.1 has left nothing there
         specs = with_former_names(specs, (folder / spec.former_id for spec in specs))
     unique: dict[str, Task[RunSpec]] = {}
     for spec in specs:
-        head, is_expert = run_head(spec), spec.split == EXPERT
-        name = str(head["run_id"])
-        if name not in unique or is_expert:
-            leaves = (EXPERTS,) if is_expert else ()
-            unique[name] = Task(name, folder / name, spec.num_tokens, spec, head, leaves=leaves)
+        name = spec.run_id
+        one = replace(spec, is_expert=spec.split == EXPERT)
+        if (same := unique.get(name)) is not None:
+            kept = one if same.spec.split == EXPERT else same.spec
+            one = replace(kept, is_expert=one.is_expert or same.spec.is_expert)
+        leaves = (EXPERTS,) if one.is_expert else ()
+        unique[name] = Task(name, folder / name, one.num_tokens, one, run_head(one), leaves=leaves)
     return list(unique.values())
 
 

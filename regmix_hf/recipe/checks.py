@@ -42,6 +42,16 @@ def check_recipe(recipe: Recipe) -> None:
             "sampling.num_mixtures 0: nothing is left to choose by.",
             "write sampling.experts: true, too, and regression.estimators: [experts]",
         )
+    if (
+        recipe.sampling.num_mixtures == 0
+        and recipe.runs is None
+        and AskedTarget.of(recipe.regression.target).is_scaled
+    ):
+        raise RecipeError(
+            "regression.target counts in standard deviations over the runs, and with sampling.num_mixtures 0 "
+            "there are none.",
+            "leave `scale` out, or write sampling.num_mixtures: 8, say",
+        )
     if 2 * recipe.sampling.num_repeats > recipe.sampling.num_mixtures:
         raise RecipeError(
             f"sampling.num_repeats {recipe.sampling.num_repeats} is more than half of "
@@ -226,6 +236,12 @@ def _check_ladder(recipe: Recipe) -> None:
                 "leave it out there",
             )
         once = recipe.sampling.num_mixtures - recipe.sampling.num_repeats
+        if number and once == 0:
+            raise RecipeError(
+                f"{section} trains mixtures of the swarm at another size, and sampling.num_mixtures is 0.",
+                "write sampling.num_mixtures: 32, say; or `proxy` in the place of `proxies`, where experts "
+                "alone choose",
+            )
         if number and (count is None or count > once):
             raise RecipeError(
                 f"{section}.num_mixtures {'is missing' if count is None else count}: give how many of the "

@@ -29,6 +29,8 @@ NOTHING = "no run on a mixture"
 #: With fewer runs, which only families of few parameters are fitted on, each is predicted by the fit on all:
 #: what the others alone would put between two of them is mostly their own noise.
 MANY_TO_RANK = 10
+#: What predictions speak of where no run was fitted on.
+OF_NO_SCALE = "of no scale: experts alone rank mixtures, and their numbers are no losses of a model"
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +188,13 @@ class Promise:
             f"{self.promised:.4f} promised and {self.measured:.4f} measured ({self.difference:+.4f}) "
             f"of the run predicted best out of fold, {self.run}"
         )
+
+
+def speaks_of(summary: Mapping[str, Any]) -> str:
+    """Say of which runs the predictions of a fit and their intervals are; `summary` is its `summary.json`."""
+    if summary.get("num_runs", {}).get("fit") == 0:
+        return OF_NO_SCALE
+    return of_scale(summary.get("scale"), holds_seed_noise=summary.get("intervals_hold_seed_noise"))
 
 
 def of_scale(scale: str | None, *, holds_seed_noise: bool | None = None) -> str:

@@ -24,11 +24,11 @@ from regmix_hf.regression.assessment import (
     Promise,
     cross_validation,
     number_mixtures,
-    of_scale,
     predict,
     predictions_table,
     quality_table,
     seed_noise,
+    speaks_of,
 )
 from regmix_hf.regression.by_size import fit_one, judged_runs, scale_of
 from regmix_hf.regression.carrying import carries
@@ -106,7 +106,7 @@ def fit_runs(
     progress = progress or Silent()
     question = Question.of(runs, estimators, target, test_sets or {}, use, progress)
     regressors = _fit_all(question, random_state, progress)
-    if len(question.fitted):
+    if len(question.fitted) or len(question.holdout):
         fit = _judge(question, regressors, folder, random_state, progress)
     else:
         fit = _unjudged(question, regressors, folder)
@@ -117,12 +117,10 @@ def fit_runs(
     for name, promise in fit.promises.items():
         if promise is not None:
             progress.note(f"{name}: {promise}")
-    holds = regressors[fit.selection.estimator].holds_seed_noise
     for agreement in Agreement.said_in(fit.summary):
         if agreement.target == str(fit.target) or agreement.word == DO_NOT_TELL:
             progress.note(str(agreement))
-    speaks_of = of_scale(fit.summary["scale"], holds_seed_noise=holds)
-    progress.note(f"predictions and intervals are those of a new run {speaks_of}")
+    progress.note(f"predictions and intervals are those of a new run {speaks_of(fit.summary)}")
     return fit
 
 
@@ -239,8 +237,8 @@ def _judge(
     """Predict runs that no fit saw, and judge families by the last of them that is no test."""
     goal, holdout = question.goal, question.holdout
     parts = [predict(HOLDOUT, holdout, regressors)] if len(holdout) else []
-    folds = cross_validation(question.fitted, regressors)
-    if len(holdout) < LEAST_HOLDOUT:
+    folds = cross_validation(question.fitted, regressors) if len(question.fitted) else None
+    if folds is not None and len(holdout) < LEAST_HOLDOUT:
         parts.append(folds)
     judged = parts[-1]
     parts += [predict(name, test, regressors) for name, test in question.tests.items()]
@@ -256,7 +254,7 @@ def _judge(
         progress=progress,
     )
     promises = {
-        name: Promise.of(folds, name, goal) if len(question.fitted) >= MANY_TO_RANK else None
+        name: Promise.of(folds, name, goal) if folds and len(question.fitted) >= MANY_TO_RANK else None
         for name in regressors
         if name != BASELINE
     }

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from regmix_hf.errors import HubError, StudyError
 from regmix_hf.hub import Expected, Hub, Reference, fetch, parse_json, read_table
 from regmix_hf.mixtures.mixture import is_no_mixture, what_is_wrong
-from regmix_hf.mixtures.table import EXPERT
 from regmix_hf.runs.comparable import Swarm
 from regmix_hf.runs.experts import Experts, read_experts
 from regmix_hf.study import names
@@ -129,7 +128,7 @@ def check_experts(folder: Path, results: pd.DataFrame, name: str) -> Experts | N
     if experts is None:
         return None
     rows = results.drop_duplicates("run_id").set_index("run_id")
-    of_table = by_domain(rows[rows["split"] == EXPERT], "weight").reindex(experts.weights.index)
+    of_table = by_domain(rows, "weight").reindex(experts.weights.index)
     given = experts.weights.reindex(columns=of_table.columns, fill_value=0.0)
     unknown = experts.weights.columns.difference(list(of_table.columns))
     if len(unknown) or not np.allclose(given, of_table):  # NaN where a run is none of the table

@@ -19,7 +19,6 @@ from regmix_hf.corpus.live_stream import LiveStream
 from regmix_hf.corpus.stream import MixtureStream
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import read_record, write_json, write_parquet
-from regmix_hf.mixtures.table import EXPERT
 from regmix_hf.quantities import error_column
 from regmix_hf.recipe import Domain
 from regmix_hf.study.names import EXPERTS, RESULT, TRAJECTORY
@@ -218,7 +217,7 @@ class _Run:
         row, trajectory = self._row(), self._trajectory()
         if self._trainer.is_world_process_zero():
             write_parquet(self._folder / TRAJECTORY, trajectory)
-            if self._spec.split == EXPERT and not self._trainer.diverged:
+            if self._spec.is_expert and not self._trainer.diverged:
                 expert_of(self._spec, self._trainer, self._validation, self._asked, self._corpus.facts).write(
                     self._folder / EXPERTS
                 )

@@ -38,7 +38,7 @@ class RunSpec:
 
     Attributes:
         mixture_id: Of the sampled mixture, or the name of a final mixture.
-        split: `fit` or `holdout`; `final` for a final run.
+        split: `fit`, `holdout` or `expert`; `final` for a final run.
         scale: What the results say about the model's size; `None` leaves it to the parameter count.
         seed: Decides initialisation and data order.
         weights: Share of training tokens per training domain; they sum to 1.
@@ -63,6 +63,7 @@ class RunSpec:
         part: Domain -> how many of its blocks the run reads, again and again; `None`: all there are.
         name: The id that version 0.1 gave the run, where it finished it.
         rung: Number of its size and length among those of the study's proxies; it follows from the others.
+        is_expert: Whether what it gives each token is kept; a mixture of the swarm may be one, too.
     """
 
     mixture_id: str
@@ -87,6 +88,7 @@ class RunSpec:
     num_scorings: int = 1
     start: str | None = None
     rung: int = 0
+    is_expert: bool = False
 
     @cached_property
     def run_id(self) -> str:

@@ -1,6 +1,7 @@
 """A proxy that does not fit is trained on fewer blocks at once, and on as many a step."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,3 +95,15 @@ def test_another_error_is_itself(work, spec, tmp_path, monkeypatch):
 def test_mixtures_that_are_the_same_run_are_one_task(spec, tmp_path):
     (task,) = proxy_tasks([spec, spec], tmp_path)
     assert (task.name, task.folder, task.num_tokens) == (spec.run_id, tmp_path / spec.run_id, 192)
+
+
+def test_a_mixture_of_one_domain_that_is_an_expert_too_is_still_fitted_on(spec, tmp_path):
+    expert = replace(spec, mixture_id="e", split="expert")
+    for specs in ([spec, expert], [expert, spec]):
+        (task,) = proxy_tasks(specs, tmp_path)
+        assert (task.head["mixture_id"], task.head["split"]) == ("m", "fit")
+        assert task.leaves == ("experts.safetensors",)
+        assert task.spec.is_expert
+    (task,) = proxy_tasks([expert], tmp_path)
+    assert (task.head["split"], task.spec.is_expert) == ("expert", True)
+    assert not proxy_tasks([spec], tmp_path)[0].leaves

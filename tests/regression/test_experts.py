@@ -14,8 +14,10 @@ from regmix_hf.errors import RegressionError, StudyError
 from regmix_hf.regression.auto import MEMBERS
 from regmix_hf.regression.expert_tokens import ExpertTokens, MixedLoss
 from regmix_hf.regression.experts import Experts
+from regmix_hf.regression.fitting import fit_runs
 from regmix_hf.runs import experts as kept
 from regmix_hf.runs.experts import TargetText, joined
+from regmix_hf.runs.runs import Runs
 
 DOMAINS = ("web", "code", "sums")
 NUM_TOKENS = (5000, 37)
@@ -306,3 +308,17 @@ def test_auto_weighs_experts_where_there_are_some(asked, tokens, mixtures, tmp_p
     with_.save_pretrained(tmp_path)
     again = MixtureRegressor.from_pretrained(tmp_path)
     pd.testing.assert_frame_equal(again.predict(weights), with_.predict(weights), check_exact=True)
+
+
+def test_held_out_runs_judge_experts_where_no_run_is_fitted_on(asked, tokens, mixtures, tmp_path, recorder):
+    formula = without_runs(tokens).predict(mixtures)
+    runs = Runs(
+        weights=pd.DataFrame(mixtures, columns=DOMAINS),
+        losses=pd.DataFrame(2 * formula + 1, columns=list(asked.texts)),
+        split=pd.Series(["holdout"] * len(mixtures)),
+        experts=asked,
+    )
+    fit = fit_runs(runs, ["experts"], list(asked.texts), tmp_path, progress=recorder)
+    assert fit.verdict.spearman == pytest.approx(1.0)
+    assert fit.summary["judged_on"] == "holdout"
+    assert "of no scale" in recorder.notes[-1]

@@ -1,5 +1,7 @@
 """A study without a swarm: experts alone choose, a few runs that try it give the scale."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,8 @@ from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
 from regmix_hf.stages import choose, fit, proxies, report, sample
 from regmix_hf.study import State
+
+from .test_ladder import SWARM
 
 
 class Here:
@@ -59,6 +63,8 @@ def test_experts_alone_choose_and_promise_no_loss(alone, untried):
     assert any("nobody knows the scale" in warning for warning in record["warnings"])
     assert not record["predicted"]["is_better_than_prior"]
     assert "no run on a mixture has tried" in page
+    assert "](None)" not in page, "there is nothing to draw of predictions"
+    assert "of the size and length" not in page, "its predictions speak of no size"
     assert "Of their tokens went 100 % to 3 experts of one domain each" in page
 
 
@@ -86,3 +92,13 @@ def test_runs_that_try_the_choice_give_the_scale_intervals_and_a_verdict(alone, 
 def test_without_experts_a_study_needs_mixtures(prepared):
     with pytest.raises(RecipeError, match="nothing is left to choose by"):
         load_recipe(prepared / "recipe.json", ["sampling.num_mixtures=0"])
+
+
+def test_what_needs_runs_is_refused_where_there_will_be_experts_alone(prepared):
+    alone = ["sampling={num_mixtures: 0, experts: true}", "regression.estimators=[experts]"]
+    with pytest.raises(RecipeError, match="in standard deviations over the runs"):
+        scaled = "regression.target={mean_of: [prose, code], scale: spread}"
+        load_recipe(prepared / "recipe.json", [*alone, scaled])
+    sizes = [{**SWARM, "scale": None}, {"num_train_tokens": 960, "num_mixtures": 4}]
+    with pytest.raises(RecipeError, match="trains mixtures of the swarm"):
+        load_recipe(prepared / "recipe.json", [*alone, "proxy=null", f"proxies={json.dumps(sizes)}"])

@@ -293,7 +293,7 @@ def test_a_long_proxy_goes_on_from_a_checkpoint_where_the_recipe_asks_for_some(
 def test_an_expert_leaves_what_it_gives_each_token_and_is_trained_as_any_run(
     spec, corpus, finished, outcome, tmp_path, monkeypatch
 ):
-    expert = replace(spec, split="expert")
+    expert = replace(spec, split="expert", is_expert=True)
     assert expert.run_id == spec.run_id
     row = train_run(expert, corpus, tmp_path / "all")
     assert outcome(row) == {**outcome(finished[1]), "split": "expert"}
