@@ -75,15 +75,7 @@ class Target:
         used = [quantities[name] for name, share in shares.items() if share > 0]
         if asked.is_scaled and not {one.name for one in used} <= (scales or {}).keys():
             raise RegressionError(f"target: {value!r} is in {SPREADS}, and there are no runs.")
-        if not asked.is_scaled and len({one.direction for one in used}) > 1:
-            first, second = (
-                next(one.name for one in used if one.direction == way) for way in ("lower", "higher")
-            )
-            raise RegressionError(
-                f"target: less of {first!r} is better, and more of {second!r}: their {asked.takes} "
-                "says nothing.",
-                f"name one kind, or write {{{asked.takes}_of: [...], scale: spread}}: each in {SPREADS}",
-            )
+        asked.check_one_direction(used)
         kept = {one.name: (scales or {})[one.name] for one in used} if asked.is_scaled else {}
         return cls(
             tuple(quantities.values()), {one.name: shares[one.name] for one in used}, asked.takes, kept
