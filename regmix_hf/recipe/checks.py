@@ -185,8 +185,9 @@ def _check_target(recipe: Recipe) -> None:
                     f"regression.target: no target of this study is called as {pattern!r}.",
                     f"there are {', '.join(measured)}",
                 )
+        names += [name for name in measured if name not in names and name in asked.among(measured)]
     try:
-        read_names(names, recipe.domains, asked.directions)
+        asked.check_one_direction(read_names(names, recipe.domains, asked.directions).values())
     except RegressionError as error:
         raise RecipeError(f"regression.target: {error.message}", error.hint) from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, Self
@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
 from regmix_hf.errors import RegressionError, did_you_mean
-from regmix_hf.quantities import Direction, bare
+from regmix_hf.quantities import Direction, Quantity, bare
 
 #: Ways to combine the usual targets into one number, besides naming them.
 TARGET_WORDS = ("mean", "worst")
@@ -106,6 +106,28 @@ class AskedTarget:
         if self.members is None:
             return [name for name in names if "/" not in name] or list(names)
         return [name for name in names if any(name == one or fnmatchcase(name, one) for one in self.names)]
+
+    def check_one_direction(self, used: Iterable[Quantity]) -> None:
+        """Refuse a mean, or the worst, of what is better when higher and of what is better when lower.
+
+        Args:
+            used: The targets that take part.
+
+        Raises:
+            RegressionError: It is one, and not counted in spreads.
+        """
+        first: dict[str, str] = {}
+        weightless = {name for name, weight in self._all_members() if weight == 0}
+        for one in used:
+            if one.name not in weightless:
+                first.setdefault(one.direction, one.name)
+        if not self.is_scaled and len(first) > 1:
+            raise RegressionError(
+                f"target: less of {first['lower']!r} is better, and more of {first['higher']!r}: their "
+                f"{self.takes} says nothing.",
+                f"name one kind, or write {{{self.takes}_of: [...], scale: spread}}: each in standard "
+                "deviations over the runs",
+            )
 
     def _all_members(self) -> Iterator[tuple[str, float]]:
         for member, weight in self.members or ():

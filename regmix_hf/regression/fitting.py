@@ -165,7 +165,13 @@ class Question:
         runs, beside = judged_runs(runs, asked, progress)
         usable = replace(runs, losses=runs.losses.mask(find_absurd(runs.losses.to_numpy())))
         fitted = usable.part("fit")
-        goal = Target.parse(target, runs.quantities, scales_of(fitted.losses))
+        scales = scales_of(fitted.losses)
+        goal = Target.parse(target, runs.quantities, scales)
+        if ruling := goal.ruled_by(scales):
+            progress.note(
+                f"warning: {goal}: {ruling[1]:.0%} of how far it moves is {ruling[0]}, and nothing says that "
+                "all are in one unit; {mean_of: [...], scale: spread} counts each in spreads"
+            )
         named = () if target in TARGET_WORDS else tuple(goal.weights)
         tests = {name: _test_set(name, test, fitted, named, progress) for name, test in test_sets.items()}
         question = cls(runs, beside, fitted, usable.part("holdout"), tests, asked, use, target, goal)

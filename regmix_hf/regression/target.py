@@ -75,15 +75,7 @@ class Target:
         used = [quantities[name] for name, share in shares.items() if share > 0]
         if asked.is_scaled and not {one.name for one in used} <= (scales or {}).keys():
             raise RegressionError(f"target: {value!r} is in {SPREADS}, and there are no runs.")
-        if not asked.is_scaled and len({one.direction for one in used}) > 1:
-            first, second = (
-                next(one.name for one in used if one.direction == way) for way in ("lower", "higher")
-            )
-            raise RegressionError(
-                f"target: less of {first!r} is better, and more of {second!r}: their {asked.takes} "
-                "says nothing.",
-                f"name one kind, or write {{{asked.takes}_of: [...], scale: spread}}: each in {SPREADS}",
-            )
+        asked.check_one_direction(used)
         kept = {one.name: (scales or {})[one.name] for one in used} if asked.is_scaled else {}
         return cls(
             tuple(quantities.values()), {one.name: shares[one.name] for one in used}, asked.takes, kept
@@ -171,6 +163,19 @@ class Target:
         combined = small @ self.shares if self.is_linear else small.max(axis=1)
         return np.asarray(self.quantity.sign * combined)
 
+    def ruled_by(self, scales: Scales) -> tuple[str, float] | None:
+        """Which target all but decides a mean of unlike units, and its part of how far the mean moves.
+
+        The widest of such units rules whatever the others do, as a percentage does beside a share. Of means
+        in one unit, or in spreads, that is as it should be: `None`.
+        """
+        if not self.is_linear or self.scales or len(self.used) < 2 or self.quantity.unit is not None:
+            return None
+        moves = {name: share * scales[name][1] for name, share in self.weights.items()}
+        total, first = math.fsum(moves.values()), max(moves, key=lambda name: moves[name])
+        rules = total > 0 and moves[first] >= _RULES * total
+        return (first, moves[first] / total) if rules else None
+
     def is_in(self, values: pd.DataFrame) -> bool:
         """Whether all that takes part was measured."""
         return set(self.weights) <= set(values.columns)
@@ -188,6 +193,8 @@ class Target:
         return f"{self.takes} of " + ", ".join(self.weights) + scaled
 
 
+#: The part of how far a mean moves from which on one target rules it.
+_RULES = 0.9
 #: More targets than this are counted, not named.
 _MOST_NAMED = 20
 

@@ -8,7 +8,7 @@ Olmix: `run_id,<domain>...` or `run,name,index,<domain>...`, and the same with m
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -164,10 +164,15 @@ def find_weights(table: TableFile, left: Sequence[str]) -> list[str]:
     return max(found, key=len)
 
 
-def find_targets(left: Sequence[str]) -> list[str]:
-    """Find the columns of measurements: those that are called so, or else all that are left."""
-    called_so = [name for name in left if _MEASURED.fullmatch(name)]
-    return called_so or list(left)
+def find_targets(left: Sequence[str], asked: Collection[str] = ()) -> list[str]:
+    """Find the columns of measurements: those called so with those asked for, or else all that are left."""
+    if not any(_MEASURED.fullmatch(name) for name in left):
+        return list(left)
+    return [
+        name
+        for name in left
+        if _MEASURED.fullmatch(name) or any(fnmatchcase(name, pattern) for pattern in asked)
+    ]
 
 
 def _groups(names: Sequence[str]) -> list[list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,8 +62,13 @@ class OutsideTables:
     said_small: frozenset[str] = frozenset()
 
 
-def read_wide(path: Path, said: Columns | None = None) -> OutsideTables:
+def read_wide(path: Path, said: Columns | None = None, asked: Collection[str] = ()) -> OutsideTables:
     """Read one table that holds weights and measurements, or a folder of Olmix's two.
+
+    Args:
+        path: The table, or the folder.
+        said: What is said of its columns.
+        asked: Names and patterns of targets that somebody speaks of: they are some, whatever they are called.
 
     Raises:
         DataError: A file is missing or no table; nothing says which columns are weights; a cell is no number;
@@ -88,7 +94,7 @@ def read_wide(path: Path, said: Columns | None = None) -> OutsideTables:
     if not weights:
         weights = find_weights(table, [name for name in left if name not in (*targets, *trained)])
     left = [name for name in left if name not in (*weights, *trained)]
-    targets = targets or find_targets(_numeric(table, left))
+    targets = targets or find_targets(_numeric(table, left), asked)
     if not targets:
         raise DataError(f"{path}: no column is left that was measured.", "name some: --targets 'loss_*'")
     unused = [*settings, *(name for name in left if name not in targets)]

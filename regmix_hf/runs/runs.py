@@ -13,17 +13,8 @@ import pandas as pd
 from regmix_hf.errors import DataError, did_you_mean
 from regmix_hf.files import damaged, read_json, read_parquet
 from regmix_hf.mixtures.table import EXPERT
-from regmix_hf.quantities import (
-    BPB,
-    Direction,
-    Quantity,
-    bare,
-    error_column,
-    fitting,
-    read_names,
-    said_of,
-)
-from regmix_hf.recipe.target import TargetValue
+from regmix_hf.quantities import BPB, Direction, Quantity, bare, error_column, fitting, read_names, said_of
+from regmix_hf.recipe.target import AskedTarget, TargetValue
 from regmix_hf.reference import split_reference
 from regmix_hf.runs.directions import directions_of, left_out, settled
 from regmix_hf.runs.experts import Experts, read_experts
@@ -372,7 +363,8 @@ def _load_here(
     folder: Path, columns: Columns | None, given: Mapping[str, Direction], target: TargetValue | None
 ) -> Runs:
     if folder.is_file() or any((folder / name).is_file() for name in (RATIOS, METRICS)):
-        return Runs.from_tables(read_wide(folder, columns), given=given, target=target)
+        asked = (*given, *(() if target is None else AskedTarget.of(target).names))
+        return Runs.from_tables(read_wide(folder, columns, asked), given=given, target=target)
     if not folder.exists():
         raise DataError(f"{folder} is not there.")
     for name in _TABLES:

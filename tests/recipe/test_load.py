@@ -142,6 +142,16 @@ def test_a_proxy_that_is_longer_than_a_final_run_cannot_repeat_as_rarely(recipe_
     assert "a proxy of 4096 tokens is longer than a final run of 2048" in message
 
 
+def test_a_mean_of_both_directions_is_refused_before_anything_runs(recipe_file):
+    metrics = "proxy.metrics=[piqa/acc]"
+    for target in ("[a, piqa/acc]", "['piqa/*', a]", "{worst_of: [a, piqa/acc]}"):
+        message = complaint(recipe_file, metrics, f"regression.target={target}")
+        assert "less of 'a' is better, and more of 'piqa/acc'" in message
+        assert "scale: spread" in message
+    for target in ("piqa/acc", "{a: 1, piqa/acc: 0}", "{mean_of: [a, piqa/acc], scale: spread}", "mean"):
+        load_recipe(recipe_file, [metrics, f"regression.target={target}"])
+
+
 def test_a_missing_file_is_named(tmp_path):
     assert "recipes/quickstart" in complaint(tmp_path / "none.yaml")
 

@@ -1,6 +1,8 @@
 """What is better when higher is fitted, judged, saved and chosen as its negative is, which is made small."""
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from regmix_hf.quantities import Quantity
 from regmix_hf.recipe import Choice
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.fitting import fit_runs
-from regmix_hf.regression.target import Target
+from regmix_hf.regression.target import Target, scales_of
 from regmix_hf.runs.published import check_results
 from regmix_hf.runs.runs import Runs, load_runs
 
@@ -127,6 +129,23 @@ def test_both_directions_in_one_mean_need_a_scale(swarm, tmp_path):
     assert chosen.weights["prose"] < 0.05
     assert chosen.predicted.loss < chosen.prior_predicted.loss
     assert chosen.quantity.direction == "lower"
+
+
+def test_a_percentage_that_rules_a_mean_with_a_share_is_told(swarm, tmp_path, recorder):
+    runs = scored(swarm)
+    percent = replace(runs, losses=runs.losses.assign(code_acc=100 * runs.losses["code_acc"]))
+    fit_runs(percent, ["ridge"], list(UP), tmp_path, progress=recorder)
+    assert any(
+        re.search(r"mean of .*: 9\d% of how far it moves is code_acc", note) for note in recorder.notes
+    )
+    scales = scales_of(percent.losses)
+    for target in (
+        {"mean_of": list(UP), "scale": "spread"},
+        {"worst_of": list(UP)},
+        {"code_acc": 1, "prose_acc": 100},
+        "code_acc",
+    ):
+        assert Target.parse(target, runs.quantities, scales).ruled_by(scales) is None
 
 
 def test_the_worst_of_scores_is_the_lowest_and_is_made_large(swarm):

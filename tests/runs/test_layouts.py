@@ -90,6 +90,13 @@ def test_patterns_tell_weights_and_targets_before_all_else(tmp_path):
         load_runs(tmp_path / "runs.csv", columns=Columns(targets=("los_*",)))
 
 
+def test_a_column_that_somebody_speaks_of_is_a_target_beside_those_that_are_called_so(tmp_path):
+    file = tmp_path / "runs.csv"
+    file.write_text("run,w_a,w_b,eval_a,acc,exam,em\n1,0.5,0.5,3,0.2,2,0\n2,0.25,0.75,2,0.3,4,1\n")
+    assert load_runs(file).targets == ("eval_a",)
+    assert load_runs(file, maximize=["ac*"], target=["acc", "exam"]).targets == ("eval_a", "acc", "exam")
+
+
 def test_an_export_of_weights_and_biases(tmp_path):
     """`config.*`, `summary.*`, `Name`: names are not unique, one run crashed and one still runs."""
     table = wide("config.mixture.", "summary.eval/loss/").assign(
