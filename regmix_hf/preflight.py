@@ -78,6 +78,10 @@ def _content(accelerate_config: str | None) -> str | None:
     return hash_file(Path(accelerate_config)) if accelerate_config and is_file else accelerate_config
 
 
+#: Families that listen to experts.
+_WEIGH_EXPERTS = ("auto", "experts")
+
+
 def _check_prepare(study: Study) -> Iterator[str]:
     recipe = study.recipe
     yield f"{len(recipe.domains)} domains, {len(recipe.training_domains)} of them trained on"
@@ -134,6 +138,11 @@ def _check_fit(study: Study) -> Iterator[str]:
             "proxies of several sizes are fitted with scaled_law" if len(recipe.rungs) > 1 else None,
         )
     yield f"{recipe.sampling.num_mixtures} mixtures suffice for {', '.join(families)}"
+    if recipe.sampling.experts and not {*_WEIGH_EXPERTS} & {*families}:
+        yield (
+            f"not what experts say: {', '.join(families)} asks none; with proxies of one size, "
+            "regression.estimators: [experts] or [auto] does"
+        )
 
 
 def _check_choose(study: Study) -> Iterator[str]:

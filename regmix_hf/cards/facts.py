@@ -13,7 +13,7 @@ import pandas as pd
 from regmix_hf.cards.asked import Asked
 from regmix_hf.cards.swarm import SwarmFacts
 from regmix_hf.files import damaged, read_parquet, read_record, read_yaml
-from regmix_hf.mixtures.table import completed
+from regmix_hf.mixtures.table import completed, without_copies
 from regmix_hf.quantities import measured, with_quantities
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression.agreement import Agreement
@@ -304,7 +304,8 @@ def _read_swarm(study: Study, target: Target) -> SwarmFacts | None:
         return None
     rungs = list(study.recipe.rungs.values())
     table = completed(mixtures)
-    planned = sum(rung.num_seeds * int((table["rung"] == number).sum()) for number, rung in enumerate(rungs))
+    rows = without_copies(table)["rung"]
+    planned = sum(rung.num_seeds * int((rows == number).sum()) for number, rung in enumerate(rungs))
     origins = dict(zip(table["mixture_id"], table["origin"], strict=True))
     return SwarmFacts(results, planned, target.quantities, origins)
 

@@ -113,6 +113,14 @@ def further_runs(mixtures: pd.DataFrame) -> list[int | None]:
     ]
 
 
+def without_copies(mixtures: pd.DataFrame) -> pd.DataFrame:
+    """Leave out rows that are the run of one before: its mixture at its size, with the seeds of the swarm."""
+    shares_seeds = mixtures[[number is None for number in further_runs(mixtures)]]
+    weights = [name for name in map(str, mixtures.columns) if name.startswith("weight/")]
+    copies = shares_seeds.index[shares_seeds[["rung", *weights]].duplicated()]
+    return mixtures.drop(index=copies)
+
+
 def empty(domains: Sequence[str]) -> pd.DataFrame:
     """The table before anything is drawn."""
     return pd.DataFrame(columns=["mixture_id", "split", *_FIRST, *(f"weight/{name}" for name in domains)])

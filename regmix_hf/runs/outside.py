@@ -87,7 +87,8 @@ def read_wide(path: Path, said: Columns | None = None, asked: Collection[str] = 
     targets = said.matching("--targets", said.targets, table)
     names = [str(name) for name in table.cells.columns if name not in (*ignored, *KEYS, key)]
     settings = [name for name in settings_in(names) if name not in (*weights, *targets)]
-    if sizes_of(table) is None:
+    sized = [name for name in settings if name in SIZE_COLUMNS] if sizes_of(table) is not None else []
+    if not sized:
         _check_one_size(table, settings)
     left = [name for name in names if name not in (*settings, *epochs_in(names))]
     trained = [name for name in training_losses_in(left) if name not in targets]
@@ -97,12 +98,13 @@ def read_wide(path: Path, said: Columns | None = None, asked: Collection[str] = 
     targets = targets or find_targets(_numeric(table, left), asked)
     if not targets:
         raise DataError(f"{path}: no column is left that was measured.", "name some: --targets 'loss_*'")
-    unused = [*settings, *(name for name in left if name not in targets)]
+    unused = [name for name in (*settings, *left) if name not in (*sized, *targets)]
     read = _joined(_Part(table, key, weights), _Part(table, key, targets), [])
     called = [str(name) for name in read.values.columns]
     columns = "" if called == targets else f" (columns {_few(targets)})"
     notes = [*table.notes, *_nameless(table, key), f"weights: {_few(weights)}"]
     notes += [f"targets: {_few(called)}{columns}"]
+    notes += [f"size and length of each run: {_few(sized)}"] if sized else []
     notes += [f"neither: {_few(unused)}"] if unused else []
     return replace(read, notes=(*notes, *_without(trained), *read.notes))
 

@@ -18,7 +18,7 @@ from regmix_hf.mixtures import (
     sampling_constraints,
 )
 from regmix_hf.mixtures.sampling import NEAR
-from regmix_hf.mixtures.table import append
+from regmix_hf.mixtures.table import append, without_copies
 from regmix_hf.recipe import Sampling
 from regmix_hf.tables import by_domain
 from tests.bounds import allowed
@@ -255,3 +255,16 @@ def test_neither_a_choice_that_was_tried_nor_a_larger_size_makes_a_mixture_one_t
     assert len(again) == 3
     assert 0.123 not in again["weight/a"].tolist()
     assert set(again["weight/a"]) <= set(table["weight/a"][:6])
+
+
+def test_rows_that_are_the_same_run_are_counted_once():
+    rows = [  # the first comes again three times: as an expert, with another seed, and larger
+        ("a", "fit", 0, "sampled", 0, 1.0),
+        ("b", "fit", 0, "sampled", 0, 0.5),
+        ("c", "expert", 1, "expert", 0, 1.0),
+        ("d", "fit", 1, "confirm", 0, 1.0),
+        ("e", "fit", 1, "ladder", 1, 1.0),
+    ]
+    table = pd.DataFrame(rows, columns=["mixture_id", "split", "round", "origin", "rung", "weight/web"])
+    table["weight/code"] = 1 - table["weight/web"]
+    assert list(without_copies(table)["mixture_id"]) == ["a", "b", "d", "e"]

@@ -284,6 +284,10 @@ def test_epochs_of_every_domain_are_read_from_one_table_or_from_that_of_mixtures
     runs = load_runs(tmp_path / "runs.csv")
     check(runs)
     np.testing.assert_allclose(runs.epochs, 3 * weights, atol=1e-9)
+    table.assign(model_size=1e6, n_tokens=1e9).to_csv(tmp_path / "sized.csv", index=False)
+    notes = load_runs(tmp_path / "sized.csv").notes
+    assert "size and length of each run: model_size, n_tokens" in notes
+    assert not any(note.startswith("neither") and "model_size" in note for note in notes)
     assert list(runs.take(np.array([4, 2])).epochs.index) == ["6", "4"]  # lines of the file
     mixtures = weights.add_prefix("w_").join((3 * weights).add_prefix("epochs/w_")).rename_axis("index")
     mixtures.to_csv(tmp_path / "mixtures.csv")

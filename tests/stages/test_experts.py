@@ -11,10 +11,11 @@ from regmix_hf.errors import RecipeError
 from regmix_hf.files import read_json, read_yaml
 from regmix_hf.jobs.proxies import ProxyWork
 from regmix_hf.jobs.results import result_of
+from regmix_hf.preflight import check_study
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
 from regmix_hf.stages import choose, fit, proxies, report, sample
-from regmix_hf.study import State
+from regmix_hf.study import State, Study
 
 from .test_ladder import SWARM
 
@@ -96,6 +97,14 @@ def test_runs_that_try_the_choice_give_the_scale_intervals_and_a_verdict(alone, 
 def test_without_experts_a_study_needs_mixtures(prepared):
     with pytest.raises(RecipeError, match="nothing is left to choose by"):
         load_recipe(prepared / "recipe.json", ["sampling.num_mixtures=0"])
+
+
+def test_experts_that_no_family_asks_are_named(prepared):
+    said = ["sampling.experts=true", "regression.estimators=[ridge]"]
+    found = check_study(Study(load_recipe(prepared / "recipe.json", said)), ["fit"])
+    assert found[-1].startswith("not what experts say: ridge asks none")
+    asked = Study(load_recipe(prepared / "recipe.json", [*said, "regression.estimators=[ridge, experts]"]))
+    assert len(check_study(asked, ["fit"])) == len(found) - 1
 
 
 def test_what_needs_runs_is_refused_where_there_will_be_experts_alone(prepared):
