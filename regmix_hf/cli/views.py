@@ -195,7 +195,7 @@ def tried_tables(rounds: Sequence[Round]) -> list[Table]:
         {
             "round": one.number,
             "tried_at": tried.kind,
-            "promised": tried.promised,
+            "promised": None if tried.difference is None else tried.promised,
             "measured": tried.measured,
             "deviation": tried.deviation,
             "difference": tried.difference,

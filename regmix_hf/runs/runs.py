@@ -144,7 +144,7 @@ class Runs:
             losses_from=origin,
             experts=experts,
         )
-        are_experts = not len(usable) and bool((unique["split"] == EXPERT).all())
+        are_experts = not len(usable) and (unique.empty or bool((status == "ok").any()))
         return runs if are_experts else runs._checked()
 
     @classmethod

@@ -19,6 +19,10 @@ from regmix_hf.study import Stage, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.names import CORPUS, CORPUS_FACTS, MIXTURES, MIXTURES_TABLE
 
+#: Experts that are filled up are told apart by differences of what they give a token. Multiplied by more than
+#: this, little is left beside half precision and the noise of training.
+_MOST_TOLD_APART = 30.0
+
 
 def _stamp(recipe: Recipe) -> dict[str, str]:
     return {**stamp_matching(recipe), **stamp_ladder(recipe)}
@@ -119,13 +123,20 @@ def _filled_up(recipe: Recipe, tokens: Mapping[str, int]) -> Iterator[str]:
     most = recipe.sampling.max_epochs
     if not recipe.sampling.experts or most is None:
         return
-    own = np.diag(expert_mixtures(tokens, most, longest_reading(recipe))).tolist()
-    for name, share in zip(tokens, own, strict=True):
+    mixtures = expert_mixtures(tokens, most, longest_reading(recipe))
+    for name, share in zip(tokens, np.diag(mixtures).tolist(), strict=True):
         if share < 1:
             yield (
                 f"the expert of domain {name!r} has {100 * share:.3g} % of it, as sampling.max_epochs "
                 f"{most:g} allows no more; the rest are the others as they are in the text"
             )
+    factors = np.abs(np.linalg.pinv(mixtures)).max(axis=1)
+    if drowned := [name for name, factor in zip(tokens, factors, strict=True) if factor > _MOST_TOLD_APART]:
+        yield (
+            f"warning: experts tell {', '.join(drowned)} apart by differences so small that they are mostly "
+            f"noise, multiplied by up to {factors.max():.3g}; raise sampling.max_epochs, make proxies "
+            "shorter, or pin what there is so little of by choice.fixed"
+        )
 
 
 def _settings(recipe: Recipe, constraints: Constraints) -> str:

@@ -76,9 +76,9 @@ class Tried:
     unit: str | None = NATS
 
     @property
-    def difference(self) -> float:
-        """Promised minus measured."""
-        return self.promised - self.measured
+    def difference(self) -> float | None:
+        """Promised minus measured; `None` where experts alone said it, who promise no loss."""
+        return None if self.lower is None else self.promised - self.measured
 
     @property
     def holds(self) -> bool:
@@ -88,7 +88,7 @@ class Tried:
     def __str__(self) -> str:
         """Both in words, with the noise."""
         noise = f" ± {self.deviation:.4f} over {self.num_seeds} seeds" if self.deviation is not None else ""
-        if self.lower is None or self.upper is None:
+        if self.lower is None or self.upper is None or self.difference is None:
             unit = f" {self.unit}" if self.unit else ""
             return f"measured {self.measured:.4f}{noise}{unit}; experts alone had said nothing of the scale"
         where = "within" if self.holds else "outside"

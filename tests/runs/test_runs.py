@@ -269,3 +269,14 @@ def test_the_published_runs_are_read_whole():
     assert {"pile_cc", "nih_exporter"} <= set(train.domains)
     assert train.losses.loc["2", "pile_cc"] == 5.343518733978272
     assert train.left_out() == ""
+
+
+def test_experts_stay_of_use_when_every_other_run_failed():
+    columns = {"split": ["expert", "fit"], "weight/web": [1.0, 0.5], "weight/code": [0.0, 0.5]}
+    table = pd.DataFrame(
+        {"run_id": ["e", "f"], **columns, "status": ["ok", "failed"], "loss/web": [3.0, None]}
+    )
+    runs = Runs.from_results(table, "a table")
+    assert (len(runs), runs.num_failed, runs.targets) == (0, 1, ("web",))
+    with pytest.raises(DataError, match="holds no run with losses"):
+        Runs.from_results(table.assign(status="failed"), "a table")

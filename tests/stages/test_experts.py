@@ -80,6 +80,10 @@ def test_runs_that_try_the_choice_give_the_scale_intervals_and_a_verdict(alone, 
     assert any("experts alone had said nothing of the scale" in note for note in recorder.notes)
     tried = [trial for one in record["rounds"] for trial in one["trials"] if trial["measured"]]
     assert [trial["lower"] for trial in tried] == [None] * 4
+    report.run(alone, Silent())
+    page = alone.page.read_text()
+    assert "experts alone had chosen, who promise no loss.** Measured by proxies" in page.split("\n\n")[1]
+    assert "Where nothing stands as promised" in page
     measured = np.mean([trial["measured"] for trial in tried if trial["kind"] == "chosen"])
     assert abs(record["predicted"]["chosen"]["loss"] - measured) < 0.3
     spent = StudyFacts.read(alone).swarm.spent

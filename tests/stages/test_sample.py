@@ -319,6 +319,15 @@ def test_experts_are_rows_of_one_domain_as_far_as_there_is_text(tmp_path):
     assert "the expert of domain 'rare' has 4 % of it" in notes.lines[-1]
 
 
+def test_experts_that_hardly_differ_for_want_of_text_are_named(tmp_path):
+    alone = {"num_mixtures": 0, "num_holdout": 0, "experts": True}
+    study, notes = make_study(tmp_path, **alone, max_epochs=2), Notes()
+    prepare(study)
+    sample.run(study, notes)
+    assert "warning: experts tell rare apart by differences so small" in notes.lines[-1]
+    assert "multiplied by up to 50;" in notes.lines[-1]
+
+
 def test_experts_come_beside_a_swarm_without_changing_it_and_only_once(tmp_path):
     few = {"num_mixtures": 5, "num_holdout": 1}
     without, beside = (make_study(tmp_path / name, **few) for name in ("without", "beside"))
