@@ -343,9 +343,12 @@ def _read(
     name: str, domains: Collection[str], given: Mapping[str, Direction], by_value: Collection[str]
 ) -> Quantity | None:
     known = read_name(name, domains)
+    plain = Quantity(bare(name), known.unit if known and known.unit == NATS else None)
     if said := said_of(bare(name), given):
-        return Quantity(bare(name), known.unit if known else None, said)
-    is_plain = known == Quantity(bare(name)) and not is_said_to_be_small(name)
+        unit = known.unit if known else None
+        is_none = (unit in (NATS, BITS) and said == "higher") or (unit == NATS and name in by_value)
+        return Quantity(bare(name), None if is_none else unit, said)
+    is_plain = known == plain and not is_said_to_be_small(name)
     return None if is_plain and name in by_value else known
 
 

@@ -56,8 +56,12 @@ def test_values_that_no_loss_has_are_a_question_unless_the_name_answers_it():
     names = ["web", "exam", "exam_loss", "exam_ppl", "bpb/exam"]
     assert list(read_names(names, ["web"])) == names
     with pytest.raises(RegressionError, match="the column 'exam' looks like a score"):
+        read_names(names, ["web"], by_value=names[1:])
+    with pytest.raises(RegressionError, match="the columns 'web', 'exam' look like scores"):
         read_names(names, ["web"], by_value=names)
-    assert read_names(names, ["web"], {"exam": "lower"}, by_value=names)["exam"] == Quantity("exam")
+    said = {"exam": "lower", "web": "higher"}
+    found = read_names(names, ["web"], said, by_value=names)
+    assert (found["exam"], found["web"]) == (Quantity("exam"), Quantity("web", None, "higher"))
 
 
 @pytest.mark.parametrize(

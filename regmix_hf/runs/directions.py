@@ -44,13 +44,24 @@ def settled(
         RegressionError: Nobody says which way a score is better.
     """
     domains, names = tables.weights.columns, [str(name) for name in tables.values.columns]
-    by_value = [
-        name for name in names if name not in tables.said_small and looks_like_score(tables.values[name])
-    ]
+    by_value = _scores_among(tables.values.drop(columns=list(tables.said_small)), domains)
     wanted = set(names if target is None else AskedTarget.of(target).among(names))
     unsaid = [name for name in unsaid_among(names, domains, given, by_value) if name not in wanted]
     values = tables.values.drop(columns=unsaid)
     return values, read_names(values.columns, domains, given, by_value), unsaid
+
+
+def _scores_among(values: pd.DataFrame, domains: Iterable[str]) -> list[str]:
+    """Those of these columns whose values look like scores.
+
+    A column that is called as a domain is the loss on it, and a loss may be below 1: it is taken for a score
+    where no loss has such values, or where those of all other domains look like scores, too.
+    """
+    scores = [str(name) for name in values if looks_like_score(values[name])]
+    own = set(values.columns) & set(domains)
+    if own <= set(scores):
+        return scores
+    return [name for name in scores if name not in own or not values[name].dropna().between(0, 1).all()]
 
 
 def left_out(unsaid: Sequence[str]) -> str:

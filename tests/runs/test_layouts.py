@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regmix_hf.errors import DataError
+from regmix_hf.errors import DataError, RegressionError
 from regmix_hf.runs.layout import Columns
 from regmix_hf.runs.runs import Runs, load_runs
 
@@ -95,6 +95,30 @@ def test_a_column_that_somebody_speaks_of_is_a_target_beside_those_that_are_call
     file.write_text("run,w_a,w_b,eval_a,acc,exam,em\n1,0.5,0.5,3,0.2,2,0\n2,0.25,0.75,2,0.3,4,1\n")
     assert load_runs(file).targets == ("eval_a",)
     assert load_runs(file, maximize=["ac*"], target=["acc", "exam"]).targets == ("eval_a", "acc", "exam")
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "asked"),
+    [
+        (["web", "code"], [[3.0, 0.8], [2.5, 0.9]], None),
+        (["web", "code"], [[0.3, 0.4], [0.35, 0.3]], "'web', 'code' look"),
+        (["web", "code"], [[3.0, 41.0], [2.5, 44.0]], "'code' looks"),
+        (["web", "code"], [[-3.0, 0.8], [-2.5, 0.9]], "'web', 'code' look"),
+        (["loss/web", "loss/code"], [[0.3, 0.4], [0.35, 0.3]], None),
+    ],
+)
+def test_a_column_called_as_a_domain_is_a_question_where_no_loss_is_likely(tmp_path, columns, values, asked):
+    weights = pd.DataFrame({"web": [0.5, 0.25], "code": [0.5, 0.75]})
+    for name, table in (("w", weights), ("l", pd.DataFrame(values, columns=columns))):
+        table.rename_axis("run").to_csv(tmp_path / f"{name}.csv")
+    pair = {"mixtures": tmp_path / "w.csv", "losses": tmp_path / "l.csv"}
+    if asked is None:
+        assert {one.unit for one in load_runs(**pair).quantities.values()} == {"nats per token"}
+        return
+    with pytest.raises(RegressionError, match=asked):
+        load_runs(**pair)
+    found = load_runs(**pair, maximize=["web", "code"]).quantities["code"]
+    assert (found.unit, found.direction) == (None, "higher")
 
 
 def test_an_export_of_weights_and_biases(tmp_path):
