@@ -264,6 +264,8 @@ def _has_open_runs(study: Study, verb: str, progress: Progress) -> bool:
         if count := bring_runs(hub_client(progress), study):
             progress.note(f"fetched {count} runs that were published before")
     census = census_of(study, verb)
+    if census is None and verb != "evaluate" and study.recipe.executor.place == "slurm":
+        import_module(f"regmix_hf.stages.{verb}").tasks_of(study)  # says what every worker would stumble over
     return census is None or bool(census.num_left or census.running or census.failed)
 
 

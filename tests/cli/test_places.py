@@ -30,3 +30,10 @@ def test_a_script_that_is_printed_names_a_recipe_that_is_there(regmix, recipe):
     assert "#SBATCH --array=1-3" in outcome.out
     (told,) = (word for word in shlex.split(outcome.out.splitlines()[-1]) if word.endswith(".yaml"))
     assert load_recipe(Path(told)).executor.place == "local"
+
+
+def test_nothing_is_submitted_that_would_find_nothing_to_do(regmix, recipe):
+    outcome = regmix("proxies", recipe, "--on", "slurm")
+    assert outcome.code == 2
+    assert "regmix prepare" in outcome.err
+    assert "sbatch" not in outcome.err
