@@ -46,18 +46,19 @@ def _status(
         return
     study = open_study(recipe, overrides)
     study.check_owner()
-    while (waiting := _show(study, console)) and watch:
+    while (verb := _show(study, console)) and watch:
         time.sleep(_WATCH_INTERVAL_S)
-    if waiting:
-        console.next(command("run", recipe, overrides))
+    if verb:
+        console.next(command(verb, recipe, overrides))
     else:
         console.note(f"All done: read {study.page}")
 
 
-def _show(study: Study, console: Console) -> bool:
-    """Print the tables; tell whether anything is left to do."""
+def _show(study: Study, console: Console) -> str | None:
+    """Print the tables; return the verb that goes on (`status`: others elsewhere are at it), if any does."""
     from regmix_hf import pipeline
     from regmix_hf.jobs.census import Census
+    from regmix_hf.jobs.hub_jobs import UNDER_WAY
 
     stages = pipeline.status(study)
     # What is left of a stage that waits for another one is not known yet; `run --dry-run` says the most.
@@ -67,17 +68,20 @@ def _show(study: Study, console: Console) -> bool:
     }
     censuses = {verb: None if part is None else Census.total(part) for verb, part in parts.items()}
     known = [census for census in censuses.values() if census]
+    queued, jobs = list(_queued(study, stages, console)), _jobs(study, console)
     tables = [
         Table(kinds.STAGES, [_stage_row(study, stage, censuses[stage.verb]) for stage in stages], "stages"),
         Table(kinds.RUNGS, _rung_rows(study, parts["proxies"] or []), "proxies by size and length"),
         Table(kinds.RUNNING, [row for census in known for row in _running(census)], "running"),
-        Table(kinds.QUEUE, list(_queued(study, stages, console)), "workers in Slurm's queue"),
-        Table(kinds.JOBS, _jobs(study, console), "jobs on the Hub"),
+        Table(kinds.QUEUE, queued, "workers in Slurm's queue"),
+        Table(kinds.JOBS, jobs, "jobs on the Hub"),
         Table(kinds.FAILED, [row for census in known for row in _failed(census)], "failed"),
     ]
     console.tables([table for table in tables if table.rows])
     wanted = pipeline.stages_of(study)
-    return any(stage.state is not State.DONE and stage.verb in wanted for stage in stages)
+    if all(stage.state is State.DONE for stage in stages if stage.verb in wanted):
+        return None
+    return "status" if queued or any(job["state"] in UNDER_WAY for job in jobs) else "run"
 
 
 def _show_fit(fit: TableFit, console: Console) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from regmix_hf.errors import StudyError
 from regmix_hf.jobs.claims import Standing, Watch
 from regmix_hf.jobs.results import ended_well, reason_of, status_of
 from regmix_hf.jobs.tasks import Task
@@ -64,7 +65,13 @@ def take_census(tasks: Sequence[Task[Any]], folder: Path) -> Census:
     running, failed, num_left, tokens_left = [], [], 0, 0
     for task in tasks:
         known = collected.get(task.head[task.identity])
-        if status := known if known and (task.folder / RESULT).exists() else status_of(task):
+        try:
+            status = known if known and (task.folder / RESULT).exists() else status_of(task)
+        except StudyError as error:  # the others are counted all the same
+            ended["failed"] += 1
+            failed.append((task, error.message))
+            continue
+        if status:
             ended[status] += 1
             if status == "failed":
                 failed.append((task, reason_of(task)))

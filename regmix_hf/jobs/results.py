@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from regmix_hf.files import read_parquet, read_record, write_json, write_parquet
+from regmix_hf.files import damaged, read_parquet, read_record, write_json, write_parquet
 from regmix_hf.jobs.claims import Claim, Watch
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.runs.experts import Experts, joined
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Keys of a result that are in no table: why a run failed, and how many blocks it had to take at once.
 _REASON, _NOT_IN_TABLES = "reason", {"reason", "micro_batch"}
+#: How a run may have ended.
+_ENDS = ("ok", "diverged", "failed")
 
 
 def result_of(task: Task[Any]) -> dict[str, Any] | None:
@@ -38,10 +40,20 @@ def _result_in(folder: Path, task: Task[Any]) -> dict[str, Any] | None:
     file = folder / names.RESULT
     if not file.exists():
         return None
-    result = read_record(file, status=str)
+    result = _read(file)
     if result["status"] == "ok" and not all((folder / name).exists() for name in task.leaves):
         return None
     return result if result.get(task.identity) == task.head[task.identity] else None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    result = read_record(file, status=str)
+    if result["status"] not in _ENDS:
+        raise damaged(file, f"says of how the run ended {result['status']!r}, not {', '.join(_ENDS)}")
+    for name, value in result.items():  # weights, losses and metrics have a slash in their names
+        if "/" in name and not isinstance(value, int | float | None):
+            raise damaged(file, f"holds no number for {name!r} but {value!r}")
+    return result
 
 
 def is_done_in(room: Path, task: Task[Any]) -> bool:
@@ -149,7 +161,7 @@ def check_whole(folder: Path) -> str:
     Raises:
         StudyError: One is damaged.
     """
-    results = [read_record(file, status=str) for file in sorted(folder.glob(f"*/{names.RESULT}"))]
+    results = [_read(file) for file in sorted(folder.glob(f"*/{names.RESULT}"))]
     return f"{folder.name}: {len(results)} results can be read"
 
 

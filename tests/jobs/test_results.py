@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from regmix_hf.files import read_parquet, write_json, write_parquet
+from regmix_hf.errors import StudyError
+from regmix_hf.files import read_json, read_parquet, write_json, write_parquet
 from regmix_hf.jobs import census, results
 from regmix_hf.jobs.results import collect, record_failed
 from regmix_hf.jobs.tasks import Task
@@ -97,3 +98,19 @@ def test_of_results_in_the_table_only_the_failed_and_those_that_are_gone_are_loo
     assert counted.ended == {"ok": 1, "failed": 1}
     assert (counted.num_left, [why for _, why in counted.failed]) == (1, ["because"])
     assert looked == ["y", "z"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [({"status": "fine"}, "'fine', not ok"), ({"loss/a": "x"}, "no number for 'loss/a'")]
+)
+def test_a_result_that_somebody_edited_is_named_and_the_others_are_counted(tasks, tmp_path, change, said):
+    for loss, task in enumerate(tasks):
+        end(task, float(loss))
+    file = tasks[1].folder / "result.json"
+    write_json(file, {**read_json(file), **change})
+    with pytest.raises(StudyError, match=said):
+        collect(tasks, tmp_path)
+    found = census.take_census(tasks, tmp_path)
+    assert found.ended == {"ok": 2, "failed": 1}
+    ((task, reason),) = found.failed
+    assert (task, said in reason, "result.json" in reason) == (tasks[1], True, True)
