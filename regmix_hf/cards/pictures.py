@@ -17,6 +17,7 @@ from regmix_hf.cards.quality_plots import (
 )
 from regmix_hf.cards.style import png
 from regmix_hf.quantities import Quantity
+from regmix_hf.regression.assessment import FITTED
 
 
 def _draw_weights(facts: StudyFacts) -> Figure | None:
@@ -43,7 +44,9 @@ def _draw_predictions(facts: StudyFacts) -> Figure | None:
     known = facts.regression.predictions.dropna(subset=["true", "predicted"])
     if known.empty:
         return None
-    return draw_predictions(known, facts.regression.judged, target_words(facts), facts.target.quantity)
+    words, quantity = target_words(facts), facts.target.quantity
+    runs_are = "fitted on" if facts.regression.summary["judged_on"] == FITTED else "not fitted on"
+    return draw_predictions(known, facts.regression.judged, words, quantity, runs_are)
 
 
 def _draw_learning_curve(facts: StudyFacts) -> Figure | None:

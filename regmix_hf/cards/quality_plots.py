@@ -30,22 +30,27 @@ _LOSS = Quantity("loss", NATS)
 
 
 def draw_predictions(
-    predictions: pd.DataFrame, quality: pd.DataFrame, target: str, unit: Quantity = _LOSS
+    predictions: pd.DataFrame,
+    quality: pd.DataFrame,
+    target: str,
+    unit: Quantity = _LOSS,
+    runs_are: str = "not fitted on",
 ) -> Figure:
-    """Predicted against true values of runs that were not fitted on, one panel per estimator.
+    """Predicted against true values of runs, one panel per estimator.
 
     Args:
         predictions: Columns `estimator`, `true`, `predicted` (in `unit`), one row per run and estimator.
         quality: Index: estimators, best first; columns `spearman` and `pearson`.
         target: What was predicted, in words.
         unit: Its unit and direction.
+        runs_are: Which runs they are, in words.
     """
     names = list(quality.index)
     rows = math.ceil(len(names) / _MAX_PANELS_PER_ROW)
     columns = math.ceil(len(names) / rows)
     low, high = _limits(predictions[["true", "predicted"]].to_numpy(dtype=float))
     runs = predictions.groupby("estimator").size().max()
-    subtitle = f"{target}, {runs} runs not fitted on; line: predicted = true"
+    subtitle = f"{target}, {runs} runs {runs_are}; line: predicted = true"
     title = f"Predicted and true {'losses' if unit.noun == 'loss' else 'values'}"
     with style():
         size = (max(5.2, 2.75 * columns + 0.4), 2.75 * rows + 0.3)

@@ -24,6 +24,8 @@ Array = NDArray[np.float64]
 BASELINE = "own_weight"
 #: What `test` says of fitted runs, predicted by fits on the other folds, and of runs that were never fitted.
 CROSS_VALIDATION, HOLDOUT = "cross-validation", "holdout"
+#: What it says of fewer runs than `MANY_TO_RANK`, predicted by the fit on all of them.
+FITTED = "the fitted runs"
 #: What it says where experts alone were trained.
 NOTHING = "no run on a mixture"
 #: With fewer runs, which only families of few parameters are fitted on, each is predicted by the fit on all:
@@ -38,7 +40,8 @@ class HeldOut:
     """Runs with their predictions by fits that did not see them.
 
     Attributes:
-        test: What the runs are: `holdout`, `cross-validation`, or the name of an extra test set.
+        test: What the runs are: `holdout`, `cross-validation`, `the fitted runs` where these are few, or the
+            name of an extra test set.
         runs: The runs.
         predictions: Estimator -> predicted losses, runs x targets.
     """
@@ -77,7 +80,7 @@ def cross_validation(runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> 
         else runs.losses - model.out_of_fold_residuals
         for name, model in regressors.items()
     }
-    return HeldOut(CROSS_VALIDATION, runs, predictions)
+    return HeldOut(CROSS_VALIDATION if len(runs) >= MANY_TO_RANK else FITTED, runs, predictions)
 
 
 def quality_table(held_out: Sequence[HeldOut], target: Target, random_state: int) -> pd.DataFrame:

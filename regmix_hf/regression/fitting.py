@@ -18,6 +18,7 @@ from regmix_hf.regression.agreement import DO_NOT_TELL, Agreement, size_agreemen
 from regmix_hf.regression.assessment import (
     BASELINE,
     CROSS_VALIDATION,
+    FITTED,
     HOLDOUT,
     MANY_TO_RANK,
     NOTHING,
@@ -304,7 +305,7 @@ def _unjudged(question: Question, regressors: Mapping[str, MixtureRegressor], fo
 
 def _test_set(name: str, test: Runs, fitted: Runs, named: Sequence[str], progress: Progress) -> Runs:
     """Give a test set the columns of the fit; it may lack losses, but none that the target names."""
-    if name in (HOLDOUT, CROSS_VALIDATION):
+    if name in (HOLDOUT, CROSS_VALIDATION, FITTED):
         raise RegressionError(f"a test set cannot be called {name!r}.", "give it another name")
     aligned = test.aligned_to(fitted)
     absent = [target for target in fitted.targets if target not in aligned.targets]
@@ -371,6 +372,7 @@ def _summary(
 def _carries(runs: Runs, quality: pd.DataFrame, selection: Selection) -> list[dict[str, Any]]:
     """How far runs lie apart on every target, and how well the selected estimator ranks unseen ones."""
     of_one = quality[(quality["kind"] == "single") & (quality["estimator"] == selection.estimator)]
+    of_one = of_one[of_one["test"] != FITTED]
     ranks = of_one[of_one["test"] == selection.test].set_index("target")["spearman"].dropna()
     return [replace(one, spearman=ranks.get(one.target)).plain for one in carries(runs)]
 

@@ -167,9 +167,11 @@ class Target:
         """Which target all but decides a mean of unlike units, and its part of how far the mean moves.
 
         The widest of such units rules whatever the others do, as a percentage does beside a share. Of means
-        in one unit, or in spreads, that is as it should be: `None`.
+        in one unit, or in spreads, that is as it should be: `None`; so it is where no run tells the scales.
         """
         if not self.is_linear or self.scales or len(self.used) < 2 or self.quantity.unit is not None:
+            return None
+        if not scales:
             return None
         moves = {name: share * scales[name][1] for name, share in self.weights.items()}
         total, first = math.fsum(moves.values()), max(moves, key=lambda name: moves[name])
