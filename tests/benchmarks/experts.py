@@ -66,38 +66,47 @@ class Fitted:
         return pd.DataFrame(found, self._runs.weights.index[rows], self._runs.targets)
 
 
+def num_experts(runs: Runs) -> int:
+    """How many experts there are."""
+    return len(runs.experts) if runs.experts is not None else 0
+
+
 Way = tuple[str, str, int, list[Fitted]]
 
 
 def ways(runs: Runs, budget: int, pool: np.ndarray) -> Iterator[Way]:
-    """Ways to spend a budget: a name, what predicts, how many mixtures it takes, what was fitted on them."""
-    experts = len(runs.experts) if runs.experts is not None else 0
+    """Ways to spend a budget: a name, what predicts, how many mixtures it takes, what was fitted on them.
+
+    Those that take more mixtures than the pool has are left out.
+    """
     for law in LAWS:
-        if budget >= estimator_class(law).min_runs(len(runs.domains)):
+        if len(pool) >= budget >= estimator_class(law).min_runs(len(runs.domains)):
             yield "swarm only", law, budget, [Fitted(runs, law, pool[:budget])]
-    rest = budget - experts
+    rest = budget - num_experts(runs)
     if rest == 0:
         yield "experts only", "experts", 0, [Fitted(runs, "experts", pool[:0])]
-    if rest > 0:
+    if len(pool) >= rest > 0:
         own = Fitted(runs, "experts", pool[:rest])
         yield "both", "experts", rest, [own]
         for law in LAWS:
             if rest >= estimator_class(law).min_runs(len(runs.domains)):
                 yield "both", f"mean of experts and {law}", rest, [own, Fitted(runs, law, pool[:rest])]
+        if rest >= estimator_class("auto").min_runs(len(runs.domains)):
+            yield "both", "auto", rest, [Fitted(runs, "auto", pool[:rest])]
 
 
 def table(runs: Runs, budgets: Sequence[int], repeats: int) -> pd.DataFrame:
     """Quality of every way to spend every budget: mean and standard deviation over random subsets."""
     mixture = runs.weights.groupby(list(runs.domains), sort=False).ngroup().to_numpy()
     once = np.flatnonzero(~pd.Series(mixture).duplicated())
+    counts = [count for budget in budgets for count in (budget, budget - num_experts(runs))]
+    most = max((count for count in counts if 0 <= count <= len(once) - LEAST_TESTS), default=0)
     rows = []
     for repeat in range(repeats):
         order = generator(0, "budget", repeat).permutation(once)
+        pool, tests = order[:most], order[most:]
         for budget in budgets:
-            if budget + LEAST_TESTS > len(order):
-                continue
-            tests = order[max(budgets) :] if len(order) >= max(budgets) + LEAST_TESTS else order[budget:]
-            for way, predicts, count, models in ways(runs, budget, order):
+            for way, predicts, count, models in ways(runs, budget, pool):
                 predicted = sum(model.predict(tests) for model in models) / len(models)
                 labels = {"runs": budget, "spent on": way, "predicts": predicts, "mixtures": count}
                 rows.append({**labels, "tested on": len(tests), **quality(runs, tests, predicted)})
@@ -119,6 +128,8 @@ def main() -> None:
     runs = load_runs(arguments.study)
     if runs.experts is None:
         parser.error(f"{arguments.study} has no experts")
+    if len(runs.weights.drop_duplicates()) < LEAST_TESTS:
+        parser.error(f"{arguments.study} has fewer than {LEAST_TESTS} different mixtures to judge by")
     alone = Fitted(runs, "experts", np.arange(0))
     every = np.arange(len(runs))
     found = quality(runs, every, alone.predict(every))
