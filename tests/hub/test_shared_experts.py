@@ -131,7 +131,7 @@ def test_what_kept_models_were_asked_later_takes_the_place_of_what_was_published
     domains = {**study.recipe.domains, "rhymes": letters}
     study = Study(study.recipe.model_copy(update={"domains": domains}))
     for task in tasks:
-        folder = task.folder / "later" / "f"
+        folder = task.folder / "asked-later" / "f"
         asked = {
             "run_id": task.name,
             "status": "ok",

@@ -100,7 +100,7 @@ def test_a_later_domain_costs_forward_passes_and_gives_the_numbers_of_one_that_w
 def copy_of_first(first, tmp_path):
     """The same before anything was asked later."""
     study = Study(first.recipe.model_copy(update={"output_dir": tmp_path / "study"}))
-    shutil.copytree(first.root, study.root, ignore=lambda *_: ["later"])
+    shutil.copytree(first.root, study.root, ignore=lambda *_: ["asked-later"])
     return study
 
 
@@ -108,7 +108,7 @@ def test_without_models_it_says_what_would_have_to_be_trained_again(
     copy_of_first, prepared, letters, recorder
 ):
     plain = copy_of_first
-    for path in plain.proxies.glob("*/model"):
+    for path in plain.proxies.glob("*/kept-model"):
         shutil.rmtree(path)
     now = reread(plain, prepared, letters)
     prepare.run(now, Silent())
@@ -118,7 +118,7 @@ def test_without_models_it_says_what_would_have_to_be_trained_again(
     proxies.run(now, recorder, Here())
     assert recorder.notes[-2].startswith("4 of 4 runs were trained before domain 'letters' was validated")
     assert recorder.notes[-1].startswith("`proxy.keep_models: all` keeps the models of runs")
-    assert not list(now.proxies.glob("*/later"))
+    assert not list(now.proxies.glob("*/asked-later"))
     assert now.state(proxies.STAGE) is State.DONE
 
 
@@ -155,7 +155,7 @@ def test_what_experts_alone_were_asked_they_rank_and_tries_of_the_choice_give_it
     choice = "choice={max_epochs: null, num_candidates: 1000, top_k: 10, num_confirm: 2}"
     now = reread(copy_of_first, prepared, choice, letters, "regression.target=letters")
     [mixture] = [task for task in proxies.tasks_of(now) if task.spec.split == "fit"]
-    shutil.rmtree(mixture.folder / "model")
+    shutil.rmtree(mixture.folder / "kept-model")
     prepare.run(now, Silent())
     sample.run(now, Silent())
     proxies.run(now, recorder, Here())

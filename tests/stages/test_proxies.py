@@ -48,7 +48,7 @@ def undisturbed(new_study):
 def assert_same_tables(tables, study, other):
     for mine, its in zip(tables(study.proxies), tables(other.proxies), strict=True):
         assert_frame_equal(mine, its)
-    for name in ("experts.safetensors", "*/model/model.safetensors"):
+    for name in ("experts.safetensors", "*/kept-model/model.safetensors"):
         mine, its = ([file.read_bytes() for file in sorted(one.proxies.glob(name))] for one in (study, other))
         assert mine == its
         assert mine

@@ -119,7 +119,7 @@ def test_what_proxies_start_from_is_trained_on_a_node_and_reaches_those_that_do_
     assert base_task(study).folder.joinpath("model.safetensors").exists()
     for task in proxies.tasks_of(study):
         kept = read_json(task.folder / "result.json")["kept_model"]
-        assert hash_weights(task.folder / "model") == kept, "kept models come home"
+        assert hash_weights(task.folder / "kept-model") == kept, "kept models come home"
 
 
 @pytest.mark.usefixtures("unseen")

@@ -81,7 +81,7 @@ def test_later_targets_are_measured_as_if_they_had_been_there(kept, trained, lat
         return shutil.copytree(folder, tmp_path / "elsewhere" / str(len(brought)))
 
     assert measure(asked, later, elsewhere) == [tokens] == [asked[0].num_tokens]
-    assert brought == [later.folder, trained / kept.run_id / "model"], "a node needs nothing else"
+    assert brought == [later.folder, trained / kept.run_id / "kept-model"], "a node needs nothing else"
     assert later_tasks(tasks, later.facts) == []
 
     results, points = collect(tasks, trained)
@@ -106,12 +106,12 @@ def test_models_are_of_no_number_and_load_as_they_are(kept, trained, corpus, tmp
     from transformers import AutoModelForCausalLM
 
     row = train_run(replace(kept, keeps_model=False), corpus, tmp_path / "none")
-    assert not (tmp_path / "none" / "model").exists()
+    assert not (tmp_path / "none" / "kept-model").exists()
     before = read_json(trained / kept.run_id / "result.json")
     assert {k: v for k, v in before.items() if "/" in k} == {k: v for k, v in row.items() if "/" in k}
-    files = sorted(path.name for path in (trained / kept.run_id / "model").iterdir())
+    files = sorted(path.name for path in (trained / kept.run_id / "kept-model").iterdir())
     assert files == ["config.json", "generation_config.json", "model.safetensors"]
-    AutoModelForCausalLM.from_pretrained(trained / kept.run_id / "model")
+    AutoModelForCausalLM.from_pretrained(trained / kept.run_id / "kept-model")
 
 
 @pytest.mark.parametrize("damage", ["a byte", "another shape", "no file"])
@@ -119,8 +119,8 @@ def test_a_model_that_is_not_the_one_that_was_kept_is_named(damage, kept, traine
     from safetensors.numpy import load_file, save_file
 
     folder = tmp_path / "proxies"
-    shutil.copytree(trained / kept.run_id, folder / kept.run_id, ignore=lambda *_: ["later"])
-    weights = folder / kept.run_id / "model" / "model.safetensors"
+    shutil.copytree(trained / kept.run_id, folder / kept.run_id, ignore=lambda *_: ["asked-later"])
+    weights = folder / kept.run_id / "kept-model" / "model.safetensors"
     if damage == "a byte":
         content = bytearray(weights.read_bytes())
         content[-1] ^= 1
@@ -140,7 +140,7 @@ def test_a_model_that_is_not_the_one_that_was_kept_is_named(damage, kept, traine
 def test_what_is_asked_otherwise_again_is_measured_again_and_nothing_of_before_is_taken(
     kept, trained, later, tmp_path
 ):
-    shutil.copytree(trained / kept.run_id, tmp_path / kept.run_id, ignore=lambda *_: ["later"])
+    shutil.copytree(trained / kept.run_id, tmp_path / kept.run_id, ignore=lambda *_: ["asked-later"])
     now = as_of_now(kept, later)
     old = replace(now, validation={**now.validation, "fives": "5" * 64})
     [task] = later_tasks(proxy_tasks([old], tmp_path), later.facts)
