@@ -36,6 +36,7 @@ from regmix_hf.tables import (
     QUALITY,
     RESULTS,
     SCORES,
+    SIZES,
     TRAJECTORIES,
     Columns,
     by_domain,
@@ -123,9 +124,10 @@ class ChoiceFacts:
         return str(self.record["predicted"].get("speaks_of", f"a new run {of_scale(None)}"))
 
     @property
-    def is_for_final(self) -> bool:
-        """Whether it was chosen for the size and length of final models, by proxies of several sizes."""
-        return "size" in self.record["predicted"]
+    def size(self) -> tuple[float, float] | None:
+        """Parameters and tokens of these runs, where a law over sizes was asked for them."""
+        size = self.record["predicted"].get("size")
+        return None if size is None else (size[SIZES[0]], size[SIZES[1]])
 
     @property
     def warnings(self) -> list[str]:
@@ -375,6 +377,9 @@ def _record(file: Path) -> dict[str, Any]:
             raise damaged(file, f"does not say {key!r}")
     predicted = record["predicted"]
     values = [predicted.get("coverage")]
+    if "size" in predicted:
+        size = predicted["size"] if isinstance(predicted["size"], dict) else {}
+        values += map(size.get, SIZES)
     for name in ("chosen", "prior"):
         losses = predicted.get(name) if isinstance(predicted.get(name), dict) else {}
         bounds = [losses.get(key) for key in ("lower", "upper")]  # none, where experts alone say it

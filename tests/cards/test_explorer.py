@@ -24,7 +24,8 @@ from regmix_hf.mixtures import check_mixture
 from regmix_hf.regression import ESTIMATORS, MixtureRegressor
 from regmix_hf.regression.target import Target
 from regmix_hf.regression.verdict import WEAKLY, Verdict
-from regmix_hf.study import Study
+from regmix_hf.runs.sizes import scale_words
+from regmix_hf.study import Study, names
 
 from .browser import Browser, program
 from .explored import choose, make_study
@@ -87,7 +88,9 @@ def set_to(browser: Browser, name: str, value: object, event: str = "input") -> 
 def check_predictions(browser: Browser, file: Path, regressor: MixtureRegressor, target: object) -> None:
     domains = list(regressor.domains_)
     mixtures = np.random.default_rng(3).dirichlet(np.full(len(domains), 0.6), 12)
-    mixtures = np.vstack([mixtures, np.eye(len(domains))[:2]])
+    fitted = pd.read_parquet(file.parent / names.REGRESSION / names.FITTED_RUNS)
+    known = fitted[[f"weight/{name}" for name in domains]].to_numpy()[:2]
+    mixtures = np.vstack([mixtures, np.eye(len(domains))[:2], known])
     browser.open(file)
     both = "w => [explorer.predict(w), explorer.halfWidths(explorer.predict(w), w)]"
     found = np.array(browser.run(f"{json.dumps(mixtures.tolist())}.map({both})"))
@@ -106,6 +109,24 @@ def test_it_computes_what_every_family_predicts(family: str, browser: Browser, t
     study = make_study(tmp_path, DOMAINS[:4] if family == "auto" else DOMAINS, num_runs=24)
     regressor = choose(study, family, **PARAMS.get(family, {}))
     check_predictions(browser, write_page(study), regressor, "mean")
+
+
+@needs_chromium
+def test_a_law_over_sizes_speaks_of_the_size_that_was_chosen_for(browser: Browser, tmp_path: Path) -> None:
+    study, file = make_study(tmp_path, DOMAINS[:3], num_runs=24), names.FITTED_RUNS
+    small = pd.read_parquet(study.regression / file).assign(num_parameters=1e6, num_train_tokens=1e9)
+    large = small[:12].assign(num_parameters=6e7, run_id=[f"large{k}" for k in range(12)])
+    losses = [name for name in small if name.startswith(("loss/", "target/"))]
+    large[losses] = 0.8 * large[losses] + 0.3 * large["weight/code"].to_numpy()[:, None] ** 2
+    for size in ((6e7, 1e9), (1e9, 2e10)):  # one that runs are of, and one beyond them
+        pd.concat([small, large]).to_parquet(study.regression / file)
+        regressor = choose(study, "scaled_law", size=size).at(*size)
+        assert all(array.any() for array in (regressor.model.kriged_, regressor.model.coefficients_))
+        large.to_parquet(study.regression / file)  # a fit keeps the runs that it is judged on
+        check_predictions(browser, write_page(study), regressor, "mean")
+        text = browser.run("document.body.innerText")
+        assert f"those of a new run of {scale_words(*size)}" in text
+        assert ("It trained 60,000,000 parameters on" in text) == (size[0] == 1e9)
 
 
 @needs_chromium
