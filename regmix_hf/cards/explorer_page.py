@@ -12,8 +12,9 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from regmix_hf.cards.choice_facts import ChoiceFacts
 from regmix_hf.cards.export_parts import export_parts
-from regmix_hf.cards.facts import ChoiceFacts, StudyFacts
+from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.laws import FAMILIES, law_state, packed
 from regmix_hf.exports import TRAINERS, MixtureToTrain
 from regmix_hf.mixtures import check_mixture

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from regmix_hf.cards.explorer_page import explorer_page
+from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.exports import MixtureToTrain, render_export
 from regmix_hf.files import write_json, write_parquet, write_text
 from regmix_hf.recipe import Recipe
@@ -21,6 +23,8 @@ from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
 from regmix_hf.tables import MIXTURE
 
 from .browser import Browser
+
+DOMAINS = ["prose", "code", "maths", "a.b", "web-text", "readme", "yaml", "7b"]
 
 
 def make_study(folder: Path, domains: list[str], *, target: object = "mean", num_runs: int = 40) -> Study:
@@ -82,6 +86,15 @@ def choose(
     )
     write_json(study.root / "study.json", {"name": study.recipe.name})
     return regressor
+
+
+def write_page(study: Study) -> Path:
+    """Write the page of a study beside its stages."""
+    explorer = explorer_page(study, StudyFacts.read(study))
+    assert explorer.page is not None, explorer.missing
+    file = study.root / "explorer.html"
+    file.write_text(explorer.page)
+    return file
 
 
 def _said_of(size: tuple[float, float] | None) -> str:
