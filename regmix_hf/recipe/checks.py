@@ -33,32 +33,7 @@ def check_recipe(recipe: Recipe) -> None:
     _check_ladder(recipe)
     _check_baselines(recipe)
     _check_repositories(recipe)
-    if recipe.sampling.min_strength > recipe.sampling.max_strength:
-        raise RecipeError(
-            f"sampling.min_strength {recipe.sampling.min_strength} is above "
-            f"sampling.max_strength {recipe.sampling.max_strength}."
-        )
-    if recipe.sampling.num_mixtures == 0 and not recipe.sampling.experts and recipe.runs is None:
-        raise RecipeError(
-            "sampling.num_mixtures 0: nothing is left to choose by.",
-            "write sampling.experts: true, too, and regression.estimators: [experts]",
-        )
-    if (
-        recipe.sampling.num_mixtures == 0
-        and recipe.runs is None
-        and AskedTarget.of(recipe.regression.target).is_scaled
-    ):
-        raise RecipeError(
-            "regression.target counts in standard deviations over the runs, and with sampling.num_mixtures 0 "
-            "there are none.",
-            "leave `scale` out, or write sampling.num_mixtures: 8, say",
-        )
-    if 2 * recipe.sampling.num_repeats > recipe.sampling.num_mixtures:
-        raise RecipeError(
-            f"sampling.num_repeats {recipe.sampling.num_repeats} is more than half of "
-            f"sampling.num_mixtures {recipe.sampling.num_mixtures}, of which they are part.",
-            "repeat fewer; 4 tell the noise between seeds",
-        )
+    _check_sampling(recipe)
     trainings = {**recipe.rungs, "train": recipe.train}
     for section, training in trainings.items():
         if training.num_train_tokens < recipe.context_length:
@@ -78,6 +53,33 @@ def check_recipe(recipe: Recipe) -> None:
         raise RecipeError(
             f"choice.top_k {recipe.choice.top_k} is above "
             f"choice.num_candidates {recipe.choice.num_candidates}."
+        )
+
+
+def _check_sampling(recipe: Recipe) -> None:
+    """Check that there is something to choose by, and that its numbers fit each other."""
+    sampling, trains_none = recipe.sampling, recipe.sampling.num_mixtures == 0 and recipe.runs is None
+    if sampling.min_strength > sampling.max_strength:
+        raise RecipeError(
+            f"sampling.min_strength {sampling.min_strength} is above "
+            f"sampling.max_strength {sampling.max_strength}."
+        )
+    if trains_none and not sampling.experts:
+        raise RecipeError(
+            "sampling.num_mixtures 0: nothing is left to choose by.",
+            "write sampling.experts: true, too, and regression.estimators: [experts]",
+        )
+    if trains_none and AskedTarget.of(recipe.regression.target).is_scaled:
+        raise RecipeError(
+            "regression.target counts in standard deviations over the runs, and with sampling.num_mixtures 0 "
+            "there are none.",
+            "leave `scale` out, or write sampling.num_mixtures: 8, say",
+        )
+    if 2 * sampling.num_repeats > sampling.num_mixtures:
+        raise RecipeError(
+            f"sampling.num_repeats {sampling.num_repeats} is more than half of "
+            f"sampling.num_mixtures {sampling.num_mixtures}, of which they are part.",
+            "repeat fewer; 4 tell the noise between seeds",
         )
 
 
