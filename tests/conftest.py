@@ -47,7 +47,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_xdist_setupnodes() -> None:
-    """Fork the workers from one parent: the heavy imports are then done once, and not by each and its parent."""
+    """Fork the workers from one parent, so that the heavy imports are done once, not by each worker."""
     start_as(Mode.PRELOADED)
 
 

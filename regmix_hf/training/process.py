@@ -11,7 +11,7 @@ import sys
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
-@functools.cache  # once: what a run leaves behind must stay collectable, and counting what is frozen takes 0.1 s
+@functools.cache  # once: what a run leaves behind must stay collectable
 def settle_process() -> None:
     """Make steps and the starts of runs cheaper, for as long as this process lives. Changes no number.
 
