@@ -24,6 +24,7 @@ from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.outcome import decisive, stamp_ladder
 from regmix_hf.recipe.target import AskedTarget
 from regmix_hf.recipe.training import Proxy, Training
+from regmix_hf.runs.experts import read_experts
 from regmix_hf.runs.runs import Runs
 from regmix_hf.stages import sample
 from regmix_hf.study import Stage, Study, names
@@ -173,7 +174,8 @@ def measured_rounds(study: Study, target: Target) -> list[Round]:
     recorded = rounds_in(record, study.mixture) if isinstance(record, dict) else []
     results = _results(study)
     asked = AskedTarget.of(study.recipe.regression.target)
-    runs = Runs.from_results(results, str(study.proxies), asked=asked.names, given=asked.directions)
+    experts, given = read_experts(study.proxies / names.EXPERTS), asked.directions
+    runs = Runs.from_results(results, str(study.proxies), asked=asked.names, given=given, experts=experts)
     losses = runs.losses.reindex(columns=list(target.names))
     mixture = results.drop_duplicates("run_id").set_index("run_id")["mixture_id"].reindex(losses.index)
     now = proxies_of(study)
