@@ -89,8 +89,8 @@ def advice(num_domains: int, num_runs: int, measured: Iterable[Spent] | None = N
     asked = f"how to spend {num_runs} runs on experts and mixtures"
     near = [row for row in rows if _is_near(row.domains, num_domains)]
     if not near:
-        domains = ", ".join(map(str, sorted({row.domains for row in rows})))
-        yield f"{asked}: not measured for so many domains ({num_domains}; measured: {domains}); see {PAGE}"
+        known = ", ".join(map(str, sorted({row.domains for row in rows})))
+        yield f"{asked}: not measured for so many domains ({num_domains}; measured: {known}); see {PAGE}"
         return
     domains = min({row.domains for row in near}, key=lambda count: _distance(count, num_domains))
     near = [row for row in near if row.domains == domains]
