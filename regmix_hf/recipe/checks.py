@@ -29,6 +29,7 @@ def check_recipe(recipe: Recipe) -> None:
     _check_target(recipe)
     _check_bounds(recipe)
     _check_base(recipe)
+    _check_kept(recipe)
     _check_ladder(recipe)
     _check_baselines(recipe)
     _check_repositories(recipe)
@@ -178,7 +179,8 @@ def _check_target(recipe: Recipe) -> None:
             if "/" in name and not name.startswith(BPB) and name not in recipe.proxy.metrics:
                 _check_metric(name, [])
                 raise RecipeError(
-                    f"regression.target: {name!r} is measured of no proxy.", f"write proxy.metrics: [{name}]"
+                    f"regression.target: {name!r} is measured of no proxy.",
+                    f"write proxy.metrics: [{', '.join([*recipe.proxy.metrics, name])}]",
                 )
         measured = [*recipe.domains, *(f"{BPB}{name}" for name in scored), *recipe.proxy.metrics]
         for pattern in filter(is_pattern, asked.names):
@@ -226,6 +228,28 @@ def _check_base(recipe: Recipe) -> None:
             "start from that one only.",
             "write the same under train.model as under proxy.model, or name a model or a folder",
         )
+
+
+def _check_kept(recipe: Recipe) -> None:
+    """Refuse to keep models where they would stay behind: only their results come from there."""
+    executor = recipe.executor
+    where = (
+        "executor.place: jobs" if executor.place == "jobs" else "executor.shard" if executor.shard else None
+    )
+    for section, rung in recipe.rungs.items():
+        if rung.keep_models is None:
+            continue
+        if where is not None:
+            raise RecipeError(
+                f"{section}.keep_models {rung.keep_models!r}: with {where} models would stay on the machines "
+                "that train them, from which only results come here.",
+                f"leave {section}.keep_models out, or train on this machine, on Ray or on Slurm",
+            )
+        if rung.keep_models == "experts" and not recipe.sampling.experts:
+            raise RecipeError(
+                f"{section}.keep_models 'experts': the study trains none.",
+                f"write sampling.experts: true, or {section}.keep_models: all",
+            )
 
 
 def _check_ladder(recipe: Recipe) -> None:
