@@ -73,6 +73,50 @@ def pull(hyper: Array, here: Places, there: Places, coefficients: Array) -> tupl
     return by_feature, size[_SLOPE] * (slow @ (coefficients * there.trend))
 
 
+@dataclass(frozen=True)
+class AtSize:
+    """What is left over by the runs of one size and length, as a function of the mixture alone; by target.
+
+        offset + slope * trend + sum_j alike_j matern(apart_j / length) + own_j [it is the mixture of run j]
+
+    Attributes:
+        offset: One per target.
+        slope: On the trend's standardised loss, one per target.
+        alike: Targets x runs.
+        own: Targets x runs.
+        length: Of the process, in root shares of effective tokens.
+    """
+
+    offset: Array
+    slope: Array
+    alike: Array
+    own: Array
+    length: float
+
+
+def at_size(hyper: Array, at: Array, trend: Array, sizes: Array, coefficients: Array) -> AtSize:
+    """Return `covariance(here, runs) @ coefficients` for places of one size and length.
+
+    Args:
+        hyper: Hyperparameters.
+        at: Logarithms of parameters and tokens of all places, `(2,)`.
+        trend: The trend's standardised losses of the runs, targets x runs.
+        sizes: Of the runs, runs x 2.
+        coefficients: Targets x runs.
+    """
+    size = np.exp(hyper)
+    slow, fast = _between_sizes(hyper, at[None], sizes)
+    known = _has_runs(at[None], sizes)
+    kept, shared = coefficients * slow, coefficients * fast * known
+    return AtSize(
+        offset=(size[_OFFSET] * kept + size[_CELL] * shared).sum(axis=1),
+        slope=size[_SLOPE] * (kept * trend).sum(axis=1),
+        alike=size[_MIXTURE] * kept + size[_CELL_MIXTURE] * shared,
+        own=size[_OWN] * known * kept,
+        length=float(size[_LENGTH]),
+    )
+
+
 def solve(hyper: Array, places: Places, left: Array) -> Array:
     """Coefficients of the runs: the inverse of their covariance, with noise, times what is left over."""
     whole = covariance(hyper, places, places)
