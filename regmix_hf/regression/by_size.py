@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -82,6 +82,13 @@ def scale_of(runs: Runs) -> str | None:
     if runs.scale is not None:
         return str(runs.scale.iloc[0])
     return None if runs.sizes is None else scale_words(*runs.sizes.iloc[0])
+
+
+def counts_of(parts: Sequence[Runs]) -> str:
+    """How many runs there are of each size and length, in words, the smallest first."""
+    sizes = pd.concat([runs.sizes for runs in parts if runs.sizes is not None])
+    counts = sizes.groupby(list(SIZES)).size()
+    return ", ".join(f"{count} of {scale_words(*size)}" for size, count in counts.items())
 
 
 def usual_scale(runs: Runs) -> str | None:
