@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from regmix_hf.errors import UnfinishedError
 from regmix_hf.files import read_json
 from regmix_hf.jobs.census import Census, take_census
+from regmix_hf.jobs.results import status_of
+from regmix_hf.jobs.tasks import Task
 from regmix_hf.jobs.turns import alone_in, beside_others_in
 from regmix_hf.placement import (
     MADE_ONCE,
@@ -30,6 +32,7 @@ from regmix_hf.stages.choose import asked_for
 from regmix_hf.study import Stage, State, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.folder import SWARM_VERBS, Standing
+from regmix_hf.training.later import KeptRun
 
 if TYPE_CHECKING:
     from regmix_hf.sharing.while_running import Publisher
@@ -97,12 +100,22 @@ def censuses_of(study: Study, verb: str) -> list[Census] | None:
     return [take_census(part, study.root / stage.folder) for part in parts]
 
 
+def kept_to_measure(study: Study, verb: str) -> list[Task[KeptRun]]:
+    """What is left to measure of a stage's runs by the models that they kept; none of the failed."""
+    if verb != "proxies" or CorpusFacts.find(study.corpus) is None or not study.mixtures.exists():
+        return []
+    later: list[Task[KeptRun]] = import_module("regmix_hf.stages.proxies").later_of(study)
+    return [task for task in later if status_of(task) != "failed"]
+
+
 def is_left_to_others(study: Study, verb: str) -> bool:
     """Whether runs of the stage `verb` are open still: others are at them, or will be."""
     stage = stage_of(verb)
     if study.state(stage) is State.DONE:
         return False
     census = census_of(study, verb)
+    if kept_to_measure(study, verb):
+        return True
     if census is None:
         return not all((study.root / stage.folder / name).exists() for name in stage.outputs)
     return bool(census.running or census.num_left)
@@ -206,6 +219,9 @@ def run_stage(study: Study, verb: str, progress: Progress) -> bool:
         RegmixError: Something is known to be wrong by now, here or in a later stage; or it cannot be done.
     """
     if _is_done(study, verb, progress):
+        if (study.root / names.UNPUBLISHED / verb).exists():
+            with publishing(study, verb, progress):
+                pass  # it is done, but what published it then did not
         return False
     begin(study, verb)
     turn = beside_others_in if verb in _SHARED else alone_in
@@ -266,7 +282,9 @@ def _has_open_runs(study: Study, verb: str, progress: Progress) -> bool:
     census = census_of(study, verb)
     if census is None and verb != "evaluate" and study.recipe.executor.place == "slurm":
         import_module(f"regmix_hf.stages.{verb}").tasks_of(study)  # says what every worker would stumble over
-    return census is None or bool(census.num_left or census.running or census.failed)
+    if census is None or census.num_left or census.running or census.failed:
+        return True
+    return bool(kept_to_measure(study, verb))
 
 
 def publishing(study: Study, verb: str, progress: Progress) -> AbstractContextManager[None]:

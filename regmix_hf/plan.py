@@ -20,7 +20,9 @@ from regmix_hf.readable import short
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.model import Base
 from regmix_hf.recipe.training import Training
+from regmix_hf.runs.spending import advice
 from regmix_hf.stages.choose import most_to_try
+from regmix_hf.stages.proxies import told_of_later
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.training.arguments import merged_arguments
@@ -43,8 +45,8 @@ _MEASURED_SECONDS = 1.5
 _MOST_FOR_TASKS = 0.1
 #: Which is reckoned with where nothing names one: the one that recipes were measured on.
 _USUAL_GPU = "h200"
-#: A checkpoint holds weights and two moments in float32; `Trainer` keeps two beside the final weights.
-_BYTES_PER_PARAMETER = 4 * (1 + 3 * 2)
+#: In float32. A checkpoint also holds two moments; `Trainer` keeps two beside the final weights.
+_BYTES_PER_PARAMETER, _COPIES_OF_FINAL = 4, 1 + 3 * 2
 #: Of text on the Hub, for a first guess at what is downloaded; before compression.
 _BYTES_PER_TOKEN = 4
 
@@ -104,7 +106,7 @@ def make_plan(study: Study, *, first: str = pipeline.VERBS[0], last: str = pipel
     speed = _Speed(recipe, facts) if facts else None
     further = 0 if states["choose"] is State.DONE else most_to_try(study)
 
-    def plan(verb: str) -> Iterator[StagePlan]:
+    def planned(verb: str) -> Iterator[StagePlan]:
         match verb:
             case "prepare":
                 yield _plan_corpus(study, states[verb])
@@ -113,11 +115,12 @@ def make_plan(study: Study, *, first: str = pipeline.VERBS[0], last: str = pipel
             case "train":
                 num_runs = num_final_mixtures(recipe) * recipe.train.num_seeds
                 left = _num_left(study, verb, states, num_runs)
-                yield _plan_runs(StagePlan(verb, states[verb], None, num_runs, left), recipe.train, speed)
+                plan = StagePlan(verb, states[verb], None, num_runs, left)
+                yield _plan_runs(plan, recipe.train, speed, left * _COPIES_OF_FINAL)
             case _:
                 yield StagePlan(verb, states[verb])
 
-    stages = tuple(one for verb in pipeline.stages_between(study, first, last) for one in plan(verb))
+    stages = tuple(one for verb in pipeline.stages_between(study, first, last) for one in planned(verb))
     return Plan(stages, tuple(_notes(study, speed, further)))
 
 
@@ -148,7 +151,9 @@ def _plan_proxies(
         name = f"{section} ({rung.scale})" if rung.scale else section
         left = _num_left(study, "proxies", states, count, number) + more
         plan = StagePlan("proxies", states["proxies"], name if len(rungs) > 1 else None, count + more, left)
-        yield _plan_runs(plan, rung, speed)
+        experts = 0 if number else _num_experts(study.recipe) * rung.num_seeds
+        kept = {None: 0, "experts": min(left, experts), "all": left}[rung.keep_models]
+        yield _plan_runs(plan, rung, speed, kept)
 
 
 def _plan_corpus(study: Study, state: State) -> StagePlan:
@@ -166,22 +171,21 @@ def _plan_corpus(study: Study, state: State) -> StagePlan:
     return StagePlan("prepare", state, tokens=tokens, disk_bytes=2 * tokens, download_bytes=download)
 
 
-def _plan_runs(counted: StagePlan, training: Training, speed: _Speed | None) -> StagePlan:
-    """Plan what the runs that are left of a stage take."""
+def _plan_runs(counted: StagePlan, training: Training, speed: _Speed | None, copies: int) -> StagePlan:
+    """Plan what the runs that are left of a stage take, which write so many copies of a model's weights."""
     left = counted.left or 0
     tokens = left * training.num_train_tokens
     if speed is None:
         return replace(counted, tokens=tokens)
     model = speed.model_facts(training)
     flops = tokens * model.train_flops_per_token
-    keeps = model.num_parameters * _BYTES_PER_PARAMETER if counted.verb == "train" else 0
     return replace(
         counted,
         tokens=tokens,
         flops=flops,
         seconds=speed.seconds(flops, left, training) if left else 0.0,
         gpu_hours=speed.gpu_hours(flops) if left else 0.0,
-        disk_bytes=left * keeps,
+        disk_bytes=copies * model.num_parameters * _BYTES_PER_PARAMETER,
     )
 
 
@@ -345,6 +349,10 @@ def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
             f"sampling.experts: {experts} of the {asked} proxies are experts of one domain each, "
             f"{experts / asked:.0%} of the runs"
         )
+    if recipe.runs is None and _states(study)["proxies"] is not State.DONE:
+        spent = recipe.sampling.num_mixtures + _num_experts(recipe)
+        yield from advice(len(recipe.training_domains), spent)
+    yield from told_of_later(study)
     if recipe.proxy.match_repetition and (said := _note_on_repetition(study)):
         yield said
     if len(local_domains(recipe)) < len(recipe.domains):

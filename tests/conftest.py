@@ -46,6 +46,11 @@ def pytest_xdist_auto_num_workers() -> int:
     return int(joblib.cpu_count()) + 1
 
 
+def pytest_xdist_setupnodes() -> None:
+    """Fork the workers from one parent, so that the heavy imports are done once, not by each worker."""
+    start_as(Mode.PRELOADED)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Call quick what starts no process, asks no stand-in Hub and is not long: `pytest -m quick`.
 

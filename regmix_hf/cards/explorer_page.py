@@ -12,6 +12,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from regmix_hf.cards.choice_facts import ChoiceFacts
 from regmix_hf.cards.export_parts import export_parts
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.laws import FAMILIES, law_state, packed
@@ -20,10 +21,12 @@ from regmix_hf.mixtures import check_mixture
 from regmix_hf.mixtures.final import given_mixture
 from regmix_hf.mixtures.mixture import uniform
 from regmix_hf.regression import MixtureRegressor
+from regmix_hf.regression.by_size import scale_of
 from regmix_hf.regression.final_run import as_final_runs_read
 from regmix_hf.regression.intervals import FARTHEST, HalfWidth
 from regmix_hf.regression.target import Target
 from regmix_hf.runs.runs import Runs, load_runs
+from regmix_hf.runs.sizes import scale_words
 from regmix_hf.study import Study, names
 from regmix_hf.study.described import described
 from regmix_hf.study.table_fit import TableFit
@@ -68,6 +71,8 @@ def explorer_page(
     regressor, runs = MixtureRegressor.from_pretrained(folder), load_runs(place.regression).part("fit")
     if unknown := sorted({regressor.estimator, *getattr(regressor.model, "members_", ())} - set(FAMILIES)):
         return Explorer(None, f"it has no formula for {unknown[0]}")
+    if (size := facts.choice.size) is not None:
+        regressor = regressor.at(*size)
     if facts.corpus is not None and facts.recipe is not None:
         tokens = facts.corpus.available_tokens(facts.recipe)
         regressor = as_final_runs_read(regressor, facts.recipe, tokens)
@@ -87,6 +92,7 @@ def explorer_page(
         coverage=f"{100 * facts.choice.coverage:.0f}",
         estimator=regressor.estimator,
         num_runs=regressor.num_runs_,
+        of_sizes=size is not None,
         speaks_of=facts.choice.speaks_of,
         verdict=facts.verdict,
         unit=_only_unit(regressor),
@@ -137,6 +143,7 @@ def _known(
             "ids": [str(name) for name in runs.weights.index],
             "weights": packed(runs.weights[domains].to_numpy()),
             "losses": packed(runs.losses[list(regressor.targets_)].to_numpy()),
+            "scale": _other_scale(facts.choice, runs),
         },
         "widest_gap": facts.choice.record.get("widest_gap_between_runs"),
         "mixtures": {
@@ -147,6 +154,11 @@ def _known(
         "budget": facts.asked.num_train_tokens,
         "epochs": facts.asked.max_epochs,
     }
+
+
+def _other_scale(choice: ChoiceFacts, runs: Runs) -> str | None:
+    """Size and length of the runs, where what is predicted is of others."""
+    return None if choice.size is None or scale_words(*choice.size) == scale_of(runs) else scale_of(runs)
 
 
 def _told(facts: StudyFacts) -> MixtureToTrain:

@@ -11,26 +11,25 @@ from typing import Any, Self, TypeVar
 import pandas as pd
 
 from regmix_hf.cards.asked import Asked
+from regmix_hf.cards.choice_facts import ChoiceFacts
 from regmix_hf.cards.swarm import SwarmFacts
-from regmix_hf.files import damaged, read_parquet, read_record, read_yaml
+from regmix_hf.files import damaged, read_parquet, read_record
 from regmix_hf.mixtures.table import completed, without_copies
-from regmix_hf.quantities import measured, with_quantities
+from regmix_hf.quantities import measured
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression.agreement import Agreement
 from regmix_hf.regression.asked_target import fitted_target, target_of
-from regmix_hf.regression.assessment import NOTHING, Promise, of_scale, speaks_of
+from regmix_hf.regression.assessment import NOTHING, Promise, speaks_of
 from regmix_hf.regression.carrying import Carry
 from regmix_hf.regression.target import Target
 from regmix_hf.regression.verdict import Verdict
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
-from regmix_hf.study.rounds import Round, last_measured, of_target, rounds_in
 from regmix_hf.study.table_fit import TableFit
 from regmix_hf.tables import (
     FITTED_RUNS,
     LEARNING_CURVE,
-    MIXTURE,
     MIXTURES,
     PREDICTIONS,
     QUALITY,
@@ -78,93 +77,6 @@ class RegressionFacts:
     def judged(self) -> pd.DataFrame:
         """Quality on the runs that decide which estimator is used, by estimator, best first."""
         return self.quality[self.quality["test"] == self.summary["judged_on"]].set_index("estimator")
-
-
-@dataclass(frozen=True, eq=False)
-class ChoiceFacts:
-    """The chosen mixture and what is predicted for it.
-
-    Attributes:
-        table: `mixture.parquet`, by domain.
-        record: `mixture.yaml`: `estimator`, `reason`, `predicted`, `warnings`, ...
-        verdict: Whether the regression knew enough to choose by; `None` in a choice of version 0.1.
-        rounds: In which choices for this target were tried with further proxies.
-    """
-
-    table: pd.DataFrame
-    record: Mapping[str, Any]
-    verdict: Verdict | None
-    rounds: tuple[Round, ...] = ()
-
-    @property
-    def tried(self) -> Round | None:
-        """The last round in which a choice for this target was tried and measured."""
-        return last_measured(self.rounds, str(self.record.get("target")))
-
-    @property
-    def moved(self) -> float:
-        """Share of the tokens by which the chosen mixture differs from the one that was tried last."""
-        return self.tried.differs_by(self.record["weights"]) if self.tried else 0.0
-
-    @classmethod
-    def read(cls, file: Path) -> Self | None:
-        """Read `mixture.yaml` and the table beside it; `None` where nothing is chosen yet."""
-        table = _table(file.with_suffix(".parquet"), MIXTURE)
-        if table is None or not file.exists():
-            return None
-        record = _record(file)
-        verdict = Verdict.said_in(record, file)
-        rounds = of_target(rounds_in(record, file), str(record.get("target")))
-        return cls(table.set_index("domain"), record, verdict, tuple(rounds))
-
-    @property
-    def speaks_of(self) -> str:
-        """Of what runs predicted losses and their intervals are, in words."""
-        return str(self.record["predicted"].get("speaks_of", f"a new run {of_scale(None)}"))
-
-    @property
-    def is_for_final(self) -> bool:
-        """Whether it was chosen for the size and length of final models, by proxies of several sizes."""
-        return "size" in self.record["predicted"]
-
-    @property
-    def warnings(self) -> list[str]:
-        """What speaks against trusting the choice, besides the verdict."""
-        return [str(warning) for warning in self.record["warnings"] if warning != str(self.verdict)]
-
-    @property
-    def weights(self) -> pd.DataFrame:
-        """`prior`, `chosen` (shares of training tokens) and `epochs` of the training domains."""
-        trained = self.table.loc[self.table.index.isin(list(self.record["prior"]))]
-        return trained[["prior", "weight", "epochs"]].rename(columns={"weight": "chosen"})
-
-    @property
-    def predicted(self) -> dict[str, dict[str, float | None]]:
-        """`loss`, `lower` and `upper` of the target under `chosen` and `prior`, in its unit; where known."""
-        return {name: self.record["predicted"][name] for name in ("chosen", "prior")}
-
-    @property
-    def coverage(self) -> float:
-        """Share of cases the intervals are made for."""
-        return float(self.record["predicted"]["coverage"])
-
-    @property
-    def trade_off(self) -> pd.DataFrame:
-        """Prediction of every target under the chosen mixture minus under the prior, by domain or name.
-
-        `change` with `lower` and `upper`, the interval of the value under the chosen mixture, in `unit` and
-        with `direction`.
-        """
-        known = with_quantities(self.table).dropna(subset=["loss"])
-        return pd.DataFrame(
-            {
-                "change": known["change"],
-                "lower": known["loss_lower"] - known["prior_loss"],
-                "upper": known["loss_upper"] - known["prior_loss"],
-                "unit": known["unit"],
-                "direction": known["direction"],
-            }
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -353,35 +265,6 @@ def _said(file: Path, what: str, read: Callable[[], _Said]) -> _Said:
 def _promises(summary: Mapping[str, Any]) -> dict[str, Promise]:
     found = summary.get("promises", {}).items()
     return {str(name): Promise.from_plain(plain) for name, plain in found if plain is not None}
-
-
-def _record(file: Path) -> dict[str, Any]:
-    """Read `mixture.yaml`, as far as a report needs it.
-
-    Raises:
-        StudyError: It is damaged.
-    """
-    record = read_yaml(file)
-    kinds = {
-        "weights": dict,
-        "prior": dict,
-        "estimator": str,
-        "reason": str,
-        "predicted": dict,
-        "warnings": list,
-    }
-    for key, kind in kinds.items():
-        if not isinstance(record, dict) or not isinstance(record.get(key), kind):
-            raise damaged(file, f"does not say {key!r}")
-    predicted = record["predicted"]
-    values = [predicted.get("coverage")]
-    for name in ("chosen", "prior"):
-        losses = predicted.get(name) if isinstance(predicted.get(name), dict) else {}
-        bounds = [losses.get(key) for key in ("lower", "upper")]  # none, where experts alone say it
-        values += [losses.get("loss"), *(bound for bound in bounds if bound is not None)]
-    if not all(isinstance(value, int | float) for value in values):
-        raise damaged(file, "does not say what is predicted")
-    return record
 
 
 def _read_final(study: Study, target: Target) -> FinalFacts | None:

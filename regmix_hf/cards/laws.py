@@ -7,12 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from regmix_hf.regression import MixtureRegressor, gaussian_process, power_law
 from regmix_hf.regression.auto import Auto
 from regmix_hf.regression.base import MixtureEstimator
 from regmix_hf.regression.kriged_power_law import KrigedPowerLaw
 from regmix_hf.regression.lightgbm import LightGBM
+from regmix_hf.regression.scaled_curve import ScaledCurve, ScaledLayout
+from regmix_hf.regression.scaled_law import ScaledLaw
+from regmix_hf.regression.size_process import at_size
 
 #: What a family adds to every weight before it takes roots or logarithms, and what it divides these by.
 _CONSTANTS = {
@@ -27,7 +31,7 @@ _CONSTANTS = {
 #: Families whose formula `explorer/laws.js` has.
 FAMILIES = (
     *("auto", "gaussian_process", "kriged_power_law", "lightgbm"),
-    *("log_linear", "own_weight", "power_law", "ridge"),
+    *("log_linear", "own_weight", "power_law", "ridge", "scaled_law"),
 )
 
 
@@ -38,7 +42,7 @@ def law_state(regressor: MixtureRegressor) -> dict[str, Any]:
         return state
     harm = repetition.harm * np.exp(repetition.growth * repetition.at[0])[:, None]
     arrays = {"harm": harm, "threshold": repetition.threshold, "passes": repetition.passes}
-    return state | {"repetition": {name: packed(array) for name, array in arrays.items()}}
+    return state | {"repetition": _packed(arrays)}
 
 
 def packed(array: np.ndarray) -> dict[str, Any]:
@@ -51,10 +55,17 @@ def _state(family: str, model: MixtureEstimator) -> dict[str, Any]:
         "auto": _auto,
         "kriged_power_law": _kriged,
         "lightgbm": _lightgbm,
+        "scaled_law": _scaled,
     }
-    own = special[family](model) if family in special else {}
-    arrays = {name: packed(getattr(model, name)) for name in model.arrays}
-    return {"family": family, **_CONSTANTS.get(family, {}), **arrays, **own}
+    return {"family": family, **_CONSTANTS.get(family, {}), **special.get(family, _arrays)(model)}
+
+
+def _arrays(model: MixtureEstimator) -> dict[str, Any]:
+    return _packed({name: getattr(model, name) for name in model.arrays})
+
+
+def _packed(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    return {name: packed(array) for name, array in arrays.items()}
 
 
 def _auto(model: Auto) -> dict[str, Any]:
@@ -68,7 +79,52 @@ def _auto(model: Auto) -> dict[str, Any]:
 
 
 def _kriged(model: KrigedPowerLaw) -> dict[str, Any]:
-    return {"law": _state("power_law", model.law_)}
+    return {"law": _state("power_law", model.law_), **_arrays(model)}
+
+
+def _scaled(model: ScaledLaw) -> dict[str, Any]:
+    """The law of the weights that is left at one size and length: a kriged power law, and what that costs."""
+    at, raw, spread = ScaledLayout(model.n_features_in_), model.raw_, model.spread_[:, None]
+    scale, exponent, offset = np.exp(raw[:, at.scale : at.offset + 1]).T
+    power = {
+        "affinity_": np.exp(raw[:, at.affinities]),
+        "saturation_": expit(raw[:, [at.saturation]] + raw[:, at.saturations]),
+        "harm_": spread * raw[:, at.harms],
+        "floor_": model.mean_ + model.spread_ * raw[:, at.floor],
+        "scale_": model.spread_ * scale,
+        "exponent_": exponent,
+        "offset_": offset,
+    }
+    by_size, by_length, by_early = np.exp(raw[:, [at.by_size, at.by_length, at.by_early]]).T
+    parameters, tokens = model.at_ - model.centre_
+    lengths = np.logaddexp(-by_length * tokens, raw[:, at.early] - by_early * tokens)
+    level, deviation = model.level_.T[:, :, None]
+    here, trend = (
+        (model.mean_[:, None] + spread * ScaledCurve(model.weights_, sizes - model.centre_)(raw)[0] - level)
+        / deviation
+        for sizes in (np.broadcast_to(model.at_, model.sizes_.shape), model.sizes_)
+    )
+    left = at_size(model.hyper_, model.at_, here, trend, model.sizes_, model.coefficients_)
+    # Runs of one mixture lie at one place, whatever their size: a page holds each mixture once.
+    mixtures, number = np.unique(model.weights_, axis=0, return_inverse=True)
+    is_of = (number.reshape(-1)[:, None] == np.arange(len(mixtures))).astype(np.float64)
+    arrays = {
+        "by_domain_of_size": raw[:, at.sizes],
+        "by_domain_of_length": raw[:, at.lengths],
+        "log_size": raw[:, at.size] - by_size * parameters,
+        "log_length": raw[:, at.length] + lengths,
+        "joint": np.exp(raw[:, at.joint]),
+        "spread": model.spread_,
+        "totals": model.totals_,
+        "lengths": model.lengths_,
+        "offset": left.offset - left.slope * level[:, 0] / deviation[:, 0],
+        "slope": left.slope / deviation[:, 0],
+        "mixtures": mixtures,
+        "kriged": model.kriged_ @ is_of,
+        "alike": left.alike @ is_of,
+        "own": left.own @ is_of,
+    }
+    return {"law": _CONSTANTS["power_law"] | _packed(power), "length": left.length, **_packed(arrays)}
 
 
 def _lightgbm(model: LightGBM) -> dict[str, Any]:

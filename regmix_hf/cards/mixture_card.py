@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import pandas as pd
 from huggingface_hub import DatasetCardData
 
-from regmix_hf.cards.facts import ChoiceFacts, StudyFacts
+from regmix_hf.cards.choice_facts import ChoiceFacts
+from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.hub_card import TAGS, configs, licence_words, size_category, write_card
 from regmix_hf.cards.pictures import target_words
 from regmix_hf.cards.summary import scores_of, summarise

@@ -6,7 +6,7 @@ import re
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from regmix_hf.errors import RecipeError, StudyError, did_you_mean
 from regmix_hf.recipe import RECIPE_FILE
 from regmix_hf.study import names
 from regmix_hf.study.table_fit import TableFit
+
+if TYPE_CHECKING:
+    from regmix_hf.recipe import Choice, Regression
 
 #: Ends of names that nobody gives a folder on purpose.
 _FILE_ENDS = (".yaml", ".yml", ".json")
@@ -146,29 +149,9 @@ def _choose_from_fit(
     from regmix_hf.choice.choose import choice_constraints
     from regmix_hf.choice.prior import read_available, read_prior
     from regmix_hf.cli.views import chosen_tables
-    from regmix_hf.recipe import Choice, Regression
-    from regmix_hf.recipe.load import read_section
 
-    keys: dict[str, list[str]] = {"choice": [], "regression": []}
-    for override in overrides:
-        section, _, rest = override.partition(".")
-        if section not in keys:
-            raise RecipeError(f"override {override!r} does not apply to a fit; {did_you_mean(section, keys)}")
-        if rest.startswith("max_epochs") and final.available is None:
-            raise RecipeError(
-                f"override {override!r} has no effect on a fit: it does not know how much text there is.",
-                "say it by --available FILE, or bound single domains, e.g. choice.max.NAME=0.3",
-            )
-        if rest.startswith(("num_confirm", "num_rounds")):
-            raise RecipeError(
-                f"override {override!r} has no effect on a fit: there is nothing to train here.",
-                "`regmix fit` says what each family promised of the run that it predicted best",
-            )
-        keys[section].append(rest)
-    choice = read_section(Choice, keys["choice"], name="choice")
-    regression = read_section(Regression, keys["regression"], name="regression")
-    given = regression.model_fields_set
-    target = regression.target if "target" in given else None
+    choice, regression = _asked(overrides, final)
+    target = regression.target if "target" in regression.model_fields_set else None
     fitted = FittedRuns.load(fit.regression, estimator=regression.estimator, target=target)
     if final.num_parameters is not None and final.num_tokens is not None:
         fitted = fitted.at(final.num_parameters, final.num_tokens)
@@ -197,3 +180,32 @@ def _choose_from_fit(
     console.tables(chosen_tables(fit.root / names.CHOSEN_TABLE))
     console.note(f"Written to {fit.mixture}")
     console.next(shlex.join(["regmix", "report", str(fit.root)]))
+
+
+def _asked(overrides: list[str], final: FinalRun) -> tuple[Choice, Regression]:
+    """Read what overrides of a fit say.
+
+    Raises:
+        RecipeError: One has no effect here, or says what no recipe may say.
+    """
+    from regmix_hf.recipe import Choice, Regression
+    from regmix_hf.recipe.load import read_section
+
+    keys: dict[str, list[str]] = {"choice": [], "regression": []}
+    for override in overrides:
+        section, _, rest = override.partition(".")
+        if section not in keys:
+            raise RecipeError(f"override {override!r} does not apply to a fit; {did_you_mean(section, keys)}")
+        if rest.startswith("max_epochs") and final.available is None:
+            raise RecipeError(
+                f"override {override!r} has no effect on a fit: it does not know how much text there is.",
+                "say it by --available FILE, or bound single domains, e.g. choice.max.NAME=0.3",
+            )
+        if rest.startswith(("num_confirm", "num_rounds")):
+            raise RecipeError(
+                f"override {override!r} has no effect on a fit: there is nothing to train here.",
+                "`regmix fit` says what each family promised of the run that it predicted best",
+            )
+        keys[section].append(rest)
+    choice = read_section(Choice, keys["choice"], name="choice")
+    return choice, read_section(Regression, keys["regression"], name="regression")

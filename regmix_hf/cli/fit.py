@@ -27,6 +27,24 @@ _DEFAULT_OUTPUT = Path("runs/fit")
 _DEFAULT_ESTIMATORS = "ridge,lightgbm,power_law"
 
 
+_Source = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SOURCE", help="One table of all (CSV, TSV, JSONL, Parquet), Olmix's folder, or a repository."
+    ),
+]
+_Target = Annotated[
+    str | None,
+    typer.Option(
+        help="A column, several (a,b), `mean` or `worst` of all, or as in a recipe. Default: the mean."
+    ),
+]
+_Maximize = Annotated[
+    str | None,
+    typer.Option(metavar="A,B", help="Of these (or '*_acc') more is better; without --target, the target."),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(
@@ -36,6 +54,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _fit(
+    context: typer.Context,
     recipe: Annotated[
         Path | None, typer.Argument(metavar="[RECIPE]", help="A recipe.yaml or its folder.")
     ] = None,
@@ -44,32 +63,16 @@ def _fit(
         Path | None, typer.Option(help="CSV of mixtures: index, a column per domain.")
     ] = None,
     losses: Annotated[Path | None, typer.Option(help="CSV of losses, joined on the index.")] = None,
-    runs: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SOURCE",
-            help="One table of all (CSV, TSV, JSONL, Parquet), Olmix's folder, or a repository.",
-        ),
-    ] = None,
+    runs: _Source = None,
     id: Annotated[str | None, typer.Option(metavar="COLUMN", help="Names the runs of tables.")] = None,
     weights: Annotated[str | None, typer.Option(metavar="A,B", help="Columns of weights, or 'w_*'.")] = None,
     targets: Annotated[str | None, typer.Option(metavar="A,B", help="Measured columns, or 'loss_*'.")] = None,
     ignore: Annotated[str | None, typer.Option(metavar="A,B", help="Columns that are neither.")] = None,
     where: Annotated[
-        str | None, typer.Option(metavar="COLUMN=VALUE,...", help="Take only runs that have this.")
+        str | None, typer.Option(metavar="COLUMN=VALUE,...", help="Only runs that have it.")
     ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            help="A column, several (a,b), `mean` or `worst` of all, or as in a recipe. Default: the mean."
-        ),
-    ] = None,
-    maximize: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B", help="Of these (or '*_acc') more is better; without --target, the target."
-        ),
-    ] = None,
+    target: _Target = None,
+    maximize: _Maximize = None,
     minimize: Annotated[
         str | None, typer.Option(metavar="A,B", help="Of these (or '*_ppl') less is better.")
     ] = None,
@@ -88,11 +91,7 @@ def _fit(
     ] = QualityFormat.HUMAN,
 ) -> None:
     if recipe is not None:
-        if mixtures or losses or runs or test or target or maximize or minimize or min_signal is not None:
-            raise RecipeError(
-                f"a recipe ({recipe}) and options for tables cannot go together.",
-                "a recipe says `regression.target` itself; leave the options out",
-            )
+        _check_of_recipe(recipe, context)
         _fit_study(recipe, overrides, format)
         return
     request = OutsideRuns(
@@ -108,6 +107,22 @@ def _fit(
         seed=seed,
     )
     request.fit(Console(format.of_notes), format)
+
+
+def _check_of_recipe(recipe: Path, context: typer.Context) -> None:
+    """Refuse options that a recipe says itself.
+
+    Raises:
+        RecipeError: There is one, which would do nothing.
+    """
+    for name in context.params.keys() - {"recipe", "overrides", "format"}:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise RecipeError(
+                f"a recipe ({recipe}) and --{name.replace('_', '-')}, an option for tables, "
+                "cannot go together.",
+                "a recipe says it itself (`regmix keys regression`); leave the option out",
+            )
 
 
 def _fit_study(recipe: Path, overrides: list[str] | None, format: QualityFormat) -> None:

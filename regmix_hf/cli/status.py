@@ -59,6 +59,7 @@ def _show(study: Study, console: Console) -> str | None:
     from regmix_hf import pipeline
     from regmix_hf.jobs.census import Census
     from regmix_hf.jobs.hub_jobs import UNDER_WAY
+    from regmix_hf.stages.proxies import told_of_later
 
     stages = pipeline.status(study)
     # What is left of a stage that waits for another one is not known yet; `run --dry-run` says the most.
@@ -78,6 +79,8 @@ def _show(study: Study, console: Console) -> str | None:
         Table(kinds.FAILED, [row for census in known for row in _failed(census)], "failed"),
     ]
     console.tables([table for table in tables if table.rows])
+    for said in told_of_later(study):
+        console.note(said)
     wanted = pipeline.stages_of(study)
     if all(stage.state is State.DONE for stage in stages if stage.verb in wanted):
         return None

@@ -36,6 +36,12 @@ class Corpus:
         """
         return CorpusFacts.load(self.folder)
 
+    def only(self, facts: CorpusFacts) -> Corpus:
+        """The same folder, of which nothing but what these `facts` name is seen."""
+        part = Corpus(self.folder)
+        part.facts = facts
+        return part
+
     def blocks(self, domain: str, split: SplitName) -> datasets.Dataset:
         """Blocks of one split of one domain, shuffled once, read through a memory map.
 

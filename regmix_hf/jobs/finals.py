@@ -10,10 +10,11 @@ from pathlib import Path
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import read_record, write_json
 from regmix_hf.jobs.proxies import run_head
+from regmix_hf.jobs.results import with_former_names
 from regmix_hf.jobs.tasks import Do, Task, telling_out_of_memory
 from regmix_hf.study.names import LEASE, LOCK, MICRO_BATCH, RESULT
 from regmix_hf.training.layout import smaller_micro_batch
-from regmix_hf.training.spec import RunSpec, with_former_names
+from regmix_hf.training.spec import RunSpec
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from regmix_hf.jobs.results import with_former_names
 from regmix_hf.jobs.tasks import Do, Task, telling_out_of_memory
 from regmix_hf.mixtures.table import EXPERT
 from regmix_hf.study.names import EXPERTS
 from regmix_hf.tables import prefixed
 from regmix_hf.training.layout import smaller_micro_batch
-from regmix_hf.training.spec import RunSpec, with_former_names
+from regmix_hf.training.spec import RunSpec
 
 #: How runs are named.
 _RUN = re.compile("[0-9a-f]{16}")
@@ -86,7 +87,12 @@ def proxy_tasks(specs: Sequence[RunSpec], folder: Path) -> list[Task[RunSpec]]:
         one = replace(spec, is_expert=spec.split == EXPERT)
         if (same := unique.get(name)) is not None:
             kept = one if same.spec.split == EXPERT else same.spec
-            one = replace(kept, is_expert=one.is_expert or same.spec.is_expert)
+            either = one, same.spec
+            one = replace(
+                kept,
+                is_expert=any(spec.is_expert for spec in either),
+                keeps_model=any(spec.keeps_model for spec in either),
+            )
         leaves = (EXPERTS,) if one.is_expert else ()
         unique[name] = Task(name, folder / name, one.num_tokens, one, run_head(one), leaves=leaves)
     return list(unique.values())

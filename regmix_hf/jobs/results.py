@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from regmix_hf.files import damaged, read_parquet, read_record, write_json, write_parquet
+from regmix_hf.files import damaged, read_json, read_parquet, read_record, write_json, write_parquet
 from regmix_hf.jobs.claims import Claim, Watch
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.runs.experts import Experts, joined
 from regmix_hf.study import names
 from regmix_hf.tables import TRAJECTORIES, Columns
 from regmix_hf.training.measured import (
+    KEPT_MODEL,
     MEASURED_ON,
     row_of_now,
     trajectories_of_now,
+    with_later,
     without_unmeasured,
 )
 
 if TYPE_CHECKING:
     from regmix_hf.training.spec import RunSpec
 
-#: Keys of a result that are in no table: why a run failed, and how many blocks it had to take at once.
-_REASON, _NOT_IN_TABLES = "reason", {"reason", "micro_batch"}
+#: Keys of a result that are in no table: why a run failed, how many blocks it had to take at once, and the
+#: hash of its model.
+_REASON, _NOT_IN_TABLES = "reason", {"reason", "micro_batch", KEPT_MODEL}
 #: How a run may have ended.
 _ENDS = ("ok", "diverged", "failed")
 
@@ -123,6 +127,12 @@ def forget_failed(tasks: Sequence[Task[Any]]) -> int:
     return count
 
 
+def row_with_later(task: Task[RunSpec], row: Mapping[str, Any]) -> dict[str, Any]:
+    """Put what a run's kept model was asked after its end into its row."""
+    later = [_read(file) for file in sorted(task.folder.glob(f"{names.LATER}/*/{names.RESULT}"))]
+    return with_later(row, [one for one in later if one["status"] == "ok"], task.spec)
+
+
 def collect(tasks: Sequence[Task[RunSpec]], folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Write `results.parquet` and `trajectories.parquet` from the results of these runs, in their order.
 
@@ -143,7 +153,7 @@ def collect(tasks: Sequence[Task[RunSpec]], folder: Path) -> tuple[pd.DataFrame,
     for task in tasks:
         row = result_of(task)
         assert row is not None, f"{task.name} has no result"
-        rows.append(row_of_now(row, task.spec))
+        rows.append(row_of_now(row_with_later(task, row), task.spec))
         if row["status"] != "failed" and not known.holds(task, rows[-1]):
             new.append(read_parquet(task.folder / names.TRAJECTORY, TRAJECTORIES))
     ids = [row["run_id"] for row in rows if row["status"] != "failed"]
@@ -168,14 +178,42 @@ def check_whole(folder: Path) -> str:
 def _collect_experts(tasks: Sequence[Task[RunSpec]], file: Path) -> None:
     """Write what is known of all experts that ended well; no file where there are none."""
     parts = [
-        Experts.read(task.folder / names.EXPERTS).of_now(task.spec.measured)
+        whole.of_now(task.spec.measured)
         for task in tasks
-        if names.EXPERTS in task.leaves and (task.folder / names.EXPERTS).exists()
+        if names.EXPERTS in task.leaves and (whole := _expert(task.folder)) is not None
     ]
     if parts:
         joined(parts).write(file)
     else:
         file.unlink(missing_ok=True)
+
+
+def with_former_names(specs: Iterable[RunSpec], folders: Iterable[Path]) -> list[RunSpec]:
+    """Give the runs that version 0.1 finished the names it gave them; all others are named anew.
+
+    Args:
+        specs: Runs.
+        folders: Where version 0.1 would have left each: as it named the run, or as the mixture is called.
+    """
+    return [
+        replace(spec, name=spec.former_id) if _holds(folder, spec.former_id) else spec
+        for spec, folder in zip(specs, folders, strict=True)
+    ]
+
+
+def _holds(folder: Path, run_id: str) -> bool:
+    result = folder / names.RESULT
+    return result.exists() and read_json(result)["run_id"] == run_id
+
+
+def _expert(folder: Path) -> Experts | None:
+    """What is known of one, what it was asked after its end included; `None`: it did not end well."""
+    if not (folder / names.EXPERTS).exists():
+        return None
+    whole = Experts.read(folder / names.EXPERTS)
+    for file in sorted(folder.glob(f"{names.LATER}/*/{names.EXPERTS}")):
+        whole = whole.asked_more(Experts.read(file))
+    return whole
 
 
 def ended_well(folder: Path) -> dict[str, str]:

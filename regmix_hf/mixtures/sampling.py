@@ -77,33 +77,51 @@ def sample_mixtures(
     constraints = constraints or sampling_constraints(sampling, prior)
     there = empty(constraints.domains) if existing is None else existing
     distribution = around_prior(prior, sampling, constraints, min_weight=sampling.min_weight)
-    drawn = there.loc[there["origin"] == SAMPLED, "split"]
-    repeated = int((there["origin"] == REPEAT).sum())
-    num_fit = max(0, sampling.num_mixtures - int((drawn == "fit").sum()) - repeated)
     before = by_domain(there, "weight").to_numpy(dtype=np.float64)
     of_swarm = ((there["split"] == "fit") & there["origin"].isin([SAMPLED, GIVEN, REPEAT])).to_numpy(bool)
-    once = len(_run_once(before[of_swarm]))
-    # Each repeats another mixture, one that is there or one of those that are added with it.
-    num_repeats = min(num_fit, max(0, sampling.num_repeats - repeated), (once + num_fit) // 2)
-    num_holdout = max(0, sampling.num_holdout - int((drawn == "holdout").sum()))
-    count = num_fit - num_repeats + num_holdout
+    count, num_repeats, num_holdout = _lacking(sampling, there, len(_run_once(before[of_swarm])))
     weights = _draw_distinct(distribution, before, count, generator(random_state, *WEIGHTS))
     splits = _splits(len(there), len(weights), num_holdout, random_state)
     fitted = np.concatenate([before[of_swarm], weights[[split == "fit" for split in splits]]])
     again = _to_repeat(fitted, num_repeats, random_state)
-    on_rung = there["rung"].where(there["origin"] == LADDER)
-    upwards = [
-        spread(fitted, before[on_rung == number], num_mixtures, random_state)
-        for number, num_mixtures in enumerate(further, 1)
-    ]
-    rungs = [number for number, rows in enumerate(upwards, 1) for _ in rows]
+    upwards, rungs = _upwards(there, before, fitted, further, random_state)
     return append(
         there,
-        np.concatenate([weights, again, *upwards]),
+        np.concatenate([weights, again, upwards]),
         [*splits, *["fit"] * (num_repeats + len(rungs))],
         [*[SAMPLED] * count, *[REPEAT] * num_repeats, *[LADDER] * len(rungs)],
         [*[0] * (count + num_repeats), *rungs],
     )
+
+
+def _lacking(sampling: Sampling, there: pd.DataFrame, once: int) -> tuple[int, int, int]:
+    """Count the mixtures that a table lacks, the repeats, and how many of the mixtures are held out.
+
+    Args:
+        sampling: What is asked.
+        there: The table so far.
+        once: How many of its mixtures to fit on are run once.
+    """
+    drawn = there.loc[there["origin"] == SAMPLED, "split"]
+    repeated = int((there["origin"] == REPEAT).sum())
+    num_fit = max(0, sampling.num_mixtures - int((drawn == "fit").sum()) - repeated)
+    # Each repeats another mixture, one that is there or one of those that are added with it.
+    num_repeats = min(num_fit, max(0, sampling.num_repeats - repeated), (once + num_fit) // 2)
+    num_holdout = max(0, sampling.num_holdout - int((drawn == "holdout").sum()))
+    return num_fit - num_repeats + num_holdout, num_repeats, num_holdout
+
+
+def _upwards(
+    there: pd.DataFrame, before: Array, fitted: Array, further: Sequence[int], random_state: int
+) -> tuple[Array, list[int]]:
+    """Pick mixtures to train at further sizes that are not yet, and say of each at which."""
+    on_rung = there["rung"].where(there["origin"] == LADDER)
+    picked = [
+        spread(fitted, before[on_rung == number], count, random_state)
+        for number, count in enumerate(further, 1)
+    ]
+    rungs = [number for number, rows in enumerate(picked, 1) for _ in rows]
+    return np.concatenate([fitted[:0], *picked]), rungs
 
 
 def _to_repeat(fitted: Array, count: int, random_state: int) -> Array:

@@ -29,35 +29,11 @@ def check_recipe(recipe: Recipe) -> None:
     _check_target(recipe)
     _check_bounds(recipe)
     _check_base(recipe)
+    _check_kept(recipe)
     _check_ladder(recipe)
     _check_baselines(recipe)
     _check_repositories(recipe)
-    if recipe.sampling.min_strength > recipe.sampling.max_strength:
-        raise RecipeError(
-            f"sampling.min_strength {recipe.sampling.min_strength} is above "
-            f"sampling.max_strength {recipe.sampling.max_strength}."
-        )
-    if recipe.sampling.num_mixtures == 0 and not recipe.sampling.experts and recipe.runs is None:
-        raise RecipeError(
-            "sampling.num_mixtures 0: nothing is left to choose by.",
-            "write sampling.experts: true, too, and regression.estimators: [experts]",
-        )
-    if (
-        recipe.sampling.num_mixtures == 0
-        and recipe.runs is None
-        and AskedTarget.of(recipe.regression.target).is_scaled
-    ):
-        raise RecipeError(
-            "regression.target counts in standard deviations over the runs, and with sampling.num_mixtures 0 "
-            "there are none.",
-            "leave `scale` out, or write sampling.num_mixtures: 8, say",
-        )
-    if 2 * recipe.sampling.num_repeats > recipe.sampling.num_mixtures:
-        raise RecipeError(
-            f"sampling.num_repeats {recipe.sampling.num_repeats} is more than half of "
-            f"sampling.num_mixtures {recipe.sampling.num_mixtures}, of which they are part.",
-            "repeat fewer; 4 tell the noise between seeds",
-        )
+    _check_sampling(recipe)
     trainings = {**recipe.rungs, "train": recipe.train}
     for section, training in trainings.items():
         if training.num_train_tokens < recipe.context_length:
@@ -77,6 +53,33 @@ def check_recipe(recipe: Recipe) -> None:
         raise RecipeError(
             f"choice.top_k {recipe.choice.top_k} is above "
             f"choice.num_candidates {recipe.choice.num_candidates}."
+        )
+
+
+def _check_sampling(recipe: Recipe) -> None:
+    """Check that there is something to choose by, and that its numbers fit each other."""
+    sampling, trains_none = recipe.sampling, recipe.sampling.num_mixtures == 0 and recipe.runs is None
+    if sampling.min_strength > sampling.max_strength:
+        raise RecipeError(
+            f"sampling.min_strength {sampling.min_strength} is above "
+            f"sampling.max_strength {sampling.max_strength}."
+        )
+    if trains_none and not sampling.experts:
+        raise RecipeError(
+            "sampling.num_mixtures 0: nothing is left to choose by.",
+            "write sampling.experts: true, too, and regression.estimators: [experts]",
+        )
+    if trains_none and AskedTarget.of(recipe.regression.target).is_scaled:
+        raise RecipeError(
+            "regression.target counts in standard deviations over the runs, and with sampling.num_mixtures 0 "
+            "there are none.",
+            "leave `scale` out, or write sampling.num_mixtures: 8, say",
+        )
+    if 2 * sampling.num_repeats > sampling.num_mixtures:
+        raise RecipeError(
+            f"sampling.num_repeats {sampling.num_repeats} is more than half of "
+            f"sampling.num_mixtures {sampling.num_mixtures}, of which they are part.",
+            "repeat fewer; 4 tell the noise between seeds",
         )
 
 
@@ -176,7 +179,8 @@ def _check_target(recipe: Recipe) -> None:
             if "/" in name and not name.startswith(BPB) and name not in recipe.proxy.metrics:
                 _check_metric(name, [])
                 raise RecipeError(
-                    f"regression.target: {name!r} is measured of no proxy.", f"write proxy.metrics: [{name}]"
+                    f"regression.target: {name!r} is measured of no proxy.",
+                    f"write proxy.metrics: [{', '.join([*recipe.proxy.metrics, name])}]",
                 )
         measured = [*recipe.domains, *(f"{BPB}{name}" for name in scored), *recipe.proxy.metrics]
         for pattern in filter(is_pattern, asked.names):
@@ -224,6 +228,28 @@ def _check_base(recipe: Recipe) -> None:
             "start from that one only.",
             "write the same under train.model as under proxy.model, or name a model or a folder",
         )
+
+
+def _check_kept(recipe: Recipe) -> None:
+    """Refuse to keep models where they would stay behind: only their results come from there."""
+    executor = recipe.executor
+    where = (
+        "executor.place: jobs" if executor.place == "jobs" else "executor.shard" if executor.shard else None
+    )
+    for section, rung in recipe.rungs.items():
+        if rung.keep_models is None:
+            continue
+        if where is not None:
+            raise RecipeError(
+                f"{section}.keep_models {rung.keep_models!r}: with {where} models would stay on the machines "
+                "that train them, from which only results come here.",
+                f"leave {section}.keep_models out, or train on this machine, on Ray or on Slurm",
+            )
+        if rung.keep_models == "experts" and not recipe.sampling.experts:
+            raise RecipeError(
+                f"{section}.keep_models 'experts': the study trains none.",
+                f"write sampling.experts: true, or {section}.keep_models: all",
+            )
 
 
 def _check_ladder(recipe: Recipe) -> None:

@@ -23,6 +23,7 @@ _WITHOUT_EFFECT = {
     ("corpus", "num_proc"),
     ("train", "accelerate_config"),
     ("train", "allow_repetition"),
+    ("proxy", "keep_models"),
     *((section, "num_workers") for section in _TRAININGS),
     *((section, "model", _MODEL_WITHOUT_EFFECT) for section in _TRAININGS),
 }
@@ -66,7 +67,10 @@ _SINCE_0_1 = {
     ("executor",),
     ("evaluation", "include_path"),
     ("proxies",),
-    *(("proxy", key) for key in ("match_repetition", "tasks", "metrics", "task_limit", "tasks_at")),
+    *(
+        ("proxy", key)
+        for key in ("match_repetition", "tasks", "metrics", "task_limit", "tasks_at", "keep_models")
+    ),
     *((section, "model", key) for section in _TRAININGS for key in ("pretrained", "revision")),
 }
 

@@ -38,6 +38,11 @@ class Proxy(Training):
     """Runs of every mixture, each with its own seed."""
     num_workers: Annotated[int, Field(ge=1)] | None = None
     """Worker processes; `null` takes one per GPU, or one per core where there is none."""
+    keep_models: Literal["experts", "all"] | None = None
+    """Keep the models of `sampling.experts`, or of all runs, in `3-proxies/<run>/kept-model`: domains, tasks
+    and metrics that a study gets later are then measured by forward passes alone, without training anything
+    again. Of experts alone they rank mixtures by such a target; of all runs any family is fitted on it. A
+    model takes four bytes a parameter, `--dry-run` says how much that is. `null`: none is kept."""
     match_repetition: bool = False
     """Of each domain read only as large a part of what there is as a proxy is shorter than a final run
     (`num_train_tokens` of both). A proxy then reads a domain as often as a final run on its mixture would, so

@@ -84,6 +84,51 @@ def pull(hyper: Array, here: Places, there: Places, coefficients: Array) -> tupl
     return by_feature, size[_SLOPE] * (slow @ (coefficients * there.trend))
 
 
+@dataclass(frozen=True)
+class AtSize:
+    """What is left over by the runs of one size and length, as a function of the mixture alone; by target.
+
+        offset + slope * trend + sum_j alike_j matern(apart_j / length) + own_j [it is the mixture of run j]
+
+    Attributes:
+        offset: One per target.
+        slope: On the trend's standardised loss, one per target.
+        alike: Targets x runs.
+        own: Targets x runs.
+        length: Of the process, in root shares of effective tokens.
+    """
+
+    offset: Array
+    slope: Array
+    alike: Array
+    own: Array
+    length: float
+
+
+def at_size(hyper: Array, at: Array, here: Array, trend: Array, sizes: Array, coefficients: Array) -> AtSize:
+    """Return `covariance(here, runs) @ coefficients` for places of one size and length.
+
+    Args:
+        hyper: Hyperparameters.
+        at: Logarithms of parameters and tokens of all places, `(2,)`.
+        here: The trend's standardised losses of the runs' mixtures at this size, targets x runs.
+        trend: Those of the runs, each at its own size, targets x runs.
+        sizes: Of the runs, runs x 2.
+        coefficients: Targets x runs.
+    """
+    size = np.exp(hyper)
+    slow, fast = _between_sizes(hyper, at[None], sizes)
+    known = _has_runs(at[None], sizes)
+    kept, shared = coefficients * slow, coefficients * fast * known
+    return AtSize(
+        offset=(size[_OFFSET] * kept + size[_CELL] * shared).sum(axis=1),
+        slope=size[_SLOPE] * (kept * trend).sum(axis=1),
+        alike=size[_MIXTURE] * kept + size[_CELL_MIXTURE] * shared,
+        own=size[_OWN] * known * kept * _growth(hyper, here) * _growth(hyper, trend),
+        length=float(size[_LENGTH]),
+    )
+
+
 def solve(hyper: Array, places: Places, left: Array) -> Array:
     """Coefficients of the runs: the inverse of their covariance, with noise, times what is left over."""
     whole = covariance(hyper, places, places)
@@ -120,14 +165,14 @@ def learn(places: Sequence[Places], left: Sequence[Array], max_steps: int = 10) 
     return np.asarray(found.x)
 
 
-def _growth(hyper: Array, places: Places) -> Array:
-    """How many times as large what one mixture has for itself is there, one per run."""
-    return np.asarray(np.exp(hyper[_GROWTH] * np.clip(places.trend, -_FARTHEST, _FARTHEST)))
+def _growth(hyper: Array, trend: Array) -> Array:
+    """How many times as large what one mixture has for itself is where the trend is that."""
+    return np.asarray(np.exp(hyper[_GROWTH] * np.clip(trend, -_FARTHEST, _FARTHEST)))
 
 
 def _noise(hyper: Array, places: Places) -> Array:
     """Variance of the noise, one per run."""
-    return np.asarray(np.exp(hyper[_NOISE]) * _growth(hyper, places) ** 2)
+    return np.asarray(np.exp(hyper[_NOISE]) * _growth(hyper, places.trend) ** 2)
 
 
 def _between_sizes(hyper: Array, here: Array, there: Array) -> tuple[Array, Array]:
@@ -150,5 +195,5 @@ def _covariance(
     alike = matern(apart / size[_LENGTH])
     kept = size[_OFFSET] + size[_SLOPE] * np.outer(here.trend, there.trend) + size[_MIXTURE] * alike
     own = size[_OWN] * known * (apart < _SAME)
-    kept += own * np.outer(_growth(hyper, here), _growth(hyper, there))
+    kept += own * np.outer(_growth(hyper, here.trend), _growth(hyper, there.trend))
     return np.asarray(slow * kept + fast * (size[_CELL] + size[_CELL_MIXTURE] * alike))

@@ -149,6 +149,19 @@ class Experts:
             self.weights, {name: self.logs[name] for name in kept}, {name: self.texts[name] for name in kept}
         )
 
+    def asked_more(self, later: Self) -> Self:
+        """Return the same experts with what they were asked later.
+
+        Args:
+            later: What is known of the very same ones.
+        """
+        return type(self)(self.weights, {**self.logs, **later.logs}, {**self.texts, **later.texts})
+
+    def adds_nothing_to(self, others: Experts) -> bool:
+        """Whether others are at least these experts, and were asked all that these were."""
+        known = set(self.weights.index) <= set(others.weights.index)
+        return known and self.texts.items() <= others.texts.items()
+
     def of_now(self, measured: Mapping[str, str]) -> Self:
         """Return what is known of the text that is measured now.
 

@@ -24,13 +24,20 @@ def pooled_runs(study: Study, progress: Progress | None = None) -> Runs:
         HubError: Runs cannot be had, or come from another corpus, tokenizer or scale.
         DataError: A table of results cannot be used.
     """
+    runs = _pooled(study, progress or Silent())
+    for note in runs.notes:
+        (progress or Silent()).note(note)
+    return runs
+
+
+def _pooled(study: Study, progress: Progress) -> Runs:
     asked = AskedTarget.of(study.recipe.regression.target)
     own, shared = study.proxies / names.RESULTS, study.recipe.runs
     if shared is None:
         table = read_parquet(study.require(own, "proxies"), FITTED_RUNS)
         experts = read_experts(own.with_name(names.EXPERTS))
         return Runs.from_results(table, str(own), asked=asked.names, given=asked.directions, experts=experts)
-    progress, parts = progress or Silent(), []
+    parts = []
     facts = CorpusFacts.load(study.corpus) if (study.corpus / names.CORPUS_FACTS).exists() else None
     if own.exists():
         experts = read_experts(own.with_name(names.EXPERTS))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from regmix_hf.errors import DataError
 from regmix_hf.mixtures.mixture import is_no_mixture, what_is_wrong
 from regmix_hf.mixtures.table import EXPERT
-from regmix_hf.quantities import BPB, LOSS, Quantity, error_column, is_measured
+from regmix_hf.quantities import BPB, LOSS, Quantity, bare, error_column, is_measured
+from regmix_hf.runs.experts import Experts
 from regmix_hf.tables import by_domain
 
 Split = Literal["fit", "holdout"]
@@ -33,6 +34,36 @@ def measured_columns(results: pd.DataFrame, asked: Collection[str]) -> Iterable[
         is_asked = any(fnmatch.fnmatchcase(column, name) for name in asked)
         if is_measured(column) and (is_asked or not is_loss_again):
             yield column
+
+
+def with_values(
+    runs: pd.DataFrame, columns: Sequence[str], asked: Collection[str], experts: Experts | None
+) -> tuple[pd.DataFrame, list[str], tuple[str, ...]]:
+    """Leave out what experts alone were asked about, or the runs where just that is to be made good.
+
+    Args:
+        runs: That are no experts.
+        columns: Of what was measured.
+        asked: Names or patterns of targets.
+        experts: What is known of experts; `None`: there are none.
+
+    Returns:
+        The runs, the columns, and what was left out, in words.
+    """
+    known = experts.texts if experts is not None and len(runs) else {}
+    lacking = {
+        column: name
+        for column in columns
+        if {name := bare(column), name.removeprefix(BPB)} & known.keys() and runs[column].isna().all()
+    }
+    if not lacking:
+        return runs, list(columns), ()
+    said = ", ".join(lacking.values())
+    if set(lacking.values()) & set(asked):
+        note = f"of {said} experts alone know, so none of the {len(runs)} runs on mixtures is fitted on"
+        return runs.iloc[:0], list(columns), (note,)
+    left = [column for column in columns if column not in lacking]
+    return runs, left, (f"left out: {said}, which experts alone were asked about",)
 
 
 def check_results(results: pd.DataFrame, origin: str) -> None:

@@ -20,7 +20,7 @@ from regmix_hf.runs.directions import directions_of, left_out, settled
 from regmix_hf.runs.experts import Experts, read_experts
 from regmix_hf.runs.layout import Columns
 from regmix_hf.runs.outside import METRICS, RATIOS, OutsideTables, read_pair, read_wide
-from regmix_hf.runs.results import Split, check_results, errors_of, measured_columns
+from regmix_hf.runs.results import Split, check_results, errors_of, measured_columns, with_values
 from regmix_hf.runs.sizes import epochs_in, scales_in, sizes_in, words_of_sizes
 from regmix_hf.study import names
 from regmix_hf.tables import FITTED_RUNS, by_domain
@@ -125,8 +125,9 @@ class Runs:
         unique = results.drop_duplicates("run_id").set_index("run_id")
         status = unique.get("status", pd.Series("ok", index=unique.index))
         usable = unique[(status == "ok") & (unique["split"] != EXPERT)]
-        weights = by_domain(usable, "weight").astype(np.float64)
         columns = list(measured_columns(results, asked))
+        usable, columns, notes = with_values(usable, columns, asked, experts)
+        weights = by_domain(usable, "weight").astype(np.float64)
         quantities = read_names(columns, weights.columns, given)
         runs = cls(
             weights=weights,
@@ -142,6 +143,7 @@ class Runs:
             num_duplicates=len(results) - len(unique),
             mixtures_from=origin,
             losses_from=origin,
+            notes=notes,
             experts=experts,
         )
         are_experts = not len(usable) and (unique.empty or bool((status == "ok").any()))

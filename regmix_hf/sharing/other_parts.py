@@ -10,8 +10,9 @@ from typing import Any
 
 from huggingface_hub.constants import REPOCARD_NAME
 
+from regmix_hf.cards.choice_facts import ChoiceFacts
 from regmix_hf.cards.explorer_page import explorer_page
-from regmix_hf.cards.facts import ChoiceFacts, RegressionFacts, StudyFacts
+from regmix_hf.cards.facts import RegressionFacts, StudyFacts
 from regmix_hf.cards.mixture_card import EXPORTS, MixtureCard
 from regmix_hf.cards.model_card import ModelCard
 from regmix_hf.cards.pictures import draw_pictures

@@ -74,9 +74,8 @@ def pull_study(
         StudyError: The folder holds something else.
         RecipeError: No part has a name in `only`.
     """
-    for name in only:
-        if name not in PULLED_PARTS:
-            raise RecipeError(f"--only {name!r} is no part of a study; {did_you_mean(name, PULLED_PARTS)}")
+    for name in set(only) - set(PULLED_PARTS):
+        raise RecipeError(f"--only {name!r} is no part of a study; {did_you_mean(name, PULLED_PARTS)}")
     reference = Reference.parse(source, "dataset")
     address = Address(reference.repository.namespace, reference.repository.id.split("/")[1])
     folder = folder or Path("runs") / address.name

@@ -32,6 +32,7 @@ from regmix_hf.study import Study, names
 from regmix_hf.study.address import Address
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.tables import by_domain
+from regmix_hf.training.measured import MEASURED_ON, asks_more
 from regmix_hf.training.spec import proxy_specs
 
 PICTURE = "effects.png"
@@ -93,7 +94,8 @@ class OwnRuns:
     def beside(self, hub: Hub, snapshot: Snapshot) -> Files:
         """Files for a commit on top of `snapshot`: all runs that are there, and ours that are not.
 
-        A run that is there stays as it is, unless it failed there and not here. The recipe is that of whoever
+        A run that is there stays as it is, unless it failed there and not here, or was asked more here by the
+        model that it kept. The recipe is that of whoever
         added runs last.
 
         Raises:
@@ -104,7 +106,7 @@ class OwnRuns:
             there[names.MIXTURES_TABLE] = completed(mixtures)
         self._check_comparable(hub, snapshot, there[names.RESULTS])
         ours = _with_own_names(self.tables, there[names.MIXTURES_TABLE])
-        mended = _mended(there[names.RESULTS], ours[names.RESULTS])
+        mended = _better_known(there[names.RESULTS], ours[names.RESULTS])
         merged = {
             name: _merge(there[name], ours[name], key, () if name == names.MIXTURES_TABLE else mended)
             for name, key in _KEYS.items()
@@ -141,12 +143,13 @@ class OwnRuns:
         """The file of all experts, those that are there first; nothing where ours add none."""
         if self.experts is None:
             return {}
-        there = published_experts(hub, snapshot, results) if results is not None else None
-        if there is not None and set(self.experts.weights.index) <= set(there.weights.index):
+        ours, there = self.experts, published_experts(hub, snapshot, results) if results is not None else None
+        if there is not None and ours.adds_nothing_to(there):
             return {}
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / names.EXPERTS
-            joined([there, self.experts] if there is not None else [self.experts]).write(file)
+            whole = ours if there is None or there.adds_nothing_to(ours) else joined([there, ours])
+            whole.write(file)
             return {names.EXPERTS: file.read_bytes()}
 
     def _card(self, merged: Mapping[str, pd.DataFrame]) -> Files:
@@ -185,12 +188,15 @@ def _merge(there: pd.DataFrame | None, ours: pd.DataFrame, key: str, mended: tup
     return ours if same.equals(ours.sort_values(list(merged.columns), ignore_index=True)) else merged
 
 
-def _mended(there: pd.DataFrame | None, ours: pd.DataFrame) -> tuple[str, ...]:
-    """Runs that failed there and ended here."""
+def _better_known(there: pd.DataFrame | None, ours: pd.DataFrame) -> tuple[str, ...]:
+    """Runs that failed there and ended here, and those that were asked more here."""
     if there is None:
         return ()
     failed = set(there.loc[there["status"] == "failed", "run_id"])
-    return tuple(ours.loc[ours["run_id"].isin(failed) & (ours["status"] != "failed"), "run_id"])
+    mended = ours.loc[ours["run_id"].isin(failed) & (ours["status"] != "failed"), "run_id"]
+    before = dict(zip(there["run_id"], there.get(MEASURED_ON, [None] * len(there)), strict=True))
+    asked = zip(ours["run_id"], ours.get(MEASURED_ON, [None] * len(ours)), strict=True)
+    return (*mended, *(run for run, words in asked if run in before and asks_more(words, before[run])))
 
 
 def _with_own_names(

@@ -24,6 +24,7 @@ from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.outcome import decisive, stamp_ladder
 from regmix_hf.recipe.target import AskedTarget
 from regmix_hf.recipe.training import Proxy, Training
+from regmix_hf.runs.experts import read_experts
 from regmix_hf.runs.runs import Runs
 from regmix_hf.stages import sample
 from regmix_hf.study import Stage, Study, names
@@ -87,7 +88,7 @@ def run(study: Study, progress: Progress) -> None:
     rounds, longer = measured_rounds(study, problem.target), None
     if (last := last_measured(rounds, chosen.target)) is not None and last.chosen is not None:
         progress.note(f"the choice of round {last.number} was tried: {last.chosen}")
-    if _is_to_be_tried(study, chosen, rounds):
+    if _is_to_be_tried(study, chosen, rounds) and _speaks_of_tries(study, fitted, progress):
         table = over(read_mixtures(study.mixtures), list(tokens))
         tried_by = _problem(study, _at(study, fitted, _tried_with(recipe)), tokens)
         longer, further = _try(tried_by, chosen, table, study)
@@ -173,7 +174,8 @@ def measured_rounds(study: Study, target: Target) -> list[Round]:
     recorded = rounds_in(record, study.mixture) if isinstance(record, dict) else []
     results = _results(study)
     asked = AskedTarget.of(study.recipe.regression.target)
-    runs = Runs.from_results(results, str(study.proxies), asked=asked.names, given=asked.directions)
+    experts, given = read_experts(study.proxies / names.EXPERTS), asked.directions
+    runs = Runs.from_results(results, str(study.proxies), asked=asked.names, given=given, experts=experts)
     losses = runs.losses.reindex(columns=list(target.names))
     mixture = results.drop_duplicates("run_id").set_index("run_id")["mixture_id"].reindex(losses.index)
     now = proxies_of(study)
@@ -222,12 +224,27 @@ def _fitted(study: Study) -> FittedRuns:
 
 
 def _at(study: Study, fitted: FittedRuns, training: Training) -> FittedRuns:
-    """The fit as it speaks of such runs, where proxies of several sizes tell of them."""
-    if len(study.recipe.rungs) == 1:
+    """The fit as it speaks of such runs, where it tells of other sizes than those that were trained."""
+    if len(study.recipe.rungs) == 1 or not fitted.regressor.model.takes_sizes:
         return fitted
     from regmix_hf.training.planned import planned_size
 
     return fitted.at(*planned_size(study.recipe, training, CorpusFacts.load(study.corpus)))
+
+
+def _speaks_of_tries(study: Study, fitted: FittedRuns, progress: Progress) -> bool:
+    """Whether the fit can promise something of the proxies that a choice is tried with."""
+    from regmix_hf.training.planned import planned_size
+
+    if len(study.recipe.rungs) == 1 or fitted.regressor.model.takes_sizes or fitted.runs.sizes is None:
+        return True
+    tried = planned_size(study.recipe, _tried_with(study.recipe), CorpusFacts.load(study.corpus))
+    judged = tuple(fitted.runs.sizes.iloc[0]) if len(fitted.runs) else tried
+    if judged != tried:
+        progress.note(
+            f"not tried: choices are tried with the last of `proxies`, and the fit speaks of {fitted.scale}"
+        )
+    return judged == tried
 
 
 def _problem(study: Study, fitted: FittedRuns, tokens: Mapping[str, int]) -> ChoiceProblem:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from regmix_hf.errors import UnfinishedError
 from regmix_hf.jobs.base import base_task, train_base_once
 from regmix_hf.jobs.devices import Slot, worker_slots
+from regmix_hf.jobs.later import LaterWork, kept_in, later_tasks
 from regmix_hf.jobs.place import SharedPlace, place_of
 from regmix_hf.jobs.proxies import ProxyWork, proxy_tasks
-from regmix_hf.jobs.results import collect, forget_failed, is_failed, reason_of, result_of, status_of
+from regmix_hf.jobs.results import (
+    collect,
+    forget_failed,
+    is_failed,
+    reason_of,
+    result_of,
+    row_with_later,
+    status_of,
+)
 from regmix_hf.jobs.tasks import Task, in_shard
 from regmix_hf.mixtures.repetition import stamp_matching
 from regmix_hf.mixtures.table import read_mixtures
@@ -21,8 +30,15 @@ from regmix_hf.recipe.outcome import stamp_ladder
 from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.training.device import uses_cpu
-from regmix_hf.training.measured import missing_losses
+from regmix_hf.training.later import KeptRun, asked_in_words
+from regmix_hf.training.measured import missing_losses, not_measured
 from regmix_hf.training.spec import RunSpec, proxy_specs
+
+#: What would have spared that runs have no loss on something.
+_KEEP = (
+    "`proxy.keep_models: all` keeps the models of runs that are trained from now on: what is asked later is "
+    "then measured without training"
+)
 
 
 def _stamp(recipe: Recipe) -> dict[str, str]:
@@ -39,12 +55,13 @@ STAGE = Stage(
 )
 
 
-def run(study: Study, progress: Progress, place: SharedPlace[ProxyWork] | None = None) -> None:
+def run(study: Study, progress: Progress, place: SharedPlace[ProxyWork | LaterWork] | None = None) -> None:
     """Train every proxy that has no result yet, and collect the tables.
 
     Runs that failed before are tried again. When some still fail, the tables are written and the stage stays
     unfinished, so that doing it again tries them again. Where only runs are left that others are at, they are
-    left to these, unless the recipe says `executor.wait`.
+    left to these, unless the recipe says `executor.wait`. What is asked since a run ended is measured by its
+    model, where that was kept.
 
     Args:
         study: With a corpus and mixtures.
@@ -66,15 +83,18 @@ def run(study: Study, progress: Progress, place: SharedPlace[ProxyWork] | None =
     place = place or _place_of(study)
     train_base(study, progress, place)
     place.run(own, ProxyWork(study.corpus), progress)
+    later = _measure_kept(study, progress, place)
     counts = Counter(status for task in tasks if (status := status_of(task)))
-    if others := len(tasks) - counts.total():
+    work: list[Task[Any]] = [*tasks, *later]
+    if others := sum(status_of(task) is None for task in work):
         progress.note(f"{others} of {len(tasks)} runs are left to others; the last of them ends the stage")
         return
-    failed = [task for task in tasks if is_failed(task)]
-    if len(failed) < len(tasks):
+    failed = [task for task in work if is_failed(task)]
+    if counts["failed"] < len(tasks):
         results, _ = collect(tasks, study.proxies)
-        for missing in missing_losses(results, tasks[0].spec.measured):
-            progress.note(missing)
+        missing = list(missing_losses(results, tasks[0].spec.measured))
+        for said in [*missing, *([_KEEP] if missing and study.recipe.proxy.keep_models is None else [])]:
+            progress.note(said)
     if counts["diverged"]:
         progress.note(f"{counts['diverged']} of {len(tasks)} runs diverged; nothing is fitted on them")
     if failed:
@@ -98,6 +118,19 @@ def _by_rung(recipe: Recipe, tasks: Sequence[Task[RunSpec]]) -> dict[str, Any]:
     return {"rungs": [_counted(counts) for counts in ended]}
 
 
+def _measure_kept(study: Study, progress: Progress, place: SharedPlace[LaterWork]) -> list[Task[KeptRun]]:
+    """Measure the models that runs kept on what is asked since these ended; return what there was to do."""
+    later = later_of(study)
+    forget_failed(later)
+    if later:
+        asked = asked_in_words({name: None for task in later for name in task.spec.asked})
+        progress.note(
+            f"{asked}: measured of {len(later)} runs by their kept models; nothing is trained again"
+        )
+        place.run(later, LaterWork(study.corpus), progress)
+    return later
+
+
 def train_base(study: Study, progress: Progress, place: SharedPlace[ProxyWork] | None = None) -> None:
     """Train the model that proxies start from, where the recipe asks for one and it is not there.
 
@@ -113,7 +146,7 @@ def train_base(study: Study, progress: Progress, place: SharedPlace[ProxyWork] |
     train_base_once(study, place or _place_of(study), progress)
 
 
-def _place_of(study: Study) -> SharedPlace[ProxyWork]:
+def _place_of(study: Study) -> SharedPlace[ProxyWork | LaterWork]:
     """Where the recipe says that proxies are trained: on this machine, one per GPU or core, or on Ray."""
     proxy = study.recipe.proxy
 
@@ -133,6 +166,42 @@ def tasks_of(study: Study) -> list[Task[RunSpec]]:
     facts = CorpusFacts.load(study.corpus)
     mixtures = read_mixtures(study.require(study.mixtures, "sample"))
     return proxy_tasks(proxy_specs(study.recipe, facts, mixtures), study.proxies)
+
+
+def later_of(study: Study) -> list[Task[KeptRun]]:
+    """Return what is left to measure of the study's finished runs by the models that they kept.
+
+    Raises:
+        StudyError: There is no corpus, or there are no mixtures yet.
+    """
+    return later_tasks(tasks_of(study), CorpusFacts.load(study.corpus))
+
+
+def told_of_later(study: Study) -> Iterator[str]:
+    """Say what finished runs were not asked, as far as it is known, and whose kept models will be."""
+    kept, facts = kept_in(study.proxies), CorpusFacts.find(study.corpus)
+    if kept:
+        yield kept
+    if facts is None or not study.mixtures.exists():
+        return
+    known = {*facts.domains, *facts.scored}
+    if new := [name for name in (*study.recipe.domains, *study.recipe.proxy.scored) if name not in known]:
+        if kept:
+            yield (
+                f"{asked_in_words(new)}: not prepared yet; where that leaves what runs train on as it is, "
+                "kept models are asked about it, and nothing is trained again"
+            )
+        return
+    tasks = [task for task in tasks_of(study) if status_of(task) == "ok"]
+    later = later_tasks(tasks, facts)
+    lacking = [not_measured(row_with_later(task, result_of(task) or {}), task.spec) for task in tasks]
+    if asked := {name: None for lacks in lacking for name in lacks}:
+        count = sum(map(bool, lacking))
+        yield (
+            f"{asked_in_words(asked)}: {count} of {len(tasks)} finished runs were not asked about it; "
+            f"{len(later)} of them kept their models, which `regmix proxies` asks; the others have no value "
+            "of it unless their folders are removed, which trains them again"
+        )
 
 
 def _complain(failed: Sequence[Task[Any]], num_runs: int, progress: Progress) -> None:

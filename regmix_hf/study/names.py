@@ -17,6 +17,8 @@ MIXTURES_TABLE = "mixtures.parquet"
 RESULTS, TRAJECTORIES = "results.parquet", "trajectories.parquet"
 #: What one run leaves in its folder, the result last.
 RESULT, TRAJECTORY = "result.json", "trajectory.parquet"
+#: In the folder of a proxy's run: its model, where it is kept, and what that was asked later.
+MODEL, LATER = "kept-model", "asked-later"
 #: What experts give the tokens of every target: of one run in its folder, of all of them beside the tables.
 EXPERTS = "experts.safetensors"
 #: What a fit came to; how well every estimator predicts, what it predicted, and both by number of runs.
@@ -47,6 +49,8 @@ MICRO_BATCH = ".micro_batch.json"
 LOG = "log.txt"
 #: Beside the runs' folders, that of whoever publishes them: its lock, and what it has collected.
 PUBLISHER = ".publisher"
+#: In the study's folder: verbs whose stage was begun, and what it made not published since.
+UNPUBLISHED = ".unpublished"
 
 #: In a repository only: the markers of the stages that made what it holds.
 STAGES = "stages.json"

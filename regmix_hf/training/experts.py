@@ -12,11 +12,13 @@ from regmix_hf.quantities import BPB
 from regmix_hf.runs.experts import Experts, TargetText
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import nn
+
     from regmix_hf.study.corpus_facts import CorpusFacts
     from regmix_hf.training.asked import Asked
     from regmix_hf.training.losses import ValidationSet
     from regmix_hf.training.spec import RunSpec
-    from regmix_hf.training.trainer import MixtureTrainer
 
 #: Half precision has no more nats.
 _LEAST = float(np.finfo(np.float16).min)
@@ -24,22 +26,21 @@ _LEAST = float(np.finfo(np.float16).min)
 
 def expert_of(
     spec: RunSpec,
-    trainer: MixtureTrainer,
-    validation: ValidationSet,
+    asked: tuple[nn.Module, Accelerator, int],
+    validation: ValidationSet | None,
     questions: Asked,
     facts: CorpusFacts,
 ) -> Experts:
-    """Ask the model of a run that has ended about all that the study measures.
+    """Ask the model of a run that has ended how probable the tokens of each target are to it.
 
     Args:
         spec: The run.
-        trainer: With its model.
-        validation: What losses are measured on.
+        asked: The model, the accelerator of the run, and blocks at once.
+        validation: What losses are measured on; `None`: on nothing.
         questions: What tasks are scored on, of which the right answers count.
         facts: Of the corpus.
     """
-    asked = (trainer.model, trainer.accelerator, trainer.args.per_device_eval_batch_size)
-    nats = validation.nats_per_token(*asked)
+    nats = validation.nats_per_token(*asked) if validation else {}
     bits = {name: of.validation.tokens_per_byte / math.log(2) for name, of in facts.domains.items()}
     if (answers := questions.answers).tasks:
         nats |= {f"{BPB}{task}": losses for task, losses in answers.nats_per_token(*asked).items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from regmix_hf.corpus.corpus import Corpus
+    from regmix_hf.study.corpus_facts import CorpusFacts
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,30 @@ class Loss:
     def bits_per_byte(self, tokens_per_byte: float) -> float:
         """The same loss per byte of text, in bits: comparable between tokenizers."""
         return self.mean / math.log(2) * tokens_per_byte
+
+
+def loss_columns(losses: Mapping[str, Loss | None], facts: CorpusFacts) -> dict[str, float | None]:
+    """What a row of results says of losses: `loss/`, `bpb/` and `loss_stderr/` of every domain.
+
+    Args:
+        losses: Of the domains; `None`: there is none.
+        facts: Of the corpus.
+    """
+    return {
+        **{f"loss/{name}": finite(loss.mean) if loss else None for name, loss in losses.items()},
+        **{
+            f"bpb/{name}": finite(loss.bits_per_byte(facts.domains[name].validation.tokens_per_byte))
+            if loss
+            else None
+            for name, loss in losses.items()
+        },
+        **{f"loss_stderr/{name}": finite(loss.stderr) if loss else None for name, loss in losses.items()},
+    }
+
+
+def finite(value: float | None) -> float | None:
+    """The value, where it is a number that a row may hold."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 class ValidationSet:

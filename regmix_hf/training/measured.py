@@ -1,12 +1,13 @@
 """What a run's losses were measured on, and which of them speak of the text that its study measures now.
 
-A run is named by what it trains on, so it stays when a study validates on more or other text. Its model is
-gone by then: losses on text that it was not measured on are missing, never guessed.
+A run is named by what it trains on, so it stays when a study validates on more or other text. Where its model
+was kept it is asked then (`regmix_hf.training.later`); else losses on text that it was not measured on are
+missing, never guessed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
 from typing import Any
 
@@ -18,6 +19,8 @@ from regmix_hf.training.spec import RunSpec
 
 #: The column of a run's row that says it: `<domain>=<start of the hash of its blocks>`, one after the other.
 MEASURED_ON = "measured_on"
+#: What a run's result says of the model that is beside it: the hash of its weights. In no table.
+KEPT_MODEL = "kept_model"
 _DIGITS = 12
 _LOSSES, _SHARES = ("loss", "bpb", "loss_stderr"), ("realized", "epochs")
 
@@ -33,6 +36,23 @@ def measured_on(measured: Mapping[str, str]) -> str:
     'web=0123456789ab bpb/arithmetic=fedcba987654'
     """
     return " ".join(f"{name}={sha256[:_DIGITS]}" for name, sha256 in measured.items())
+
+
+def asks_more(words: object, before: object) -> bool:
+    """Tell whether a run was measured on something that it was not measured on before, and on all that.
+
+    Args:
+        words: What the row says of it (`MEASURED_ON`); nothing where it says nothing.
+        before: What it said before.
+
+    >>> asks_more("web=0123 code=4567", "web=0123"), asks_more("web=89ab", "web=0123")
+    (True, True)
+    >>> asks_more("web=0123", "web=0123"), asks_more("code=4567", "web=0123"), asks_more(None, "web=0123")
+    (False, False, False)
+    """
+    if not isinstance(words, str) or not isinstance(before, str):
+        return False
+    return _domains(before) <= _domains(words) and not set(words.split()) <= set(before.split())
 
 
 def row_of_now(row: Mapping[str, Any], spec: RunSpec) -> dict[str, Any]:
@@ -62,6 +82,30 @@ def row_of_now(row: Mapping[str, Any], spec: RunSpec) -> dict[str, Any]:
     head = dict(takewhile(lambda item: "/" not in item[0], now.items()))
     tail = {name: value for name, value in now.items() if "/" not in name and name not in head}
     return {**head, **values, **tail, MEASURED_ON: measured_on(kept)}
+
+
+def not_measured(row: Mapping[str, Any], spec: RunSpec) -> dict[str, str]:
+    """What a run that ended was not measured on and would be now, as in `RunSpec.measured`."""
+    kept = _still_measured(row, spec)
+    return {name: sha256 for name, sha256 in spec.measured.items() if name not in kept}
+
+
+def with_later(row: Mapping[str, Any], later: Iterable[Mapping[str, Any]], spec: RunSpec) -> dict[str, Any]:
+    """Return a run's row with what its kept model was asked after it had ended.
+
+    Args:
+        row: As the run left it.
+        later: What was measured then; of what its study measures otherwise by now nothing is taken.
+        spec: The run, as its study would train it now.
+    """
+    whole = dict(row)
+    for part in later:
+        known = _still_measured(part, spec)
+        columns = [f"{kind}/{name}" for kind in _LOSSES for name in known if name in spec.validation]
+        columns += [c for name in known if name in spec.scored for c in (name, error_column(name))]
+        whole |= {column: part.get(column) for column in columns}
+        whole[MEASURED_ON] = measured_on({**_words(whole), **known})
+    return whole
 
 
 def trajectories_of_now(points: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
@@ -124,8 +168,13 @@ def _still_measured(row: Mapping[str, Any], spec: RunSpec) -> dict[str, str]:
     words = row.get(MEASURED_ON)
     if words is None:  # a run of version 0.1, in a table with later ones or not
         return spec.validation
-    before = dict(word.split("=") for word in words.split())
+    before = _words(row)
     return {name: sha256 for name, sha256 in spec.measured.items() if before.get(name) == sha256[:_DIGITS]}
+
+
+def _words(row: Mapping[str, Any]) -> dict[str, str]:
+    """What a row says that it was measured on, name -> start of the hash."""
+    return dict(word.split("=") for word in str(row[MEASURED_ON]).split())
 
 
 def _domains(words: str) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import sys
 
@@ -10,6 +11,7 @@ import sys
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
+@functools.cache  # once: what a run leaves behind must stay collectable
 def settle_process() -> None:
     """Make steps and the starts of runs cheaper, for as long as this process lives. Changes no number.
 
@@ -23,5 +25,4 @@ def settle_process() -> None:
         if mallopt is not None:
             mallopt(_MMAP_MAX, 0)
             mallopt(_TRIM_THRESHOLD, 2**31 - 1)
-    if gc.get_freeze_count() == 0:  # once: what a run leaves behind must stay collectable
-        gc.freeze()
+    gc.freeze()

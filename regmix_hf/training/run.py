@@ -21,7 +21,7 @@ from regmix_hf.errors import TrainingError
 from regmix_hf.files import read_record, write_json, write_parquet
 from regmix_hf.quantities import error_column
 from regmix_hf.recipe import Domain
-from regmix_hf.study.names import EXPERTS, RESULT, TRAJECTORY
+from regmix_hf.study.names import EXPERTS, MODEL, RESULT, TRAJECTORY
 from regmix_hf.tables import prefixed
 from regmix_hf.training.arguments import build_arguments, with_saving
 from regmix_hf.training.asked import Asked
@@ -30,10 +30,10 @@ from regmix_hf.training.checkpoints import WholeCheckpoints, is_sharded, last_ch
 from regmix_hf.training.experts import expert_of
 from regmix_hf.training.first_rank import ReadByFirstRank
 from regmix_hf.training.layout import step_layout
-from regmix_hf.training.losses import Loss, ValidationSet
-from regmix_hf.training.measured import MEASURED_ON, measured_on
+from regmix_hf.training.losses import Loss, ValidationSet, finite, loss_columns
+from regmix_hf.training.measured import KEPT_MODEL, MEASURED_ON, measured_on
 from regmix_hf.training.models import build_config, build_model, load_model, model_facts
-from regmix_hf.training.pretrained import weights_of
+from regmix_hf.training.pretrained import hash_weights, weights_of
 from regmix_hf.training.process import settle_process
 from regmix_hf.training.spec import RunSpec
 from regmix_hf.training.trackers import close_trackers, log_beside, run_name
@@ -56,10 +56,10 @@ def train_run(
 ) -> dict[str, Any]:
     """Train one proxy and measure it.
 
-    Writes `trajectory.parquet`, of an expert `experts.safetensors`, and then, as the marker of a finished
-    run, `result.json` into `folder`. A run that `folder` already holds finished is not done again. With
-    `save_steps` among the training arguments it keeps checkpoints meanwhile and goes on from the last whole
-    one, as `train_final`; else it begins anew.
+    Writes `trajectory.parquet`, of an expert `experts.safetensors`, where it is kept the model, and then, as
+    the marker of a finished run, `result.json` into `folder`. A run that `folder` already holds finished is
+    not done again. With `save_steps` among the training arguments it keeps checkpoints meanwhile and goes on
+    from the last whole one, as `train_final`; else it begins anew.
 
     Args:
         spec: What to train.
@@ -144,7 +144,7 @@ class _Run:
                 "leave it out, or write a larger one",
             )
         self._model_facts = model_facts(config, spec.context_length)
-        arguments = _arguments(spec, checkpoints or folder, saves=checkpoints is not None)
+        arguments = arguments_of(spec, checkpoints or folder, saves=checkpoints is not None)
         if arguments.device.type == "cpu":
             settle_process()
         if arguments.torch_compile and arguments.mixed_precision != "no":
@@ -201,10 +201,7 @@ class _Run:
 
     def save_model(self) -> None:
         """Leave a folder that `AutoModelForCausalLM` and `AutoTokenizer` load."""
-        model = self._trainer.accelerator.unwrap_model(self._trainer.model)
-        model.config.use_cache = True  # off only while training
-        if model.generation_config.pad_token_id is None:
-            model.generation_config.pad_token_id = self._corpus.facts.eos_token_id
+        self._whole_model()
         if self._trainer.is_fsdp_enabled:  # checkpoints may be in shards, the model is whole
             self._trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
         self._trainer.save_model(str(self._folder))
@@ -212,15 +209,32 @@ class _Run:
             (self._folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle nobody needs
             self._corpus.tokenizer().save_pretrained(str(self._folder))
 
+    def _whole_model(self) -> PreTrainedModel:
+        """The model as it is for whoever loads it."""
+        model: PreTrainedModel = self._trainer.accelerator.unwrap_model(self._trainer.model)
+        model.config.use_cache = True  # off only while training
+        if model.generation_config.pad_token_id is None:
+            model.generation_config.pad_token_id = self._corpus.facts.eos_token_id
+        return model
+
+    def _keep_model(self) -> str:
+        """Leave the weights of a proxy in its folder; the tokenizer is the corpus's. Return their hash."""
+        self._whole_model().save_pretrained(self._folder / MODEL)
+        return hash_weights(self._folder / MODEL)
+
     def record(self) -> dict[str, Any]:
         """Write trajectory and result, and return the row."""
         row, trajectory = self._row(), self._trajectory()
         if self._trainer.is_world_process_zero():
             write_parquet(self._folder / TRAJECTORY, trajectory)
             if self._spec.is_expert and not self._trainer.diverged:
-                expert_of(self._spec, self._trainer, self._validation, self._asked, self._corpus.facts).write(
+                trainer = self._trainer
+                of = (trainer.model, trainer.accelerator, trainer.args.per_device_eval_batch_size)
+                expert_of(self._spec, of, self._validation, self._asked, self._corpus.facts).write(
                     self._folder / EXPERTS
                 )
+            if self._spec.keeps_model and not self._trainer.diverged:
+                row[KEPT_MODEL] = self._keep_model()
             write_json(self._folder / RESULT, row)
             if self._checkpoints is not None:
                 shutil.rmtree(self._checkpoints, ignore_errors=True)
@@ -267,14 +281,9 @@ class _Run:
             **prefixed("weight", spec.weights),
             **prefixed("realized", {name: realized.get(name, 0.0) for name in spec.weights}),
             **prefixed("epochs", {name: epochs.get(name, 0.0) for name in spec.weights}),
-            **{f"loss/{n}": loss.mean if loss else None for n, loss in losses.items()},
-            **{
-                f"bpb/{n}": loss.bits_per_byte(facts.domains[n].validation.tokens_per_byte) if loss else None
-                for n, loss in losses.items()
-            },
-            **{f"loss_stderr/{n}": _finite(loss.stderr) if loss else None for n, loss in losses.items()},
+            **loss_columns(losses, facts),
             **{name: last.get(SCORE + name) for name in spec.scored},
-            **{name: _finite(last.get(SCORE + name)) for name in map(error_column, spec.scored)},
+            **{name: finite(last.get(SCORE + name)) for name in map(error_column, spec.scored)},
             "wall_seconds": time.monotonic() - self._started,
             "device": _device_name(trainer.args),
             "micro_batch": trainer.args.per_device_train_batch_size,
@@ -287,10 +296,6 @@ def _model(spec: RunSpec, config: PreTrainedConfig, corpus: Corpus) -> PreTraine
     if spec.start is None:
         return build_model(config, spec.seed)
     return load_model(config, weights_of(corpus.folder, spec.start))
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _live_stream(spec: RunSpec, corpus: Corpus, arguments: TrainingArguments) -> LiveStream:
@@ -309,7 +314,7 @@ def _live_stream(spec: RunSpec, corpus: Corpus, arguments: TrainingArguments) ->
     return LiveStream(corpus, sources, spec.weights, spec.num_blocks, spec.seed)
 
 
-def _arguments(spec: RunSpec, output_dir: Path, *, saves: bool) -> TrainingArguments:
+def arguments_of(spec: RunSpec, output_dir: Path, *, saves: bool) -> TrainingArguments:
     """The run's `TrainingArguments`, laid out for the devices of this process group."""
     arguments = build_arguments(
         with_saving(spec.training_args, saves=saves),

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from regmix_hf.corpus.local_files import located
 from regmix_hf.errors import TrainingError
-from regmix_hf.files import hash_value, read_json
+from regmix_hf.files import hash_value
 from regmix_hf.mixtures.final import given_mixture
 from regmix_hf.mixtures.repetition import matched_blocks
-from regmix_hf.mixtures.table import completed, further_runs
+from regmix_hf.mixtures.table import EXPERT, completed, further_runs
 from regmix_hf.recipe import Model, Recipe
 from regmix_hf.recipe.model import Base
 from regmix_hf.recipe.outcome import decisive_arguments, decisive_model, decisive_source
@@ -23,7 +22,6 @@ from regmix_hf.recipe.schema import Train
 from regmix_hf.recipe.training import Proxy, Training
 from regmix_hf.seeds import RUNS, seed_of
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.names import RESULT
 from regmix_hf.tables import by_domain
 from regmix_hf.training.arguments import merged_arguments
 from regmix_hf.training.layout import step_layout
@@ -64,6 +62,7 @@ class RunSpec:
         name: The id that version 0.1 gave the run, where it finished it.
         rung: Number of its size and length among those of the study's proxies; it follows from the others.
         is_expert: Whether what it gives each token is kept; a mixture of the swarm may be one, too.
+        keeps_model: Whether its model stays in its folder.
     """
 
     mixture_id: str
@@ -89,6 +88,7 @@ class RunSpec:
     start: str | None = None
     rung: int = 0
     is_expert: bool = False
+    keeps_model: bool = False
 
     @cached_property
     def run_id(self) -> str:
@@ -213,7 +213,14 @@ def proxy_specs(recipe: Recipe, facts: CorpusFacts, mixtures: pd.DataFrame) -> l
     columns = (table[name] for name in ("mixture_id", "split", "rung"))
     rows = zip(*columns, by_domain(table, "weight").to_dict("records"), further_runs(table), strict=True)
     return [
-        replace(kinds[rung], mixture_id=str(name), split=str(split), weights=_plain(weights), seed=seed)
+        replace(
+            kinds[rung],
+            mixture_id=str(name),
+            split=str(split),
+            weights=_plain(weights),
+            seed=seed,
+            keeps_model=_keeps(rungs[rung][1], split),
+        )
         for name, split, rung, weights, number in rows
         if 0 <= rung < len(rungs)
         for seed in _proxy_seeds(recipe, rungs[rung][1], number)
@@ -229,6 +236,10 @@ def _like_all(recipe: Recipe, facts: CorpusFacts, section: str, number: int) -> 
     step_layout(alike.batch_blocks, alike.micro_batch, num_devices=1)
     part = matched_blocks(recipe, section, facts.available_tokens(recipe)) if rung.match_repetition else None
     return replace(alike, part=part, rung=number)
+
+
+def _keeps(rung: Proxy, split: object) -> bool:
+    return rung.keep_models == "all" or (rung.keep_models == "experts" and split == EXPERT)
 
 
 def _plain(weights: Mapping[Any, float]) -> dict[str, float]:
@@ -263,24 +274,6 @@ def identity_of(facts: CorpusFacts) -> dict[str, Any]:
         "scored": facts.scored,
         "corpus": facts.fingerprint,
     }
-
-
-def with_former_names(specs: Iterable[RunSpec], folders: Iterable[Path]) -> list[RunSpec]:
-    """Give the runs that version 0.1 finished the names it gave them; all others are named anew.
-
-    Args:
-        specs: Runs.
-        folders: Where version 0.1 would have left each: as it named the run, or as the mixture is called.
-    """
-    return [
-        replace(spec, name=spec.former_id) if _holds(folder, spec.former_id) else spec
-        for spec, folder in zip(specs, folders, strict=True)
-    ]
-
-
-def _holds(folder: Path, run_id: str) -> bool:
-    result = folder / RESULT
-    return result.exists() and read_json(result)["run_id"] == run_id
 
 
 def planned_spec(recipe: Recipe, facts: CorpusFacts, training: Training) -> RunSpec:

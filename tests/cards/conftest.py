@@ -1,6 +1,7 @@
 """A small study by hand: the files that the stages leave, with numbers a person can check."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from regmix_hf.study import Study
 from regmix_hf.study.names import PROMISES
 from regmix_hf.study.promises import Promise, Promises, Size
 
+from .browser import Browser, program
 from .explored import corpus_of
 
 PRIOR = {"prose": 0.5, "code": 0.3, "maths": 0.2}
@@ -31,6 +33,23 @@ VERDICT = {
     "baseline": 0.3,
 }
 SENTENCE = str(Verdict.from_plain(VERDICT))
+
+
+@pytest.fixture(scope="session")
+def one_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if program() is None:
+        pytest.skip("there is no Chromium here; `apt-get install chromium` brings one")
+    with Browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(one_browser: Browser) -> Iterator[Browser]:
+    """A page in which no script may fail and nothing may be asked for that is not allowed."""
+    one_browser.look(1280, 800)
+    one_browser.errors.clear()
+    yield one_browser
+    assert one_browser.errors == []
 
 
 def make_recipe(folder: Path) -> Recipe:

@@ -10,16 +10,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from regmix_hf.cards.explorer_page import explorer_page
+from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.exports import MixtureToTrain, render_export
 from regmix_hf.files import write_json, write_parquet, write_text
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.runs.runs import Runs
+from regmix_hf.runs.sizes import scale_words
 from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
 from regmix_hf.tables import MIXTURE
 
 from .browser import Browser
+
+DOMAINS = ["prose", "code", "maths", "a.b", "web-text", "readme", "yaml", "7b"]
 
 
 def make_study(folder: Path, domains: list[str], *, target: object = "mean", num_runs: int = 40) -> Study:
@@ -54,11 +59,14 @@ def losses_of(mixtures: pd.DataFrame) -> pd.DataFrame:
     return losses.assign(letters=1.0 + 0.5 * losses.iloc[:, 0] + 0.3 * losses.iloc[:, 1])
 
 
-def choose(study: Study, estimator: str, **params: Any) -> MixtureRegressor:
-    """Fit one family, and say that it chose a mixture."""
+def choose(
+    study: Study, estimator: str, *, size: tuple[float, float] | None = None, **params: Any
+) -> MixtureRegressor:
+    """Fit one family, and say that it chose a mixture, where `size` is given for runs of that size."""
     results = pd.read_parquet(study.regression / "runs.parquet")
     runs = Runs.from_results(results, "runs")
-    regressor = MixtureRegressor(estimator, **params).fit(runs.weights, runs.losses, epochs=runs.epochs)
+    told = {"sizes": runs.sizes, "epochs": runs.epochs}
+    regressor = MixtureRegressor(estimator, **params).fit(runs.weights, runs.losses, **told)
     regressor.save_pretrained(study.regression / estimator)
     domains = list(study.recipe.training_domains)
     chosen = {name: 2 * (k + 1) / len(domains) / (len(domains) + 1) for k, name in enumerate(domains)}
@@ -66,7 +74,7 @@ def choose(study: Study, estimator: str, **params: Any) -> MixtureRegressor:
     text = "\n".join(["weights:", *lines, f"estimator: {estimator}", "reason: by hand", "warnings: []"])
     write_text(
         study.mixture,
-        f"{text}\nwidest_gap_between_runs: 0.3\npredicted:\n  coverage: 0.9\n"
+        f"{text}\nwidest_gap_between_runs: 0.3\npredicted:\n  coverage: 0.9\n{_said_of(size)}"
         "  chosen: {loss: 2.5, lower: 2.4, upper: 2.6}\n  prior: {loss: 2.6, lower: 2.5, upper: 2.7}\n"
         "  is_better_than_prior: true\n"
         f"prior: {{{', '.join(f'{name}: {1 / len(domains)!r}' for name in domains)}}}\n",
@@ -78,6 +86,22 @@ def choose(study: Study, estimator: str, **params: Any) -> MixtureRegressor:
     )
     write_json(study.root / "study.json", {"name": study.recipe.name})
     return regressor
+
+
+def write_page(study: Study) -> Path:
+    """Write the page of a study beside its stages."""
+    explorer = explorer_page(study, StudyFacts.read(study))
+    assert explorer.page is not None, explorer.missing
+    file = study.root / "explorer.html"
+    file.write_text(explorer.page)
+    return file
+
+
+def _said_of(size: tuple[float, float] | None) -> str:
+    if size is None:
+        return ""
+    words = f"a new run of {scale_words(*size)}"
+    return f"  speaks_of: {words}\n  size: {{num_parameters: {size[0]}, num_train_tokens: {size[1]}}}\n"
 
 
 def corpus_of(study: Study, tokens: dict[str, int]) -> None:

@@ -1,11 +1,10 @@
-"""The page to explore a mixture computes what `predict` does; mouse, keyboard and links move it."""
+"""Mouse, keyboard and links move the page to explore a mixture, and it says what it speaks of."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,34 +16,16 @@ from ruamel.yaml import YAML
 from regmix_hf.cards import explorer_page as pages
 from regmix_hf.cards.explorer_page import explorer_page
 from regmix_hf.cards.facts import StudyFacts
-from regmix_hf.cards.laws import FAMILIES
 from regmix_hf.cards.rendering import recipe_yaml
 from regmix_hf.cli import app
 from regmix_hf.mixtures import check_mixture
-from regmix_hf.regression import ESTIMATORS, MixtureRegressor
-from regmix_hf.regression.target import Target
 from regmix_hf.regression.verdict import WEAKLY, Verdict
 from regmix_hf.study import Study
 
-from .browser import Browser, program
-from .explored import choose, make_study
+from .browser import Browser
+from .explored import DOMAINS, choose, make_study, write_page
 
 pytestmark = pytest.mark.long
-
-DOMAINS = ["prose", "code", "maths", "a.b", "web-text", "readme", "yaml", "7b"]
-#: Fits that take long take few steps here: a page computes with what was learned, whatever that is.
-PARAMS = {"lightgbm": {"num_iterations": 60}, "gaussian_process": {"max_steps": 3}}
-
-needs_chromium = pytest.mark.skipif(
-    program() is None, reason="there is no Chromium here; `apt-get install chromium` brings one"
-)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
-        assert browser.errors == []
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +46,6 @@ def opened(browser: Browser, page: Path) -> Browser:
     return browser
 
 
-def write_page(study: Study) -> Path:
-    explorer = explorer_page(study, StudyFacts.read(study))
-    assert explorer.page is not None, explorer.missing
-    file = study.root / "explorer.html"
-    file.write_text(explorer.page)
-    return file
-
-
 def weights_of(browser: Browser) -> np.ndarray:
     return np.array(browser.run("explorer.state.weights"))
 
@@ -84,100 +57,6 @@ def set_to(browser: Browser, name: str, value: object, event: str = "input") -> 
     )
 
 
-def check_predictions(browser: Browser, file: Path, regressor: MixtureRegressor, target: object) -> None:
-    domains = list(regressor.domains_)
-    mixtures = np.random.default_rng(3).dirichlet(np.full(len(domains), 0.6), 12)
-    mixtures = np.vstack([mixtures, np.eye(len(domains))[:2]])
-    browser.open(file)
-    both = "w => [explorer.predict(w), explorer.halfWidths(explorer.predict(w), w)]"
-    found = np.array(browser.run(f"{json.dumps(mixtures.tolist())}.map({both})"))
-    table = pd.DataFrame(mixtures, columns=domains)
-    combined = regressor.predict_target(table, Target.parse(target, regressor.quantities_, regressor.scales))
-    lower, upper = regressor.predict_interval(table)
-    losses = np.column_stack([combined["loss"], regressor.predict(table)])
-    half = np.column_stack([combined["upper"] - combined["loss"], (upper - lower) / 2])
-    assert np.abs(found[:, 0] - losses).max() < 1e-6
-    assert np.abs(found[:, 1] - half).max() < 1e-6
-
-
-@needs_chromium
-@pytest.mark.parametrize("family", FAMILIES)
-def test_it_computes_what_every_family_predicts(family: str, browser: Browser, tmp_path: Path) -> None:
-    study = make_study(tmp_path, DOMAINS[:4] if family == "auto" else DOMAINS, num_runs=24)
-    regressor = choose(study, family, **PARAMS.get(family, {}))
-    check_predictions(browser, write_page(study), regressor, "mean")
-
-
-@needs_chromium
-def test_it_counts_what_a_final_run_repeats(browser: Browser, tmp_path: Path) -> None:
-    study = make_study(tmp_path, DOMAINS[:3], num_runs=24)
-    results = pd.read_parquet(study.regression / "runs.parquet")
-    for name in DOMAINS[:3]:
-        results[f"epochs/{name}"] = 10 * results[f"weight/{name}"]
-        results["target/letters"] += 0.05 * np.log1p(results[f"epochs/{name}"]) ** 2
-    results.to_parquet(study.regression / "runs.parquet")
-    regressor = choose(study, "power_law")
-    tokens = {"prose": 20_000, "code": 400_000, "maths": 400_000}
-    final = regressor.reading(tokens, study.recipe.train.num_train_tokens)
-    assert final.predict(np.eye(3)).iloc[0]["letters"] > regressor.predict(np.eye(3)).iloc[0]["letters"]
-    check_predictions(browser, write_page(study), final, "mean")
-
-
-@needs_chromium
-def test_trees_have_a_part_in_a_stack(browser: Browser, tmp_path: Path) -> None:
-    study = make_study(tmp_path, DOMAINS[:4], num_runs=24)
-    regressor = choose(study, "auto", members=["lightgbm", "log_linear"])
-    assert regressor.model.shares_.all(axis=1).any()
-    check_predictions(browser, write_page(study), regressor, "mean")
-
-
-@needs_chromium
-def test_a_process_over_roots_alone_as_version_0_1_fitted_it(browser: Browser, tmp_path: Path) -> None:
-    study = make_study(tmp_path, DOMAINS[:3], num_runs=24)
-    regressor = choose(study, "gaussian_process", max_steps=3)
-    regressor.model.lengths_ = regressor.model.lengths_[:, :3]
-    regressor.save_pretrained(study.regression / "gaussian_process")
-    check_predictions(browser, write_page(study), regressor, "mean")
-
-
-@needs_chromium
-def test_trees_that_never_split_are_their_mean(browser: Browser, tmp_path: Path) -> None:
-    study = make_study(tmp_path, DOMAINS[:3], num_runs=24)
-    regressor = choose(study, "lightgbm", num_iterations=3, min_leaf_runs=20)
-    check_predictions(browser, write_page(study), regressor, "mean")
-
-
-@needs_chromium
-@pytest.mark.parametrize("target", ["worst", {"d03": 2, "letters": 1}])
-def test_17_domains_and_other_targets(target: object, browser: Browser, tmp_path: Path) -> None:
-    study = make_study(tmp_path, [f"d{k:02d}" for k in range(17)], target=target, num_runs=60)
-    regressor = choose(study, "power_law")
-    file = write_page(study)
-    assert file.stat().st_size < 200_000
-    check_predictions(browser, file, regressor, target)
-
-
-@needs_chromium
-def test_a_score_is_shown_as_it_is_and_more_of_it_is_better(browser: Browser, tmp_path: Path) -> None:
-    target = {"mean_of": ["d01", "quiz/acc"], "scale": "spread"}
-    study = make_study(tmp_path, ["d00", "d01", "d02"], num_runs=24)
-    results = pd.read_parquet(study.regression / "runs.parquet")
-    results["quiz/acc"] = 0.9 - results["loss/d01"] / 8
-    results.to_parquet(study.regression / "runs.parquet")
-    regressor = choose(study, "power_law")
-    assert regressor.quantities_["quiz/acc"].direction == "higher"
-    facts = StudyFacts.read(study)
-    for value in ("quiz/acc", target):
-        asked = replace(facts.asked, target=value)
-        page = explorer_page(study, replace(facts, asked=asked)).page
-        assert page is not None
-        (study.root / "explorer.html").write_text(page)
-        check_predictions(browser, study.root / "explorer.html", regressor, value)
-    caption = browser.run("document.querySelector('#losses caption').textContent")
-    assert "quiz/acc: share, higher is better" in caption
-
-
-@needs_chromium
 def test_it_starts_at_the_chosen_mixture_beside_all_others(opened: Browser, study: Study) -> None:
     chosen = [2 * (k + 1) / 8 / 9 for k in range(8)]
     assert weights_of(opened) == pytest.approx(chosen)
@@ -190,7 +69,6 @@ def test_it_starts_at_the_chosen_mixture_beside_all_others(opened: Browser, stud
     assert firsts == ["mean of 9 targets", *DOMAINS, "letters"]
 
 
-@needs_chromium
 def test_others_give_way_in_proportion(opened: Browser) -> None:
     before = weights_of(opened)
     set_to(opened, "share-7", 50)
@@ -202,7 +80,6 @@ def test_others_give_way_in_proportion(opened: Browser) -> None:
     assert shown == opened.run("explorer.predict(explorer.state.weights)[0]")
 
 
-@needs_chromium
 def test_a_locked_domain_keeps_its_share_and_caps_hold(opened: Browser) -> None:
     locked = weights_of(opened)[6]
     opened.run("document.getElementById('lock-6').click()")
@@ -220,7 +97,6 @@ def test_a_locked_domain_keeps_its_share_and_caps_hold(opened: Browser) -> None:
     assert weights_of(opened).sum() == pytest.approx(1)
 
 
-@needs_chromium
 def test_a_domain_stays_where_the_others_have_no_text_left(opened: Browser) -> None:
     for k in range(1, 7):
         opened.run(f"document.getElementById('lock-{k}').click()")
@@ -229,7 +105,6 @@ def test_a_domain_stays_where_the_others_have_no_text_left(opened: Browser) -> N
     assert weights_of(opened)[[0, 7]] == pytest.approx([0.1, rest - 0.1])
 
 
-@needs_chromium
 def test_another_budget_moves_caps_and_too_large_a_one_is_said(opened: Browser) -> None:
     set_to(opened, "budget", 1_600_000, "change")
     assert opened.run("explorer.caps()[0]") == pytest.approx(0.05)
@@ -243,7 +118,6 @@ def test_another_budget_moves_caps_and_too_large_a_one_is_said(opened: Browser) 
     assert weights_of(opened)[0] == pytest.approx(0.9)
 
 
-@needs_chromium
 def test_a_link_brings_back_what_was_seen(opened: Browser, page: Path) -> None:
     opened.run("document.getElementById('lock-2').click()")
     set_to(opened, "epochs", 7, "change")
@@ -256,7 +130,6 @@ def test_a_link_brings_back_what_was_seen(opened: Browser, page: Path) -> None:
     assert opened.run("explorer.state.epochs") == 7
 
 
-@needs_chromium
 @pytest.mark.parametrize(
     "fragment", ["w.prose=1", "w.prose=x", "nothing", "&".join(f"w.{d}=-1" for d in DOMAINS)]
 )
@@ -265,7 +138,6 @@ def test_a_link_that_is_no_mixture_is_left_alone(fragment: str, browser: Browser
     assert weights_of(browser)[7] == pytest.approx(16 / 72)
 
 
-@needs_chromium
 def test_the_keyboard_moves_a_slider(opened: Browser) -> None:
     before = weights_of(opened)[3]
     opened.run("document.getElementById('share-2').focus()")
@@ -278,7 +150,6 @@ def test_the_keyboard_moves_a_slider(opened: Browser) -> None:
     assert re.fullmatch(r"\d+\.\d %, \d+\.\d\d epochs", words)
 
 
-@needs_chromium
 def test_everything_to_move_has_a_name(opened: Browser) -> None:
     nameless = opened.run(
         "[...document.querySelectorAll('input, select, textarea, button')].filter(it =>"
@@ -287,7 +158,6 @@ def test_everything_to_move_has_a_name(opened: Browser) -> None:
     assert nameless == []
 
 
-@needs_chromium
 def test_leaving_the_swarm_is_said(opened: Browser, study: Study) -> None:
     opened.run("document.getElementById('capped').click()")
     runs = pd.read_parquet(study.regression / "runs.parquet").filter(like="weight/").to_numpy()
@@ -303,7 +173,6 @@ def test_leaving_the_swarm_is_said(opened: Browser, study: Study) -> None:
     assert f"differs in {100 * distance:.1f} % of the tokens" in opened.run(warning)
 
 
-@needs_chromium
 def test_no_run_beats_the_front_in_both_targets(opened: Browser, study: Study) -> None:
     set_to(opened, "along", 0)
     opened.run("document.getElementById('take').click()")
@@ -318,7 +187,6 @@ def test_no_run_beats_the_front_in_both_targets(opened: Browser, study: Study) -
     assert here[0] <= losses[:, 0].min() + 1e-12  # the left end of the front
 
 
-@needs_chromium
 def test_two_points_more_of_a_domain_change_what_the_law_says(opened: Browser) -> None:
     weights = weights_of(opened)
     more = weights * (1 - 0.02 / (1 - weights[4]))
@@ -330,7 +198,6 @@ def test_two_points_more_of_a_domain_change_what_the_law_says(opened: Browser) -
     assert change == pytest.approx(list(after - before))
 
 
-@needs_chromium
 def test_the_yaml_is_a_baseline(opened: Browser) -> None:
     set_to(opened, "share-1", 30)
     text = opened.run("document.getElementById('text').value")
@@ -339,7 +206,6 @@ def test_the_yaml_is_a_baseline(opened: Browser) -> None:
     assert list(found.values()) == pytest.approx(list(weights_of(opened)), abs=1e-5)
 
 
-@needs_chromium
 def test_what_is_pasted_below_the_baselines_is_exported(
     opened: Browser,
     study: Study,
@@ -359,7 +225,6 @@ def test_what_is_pasted_below_the_baselines_is_exported(
     assert exported == pytest.approx({name: share for name, share in shares.items() if share > 0}, abs=1e-5)
 
 
-@needs_chromium
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (800, True), (390, False)])
 def test_it_fits_every_width_in_light_and_dark(width: int, dark: bool, browser: Browser, page: Path) -> None:
     browser.look(width, 800, dark=dark)
@@ -369,18 +234,10 @@ def test_it_fits_every_width_in_light_and_dark(width: int, dark: bool, browser: 
     assert (back == "rgb(255, 255, 255)") != dark
 
 
-@needs_chromium
 def test_it_asks_for_nothing_but_itself(browser: Browser, page: Path) -> None:
     browser.requests.clear()
     browser.open(page)
     assert {address.partition("#")[0] for address in browser.requests} == {page.resolve().as_uri()}
-
-
-def test_the_script_knows_the_same_families_as_the_writer() -> None:
-    text = (Path(pages.__file__).parent / "explorer" / "laws.js").read_text()
-    block = text[text.index("const FAMILIES = {") : text.index("};", text.index("const FAMILIES = {"))]
-    names = re.findall(r"\b(\w+)(?:: \w+)?,", block)
-    assert set(names) == set(FAMILIES) <= set(ESTIMATORS)
 
 
 def test_it_says_of_which_runs_it_speaks_and_what_the_law_is_worth(study: Study, page: Path) -> None:

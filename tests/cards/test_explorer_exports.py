@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +13,9 @@ from regmix_hf.exports import TRAINERS, MixtureToTrain
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.described import described
 
-from .browser import Browser, program
+from .browser import Browser
 from .explored import check_exports, choose, make_study
 
-pytestmark = pytest.mark.skipif(
-    program() is None, reason="there is no Chromium here; `apt-get install chromium` brings one"
-)
 DOMAINS = ["prose", "code", "a.b", "web-text", "yaml", "7b"]
 
 
@@ -35,12 +31,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[MixtureToTrain, str]
 
 
 @pytest.fixture
-def opened(told: tuple[MixtureToTrain, str], tmp_path: Path) -> Iterator[Browser]:
+def opened(told: tuple[MixtureToTrain, str], browser: Browser, tmp_path: Path) -> Browser:
     (tmp_path / "explorer.html").write_text(told[1])
-    with Browser(tmp_path / "profile") as browser:
-        browser.open(tmp_path / "explorer.html")
-        yield browser
-        assert browser.errors == []
+    browser.open(tmp_path / "explorer.html")
+    return browser
 
 
 def test_every_trainer_gets_what_is_exported(opened: Browser, told: tuple[MixtureToTrain, str]) -> None:

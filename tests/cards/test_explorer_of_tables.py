@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,8 @@ from regmix_hf.recipe import Choice
 from regmix_hf.study.table_fit import TableFit
 from tests.table_fit import make_fit
 
-from .browser import Browser, program
+from .browser import Browser
 from .explored import check_exports
-
-pytestmark = pytest.mark.skipif(
-    program() is None, reason="there is no Chromium here; `apt-get install chromium` brings one"
-)
 
 
 @pytest.fixture
@@ -37,17 +32,15 @@ def fitted(folder: Path) -> FittedRuns:
 
 
 @pytest.fixture
-def opened(fitted: FittedRuns, folder: Path, tmp_path: Path) -> Iterator[Browser]:
+def opened(fitted: FittedRuns, folder: Path, browser: Browser, tmp_path: Path) -> Browser:
     write_chosen(fitted.problem(choice=Choice(num_candidates=500, top_k=5)).solve(), folder)
     fit = TableFit(folder, folder)
     page = explorer_page(fit, StudyFacts.of_fit(fit)).page
     assert page is not None
     (tmp_path / "explorer.html").write_text(page)
-    with Browser(tmp_path / "profile") as browser:
-        browser.look(390, 844)
-        browser.open(tmp_path / "explorer.html")
-        yield browser
-        assert browser.errors == []
+    browser.look(390, 844)
+    browser.open(tmp_path / "explorer.html")
+    return browser
 
 
 def test_it_computes_what_the_fit_predicts_and_speaks_of_no_epochs(opened: Browser, fitted: FittedRuns):

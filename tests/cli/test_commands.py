@@ -256,7 +256,12 @@ def test_quiet_prints_nothing_but_errors(regmix, recipe):
         (["fit", "--mixtures", "a.csv", "--losses", "b.csv", "--test", "c.csv"], "is no test set"),
         (["fit", "--mixtures", "a.csv", "--losses", "b.csv", "--test", "x=c.csv"], "a.csv is not there"),
         (["fit", "--mixtures", "a.csv", "--losses", "b.csv", "--test", "=c.csv,d.csv"], "is no test set"),
-        (["fit", "RECIPE", "--mixtures", "a.csv"], "cannot go together"),
+        (
+            ["fit", "RECIPE", "--mixtures", "a.csv"],
+            "and --mixtures, an option for tables, cannot go together",
+        ),
+        (["fit", "RECIPE", "--min-signal", "2"], "and --min-signal, an option for tables"),
+        (["fit", "RECIPE", "--seed", "1"], "and --seed, an option for tables"),
         (["choose", "RECIPE"], "run `regmix prepare"),
     ],
 )

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from regmix_hf.errors import HubError
+from regmix_hf.files import read_json, write_json
 from regmix_hf.hub import Hub
-from regmix_hf.jobs.results import collect
+from regmix_hf.jobs.results import collect, status_of
 from regmix_hf.progress import Silent
 from regmix_hf.regression import MixtureRegressor
-from regmix_hf.runs.experts import Experts
+from regmix_hf.runs.experts import Experts, TargetText
 from regmix_hf.runs.pooled import pooled_runs
 from regmix_hf.sharing import pull_study, push_study
 from regmix_hf.sharing.arriving_runs import bring_runs
 from regmix_hf.stages import fit, prepare, proxies, sample
 from regmix_hf.study import Study
+from regmix_hf.study.corpus_facts import CorpusFacts
+from regmix_hf.training.measured import measured_on
 
 from .finished import end_run, train_proxies
 
@@ -106,3 +111,46 @@ def test_experts_that_the_table_does_not_know_are_refused(hub, with_experts, sta
     push_study(study, stages, only=["runs"])
     with pytest.raises(HubError, match="speaks of other runs than results"):
         pull_study("me/small", stages, tmp_path / "pulled")
+
+
+def test_what_kept_models_were_asked_later_takes_the_place_of_what_was_published(
+    hub, standin, with_experts, stages, tmp_path
+):
+    study = with_experts(folder="mine")
+    tasks = [task for task in proxies.tasks_of(study) if status_of(task) == "ok"]
+    for task in tasks:
+        row = {**read_json(task.folder / "result.json"), "measured_on": measured_on(task.spec.measured)}
+        write_json(task.folder / "result.json", row)
+    collect(proxies.tasks_of(study), study.proxies)
+    study.finish(proxies.STAGE)
+    push_study(study, stages, only=["runs"])
+    facts, letters = CorpusFacts.load(study.corpus), study.recipe.domains["letters"]
+    validation = facts.domains["letters"].validation.model_copy(update={"sha256": "f" * 64})
+    rhymes = facts.domains["letters"].model_copy(update={"validation": validation})
+    facts.model_copy(update={"domains": {**facts.domains, "rhymes": rhymes}}).save(study.corpus)
+    domains = {**study.recipe.domains, "rhymes": letters}
+    study = Study(study.recipe.model_copy(update={"domains": domains}))
+    for task in tasks:
+        folder = task.folder / "asked-later" / "f"
+        asked = {
+            "run_id": task.name,
+            "status": "ok",
+            "loss/rhymes": 3.5,
+            "measured_on": "rhymes=" + "f" * 12,
+        }
+        write_json(folder / "result.json", asked)
+        if task.leaves:
+            text = TargetText(sha256="f" * 64, num_tokens=2, bits_per_nat=0.36)
+            logs = {"rhymes": np.full((1, 2), -3.5, dtype=np.float16)}
+            weights = Experts.read(task.folder / EXPERTS).weights
+            Experts(weights, logs, {"rhymes": text}).write(folder / EXPERTS)
+    collect(proxies.tasks_of(study), study.proxies)
+    study.finish(prepare.STAGE)
+    study.finish(sample.STAGE)
+    study.finish(proxies.STAGE)
+    push_study(study, stages, only=["runs"])
+    published = standin.repo("me/small-runs")
+    (tmp_path / EXPERTS).write_bytes(published.file("v2", EXPERTS))
+    assert Experts.read(tmp_path / EXPERTS).logs["rhymes"].tolist() == [[-3.5, -3.5]] * 3
+    results = pd.read_parquet(io.BytesIO(published.file("v2", "results.parquet")))
+    assert results.loc[results["status"] == "ok", "loss/rhymes"].tolist() == [3.5] * len(tasks)

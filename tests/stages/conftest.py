@@ -102,6 +102,11 @@ def alone(new_study):
     return study
 
 
+def told_of(study):
+    """Overrides of the recipe in a file by which another process knows the study."""
+    return f"output_dir={study.root}", f"proxy.keep_models={json.dumps(study.recipe.proxy.keep_models)}"
+
+
 @pytest.fixture
 def start_stage(prepared):
     """Start a stage of a study in a process of its own, in the session of its own; end it afterwards."""
@@ -114,7 +119,7 @@ def start_stage(prepared):
             f"{verb}.run(Study(load_recipe(sys.argv[1], sys.argv[2:])), Silent())\n"
             "print('torch' in sys.modules)"
         )
-        arguments = [str(prepared / "recipe.json"), f"output_dir={study.root}", *overrides]
+        arguments = [str(prepared / "recipe.json"), *told_of(study), *overrides]
         process = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
             stdout=subprocess.PIPE,
@@ -166,7 +171,7 @@ def accelerate_launch(prepared):
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "accelerate.commands.launch", *flags, "-m", module),
-                *(str(prepared / "recipe.json"), f"output_dir={study.root}", *arguments),
+                *(str(prepared / "recipe.json"), *told_of(study), *arguments),
             ],
             env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
             capture_output=True,

@@ -18,15 +18,17 @@ from regmix_hf.stages import proxies
 from regmix_hf.study import State
 from tests.preloaded import family
 
+from .conftest import told_of
+
 pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(scope="module")
 def new_study(new_study):
-    """Make a study of six mixtures, one of which is trained as an expert."""
+    """Make a study of six mixtures, one of which is trained as an expert; the models of all are kept."""
 
     def make(*overrides):
-        study = new_study(*overrides)
+        study = new_study("proxy.keep_models=all", *overrides)
         mixtures = pd.read_parquet(study.mixtures)
         mixtures.loc[mixtures.index[3], ["split", "origin"]] = "expert"
         mixtures.to_parquet(study.mixtures, index=False)
@@ -46,8 +48,10 @@ def undisturbed(new_study):
 def assert_same_tables(tables, study, other):
     for mine, its in zip(tables(study.proxies), tables(other.proxies), strict=True):
         assert_frame_equal(mine, its)
-    mine, its = ((one.proxies / "experts.safetensors").read_bytes() for one in (study, other))
-    assert mine == its
+    for name in ("experts.safetensors", "*/kept-model/model.safetensors"):
+        mine, its = ([file.read_bytes() for file in sorted(one.proxies.glob(name))] for one in (study, other))
+        assert mine == its
+        assert mine
 
 
 def test_the_tables_hold_one_row_per_mixture_in_the_documented_columns(undisturbed):
@@ -104,7 +108,7 @@ def test_without_locks_and_with_wrong_clocks_the_killed_and_the_paused_cost_noth
     proxies.run(alone, Silent())
     study = new_study(*small)
     command = [sys.executable, str(folder / "without_locks.py"), str(prepared / "recipe.json")]
-    where = [f"output_dir={study.root}", *small]
+    where = [*told_of(study), *small]
     started = [subprocess.Popen([*command, hours, *where]) for hours in ("-2", "0", "1", "2")]
     workers = lambda process: family(process.pid)  # noqa: E731
     ended = lambda: len(list(study.proxies.glob("*/result.json")))  # noqa: E731

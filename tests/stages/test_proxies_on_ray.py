@@ -18,6 +18,7 @@ from regmix_hf.jobs.base import base_task
 from regmix_hf.progress import Silent
 from regmix_hf.stages import evaluate, proxies, train
 from regmix_hf.study import State
+from regmix_hf.training.pretrained import hash_weights
 
 from .conftest import SMALL
 
@@ -111,11 +112,14 @@ def test_workers_and_a_node_die_and_the_tables_are_those_of_an_undisturbed_machi
 @pytest.mark.usefixtures("unseen")
 def test_what_proxies_start_from_is_trained_on_a_node_and_reaches_those_that_do_not_see_it(on_ray):
     base = "proxy.model.pretrained={mixture: prior, num_train_tokens: 1600}"
-    study = on_ray("proxy.num_seeds=1", base)
+    study = on_ray("proxy.num_seeds=1", "proxy.keep_models=all", base)
     proxies.run(study, Silent())
     assert study.state(proxies.STAGE) is State.DONE
     assert read_json(study.proxies / ".proxies.json")["num_ok"] == 6
     assert base_task(study).folder.joinpath("model.safetensors").exists()
+    for task in proxies.tasks_of(study):
+        kept = read_json(task.folder / "result.json")["kept_model"]
+        assert hash_weights(task.folder / "kept-model") == kept, "kept models come home"
 
 
 @pytest.mark.usefixtures("unseen")

@@ -10,8 +10,9 @@ import pytest
 
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import write_json
+from regmix_hf.jobs.results import with_former_names
 from regmix_hf.recipe import Recipe
-from regmix_hf.training.spec import final_specs, proxy_specs, run_seed, with_former_names
+from regmix_hf.training.spec import final_specs, proxy_specs, run_seed
 
 RECIPE = {
     "name": "study",

@@ -23,18 +23,27 @@ function dot(a, b) {
   return sum;
 }
 
-// Matern 5/2 correlation at a distance in length scales.
-function matern(a, b) {
+function distance(a, b) {
   let square = 0;
   for (let i = 0; i < a.length; i++) square += (a[i] - b[i]) ** 2;
-  const far = ROOT5 * Math.sqrt(square);
+  return Math.sqrt(square);
+}
+
+// Matern 5/2 correlation at a distance in length scales.
+function matern(a, b) {
+  const far = ROOT5 * distance(a, b);
   return (1 + far + (far * far) / 3) * Math.exp(-far);
 }
 
+// Whether two mixtures are one.
+function same(a, b) {
+  return distance(a, b) < 1e-9 ? 1 : 0;
+}
+
 // The sum over runs of coefficient times correlation, for features that a function gives per target.
-function process(state, features) {
-  const runs = rows(state.weights_);
-  const coefficients = rows(state.coefficients_);
+function process(weights_, coefficients_, features, correlation = matern) {
+  const runs = rows(weights_);
+  const coefficients = rows(coefficients_);
   const places = coefficients.map((row, target) =>
     row.some((value) => value !== 0) ? runs.map((run) => features(run, target)) : null);
   return (weights, target) => {
@@ -42,7 +51,7 @@ function process(state, features) {
     const here = features(weights, target);
     let sum = 0;
     for (let j = 0; j < runs.length; j++) {
-      if (coefficients[target][j] !== 0) sum += coefficients[target][j] * matern(here, places[target][j]);
+      if (coefficients[target][j] !== 0) sum += coefficients[target][j] * correlation(here, places[target][j]);
     }
     return sum;
   };
@@ -80,7 +89,7 @@ function powerLaw(state) {
 
 function gaussianProcess(state) {
   const [lengths, mean] = [rows(state.lengths_), doubles(state.mean_.data)];
-  const add = process(state, (weights, target) => {
+  const add = process(state.weights_, state.coefficients_, (weights, target) => {
     const roots = Array.from(weights, (weight) => Math.sqrt(weight + state.offset));
     const logs = Array.from(weights, (weight) => Math.log(weight + state.log_offset) / state.log_scale);
     // A fit of version 0.1 has length scales of the roots only.
@@ -92,9 +101,29 @@ function gaussianProcess(state) {
 function krigedPowerLaw(state) {
   const [law, tokens] = [powerLaw(state.law), effectiveTokens(state.law)];
   const [lengths, totals] = [doubles(state.lengths_.data), doubles(state.totals_.data)];
-  const add = process(state, (weights, target) =>
+  const add = process(state.weights_, state.coefficients_, (weights, target) =>
     tokens(weights, target).map((value) => Math.sqrt(value / totals[target]) / lengths[target]));
   return (weights) => law(weights).map((loss, target) => loss + add(weights, target));
+}
+
+// The scaled law at one size and length: a kriged power law, what too few parameters and tokens cost, and what
+// runs of all sizes say of the mixture there.
+function scaledLaw(state) {
+  const [law, tokens] = [powerLaw(state.law), effectiveTokens(state.law)];
+  const [ofSize, ofLength] = [rows(state.by_domain_of_size), rows(state.by_domain_of_length)];
+  const [logSize, logLength, joint, spread, totals, lengths, offset, slope] = ["log_size", "log_length", "joint",
+    "spread", "totals", "lengths", "offset", "slope"].map((name) => doubles(state[name].data));
+  const roots = (length) => (weights, t) =>
+    tokens(weights, t).map((value) => Math.sqrt(value / totals[t]) / length(t));
+  const kriged = process(state.mixtures, state.kriged, roots((t) => lengths[t]));
+  const alike = process(state.mixtures, state.alike, roots(() => state.length));
+  const own = process(state.mixtures, state.own, roots(() => 1), same);
+  return (weights) => law(weights).map((loss, t) => {
+    const [size, length] = [logSize[t] + dot(ofSize[t], weights), logLength[t] + dot(ofLength[t], weights)];
+    const [more, less] = [Math.max(size, length) / joint[t], Math.min(size, length) / joint[t]];
+    const trend = loss + spread[t] * Math.exp(joint[t] * (more + Math.log1p(Math.exp(less - more))));
+    return trend + offset[t] + slope[t] * trend + kriged(weights, t) + alike(weights, t) + own(weights, t);
+  });
 }
 
 // Trees of one target: `node` holds the number of a split, `left` and `right` a node, or ~leaf.
@@ -137,7 +166,7 @@ function auto(state) {
 
 const FAMILIES = {
   auto, lightgbm, ridge: linear, own_weight: linear, log_linear: logLinear, power_law: powerLaw,
-  gaussian_process: gaussianProcess, kriged_power_law: krigedPowerLaw,
+  gaussian_process: gaussianProcess, kriged_power_law: krigedPowerLaw, scaled_law: scaledLaw,
 };
 
 // What reading domains again costs (regmix_hf.regression.repetition), beside what the family says.

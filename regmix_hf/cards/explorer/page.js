@@ -101,7 +101,8 @@ function showLosses() {
   body.append(...lines);
   get("losses").replaceChildren(make("caption", caption()), top, body);
   const distance = percent(near.distance);
-  get("nearest").textContent = `The nearest real run is ${runs.ids[near.number]}: ${distance} of its tokens are elsewhere.`;
+  get("nearest").textContent = `The nearest real run is ${runs.ids[near.number]}: ${distance} of its tokens are elsewhere.`
+    + (facts.runs.scale === null ? "" : ` It trained ${facts.runs.scale}; what is predicted is of another size.`);
   get("far").textContent = facts.widest_gap !== null && near.distance > facts.widest_gap
     ? `This has left the swarm: the nearest run differs in ${distance} of the tokens, runs among themselves in at most `
       + `${percent(facts.widest_gap)}. The law knows nothing out here.` : "";
@@ -121,10 +122,12 @@ function note(k) {
 }
 
 function caption() {
-  const first = `the first row is what was to be made ${signs[0] < 0 ? "large" : "small"}`;
-  const all = new Set(names.map((_, k) => note(k)));
-  const words = all.size === 1 ? note(0) : names.map((name, k) => `${name}: ${note(k) || "in its own unit"}`).join("; ");
-  return words ? `${words[0].toUpperCase()}${words.slice(1)}; ${first}` : `${first[0].toUpperCase()}${first.slice(1)}`;
+  const groups = Map.groupBy(names, (_, k) => note(k) || "in its own unit");
+  const [usual, ...others] = [...groups.keys()].sort((a, b) => groups.get(b).length - groups.get(a).length);
+  const words = others.map((other) => `${[...new Set(groups.get(other))].join(", ")}: ${other}`);
+  if (others.length || usual !== "in its own unit") words.unshift(usual);
+  words.push(`the first row is what was to be made ${signs[0] < 0 ? "large" : "small"}`);
+  return words.join("; ").replace(/^./, (letter) => letter.toUpperCase());
 }
 
 function showEffects() {
