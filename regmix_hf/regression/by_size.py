@@ -108,9 +108,9 @@ def scale_of(runs: Runs) -> str | None:
 
 def counts_of(parts: Sequence[Runs]) -> str:
     """How many runs there are of each size and length, in words, the smallest first."""
-    sizes = pd.concat([runs.sizes for runs in parts if runs.sizes is not None])
-    counts = sizes.groupby(list(SIZES)).size()
-    return ", ".join(f"{count} of {scale_words(*size)}" for size, count in counts.items())
+    tables = [runs.sizes[list(SIZES)].to_numpy() for runs in parts if runs.sizes is not None]
+    sizes, counts = np.unique(np.concatenate(tables), axis=0, return_counts=True)
+    return ", ".join(f"{count} of {scale_words(*size)}" for size, count in zip(sizes, counts, strict=True))
 
 
 def usual_scale(runs: Runs) -> str | None:
