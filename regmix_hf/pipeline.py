@@ -219,6 +219,9 @@ def run_stage(study: Study, verb: str, progress: Progress) -> bool:
         RegmixError: Something is known to be wrong by now, here or in a later stage; or it cannot be done.
     """
     if _is_done(study, verb, progress):
+        if (study.root / names.UNPUBLISHED / verb).exists():
+            with publishing(study, verb, progress):
+                pass  # it is done, but what published it then did not
         return False
     begin(study, verb)
     turn = beside_others_in if verb in _SHARED else alone_in

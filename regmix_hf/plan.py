@@ -20,6 +20,7 @@ from regmix_hf.readable import short
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.model import Base
 from regmix_hf.recipe.training import Training
+from regmix_hf.runs.spending import advice
 from regmix_hf.stages.choose import most_to_try
 from regmix_hf.stages.proxies import told_of_later
 from regmix_hf.study import State, Study
@@ -348,6 +349,9 @@ def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
             f"sampling.experts: {experts} of the {asked} proxies are experts of one domain each, "
             f"{experts / asked:.0%} of the runs"
         )
+    if recipe.runs is None and _states(study)["proxies"] is not State.DONE:
+        spent = recipe.sampling.num_mixtures + _num_experts(recipe)
+        yield from advice(len(recipe.training_domains), spent)
     yield from told_of_later(study)
     if recipe.proxy.match_repetition and (said := _note_on_repetition(study)):
         yield said

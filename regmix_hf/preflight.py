@@ -16,7 +16,7 @@ from regmix_hf.files import hash_file, hash_value, read_json, write_json
 from regmix_hf.mixtures import Constraints
 from regmix_hf.mixtures.final import check_text, known_mixtures
 from regmix_hf.mixtures.repetition import matched_blocks
-from regmix_hf.recipe import Choice
+from regmix_hf.recipe import Choice, Recipe
 from regmix_hf.recipe.training import Training
 from regmix_hf.stages.prepare import STAGE as PREPARE
 from regmix_hf.study import State, Study, names
@@ -124,6 +124,8 @@ def _check_fit(study: Study) -> Iterator[str]:
                 f"regression.estimators names {name!r}, and no experts are trained.",
                 "write sampling.experts: true",
             )
+        if family.needs_experts and len(recipe.rungs) > 1:
+            _check_largest(recipe, name)
         needed = family.min_runs(len(recipe.training_domains))
         if recipe.runs is None and recipe.sampling.num_mixtures < needed:
             raise RecipeError(
@@ -135,13 +137,32 @@ def _check_fit(study: Study) -> Iterator[str]:
         raise RecipeError(
             f"regression.estimator {recipe.regression.estimator!r} is none of "
             f"regression.estimators {families}.",
-            "proxies of several sizes are fitted with scaled_law" if len(recipe.rungs) > 1 else None,
+            "proxies of several sizes are fitted with scaled_law, or with experts"
+            if len(recipe.rungs) > 1
+            else None,
         )
     yield f"{recipe.sampling.num_mixtures} mixtures suffice for {', '.join(families)}"
     if recipe.sampling.experts and not {*_WEIGH_EXPERTS} & {*families}:
         yield (
-            f"not what experts say: {', '.join(families)} asks none; with proxies of one size, "
-            "regression.estimators: [experts] or [auto] does"
+            f"not what experts say: {', '.join(families)} asks none; regression.estimators: "
+            + ("[experts, scaled_law] does" if len(recipe.rungs) > 1 else "[experts] or [auto] does")
+        )
+
+
+def _check_largest(recipe: Recipe, name: str) -> None:
+    """Refuse a family that takes its scale from the runs of one size where the largest has too few.
+
+    Raises:
+        RecipeError: It has fewer than such runs are judged by.
+    """
+    from regmix_hf.regression.base import ENOUGH_TO_JUDGE
+
+    count, section = recipe.proxies[-1].num_mixtures or 0, f"proxies.{len(recipe.proxies) - 1}"
+    if count < ENOUGH_TO_JUDGE:
+        raise RecipeError(
+            f"{section}.num_mixtures {count}: {name!r} has its scale from the runs of the largest size, and "
+            f"{count} are too few to judge it by.",
+            f"write {section}.num_mixtures: {ENOUGH_TO_JUDGE}, or leave {name!r} out",
         )
 
 
@@ -150,7 +171,12 @@ def _check_choose(study: Study) -> Iterator[str]:
     Constraints(study.recipe.training_domains, bounds.min, bounds.max, bounds.fixed, name="choice")
     yield "choice: its bounds leave room for a mixture"
     facts, rungs = known_facts(study), list(study.recipe.rungs.values())
-    if len(rungs) > 1 and facts:
+    if len(rungs) > 1 and not _speaks_of_final_models(study.recipe):
+        yield (
+            "not what final models will lose: experts rank mixtures, and speak of the largest proxies; "
+            "regression.estimators: [experts, scaled_law] fits both"
+        )
+    elif len(rungs) > 1 and facts:
         trained = {planned_size(study.recipe, rung, facts)[0] for rung in rungs}
         asked = planned_size(study.recipe, study.recipe.train, facts)[0]
         if len(trained) == 1 and asked not in trained:
@@ -160,6 +186,15 @@ def _check_choose(study: Study) -> Iterator[str]:
                 "give one of them another model, or write `proxy`",
             )
         yield "proxies: a mixture can be chosen for the size and length of final models"
+
+
+def _speaks_of_final_models(recipe: Recipe) -> bool:
+    """Whether a family that is fitted on proxies of several sizes, and may choose, tells of other sizes."""
+    from regmix_hf.regression.by_size import families_of
+    from regmix_hf.regression.registry import estimator_class
+
+    use = recipe.regression.estimator
+    return any(estimator_class(name).takes_sizes for name in ([use] if use else families_of(recipe)))
 
 
 def _check_train(study: Study) -> Iterator[str]:

@@ -70,6 +70,8 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _MOST_NATS = 13.0
 #: Words in the name of a column of which less is better, whatever else stands there.
 _FAULT = re.compile(r"bpb|bits|brier|ce|err|error|loss|losses|nll|perplexity|ppl|regret|wer")
+#: Words that turn them: more of a negated loss is better.
+_NEGATED = {"minus", "neg", "negated", "negative"}
 
 
 @dataclass(frozen=True)
@@ -236,12 +238,17 @@ def is_said_to_be_small(column: str) -> bool:
 
 
 def _last_word(name: str) -> re.Pattern[str] | None:
-    """Which kind of word stands last in a name: `_SCORE`, `_FAULT`, or neither does."""
+    """Which kind of word stands last in a name: `_SCORE`, `_FAULT`, or neither does.
+
+    >>> _last_word("neg_loss") is _SCORE, _last_word("neg_log_likelihood")
+    (True, None)
+    """
     words = re.split(r"[^a-z0-9@+]+", _HUMP.sub("_", name).lower())
     if "brier" in words:  # a score of which less is better
         return _FAULT
     kinds = (kind for word in reversed(words) for kind in (_FAULT, _SCORE) if kind.fullmatch(word))
-    return next(kinds, None)
+    kind = next(kinds, None)
+    return _SCORE if kind is _FAULT and _NEGATED.intersection(words) else kind
 
 
 def fitting(quantities: Mapping[str, Quantity], values: pd.DataFrame) -> dict[str, Quantity]:

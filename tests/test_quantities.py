@@ -25,6 +25,7 @@ from regmix_hf.runs import Runs
         ("accuracy_loss", Quantity("accuracy_loss")),
         ("arc/brier_score", Quantity("arc/brier_score")),
         ("anything", Quantity("anything")),
+        ("neg_log_likelihood", Quantity("neg_log_likelihood")),
         ("eval/web_loss", Quantity("eval/web_loss")),
         ("val/exam_bpb", Quantity("val/exam_bpb", "bits per byte")),
     ],
@@ -40,7 +41,7 @@ def test_a_name_says_unit_and_direction(column, quantity):
     [
         *("acc", "hellaswag_acc", "Accuracy", "squad_f1", "exact_match", "pass@10", "my_score"),
         *("task/invented", "acc0", "acc@5", "mt_bench", "win_rate", "elo"),
-        *("nll_accuracy", "arc_ce_acc", "hellaswagAcc"),
+        *("nll_accuracy", "arc_ce_acc", "hellaswagAcc", "neg_loss", "eval/negLoss", "minus_ppl"),
     ],
 )
 def test_a_score_of_unknown_direction_is_a_question_that_shows_how_to_answer(column):

@@ -83,9 +83,13 @@ class ArrayJob:
         write_text(script, self.script)
         said = subprocess.run(["sbatch", "--parsable", script], capture_output=True, text=True, check=False)
         if said.returncode:
-            raise TrainingError(
-                f"Slurm does not take the job: {said.stderr.strip()}", "change executor.slurm.options"
-            )
+            message = said.stderr.strip() or ended(said.returncode)
+            if not _answers():
+                raise TrainingError(
+                    f"Slurm does not answer: {message}",
+                    "run the same command again when `scontrol ping` answers",
+                )
+            raise TrainingError(f"Slurm does not take the job: {message}", "change executor.slurm.options")
         job = said.stdout.strip().split(";")[0]
         write_json(self.folder / _SUBMITTED, {"job": job})
         return job
@@ -125,6 +129,13 @@ class Queue:
             )
         lines = [] if said.returncode else said.stdout.splitlines()
         return cls(job, [dict(zip(_COLUMNS, line.split("|"), strict=True)) for line in lines])
+
+
+def _answers() -> bool:
+    """Whether a controller of this Slurm answers, as far as one can ask."""
+    if shutil.which("scontrol") is None:
+        return True
+    return subprocess.run(["scontrol", "ping"], capture_output=True, check=False).returncode == 0
 
 
 def _quoted(value: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from regmix_hf.files import read_json, write_json
-from regmix_hf.jobs.claims import Watch, take
+from regmix_hf.jobs.claims import LEASE_S, Lease, Standing, Watch, take
 from regmix_hf.progress import Progress
 
 #: In the study's folder. Who is alone holds the door; those who share pass through it, and hold a claim each.
@@ -59,14 +59,22 @@ def _enter(stack: ExitStack, root: Path, name: str, verb: str, progress: Progres
     """Claim a folder of turns until `stack` is closed, however long that takes; return it."""
     folder, watch, told = root / _FOLDER / name, Watch(), None
     while True:
-        _, dead = watch.look(folder)
+        standing, dead = watch.look(folder)
         if held := take(folder, dead):
             stack.callback(held.release)
             return folder
-        if (holder := _holder(folder)) != told:
-            progress.note(f"{verb}: waiting for {holder}")
-            told = holder
+        if (words := _awaited(folder, standing)) != told:
+            progress.note(f"{verb}: waiting {words}")
+            told = words
         time.sleep(_LOOK_INTERVAL_S)
+
+
+def _awaited(folder: Path, standing: Standing) -> str:
+    """What one waits for who finds a claim held: on another machine its holder may have died long ago."""
+    lease = Lease.newest(folder)
+    lives = standing is Standing.ALIVE or lease is None or lease.is_of_here
+    how = "for" if lives else f"up to {LEASE_S:.0f} s to see whether it lives:"
+    return f"{how} {_holder(folder)}"
 
 
 def _sign(folder: Path, verb: str) -> None:

@@ -179,7 +179,8 @@ def _check_target(recipe: Recipe) -> None:
             if "/" in name and not name.startswith(BPB) and name not in recipe.proxy.metrics:
                 _check_metric(name, [])
                 raise RecipeError(
-                    f"regression.target: {name!r} is measured of no proxy.", f"write proxy.metrics: [{name}]"
+                    f"regression.target: {name!r} is measured of no proxy.",
+                    f"write proxy.metrics: [{', '.join([*recipe.proxy.metrics, name])}]",
                 )
         measured = [*recipe.domains, *(f"{BPB}{name}" for name in scored), *recipe.proxy.metrics]
         for pattern in filter(is_pattern, asked.names):

@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 #: From this many runs on, leaving out a tenth of them hardly changes a fit.
 MANY_RUNS = 256
 #: Fewer residuals than this tell no interval of 90 %.
-_ENOUGH = 10
+ENOUGH_TO_JUDGE = 10
 #: Numbers of one block of a prediction: what a family holds at once per array while it predicts.
 _CHUNK_NUMBERS = 1 << 18
 
@@ -354,7 +354,7 @@ def of_largest(sizes: Array) -> NDArray[np.bool_]:
     for size in np.unique(sizes[:, 0])[::-1]:
         of_size = sizes[:, 0] == size
         longest = of_size & (sizes[:, 1] == sizes[of_size, 1].max())
-        if longest.sum() >= _ENOUGH:
+        if longest.sum() >= ENOUGH_TO_JUDGE:
             return np.asarray(longest)
     return np.asarray((sizes == sizes[sizes[:, 0] == sizes[:, 0].max()].max(axis=0)).all(axis=1))
 

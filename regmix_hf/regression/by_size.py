@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,13 +25,34 @@ _OF_SIZES = "scaled_law"
 def families_of(recipe: Recipe) -> list[str]:
     """Families to fit on a study's proxies: those of the recipe, of several sizes those that can be fitted.
 
+    Experts can: they order mixtures alike at every size, and the runs of the largest give the scale.
+
     Raises:
         RegressionError: A family is unknown.
     """
     asked = list(recipe.regression.estimators)
     if len(recipe.rungs) == 1:
         return asked
-    return [name for name in asked if estimator_class(name).takes_sizes] or [_OF_SIZES]
+    return [name for name in asked if _is_of_several(name)] or [_OF_SIZES]
+
+
+def _is_of_several(name: str) -> bool:
+    family = estimator_class(name)
+    return family.takes_sizes or family.needs_experts
+
+
+def of_study(runs: Runs, recipe: Recipe, progress: Progress) -> Runs:
+    """Leave out runs of others of another size or length, where a study's proxies are of one and stay so.
+
+    Args:
+        runs: The study's own first.
+        recipe: Of the study.
+        progress: Told what is left out.
+    """
+    tells = any(estimator_class(name).takes_sizes for name in recipe.regression.estimators)
+    if len(recipe.rungs) > 1 or tells or runs.scale is None or not len(runs):
+        return runs
+    return of_one_scale(runs, str(runs.scale.iloc[0]), progress)
 
 
 def judged_runs(runs: Runs, estimators: Collection[str], progress: Progress) -> tuple[Runs, Runs | None]:
@@ -39,13 +60,15 @@ def judged_runs(runs: Runs, estimators: Collection[str], progress: Progress) -> 
 
     Args:
         runs: All.
-        estimators: Families; where one `takes_sizes` the largest size is judged, else that of the first run.
+        estimators: Families; where one `takes_sizes`, or listens to experts first of all, the largest size is
+            judged, else that of the first run.
         progress: Told what is not judged.
 
     Raises:
         RegressionError: A family is unknown, or needs sizes that are not known.
     """
-    if any(estimator_class(name).takes_sizes for name in estimators):
+    takes_sizes = any(estimator_class(name).takes_sizes for name in estimators)
+    if takes_sizes or (runs.sizes is not None and any(map(_is_of_several, estimators))):
         return by_size(runs, progress)
     if runs.scale is None or not len(runs):
         return runs, None
@@ -68,9 +91,8 @@ def by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:
         return runs, None
     own, beside = (runs.take(np.flatnonzero(rows)) for rows in (largest, ~largest))
     beside = beside.part("fit")
-    progress.note(
-        f"{len(own)} runs of {scale_of(own)} are judged; {len(beside)} of other sizes and lengths are fitted"
-    )
+    others = f"{len(beside)} of other sizes and lengths stand beside"
+    progress.note(f"{len(own)} runs of {scale_of(own)} are judged; {others}")
     counts = {name: getattr(runs, name) for name in ("num_diverged", "num_failed", "num_duplicates")}
     return replace(own, **counts), beside
 
@@ -82,6 +104,13 @@ def scale_of(runs: Runs) -> str | None:
     if runs.scale is not None:
         return str(runs.scale.iloc[0])
     return None if runs.sizes is None else scale_words(*runs.sizes.iloc[0])
+
+
+def counts_of(parts: Sequence[Runs]) -> str:
+    """How many runs there are of each size and length, in words, the smallest first."""
+    tables = [runs.sizes[list(SIZES)].to_numpy() for runs in parts if runs.sizes is not None]
+    sizes, counts = np.unique(np.concatenate(tables), axis=0, return_counts=True)
+    return ", ".join(f"{count} of {scale_words(*size)}" for size, count in zip(sizes, counts, strict=True))
 
 
 def usual_scale(runs: Runs) -> str | None:

@@ -14,7 +14,7 @@ from regmix_hf.sharing.arriving_runs import bring_runs
 from regmix_hf.sharing.push import Push, push_study
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.address import Address
-from regmix_hf.study.names import PUBLISHER, RESULT
+from regmix_hf.study.names import PUBLISHER, RESULT, UNPUBLISHED
 
 #: What each stage changes of what is published.
 _PARTS = {
@@ -51,19 +51,28 @@ class Publisher:
 
     @contextmanager
     def around(self, verb: str) -> Iterator[None]:
-        """Publish what the stage `verb` finishes inside the block; runs also while they end."""
+        """Publish what the stage `verb` finishes inside the block; runs also while they end.
+
+        Until that is done a mark stands in the study's folder, by which running the stage again knows.
+        """
         if verb not in _PARTS:
             yield
-        elif verb == "proxies":
+            return
+        mark = self._study.root / UNPUBLISHED / verb
+        mark.parent.mkdir(exist_ok=True)
+        mark.touch()
+        if verb == "proxies":
             self._bring()
             with self._watching():
                 yield
             with self._claim() as granted:
-                if granted:  # else somebody else, who also has all runs by now, is about to
-                    self._try(_PARTS[verb])
+                # Else somebody else, who also has all runs by now, is about to.
+                published = granted is not None and self._try(_PARTS[verb])
         else:
             yield
-            self._try(_PARTS[verb])
+            published = self._try(_PARTS[verb])
+        if published:
+            mark.unlink(missing_ok=True)
 
     def finish(self) -> Push:
         """Publish all that is finished as a new version.
@@ -112,11 +121,13 @@ class Publisher:
     def _num_ended(self) -> int:
         return sum(1 for _ in self._study.proxies.glob(f"*/{RESULT}"))
 
-    def _try(self, parts: Sequence[str]) -> None:
+    def _try(self, parts: Sequence[str]) -> bool:
+        """Publish, or note why not; tell which."""
         try:
             push = push_study(self._study, self._stages, only=parts, tag=False, progress=self._progress)
         except (RegmixError, OSError) as error:
             self._progress.note(f"warning: {', '.join(parts)} not published: {error}")
-        else:
-            for repository in sorted(push.changed):
-                self._progress.note(f"published: {repository}")
+            return False
+        for repository in sorted(push.changed):
+            self._progress.note(f"published: {repository}")
+        return True

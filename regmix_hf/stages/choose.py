@@ -88,7 +88,7 @@ def run(study: Study, progress: Progress) -> None:
     rounds, longer = measured_rounds(study, problem.target), None
     if (last := last_measured(rounds, chosen.target)) is not None and last.chosen is not None:
         progress.note(f"the choice of round {last.number} was tried: {last.chosen}")
-    if _is_to_be_tried(study, chosen, rounds):
+    if _is_to_be_tried(study, chosen, rounds) and _speaks_of_tries(study, fitted, progress):
         table = over(read_mixtures(study.mixtures), list(tokens))
         tried_by = _problem(study, _at(study, fitted, _tried_with(recipe)), tokens)
         longer, further = _try(tried_by, chosen, table, study)
@@ -100,7 +100,7 @@ def run(study: Study, progress: Progress) -> None:
     progress.note(f"chosen: {chosen.reason}")
     if problem.regressor.knows_repetition:
         progress.note("predictions count what repeating costs, as often as a final run reads each domain")
-    if recipe.choice.kl_strength == "auto":
+    if recipe.choice.kl_strength == "auto" and problem.regressor.num_runs_:
         progress.note(f"choice.kl_strength: auto is {chosen.kl_strength:.4g} per nat of divergence")
     progress.note(f"predictions and intervals are those of a new run {chosen.speaks_of}")
     for warning in chosen.warnings:
@@ -224,12 +224,27 @@ def _fitted(study: Study) -> FittedRuns:
 
 
 def _at(study: Study, fitted: FittedRuns, training: Training) -> FittedRuns:
-    """The fit as it speaks of such runs, where proxies of several sizes tell of them."""
-    if len(study.recipe.rungs) == 1:
+    """The fit as it speaks of such runs, where it tells of other sizes than those that were trained."""
+    if len(study.recipe.rungs) == 1 or not fitted.regressor.model.takes_sizes:
         return fitted
     from regmix_hf.training.planned import planned_size
 
     return fitted.at(*planned_size(study.recipe, training, CorpusFacts.load(study.corpus)))
+
+
+def _speaks_of_tries(study: Study, fitted: FittedRuns, progress: Progress) -> bool:
+    """Whether the fit can promise something of the proxies that a choice is tried with."""
+    from regmix_hf.training.planned import planned_size
+
+    if len(study.recipe.rungs) == 1 or fitted.regressor.model.takes_sizes or fitted.runs.sizes is None:
+        return True
+    tried = planned_size(study.recipe, _tried_with(study.recipe), CorpusFacts.load(study.corpus))
+    judged = tuple(fitted.runs.sizes.iloc[0]) if len(fitted.runs) else tried
+    if judged != tried:
+        progress.note(
+            f"not tried: choices are tried with the last of `proxies`, and the fit speaks of {fitted.scale}"
+        )
+    return judged == tried
 
 
 def _problem(study: Study, fitted: FittedRuns, tokens: Mapping[str, int]) -> ChoiceProblem:

@@ -26,7 +26,7 @@ def run(study: Study, progress: Progress) -> None:
         HubError: The recipe names runs that cannot be had or compared.
         RegressionError: An estimator or target is unknown, or the runs are too few for an estimator.
     """
-    from regmix_hf.regression.by_size import families_of
+    from regmix_hf.regression.by_size import families_of, of_study
     from regmix_hf.regression.carrying import carrying
     from regmix_hf.regression.fitting import fit_runs
     from regmix_hf.runs.pooled import pooled_runs
@@ -38,7 +38,8 @@ def run(study: Study, progress: Progress) -> None:
             f"proxies are of {len(recipe.rungs)} sizes or lengths, so {', '.join(estimators)} is fitted, not "
             f"{', '.join(dropped)}"
         )
-    runs = replace(pooled_runs(study, progress), token_entropy=corpus.token_entropy if corpus else {})
+    runs = of_study(pooled_runs(study, progress), recipe, progress)
+    runs = replace(runs, token_entropy=corpus.token_entropy if corpus else {})
     fit = fit_runs(
         carrying(
             runs,

@@ -49,6 +49,8 @@ MICRO_BATCH = ".micro_batch.json"
 LOG = "log.txt"
 #: Beside the runs' folders, that of whoever publishes them: its lock, and what it has collected.
 PUBLISHER = ".publisher"
+#: In the study's folder: verbs whose stage was begun, and what it made not published since.
+UNPUBLISHED = ".unpublished"
 
 #: In a repository only: the markers of the stages that made what it holds.
 STAGES = "stages.json"

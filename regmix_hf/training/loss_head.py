@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.modeling_outputs import CausalLMOutput
 
+from regmix_hf.training import odds
 from regmix_hf.training.blocks import IGNORED
 
 #: Logits that may exist at once (1 GiB in float32). A micro-batch with more of them is scored in parts.
@@ -39,15 +40,18 @@ class LossHead(nn.Linear):
 
     Attributes:
         backend: Of `torch.compile`, for losses without a gradient, which nobody else compiles; `None`: none.
+        by_odds: Whether losses in bf16 are computed by the kernel that passes over logits once.
     """
 
     backend: str | None = None
+    by_odds: bool = False
 
     @classmethod
     def around(cls, head: nn.Linear, backend: str | None = None) -> LossHead:
         """Make one with the very weights of `head`."""
         made = cls(head.in_features, head.out_features, head.bias is not None, device="meta")
         made.weight, made.bias, made.backend = head.weight, head.bias, backend
+        made.by_odds = odds.fits(head.weight, head.bias)
         return made
 
     def forward(
@@ -64,10 +68,12 @@ class LossHead(nn.Linear):
         if labels is None:
             return super().forward(hidden)
         rows, targets = hidden.flatten(0, -2), labels.flatten()
+        by_odds = self.by_odds and _dtype_of_products(hidden) == torch.bfloat16
         if reduction == "sum":
-            loss: torch.Tensor = _SummedLoss.apply(rows, self.weight, self.bias, targets)
+            summed = _SummedByOdds if by_odds else _SummedLoss
+            loss: torch.Tensor = summed.apply(rows, self.weight, self.bias, targets)
             return loss
-        plain = _with_rivals if reduction == "rivals" else _losses
+        plain = _with_rivals if reduction == "rivals" else _losses_by_odds if by_odds else _losses
         losses_of = _compiled(plain, self.backend) if self.backend else plain
         with torch.no_grad():
             step = tokens_at_once(len(rows), self.out_features, compiled=self.backend is not None)
@@ -81,6 +87,19 @@ def _losses(
 ) -> torch.Tensor:
     logits = functional.linear(hidden, weight, bias).float()
     return functional.cross_entropy(logits, targets, reduction="none")
+
+
+def _losses_by_odds(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+) -> torch.Tensor:
+    rows, factor = hidden.to(torch.bfloat16), weight.to(torch.bfloat16)
+    sums = odds.sums_of_odds(rows, factor, _chosen(rows, factor, targets))
+    return torch.where(targets != IGNORED, sums.log(), 0.0)
+
+
+def _chosen(rows: torch.Tensor, factor: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Logits of the labels alone, in float32."""
+    return (rows.float() * factor[labels.clamp_min(0)].float()).sum(1)
 
 
 def _with_rivals(
@@ -111,8 +130,12 @@ def tokens_at_once(num_tokens: int, vocab_size: int, *, compiled: bool = False) 
     parts = -(-num_tokens * vocab_size // limit)
     if parts <= 1:
         return num_tokens
-    step = -(-num_tokens // parts)
-    return max(step // _TOKENS_MULTIPLE, 1) * _TOKENS_MULTIPLE
+    multiples = -(
+        -num_tokens // (parts * _TOKENS_MULTIPLE)
+    )  # rounded up, else a few tokens are left for a part
+    if multiples > 1 and multiples * _TOKENS_MULTIPLE * vocab_size > limit:
+        multiples -= 1
+    return multiples * _TOKENS_MULTIPLE
 
 
 class _SummedLoss(torch.autograd.Function):
@@ -157,6 +180,32 @@ class _SummedLoss(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> tuple[torch.Tensor | None, ...]:
         saved = [None if kept is None else kept * grads[0].to(kept.dtype) for kept in ctx.saved_tensors]
         return (*saved, None)
+
+
+class _SummedByOdds(_SummedLoss):
+    """The same from odds, in bf16: see `regmix_hf.training.odds`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+    ) -> torch.Tensor:
+        factor = weight.to(torch.bfloat16)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32)
+        grad_hidden = []
+        step = tokens_at_once(
+            len(hidden), len(weight), compiled=True
+        )  # there are odds in bf16, and no logits
+        for rows, labels in zip(hidden.split(step), targets.split(step), strict=True):
+            rows = rows.to(torch.bfloat16)
+            counted = labels != IGNORED
+            found, sums = odds.odds_and_sums(rows, factor, _chosen(rows, factor, labels), labels.clamp_min(0))
+            scale = torch.where(counted, 1 / sums, 0.0).unsqueeze(1)
+            total = total + torch.where(counted, sums.log(), 0.0).sum()
+            grad_hidden.append(((found @ factor) * scale).to(hidden.dtype))
+            grad_weight += found.T @ (rows * scale).to(torch.bfloat16)
+        ctx.save_for_backward(torch.cat(grad_hidden), grad_weight.to(weight.dtype), None)
+        return total
 
 
 def _dtype_of_products(hidden: torch.Tensor) -> torch.dtype:

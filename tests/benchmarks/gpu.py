@@ -2,8 +2,12 @@
 
 Trains the presets on steps of 512 x 2,048 tokens over 50,432 words, in bf16 with fused AdamW, with the very
 trainer that proxies and final runs have: with all logits at once, with the loss in parts, both also compiled,
-and with Liger's kernels. Every cell of the table is a process of its own, so one that fails costs the others
-nothing.
+and with Liger's kernels. Every cell of the table is a process of its own with one CPU thread, as workers are,
+so one that fails costs the others nothing.
+
+With `--proxy STEPS` it trains one proxy as workers do (`train_run`), with four evaluations of 17 x 4,194,304
+tokens, and says how long starting, training and evaluating took; then a second one, for what starting takes
+in a process that has compiled before.
 
 Tokens per second are over whole steps, after steps to warm up. FLOPs are the model's own (`model_facts`:
 attention not halved for causality, nothing counted that is computed twice). Waiting is the time the training
@@ -17,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -27,6 +32,8 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from regmix_hf.jobs.devices import ONE_THREAD
 
 #: Peak FLOP/s in bf16 with dense matrices, by a part of the device's name; the first that fits counts.
 #: NVIDIA's data sheets, where "with sparsity" is twice as much: H100 (SXM, NVL, PCIe), H200 (SXM, NVL), A100.
@@ -60,6 +67,7 @@ class Size:
     Attributes:
         presets: To train, one after the other.
         seconds: Measured at least, and `LEAST_STEPS`.
+        num_validation: Validation blocks of every domain, of proxies.
     """
 
     presets: tuple[str, ...]
@@ -67,10 +75,11 @@ class Size:
     context_length: int
     batch_blocks: int
     seconds: float
+    num_validation: int
 
 
-REAL = Size(("regmix-1m", "regmix-60m", "regmix-1b"), 50_432, 2048, 512, seconds=10.0)
-SMALL = Size(("tiny",), 300, 32, 8, seconds=0.0)
+REAL = Size(("regmix-1m", "regmix-60m", "regmix-1b"), 50_432, 2048, 512, seconds=10.0, num_validation=2048)
+SMALL = Size(("tiny",), 300, 32, 8, seconds=0.0, num_validation=2)
 
 
 def peak_flops(device: str) -> float | None:
@@ -129,6 +138,66 @@ def measure(preset: str, way: str, size: Size, micro_batch: int) -> dict[str, An
         trained.train()
     labels = {"preset": preset, "way": way, "micro_batch": micro_batch}
     return labels | figures(trained, spec.num_batch_tokens, marks)
+
+
+def train_proxy(preset: str, way: str, size: Size, micro_batch: int, num_steps: int) -> dict[str, Any]:
+    """Train one proxy as workers do, and the start of another; return how long they and their parts took."""
+    from tests.benchmarks.random_corpus import build_corpus
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "corpus"
+        corpus = build_corpus(folder, size.vocab_size, size.context_length, 17, 64, size.num_validation)
+        spec = spec_of(preset, way, size, micro_batch, corpus.facts)
+
+        def part(steps: int, num_evaluations: int, seed: int) -> dict[str, Any]:
+            tokens = steps * spec.num_batch_tokens
+            one = replace(spec, seed=seed, num_train_tokens=tokens, num_evaluations=num_evaluations)
+            return timed_run(one, corpus, Path(name) / str(seed))
+
+        rows = {"proxy": part(num_steps, 4, seed=1), "next": part(max(num_steps // 40, 2), 1, seed=2)}
+    return {"preset": preset, "way": way, "micro_batch": micro_batch, **rows}
+
+
+def timed_run(spec: Any, corpus: Any, folder: Path) -> dict[str, Any]:
+    """Seconds that a run took to start (all else), to train and for each of its evaluations."""
+    import torch
+
+    from regmix_hf.training import run
+    from regmix_hf.training.trainer import MixtureTrainer
+
+    ends: list[float] = []
+    evaluations: list[float] = []
+
+    def now() -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def on_tokens(tokens: int) -> None:
+        if not ends or tokens == spec.num_tokens:  # else the device would be waited for in every step
+            ends.append(now())
+
+    class Timed(MixtureTrainer):
+        def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+            begun = now()
+            losses = super().evaluate(*args, **kwargs)
+            evaluations.append(now() - begun)
+            return losses
+
+    run.MixtureTrainer = Timed  # type: ignore[misc]
+    begun = now()
+    row = run.train_run(spec, corpus, folder, on_tokens)
+    seconds = now() - begun
+    training = (ends[1] - ends[0] - sum(evaluations[:-1])) * spec.num_steps / (spec.num_steps - 1)
+    return {
+        "status": row["status"],
+        "steps": spec.num_steps,
+        "seconds": seconds,
+        "start": seconds - training - sum(evaluations),
+        "training": training,
+        "evaluations": evaluations,
+        "tokens_per_second": spec.num_tokens / seconds,
+    }
 
 
 def figures(trained: Any, num_batch_tokens: int, marks: dict[str, float]) -> dict[str, Any]:
@@ -199,7 +268,9 @@ def in_a_process(preset: str, way: str, arguments: argparse.Namespace) -> dict[s
     command += ["--small"] if arguments.small else []
     command += ["--micro-batch", str(arguments.micro_batch)] if arguments.micro_batch else []
     command += ["--seconds", str(arguments.seconds)] if arguments.seconds is not None else []
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command += ["--proxy", str(arguments.proxy)] if arguments.proxy else []
+    environment = {**os.environ, **ONE_THREAD}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode == 0:
         row: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
         return row
@@ -212,6 +283,8 @@ def as_line(row: dict[str, Any]) -> str:
     start = f"{row['preset']:11} {row['way']:21}"
     if "failed" in row:
         return f"{start} {row['failed']}"
+    if "proxy" in row:
+        return f"{start} {row['micro_batch']:6} {row['proxy']['tokens_per_second']:14,.0f} of a whole proxy"
     used = "      -" if row["utilisation"] is None else f"{row['utilisation']:7.1%}"
     return (
         f"{start} {row['micro_batch']:6} {row['tokens_per_second']:14,.0f} "
@@ -252,6 +325,7 @@ def main() -> None:
     parser.add_argument("--way", action="append", choices=list(WAYS), help="only these ways")
     parser.add_argument("--micro-batch", type=int, help="blocks at once, in place of what was chosen")
     parser.add_argument("--seconds", type=float, help="measured at least in every cell, in place of 10")
+    parser.add_argument("--proxy", type=int, metavar="STEPS", help="train a whole proxy of so many steps")
     parser.add_argument("--json", type=Path, help="write the JSON into this file as well")
     parser.add_argument("--cell", nargs=2, metavar=("PRESET", "WAY"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -263,7 +337,8 @@ def main() -> None:
     if arguments.cell:
         preset, way = arguments.cell
         micro = arguments.micro_batch or MICRO_BATCH[preset][not way.startswith("all logits")]
-        print(json.dumps(measure(preset, way, size, micro)))
+        cell = (preset, way, size, micro)
+        print(json.dumps(train_proxy(*cell, arguments.proxy) if arguments.proxy else measure(*cell)))
         return
     print(HEAD, flush=True)
     rows = []

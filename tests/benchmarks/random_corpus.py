@@ -10,19 +10,21 @@ from regmix_hf.corpus.blocks import write_blocks
 from regmix_hf.corpus.corpus import Corpus
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
 
-#: Validation blocks of every domain.
-NUM_VALIDATION = 8
-
 
 def build_corpus(
-    folder: Path, vocab_size: int, context_length: int, num_domains: int, num_blocks: int
+    folder: Path,
+    vocab_size: int,
+    context_length: int,
+    num_domains: int,
+    num_blocks: int,
+    num_validation: int = 8,
 ) -> Corpus:
-    """Write domains `d0`, `d1`, ... of `num_blocks` training blocks each, and open them."""
+    """Write domains `d0`, `d1`, ..., each of `num_blocks` and `num_validation` blocks, and open them."""
     rng = np.random.default_rng(0)
     domains = {}
     for k in range(num_domains):
         facts = {}
-        for split, count in (("train", num_blocks), ("validation", NUM_VALIDATION)):
+        for split, count in (("train", num_blocks), ("validation", num_validation)):
             tokens = rng.integers(0, vocab_size, count * context_length, dtype=np.uint16)
             written = write_blocks(folder / f"d{k}" / f"{split}.arrow", tokens.view, context_length, rng)
             facts[split] = SplitFacts(

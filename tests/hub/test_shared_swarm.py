@@ -251,6 +251,23 @@ def test_a_hub_that_is_out_of_order_costs_a_note_and_no_run(hub, standin, growin
     assert publisher.finish().version == "v1"
 
 
+@pytest.mark.usefixtures("hurried")
+def test_what_was_done_but_not_published_is_published_when_its_stage_is_run_again(
+    hub, standin, new_study, strike, recorder
+):
+    study = new_study("hub.push_to_hub=true")
+    strike("/api/models/", status=503, times=1000)
+    with pipeline.publishing(study, "fit", recorder):
+        pass
+    assert any(note.startswith("warning: regressor not published") for note in recorder.notes)
+    standin.faults.clear()
+    assert not pipeline.run_stage(study, "fit", recorder)
+    published = recorder.notes.pop()
+    assert published == "published: model repository 'me/small-regressor'"
+    assert not pipeline.run_stage(study, "fit", recorder)
+    assert recorder.notes[-1].startswith("fit: done already")
+
+
 def test_who_is_not_logged_in_is_told_before_hours_of_training(hub, new_study, stages, log_in):
     log_in(None)
     with pytest.raises(HubError, match="not logged in"):

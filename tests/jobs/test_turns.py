@@ -7,6 +7,8 @@ import threading
 
 import pytest
 
+from regmix_hf.files import write_json
+from regmix_hf.jobs import claims
 from regmix_hf.jobs.turns import alone_in, beside_others_in
 from regmix_hf.progress import Silent
 
@@ -65,6 +67,18 @@ def test_who_comes_second_is_told_for_whom_he_waits_until_that_one_is_gone(
     second.join(timeout=20)
     assert entered.is_set()
     assert len(recorder.notes) == 1
+
+
+def test_a_holder_on_another_machine_may_be_dead_which_takes_a_lease_to_know(tmp_path, recorder, monkeypatch):
+    # As in the copy of a study that somebody was at elsewhere.
+    monkeypatch.setattr(claims, "LEASE_S", 0.3)
+    door = tmp_path / ".turns" / "door"
+    write_json(door / "holder.json", {"verb": "fit", "host": "far", "pid": 7, "since": "2026-01-01 00:00:00"})
+    (door / ".lease-000001").write_text("another-machine 0123 00000001")
+    with alone_in(tmp_path, "choose", recorder):
+        pass
+    (note,) = recorder.notes
+    assert note.startswith("choose: waiting up to 60 s to see whether it lives: process 7 on far, ")
 
 
 def test_those_who_share_out_runs_do_not_wait_for_each_other(tmp_path, holder, recorder):

@@ -132,6 +132,11 @@ def test_a_wrong_value_is_named_with_what_to_write(recipe_file, override, says):
         assert part in message
 
 
+def test_a_metric_that_lacks_is_added_to_those_there_are(recipe_file):
+    message = complaint(recipe_file, "proxy.metrics=[arc_easy/acc]", "regression.target=piqa/acc")
+    assert "proxy.metrics: [arc_easy/acc, piqa/acc]" in message
+
+
 def test_every_domain_validation_only_is_refused(recipe_file):
     message = complaint(recipe_file, "domains.a.validation_only=true", "domains.b.validation_only=true")
     assert "nothing to train on" in message

@@ -129,8 +129,10 @@ def test_experts_alone_may_be_kept_and_what_that_takes_is_said_before(first, pre
         study = reread(
             first, prepared, f"proxy.keep_models={json.dumps(kept)}", "choice.num_confirm=0", "seed=4"
         )
-        [plan] = make_plan(study, first="proxies", last="proxies").stages
+        whole = make_plan(study, first="proxies", last="proxies")
+        [plan] = whole.stages
         assert (plan.runs, plan.left, plan.disk_bytes) == (4, 4, count * size), kept
+        assert any("4 runs on experts and mixtures: not measured for so many" in note for note in whole.notes)
     study = reread(first, prepared, "proxy.keep_models=experts")
     assert study.state(proxies.STAGE) is State.DONE, "it decides no number"
     keeping = {task.spec.split: task.spec.keeps_model for task in proxies.tasks_of(study)}

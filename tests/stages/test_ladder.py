@@ -1,21 +1,28 @@
 """A study whose proxies are of two sizes: from the mixtures of both to one for the size of final models."""
 
 import json
+import shutil
 from collections import Counter
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from regmix_hf import pipeline
+from regmix_hf.choice.fitted import FittedRuns
 from regmix_hf.cli.status import _rung_rows
 from regmix_hf.corpus.corpus import Corpus
+from regmix_hf.errors import RecipeError
 from regmix_hf.evaluation.promises import write_promises
-from regmix_hf.files import read_json, read_yaml
+from regmix_hf.files import read_json, read_yaml, write_parquet
 from regmix_hf.jobs.results import status_of
 from regmix_hf.mixtures.table import read_mixtures
 from regmix_hf.plan import make_plan
+from regmix_hf.preflight import check_study
 from regmix_hf.progress import Silent
+from regmix_hf.recipe import load_recipe
 from regmix_hf.regression import MixtureRegressor
+from regmix_hf.regression.by_size import families_of
 from regmix_hf.regression.target import Target
 from regmix_hf.stages import choose, fit, proxies, report, sample, train
 from regmix_hf.study import State
@@ -48,6 +55,7 @@ LADDER = (
     "choice.num_candidates=2000",
     "choice.max_epochs=null",
 )
+RANKED = (*LADDER, "sampling.experts=true", "regression.estimators=[experts]", "choice.num_confirm=1")
 
 
 class Here:
@@ -213,3 +221,74 @@ def test_a_choice_is_tried_with_the_largest_proxies_and_promised_of_them(finishe
     large = results[results["scale"] == "large"].iloc[0]
     assert f"of {large['num_parameters']:,} parameters on {large['num_train_tokens']:,}" in tried.speaks_of
     assert tried.trials[0].promised != read_yaml(study.mixture)["predicted"]["chosen"]["loss"]
+
+
+@pytest.fixture(scope="module")
+def ranked(trained, new_study):
+    """The same runs and experts of the smallest size, by which alone was chosen."""
+    study = new_study(*RANKED, "proxies.1.num_mixtures=10")
+    shutil.copytree(trained.proxies, study.proxies)
+    mixtures = read_mixtures(trained.mixtures)
+    write_parquet(study.mixtures, mixtures[mixtures["origin"] != "confirm"])
+    notes = Recorder()
+    sample.run(study, notes)
+    for task in proxies.tasks_of(study):
+        if status_of(task) is None:  # a mixture of the swarm that is one domain alone is to be an expert, too
+            shutil.rmtree(task.folder, ignore_errors=True)
+    proxies.run(study, notes, Here())
+    fit.run(study, notes)
+    choose.run(study, notes)
+    return study, notes.notes
+
+
+def test_experts_of_the_smallest_size_rank_and_runs_of_the_largest_say_the_scale(ranked, trained):
+    study, notes = ranked
+    results = pd.read_parquet(study.proxies / "results.parquet")
+    assert set(results.loc[results["split"] == "expert", "scale"]) == {"small"}
+    large = results[(results["scale"] == "large") & (results["split"] == "fit")]
+    assert len(large) == 10
+    model = MixtureRegressor.from_pretrained(study.regression / "experts")
+    weights = by_domain(large, "weight")
+    promised = model.predict(weights.set_axis(large["run_id"]))["sums"]
+    assert promised.mean() == pytest.approx(large["loss/sums"].mean(), abs=1e-9), "a line through these"
+    summary, record = read_json(study.regression / "summary.json"), read_yaml(study.mixture)
+    assert summary["estimators"] == ["experts", "own_weight"]
+    assert summary["num_runs"]["fit"] == 10
+    assert {one["num_mixtures"] for one in summary["size_agreement"]} == {10}
+    said = "of large on 640 tokens, not of a larger model"
+    assert said in record["predicted"]["speaks_of"]
+    judged = "10 runs of large on 640 tokens are judged; 10 of other sizes and lengths stand beside"
+    assert judged in notes
+    [row] = read_mixtures(study.mixtures).query("origin == 'confirm'").to_dict("records")
+    assert row["rung"] == 1
+
+
+def test_what_experts_are_good_for_on_a_ladder_is_said_before(ranked, prepared, recorder):
+    study, _ = ranked
+
+    def asked(**regression):
+        update = {"regression": study.recipe.regression.model_copy(update=regression)}
+        return type(study)(study.recipe.model_copy(update=update))
+
+    three = asked(estimators=["ridge", "experts", "scaled_law"])
+    assert families_of(three.recipe) == ["experts", "scaled_law"]
+    said = "not what final models will lose: experts rank mixtures, and speak of the largest proxies"
+    assert any(line.startswith(said) for line in check_study(study, ["choose"]))
+    both = asked(estimators=["experts", "scaled_law"])
+    assert check_study(both, ["choose"])[-1] == (
+        "proxies: a mixture can be chosen for the size and length of final models"
+    )
+    [*_, line] = check_study(asked(estimators=["scaled_law"]), ["fit"])
+    assert line.endswith("scaled_law asks none; regression.estimators: [experts, scaled_law] does")
+    few = type(study)(load_recipe(prepared / "recipe.json", [*RANKED, "proxies.1.num_mixtures=5"]))
+    with pytest.raises(
+        RecipeError, match=r"proxies\.1\.num_mixtures 5: 'experts' has its scale from the runs of"
+    ):
+        check_study(few, ["fit"])
+    fitted = FittedRuns.load(study.regression)
+    assert choose._speaks_of_tries(study, fitted, Silent())
+    smaller = replace(fitted, runs=replace(fitted.runs, sizes=fitted.runs.sizes // 2), scale="small")
+    assert not choose._speaks_of_tries(study, smaller, recorder)
+    assert recorder.notes == [
+        "not tried: choices are tried with the last of `proxies`, and the fit speaks of small"
+    ]

@@ -245,6 +245,24 @@ def test_a_study_whose_place_is_slurm_has_its_final_models_trained_there(new_stu
     assert load_recipe(study.models / ".recipe.yaml").executor.place == "local"
 
 
+@pytest.mark.parametrize(
+    ("ping", "says", "hint"),
+    [
+        (0, "Slurm does not take the job: no", "change executor.slurm"),
+        (1, "Slurm does not answer: no", "ping"),
+    ],
+)
+def test_options_are_at_fault_only_where_a_controller_answers(
+    new_study, told_slurm, recorder, tmp_path, ping, says, hint
+):
+    for name, line in {"sbatch": "echo no >&2; exit 1", "scontrol": f"exit {ping}"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    with pytest.raises(TrainingError, match=says) as caught:
+        pipeline.run_stage(new_study("executor.place=slurm"), "proxies", recorder)
+    assert hint in caught.value.hint
+
+
 def test_nothing_is_submitted_again_while_workers_are_in_the_queue(new_study, told_slurm, recorder):
     submitted, queue = told_slurm
     study = new_study("executor.place=slurm", "executor.num_workers=2")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from regmix_hf.training import run
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -61,3 +63,14 @@ def test_in_small_it_runs_on_a_cpu(tmp_path):
     assert head.split()[:3] == ["preset", "way", "micro"]
     assert first.startswith("tiny        parts, compiled")
     assert second.endswith(liger["failed"])
+
+
+def test_a_whole_proxy_is_timed_part_by_part(gpu, monkeypatch):
+    monkeypatch.setattr(run, "MixtureTrainer", run.MixtureTrainer)  # which the benchmark replaces
+    row = gpu.train_proxy("tiny", "parts", gpu.SMALL, 4, num_steps=8)
+    assert [row[part]["steps"] for part in ("proxy", "next")] == [8, 2]
+    assert [len(row[part]["evaluations"]) for part in ("proxy", "next")] == [4, 1]
+    for part in (row["proxy"], row["next"]):
+        assert part["status"] == "ok"
+        assert part["start"] + part["training"] + sum(part["evaluations"]) == pytest.approx(part["seconds"])
+        assert part["tokens_per_second"] == pytest.approx(part["steps"] * 8 * 32 / part["seconds"])

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from regmix_hf.training import loss_head
+from regmix_hf.training import loss_head, odds
 from regmix_hf.training.loss_head import LossHead, score_in_parts, tokens_at_once
 from regmix_hf.training.models import build_config, build_model
 from regmix_hf.training.presets import PRESETS
@@ -137,7 +137,7 @@ def test_never_more_logits_than_the_limit_are_alive(small_parts, batch, monkeypa
 
 @pytest.mark.parametrize(
     ("tokens", "vocab", "expected"),
-    [(100, 100, 100), (64 * 2048, 50_432, 5120), (2048, 1 << 28, 128), (1 << 28, 1, 1 << 28)],
+    [(100, 100, 100), (64 * 2048, 50_432, 5248), (2048, 1 << 28, 128), (1 << 28, 1, 1 << 28)],
 )
 def test_the_size_of_a_part(tokens, vocab, expected):
     assert tokens_at_once(tokens, vocab) == expected
@@ -145,6 +145,77 @@ def test_the_size_of_a_part(tokens, vocab, expected):
     if tokens > expected > 128:
         compiled = tokens_at_once(tokens, vocab, compiled=True)
         assert expected < compiled <= 4 * loss_head.LOGITS_AT_ONCE // vocab
+
+
+@pytest.fixture
+def by_odds(small_parts, monkeypatch):
+    """Losses in bf16 by odds, as on a GPU that has the kernel."""
+    monkeypatch.setattr(odds, "fits", lambda weight, bias: bias is None)
+
+
+def errors(grads, exact):
+    return [float((grad - want).norm() / want.norm()) for grad, want in zip(grads, exact, strict=True)]
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's own doing
+@pytest.mark.parametrize("compiled", [False, True], ids=["plain", "compiled"])
+def test_by_odds_gradients_are_those_of_float32_but_for_the_rounding_of_bf16(by_odds, compiled):
+    torch.manual_seed(0)
+    head = LossHead.around(torch.nn.Linear(16, 64, bias=False))
+    hidden = torch.randn(3, 7, 16, requires_grad=True)
+    labels = torch.randint(0, 64, (3, 7))
+    labels[0, 1] = labels[2] = -100
+    inputs = (hidden, head.weight)
+    exact = functional.cross_entropy(head(hidden).flatten(0, 1), labels.flatten(), reduction="sum")
+
+    def loss_of(hidden):
+        with torch.autocast("cpu", torch.bfloat16):
+            return 3 * head(hidden, labels, "sum")
+
+    torch._dynamo.reset()
+    loss = (torch.compile(loss_of, fullgraph=True, backend="aot_eager") if compiled else loss_of)(hidden)
+    assert float(loss.detach()) == pytest.approx(3 * float(exact.detach()), rel=1e-3)
+    grads, wanted = torch.autograd.grad(loss, inputs), torch.autograd.grad(3 * exact, inputs)
+    assert max(errors(grads, wanted)) < 5e-3
+    assert torch.equal(grads[0][2], torch.zeros(7, 16))
+    assert not torch.equal(grads[1], wanted[1])
+
+
+def test_by_odds_losses_are_those_of_the_logits(by_odds):
+    torch.manual_seed(0)
+    head = LossHead.around(torch.nn.Linear(16, 64, bias=False).bfloat16())
+    hidden, labels = torch.randn(21, 16).bfloat16(), torch.randint(0, 64, (21,))
+    labels[3] = -100
+    with torch.no_grad():
+        head.weight *= 20
+        logits = hidden.double() @ head.weight.double().T
+        losses = head(hidden, labels)
+        expected = functional.cross_entropy(logits, labels, reduction="none")
+        torch.testing.assert_close(losses.double(), expected, rtol=1e-5, atol=1e-5)
+        head.weight *= 100
+        far = head(hidden, labels)
+        assert odds.HIGHEST - 1 < far.max() < odds.HIGHEST + 5  # as far as bf16 goes, and no further
+        hidden[5] = torch.nan
+        assert head(hidden, labels).isnan().tolist() == [place == 5 for place in range(21)]
+
+
+@pytest.mark.skipif(
+    not (torch.cuda.is_available() and odds.fits(torch.empty(8, 8, device="cuda"), None)),
+    reason="the kernel is for Hopper",
+)
+@pytest.mark.parametrize(("tokens", "words", "width"), [(1000, 50_432, 256), (130, 304, 72), (257, 8, 8)])
+def test_the_kernel_computes_the_same_odds(tokens, words, width):
+    torch.manual_seed(0)
+    rows, weight = (torch.randn(count, width, device="cuda").bfloat16() for count in (tokens, words))
+    rows[1], rows[2] = torch.nan, 1e4
+    places = torch.randint(0, words, (tokens,), device="cuda")
+    chosen = loss_head._chosen(rows, weight, places)
+    found, sums = odds.odds_and_sums(rows, weight, chosen, places)
+    plain = [value.cpu() for value in (rows, weight, chosen, places)]
+    expected, totals = odds.odds_and_sums(*plain)
+    torch.testing.assert_close(sums.cpu(), totals, rtol=1e-3, atol=0, equal_nan=True)
+    torch.testing.assert_close(found.cpu().float(), expected.float(), rtol=2e-2, atol=1e-30, equal_nan=True)
+    assert torch.equal(odds.sums_of_odds(rows, weight, chosen).nan_to_num(), sums.nan_to_num())
 
 
 TINY = {"vocab_size": VOCAB, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}

@@ -1,0 +1,72 @@
+"""What a plan says of how to spend runs stands in one table, the page's, and ends where that ends."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from regmix_hf.runs.spending import PAGE, advice, measured_spending
+
+TABLES = re.compile(r"^\| *runs *\| *spent on *\| *predicts *\|.*\n\|[-:| ]+\|\n((?:\|.*\n)+)", re.MULTILINE)
+
+
+def rows_of_page():
+    """What the page says of each split: runs, spent on, predicts, rank and error as they are written."""
+    page = (Path(__file__).parents[2] / PAGE).read_text()
+    for lines in TABLES.findall(page):
+        for line in lines.splitlines():
+            runs, spent, predicts, rank, *_, error = (cell.strip() for cell in line.strip("| ").split("|"))
+            if rank != "-":
+                yield int(runs), spent, predicts.replace("`", ""), rank, error
+
+
+def test_the_page_says_what_the_table_says():
+    told = sorted(
+        (
+            row.runs,
+            row.split.replace(" and ", ", "),
+            row.predicts,
+            f"{row.rank:.1f} ± {row.rank_sd:.1f}",
+            f"{row.error:.3f} ± {row.error_sd:.3f}",
+        )
+        for row in measured_spending()
+    )
+    assert sorted(rows_of_page()) == told
+    assert len(told) >= 10
+
+
+@pytest.fixture
+def quickstart():
+    """The rows of one corpus: others may come."""
+    return [row for row in measured_spending() if row.corpus == "the quickstart's text"]
+
+
+def test_of_each_split_the_best_is_named_with_what_it_was_measured_on(quickstart):
+    [said] = advice(8, 16, quickstart)
+    assert said == (
+        "how to spend 16 runs on experts and mixtures, as measured with 16 on the quickstart's text "
+        "(8 domains, proxies of 53k parameters on 307k tokens): "
+        "16 mixtures (power_law) rank unseen runs by 91.3 ± 3.4 % "
+        "and err by 0.099 nats; 8 experts and 8 mixtures (experts) rank unseen runs by 93.6 ± 2.9 % and err "
+        f"by 0.110 nats; see {PAGE}"
+    )
+    [said] = advice(9, 20, quickstart)  # of 24 one split was measured, of 16 two
+    assert "as measured with 16 on" in said
+    both = ("some text", "other text")
+    rows = [replace(row, corpus=corpus) for corpus in both for row in quickstart]
+    assert ["other text" in line for line in advice(8, 16, rows)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ((17, 64), "not measured for so many domains (17; measured: 8)"),
+        ((3, 8), "not measured for so many domains (3; measured: 8)"),
+        ((8, 512), "not measured for so many (8 domains with 8, 12, 16, 24 runs were)"),
+    ],
+)
+def test_nothing_is_claimed_far_from_what_was_measured(asked, said, quickstart):
+    [line] = advice(*asked, quickstart)
+    assert said in line
+    assert "%" not in line
