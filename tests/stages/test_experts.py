@@ -112,6 +112,9 @@ def test_what_needs_runs_is_refused_where_there_will_be_experts_alone(prepared):
     with pytest.raises(RecipeError, match="in standard deviations over the runs"):
         scaled = "regression.target={mean_of: [prose, code], scale: spread}"
         load_recipe(prepared / "recipe.json", [*alone, scaled])
+    with pytest.raises(RecipeError, match="experts tell nothing of 'arc_easy/acc'"):
+        score = ["proxy.metrics=[arc_easy/acc]", "regression.target=arc_easy/acc"]
+        load_recipe(prepared / "recipe.json", [*alone, *score])
     sizes = [{**SWARM, "scale": None}, {"num_train_tokens": 960, "num_mixtures": 4}]
     with pytest.raises(RecipeError, match="trains mixtures of the swarm"):
         load_recipe(prepared / "recipe.json", [*alone, "proxy=null", f"proxies={json.dumps(sizes)}"])

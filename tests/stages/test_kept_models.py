@@ -14,6 +14,7 @@ from regmix_hf.files import read_json, read_yaml
 from regmix_hf.plan import make_plan
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
+from regmix_hf.regression.asked_target import target_of
 from regmix_hf.runs.experts import Experts
 from regmix_hf.runs.pooled import pooled_runs
 from regmix_hf.stages import choose, fit, prepare, proxies, sample
@@ -137,6 +138,17 @@ def test_experts_alone_may_be_kept_and_what_that_takes_is_said_before(first, pre
     assert study.state(proxies.STAGE) is State.DONE, "it decides no number"
     keeping = {task.spec.split: task.spec.keeps_model for task in proxies.tasks_of(study)}
     assert keeping == {"expert": True, "fit": False}
+
+
+def test_a_later_domain_can_be_planned_as_the_target_of_a_study_that_has_chosen_before(
+    copy_of_first, prepared, letters
+):
+    fit.run(copy_of_first, Silent())
+    assert copy_of_first.mixture.exists()
+    now = reread(copy_of_first, prepared, letters, "regression.target=letters")
+    assert str(target_of(now)) == "letters"
+    assert choose.most_to_try(now) == 2 * now.recipe.choice.num_confirm
+    assert str(target_of(reread(now, prepared, "regression.target=code"))) == "code"
 
 
 @pytest.mark.parametrize("executor", ["{place: jobs}", "{shard: 1/2}"])
