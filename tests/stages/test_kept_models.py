@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from regmix_hf import pipeline
-from regmix_hf.errors import RecipeError
+from regmix_hf.errors import RecipeError, StudyError
 from regmix_hf.files import read_json, read_yaml
 from regmix_hf.plan import make_plan
 from regmix_hf.progress import Silent
@@ -120,6 +120,8 @@ def test_without_models_it_says_what_would_have_to_be_trained_again(
     assert recorder.notes[-2].startswith("4 of 4 runs were trained before domain 'letters' was validated")
     assert recorder.notes[-1].startswith("`proxy.keep_models: all` keeps the models of runs")
     assert not list(now.proxies.glob("*/asked-later"))
+    with pytest.raises(StudyError, match="no run has a value of 'letters'"):
+        fit.run(reread(plain, prepared, letters, "regression.target=letters"), Silent())
     assert now.state(proxies.STAGE) is State.DONE
 
 
