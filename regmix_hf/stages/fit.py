@@ -74,7 +74,7 @@ def _check_measured(targets: Collection[str], recipe: Recipe) -> None:
     for name in AskedTarget.of(recipe.regression.target).names:
         if name in measured and name not in targets:
             raise StudyError(
-                f"regression.target: no run has a value of {name!r}, which the recipe had not when they ended.",
+                f"regression.target: no run has a value of {name!r}: they ended before the recipe had it.",
                 "remove their folders and run `regmix proxies`, which trains them again; with "
                 "`proxy.keep_models: all` later targets cost no training",
             )
