@@ -18,13 +18,7 @@ from regmix_hf.choice.price import divergence, price_of_leaving
 from regmix_hf.choice.reach import WEIGHT_DECIMALS, held_back, never_varied, within_reach
 from regmix_hf.choice.simulate import Simulation, simulate
 from regmix_hf.errors import MixtureError
-from regmix_hf.mixtures import (
-    AroundPrior,
-    Constraints,
-    around_prior,
-    check_mixture,
-    sampling_constraints,
-)
+from regmix_hf.mixtures import AroundPrior, Constraints, around_prior, check_mixture, sampling_constraints
 from regmix_hf.mixtures.constraints import EpochCap
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Choice, Sampling
@@ -122,6 +116,7 @@ class ChoiceProblem:
         choice: Number of candidates, of those averaged, and the price of leaving the prior.
         verdict: Whether the regressor knows enough to choose by; where it cannot tell mixtures apart, the
             prior is chosen, unless `choice.force`. `None`: it is trusted.
+        doubts: What else speaks against the predictions, in words.
         scale: What the swarm trained for how long, where that is known: what predictions speak of.
         size: Parameters and tokens of the runs that they speak of, where a law over sizes was asked for one.
         random_state: Seed of the candidates.
@@ -134,6 +129,7 @@ class ChoiceProblem:
     swarm: pd.DataFrame | None
     choice: Choice
     verdict: Verdict | None = None
+    doubts: tuple[str, ...] = ()
     scale: str | None = None
     size: tuple[float, float] | None = None
     random_state: int = 0
@@ -341,6 +337,9 @@ class ChoiceProblem:
         """What the runs say nothing about: mixtures, or the domains that never varied."""
         if self.verdict is not None and self.verdict.word != TELLS:
             yield str(self.verdict)
+        yield from self.doubts
+        if self.choice.kl_strength == "auto" and not self.regressor.num_runs_:
+            yield "choice.kl_strength is 'auto', but no run says what leaving the prior costs: nothing"
         if still := self._never_varied:
             named = ", ".join(f"{name!r} ({100 * share:.3g} %)" for name, share in still.items())
             yield f"{named}: the same share in all runs, so it is kept; what another would do is not known"
