@@ -99,9 +99,12 @@ def _scaled(model: ScaledLaw) -> dict[str, Any]:
     parameters, tokens = model.at_ - model.centre_
     lengths = np.logaddexp(-by_length * tokens, raw[:, at.early] - by_early * tokens)
     level, deviation = model.level_.T[:, :, None]
-    curve = ScaledCurve(model.weights_, model.sizes_ - model.centre_)
-    trend = (model.mean_[:, None] + spread * curve(raw)[0] - level) / deviation
-    left = at_size(model.hyper_, model.at_, trend, model.sizes_, model.coefficients_)
+    here, trend = (
+        (model.mean_[:, None] + spread * ScaledCurve(model.weights_, sizes - model.centre_)(raw)[0] - level)
+        / deviation
+        for sizes in (np.broadcast_to(model.at_, model.sizes_.shape), model.sizes_)
+    )
+    left = at_size(model.hyper_, model.at_, here, trend, model.sizes_, model.coefficients_)
     # Runs of one mixture lie at one place, whatever their size: a page holds each mixture once.
     mixtures, number = np.unique(model.weights_, axis=0, return_inverse=True)
     is_of = (number.reshape(-1)[:, None] == np.arange(len(mixtures))).astype(np.float64)

@@ -15,15 +15,10 @@ from regmix_hf.choice.nearest import NearestRuns
 from regmix_hf.choice.objective import Objective
 from regmix_hf.choice.optimise import optimise
 from regmix_hf.choice.price import divergence, price_of_leaving
+from regmix_hf.choice.reach import WEIGHT_DECIMALS, held_back, never_varied, within_reach
 from regmix_hf.choice.simulate import Simulation, simulate
 from regmix_hf.errors import MixtureError
-from regmix_hf.mixtures import (
-    AroundPrior,
-    Constraints,
-    around_prior,
-    check_mixture,
-    sampling_constraints,
-)
+from regmix_hf.mixtures import AroundPrior, Constraints, around_prior, check_mixture, sampling_constraints
 from regmix_hf.mixtures.constraints import EpochCap
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Choice, Sampling
@@ -36,10 +31,6 @@ Array = NDArray[np.float64]
 
 #: Probability with which the stated intervals hold the loss of a new run.
 COVERAGE = 0.9
-#: Decimals of a chosen weight: below a block in any run, and what a person can copy.
-_DECIMALS = 6
-#: Shares that differ by less are one share, rounded.
-_STILL = 1e-9
 
 
 def choose_mixture(
@@ -125,6 +116,7 @@ class ChoiceProblem:
         choice: Number of candidates, of those averaged, and the price of leaving the prior.
         verdict: Whether the regressor knows enough to choose by; where it cannot tell mixtures apart, the
             prior is chosen, unless `choice.force`. `None`: it is trusted.
+        doubts: What else speaks against the predictions, in words.
         scale: What the swarm trained for how long, where that is known: what predictions speak of.
         size: Parameters and tokens of the runs that they speak of, where a law over sizes was asked for one.
         random_state: Seed of the candidates.
@@ -137,6 +129,7 @@ class ChoiceProblem:
     swarm: pd.DataFrame | None
     choice: Choice
     verdict: Verdict | None = None
+    doubts: tuple[str, ...] = ()
     scale: str | None = None
     size: tuple[float, float] | None = None
     random_state: int = 0
@@ -174,9 +167,12 @@ class ChoiceProblem:
         bounds = self.reach
         objective = Objective.of(self.regressor, self.target, bounds, self.sampled.prior, self.kl_strength)
         search = self._exactly if objective.model.is_convex else self._among_many
-        found = [self._candidate(*one, swarm) for one in search(objective, bounds, progress)]
+        found = [
+            self._candidate(method, _round(weights), swarm)
+            for method, weights in search(objective, bounds, progress)
+        ]
         if self.keeps_prior:
-            found.append(self._candidate("prior", self.constraints.project(self._prior[None])[0], swarm))
+            found.append(self._candidate("prior", self._kept, swarm))
         return self._describe(tuple(found), bounds, swarm.widest_gap if swarm else np.nan)
 
     def _exactly(
@@ -240,36 +236,25 @@ class ChoiceProblem:
     def _prior(self) -> Array:
         return np.array([self.sampled.prior[domain] for domain in self.regressor.domains_])
 
+    @property
+    def _kept(self) -> Array:
+        """The prior itself, so that it is one with the final mixture of this name, or the nearest allowed."""
+        allowed = (self.constraints.lower <= self._prior) & (self._prior <= self.constraints.upper)
+        return self._prior if allowed.all() else _round(self.constraints.project(self._prior[None])[0])
+
+    @cached_property
     def _never_varied(self) -> dict[str, float]:
-        """Domains of one share in all runs, with that share; nobody knows what another would do."""
-        if self.swarm is None or len(self.swarm) < 2 or self.regressor.model.reach is not None:
+        if self.swarm is None or self.regressor.model.reach is not None:
             return {}
-        shares = self.swarm[list(self.regressor.domains_)]
-        still = shares.max() - shares.min() <= _STILL
-        return {str(name): float(share) for name, share in shares.mean()[still].items()}
+        return never_varied(self.swarm[list(self.regressor.domains_)])
 
     @property
     def reach(self) -> Constraints:
-        """The constraints and, on top, that no domain gets more than it could have in the swarm, or alone.
-
-        A domain whose share never varied keeps it. What is asked comes first: a least weight above the
-        swarm's bound stays, and where the two leave nothing to choose the constraints are returned as they
-        are.
-        """
-        asked = self.constraints
+        """The constraints and, on top, what `within_reach` of the swarm's bounds, or of experts, adds."""
         known, alone = self.sampled.constraints.upper, self.regressor.model.reach
         if alone is not None:
             known = np.maximum(known, alone)
-        upper = np.maximum(asked.lower, np.minimum(asked.upper, known))
-        lower = asked.lower.copy()
-        for name, share in self._never_varied().items():
-            place = asked.domains.index(name)
-            upper[place] = lower[place] = np.clip(share, asked.lower[place], asked.upper[place])
-        if upper.sum() < 1.0 or lower.sum() > 1.0:
-            return asked
-        least = dict(zip(asked.domains, lower.tolist(), strict=True))
-        most = dict(zip(asked.domains, upper.tolist(), strict=True))
-        return Constraints(asked.domains, least, most, name=asked.name)
+        return within_reach(self.constraints, known, self._never_varied)
 
     def _starts(self, simulation: Simulation) -> Array:
         """Where to search the optimum from: good mixtures, and two that owe nothing to the predictions."""
@@ -277,12 +262,11 @@ class ChoiceProblem:
         return np.stack([simulation.weights, simulation.best[0], self._prior, np.full(number, 1 / number)])
 
     def _candidate(self, method: str, weights: Array, swarm: NearestRuns | None) -> Candidate:
-        rounded = _round(weights)
         return Candidate(
             method=method,
-            weights=dict(zip(self.regressor.domains_, rounded.tolist(), strict=True)),
-            predicted=self.predict(rounded),
-            distance=float(swarm.distance(rounded[None])[0]) if swarm else np.nan,
+            weights=dict(zip(self.regressor.domains_, weights.tolist(), strict=True)),
+            predicted=self.predict(weights),
+            distance=float(swarm.distance(weights[None])[0]) if swarm else np.nan,
         )
 
     def predict(self, weights: Array) -> Predicted:
@@ -327,7 +311,7 @@ class ChoiceProblem:
         warnings = [
             *self._unknown(),
             *(doubts(chosen, prior_predicted, self.target.quantity, gap) if chosen.method != "prior" else ()),
-            *(self._held_back(weights, bounds) if chosen.method != "prior" else ()),
+            *(held_back(weights, bounds, self.constraints) if chosen.method != "prior" else ()),
         ]
         return ChosenMixture(
             weights=chosen.weights,
@@ -353,21 +337,12 @@ class ChoiceProblem:
         """What the runs say nothing about: mixtures, or the domains that never varied."""
         if self.verdict is not None and self.verdict.word != TELLS:
             yield str(self.verdict)
-        if still := self._never_varied():
+        yield from self.doubts
+        if self.choice.kl_strength == "auto" and not self.regressor.num_runs_:
+            yield "choice.kl_strength is 'auto', but no run says what leaving the prior costs: nothing"
+        if still := self._never_varied:
             named = ", ".join(f"{name!r} ({100 * share:.3g} %)" for name, share in still.items())
             yield f"{named}: the same share in all runs, so it is kept; what another would do is not known"
-
-    def _held_back(self, weights: Array, bounds: Constraints) -> list[str]:
-        """Name the domains that have as much as they could have in the swarm, but could have more now."""
-        most = (weights > 0) & (weights >= bounds.upper - 10**-_DECIMALS)
-        held = np.flatnonzero(most & (bounds.upper < self.constraints.upper))
-        if not len(held):
-            return []
-        named = ", ".join(f"{bounds.domains[i]!r} ({100 * weights[i]:.3g} %)" for i in held)
-        return [
-            f"{named}: the most the swarm's mixtures could have; more may be better, and to know, raise "
-            "sampling.max_epochs or the domain's sampling.max"
-        ]
 
     def _trade_off(self, weights: Array, prior: Array) -> pd.DataFrame:
         both = np.stack([weights, prior])
@@ -390,10 +365,10 @@ class ChoiceProblem:
 
 
 def _round(weights: Array) -> Array:
-    """Round to `_DECIMALS`, the sum staying 1: the largest remainders are rounded up."""
-    scaled = np.maximum(weights, 0.0) * 10**_DECIMALS
+    """Round to `WEIGHT_DECIMALS`, the sum staying 1: the largest remainders are rounded up."""
+    scaled = np.maximum(weights, 0.0) * 10**WEIGHT_DECIMALS
     whole = np.floor(scaled)
-    missing = round(10**_DECIMALS - whole.sum())
+    missing = round(10**WEIGHT_DECIMALS - whole.sum())
     up = np.argsort(whole - scaled, kind="stable")[:missing]
     whole[up] += 1
-    return np.asarray(np.round(whole / 10**_DECIMALS, _DECIMALS))
+    return np.asarray(np.round(whole / 10**WEIGHT_DECIMALS, WEIGHT_DECIMALS))

@@ -13,6 +13,7 @@ from regmix_hf.files import damaged, read_json
 from regmix_hf.mixtures import AroundPrior, Constraints, around_prior, sampling_constraints
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
+from regmix_hf.regression.agreement import DO_NOT_TELL, Agreement
 from regmix_hf.regression.assessment import BASELINE, cross_validation, seed_noise
 from regmix_hf.regression.target import Target, TargetValue
 from regmix_hf.regression.verdict import Verdict
@@ -36,6 +37,7 @@ class FittedRuns:
         size: Parameters and tokens of the runs that it speaks of, where it was asked for a size (`at`).
         verdict: Whether the regressor knows enough to choose by: that of the fit, or, for another estimator
             or target than the fit was for, and for fits of version 0.1, one by cross-validation.
+        agreement: How proxies of several sizes rank the same mixtures; nothing where all are of one.
     """
 
     regressor: MixtureRegressor
@@ -44,6 +46,7 @@ class FittedRuns:
     verdict: Verdict
     scale: str | None = None
     size: tuple[float, float] | None = None
+    agreement: tuple[Agreement, ...] = ()
 
     @classmethod
     def load(cls, folder: Path, *, estimator: str | None = None, target: TargetValue | None = None) -> Self:
@@ -80,7 +83,11 @@ class FittedRuns:
             both = {name: regressor, BASELINE: MixtureRegressor.from_pretrained(folder / BASELINE)}
             judged = cross_validation(runs.part("fit"), both)
             verdict = Verdict.of(judged, name, goal, seed_noise(runs), random_state=0)
-        return cls(regressor, goal, runs, verdict, summary.get("scale"))
+        try:
+            agreement = tuple(Agreement.said_in(summary))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise damaged(summary_file, "holds an agreement of sizes that cannot be read") from error
+        return cls(regressor, goal, runs, verdict, summary.get("scale"), agreement=agreement)
 
     def at(self, num_parameters: float, num_train_tokens: float) -> Self:
         """Return the fit as it speaks of runs of this size and length.
@@ -99,6 +106,12 @@ class FittedRuns:
             RegressionError: What repeating costs is not known, or a number is missing.
         """
         return replace(self, regressor=self.regressor.reading(available_tokens, num_train_tokens))
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What the target is made of that small models do not tell."""
+        used = {str(self.target), *self.target.weights}
+        return tuple(str(one) for one in self.agreement if one.word == DO_NOT_TELL and one.target in used)
 
     @property
     def mean_weights(self) -> dict[str, float]:
@@ -144,6 +157,7 @@ class FittedRuns:
             swarm=self.runs.part("fit").weights,
             choice=settings,
             verdict=self.verdict,
+            doubts=self.doubts,
             scale=self.scale,
             size=self.size,
             random_state=random_state,

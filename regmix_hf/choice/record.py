@@ -51,7 +51,9 @@ def write_chosen(
     yaml.default_flow_style = False
     yaml.width = 110
     tried = {"rounds": [one.model_dump(mode="json") for one in rounds]} if rounds else {}
-    yaml.dump(_plain(_tree(chosen, name) | tried), text)
+    # What is not rounded: a prior that is chosen is the final mixture `prior`, one run for both.
+    exactly = {"weights": _largest_first(chosen.weights), "prior": _largest_first(chosen.prior)}
+    yaml.dump(_plain(_tree(chosen, name) | tried) | exactly, text)
     write_text(folder / names.CHOSEN_MIXTURE, _HEADER + text.getvalue())
 
 
@@ -74,8 +76,8 @@ def _tree(chosen: ChosenMixture, name: str) -> dict[str, Any]:
     size = {"size": dict(zip(SIZES, chosen.size, strict=True))} if chosen.size else {}
     return {
         "name": name,
-        "weights": _largest_first(chosen.weights),
-        "prior": _largest_first(chosen.prior),
+        "weights": chosen.weights,
+        "prior": chosen.prior,
         "target": chosen.target,
         "unit": chosen.quantity.unit,
         "direction": chosen.quantity.direction,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from regmix_hf.corpus.compressed import is_compressed
 from regmix_hf.corpus.file_errors import FileError, LineError
 from regmix_hf.corpus.json_lines import json_rows
 from regmix_hf.corpus.lines import line_number
@@ -16,6 +17,9 @@ from regmix_hf.corpus.local_files import PACKED, SourceFile
 from regmix_hf.corpus.row_groups import TableRows, table_rows
 from regmix_hf.corpus.rows import Rows
 from regmix_hf.corpus.text_files import SampleBy, text_rows
+
+#: Of a file that is no UTF-8, to tell text in another encoding from what is no text.
+_HEAD_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -80,12 +84,23 @@ def _line(file: SourceFile, error: LineError) -> str:
     return f"line {line_number(file.address, error.end)} {error.fault}"
 
 
+def _holds_zeros(file: SourceFile) -> bool:
+    """Whether zero bytes stand at the beginning of a local file that is not compressed."""
+    if file.path is None or is_compressed(file.path.name):
+        return False
+    with file.path.open("rb") as opened:
+        return b"\0" in opened.read(_HEAD_BYTES)
+
+
 def _advice(fault: str, file: SourceFile) -> str:
     name = PurePosixPath(file.address).name
     if PurePosixPath(name).suffix.lower() in PACKED:
         return "it is packed, by its name: unpack it and name what is in it, or leave it out of data_files"
     if "UTF-8" in fault:
-        encoding = "utf-16" if fault.endswith(("byte 1 is 0xff.", "byte 1 is 0xfe.")) else "latin1"
+        is_wide = fault.endswith(("byte 1 is 0xff.", "byte 1 is 0xfe."))
+        if not is_wide and _holds_zeros(file):
+            return "it holds zero bytes, as no text does: leave it out of data_files, or unpack what is in it"
+        encoding = "utf-16" if is_wide else "latin1"
         return f"convert it, `iconv -f {encoding} -t utf-8 {name}` say, or leave it out of data_files"
     if file.kind == "parquet":
         return "fetch or write it again, or say by `path` what it is"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -93,7 +92,7 @@ def _what_is_there(domain: Domain, found: Found) -> str:
     if found.left_out:
         ends = ", ".join(f"{count:,} {end}" for end, count in found.left_out[:4])
         more = ", ..." if len(found.left_out) > 4 else ""
-        parts.append(f"left out as no text or table: {ends}{more}")
+        parts.append(f"left out, of kinds that are not read here: {ends}{more}")
     return "; ".join(parts)
 
 
@@ -102,7 +101,8 @@ def _used_twice(recipe: Recipe, known: dict[str, Found]) -> Iterator[str]:
     for name, found in known.items():
         domain = recipe.domains[name]
         for path in found.paths:
-            words = [os.path.realpath(path), domain.text_column, domain.filter]
+            status = path.stat()  # links of both kinds lead to one file
+            words = [status.st_dev, status.st_ino, domain.text_column, domain.filter]
             uses.setdefault(json.dumps(words, sort_keys=True), []).append(name)
     together: dict[tuple[str, ...], int] = {}
     for those in uses.values():

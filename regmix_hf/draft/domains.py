@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -91,10 +91,10 @@ def find_domains(folder: Path, start: Path) -> Findings:
         try:
             found, spoilt = _domains_of(place)
         except DataError as error:
-            left_out.append(f"{place.name}: {error.message}")
+            left_out.append(f"{place.name}: {count_of(len(place.files), 'file')}: {error.message}")
             continue
         domains += found
-        left_out += [*_not_read(place, found), *spoilt]
+        left_out += _not_read(place, found, spoilt)
     domains.sort(key=lambda domain: -domain.num_bytes)
     large = [domain for domain in domains if domain.num_bytes >= LEAST_BYTES][:_MOST_DOMAINS]
     small = [domain for domain in domains if domain not in large]
@@ -145,10 +145,10 @@ def _stem(file: Path) -> str:
     return re.sub(r"[-_.]?\d+(-of-\d+)?$", "", plain_name(file.name).stem) or file.stem
 
 
-def _domains_of(place: _Place) -> tuple[list[FoundDomain], list[str]]:
+def _domains_of(place: _Place) -> tuple[list[FoundDomain], dict[str, Path]]:
     """The domains of a place: of the files whose names say what they are, or of all that are text.
 
-    And a line for each end of names that one file which is no text keeps out.
+    And each end of names that one file which is no text keeps out, with that file.
 
     Raises:
         DataError: There are none, or they cannot be read.
@@ -158,15 +158,11 @@ def _domains_of(place: _Place) -> tuple[list[FoundDomain], list[str]]:
         sizes[kind_of(file) is not None] += file.stat().st_size
     is_known = sizes[True] >= _LEAST_KNOWN * sizes.total()
     ends, spoilt = _text_ends(place.folder, place.files) if place.folder and not is_known else ({}, {})
-    why = [
-        f"{place.name}: {end}, for {file} cannot be read as UTF-8: convert or move it"
-        for end, file in spoilt.items()
-    ]
     if ends:
         files = list(dict.fromkeys(file for some in ends.values() for file in some))
         keys = {"path": "text", "data_files": [f"{place.keys['path']}/{pattern}" for pattern in ends]}
-        return [_domain(place.name, keys, [SourceFile(str(file), "text") for file in files], [])], why
-    return (list(_of_known_kinds(place)) if sizes[True] else []), why
+        return [_domain(place.name, keys, [SourceFile(str(file), "text") for file in files], [])], spoilt
+    return (list(_of_known_kinds(place)) if sizes[True] else []), spoilt
 
 
 def _of_known_kinds(place: _Place) -> Iterator[FoundDomain]:
@@ -287,10 +283,14 @@ def _domain(
     return FoundDomain(name, keys, (*files, *held_out), num_documents, rows.num_bytes + seen.num_bytes)
 
 
-def _not_read(place: _Place, found: Sequence[FoundDomain]) -> Iterator[str]:
-    """Say how many of a place's files are in none of its domains, by the ends of their names."""
+def _not_read(place: _Place, found: Sequence[FoundDomain], spoilt: Mapping[str, Path]) -> Iterator[str]:
+    """Say how many of a place's files are in none of its domains, by the ends of their names, and why."""
     read = {os.path.realpath(file) for domain in found for file in domain.files}
-    if ends := Counter(end_of(file) for file in place.files if os.path.realpath(file) not in read):
+    unread = [file for file in place.files if os.path.realpath(file) not in read]
+    for end, file in spoilt.items():
+        count = sum(_written_end(one) == end for one in unread)
+        yield f"{place.name}: {count:,} {end}, for {file} cannot be read as UTF-8: convert or move it"
+    if ends := Counter(end_of(file) for file in unread if _written_end(file) not in spoilt):
         most = ", ".join(f"{count:,} {end}" for end, count in ends.most_common(6))
         yield f"{place.name}: {most}{', ...' if len(ends) > 6 else ''}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -104,6 +104,13 @@ def scale_of(runs: Runs) -> str | None:
     if runs.scale is not None:
         return str(runs.scale.iloc[0])
     return None if runs.sizes is None else scale_words(*runs.sizes.iloc[0])
+
+
+def counts_of(parts: Sequence[Runs]) -> str:
+    """How many runs there are of each size and length, in words, the smallest first."""
+    tables = [runs.sizes[list(SIZES)].to_numpy() for runs in parts if runs.sizes is not None]
+    sizes, counts = np.unique(np.concatenate(tables), axis=0, return_counts=True)
+    return ", ".join(f"{count} of {scale_words(*size)}" for size, count in zip(sizes, counts, strict=True))
 
 
 def usual_scale(runs: Runs) -> str | None:

@@ -31,7 +31,7 @@ from regmix_hf.regression.assessment import (
     seed_noise,
     speaks_of,
 )
-from regmix_hf.regression.by_size import fit_one, judged_runs, scale_of
+from regmix_hf.regression.by_size import counts_of, fit_one, judged_runs, scale_of
 from regmix_hf.regression.carrying import carries
 from regmix_hf.regression.expert_tokens import not_asked
 from regmix_hf.regression.learning_curve import LearningCurve, learning_curve
@@ -177,7 +177,7 @@ class Question:
         tests = {name: _test_set(name, test, fitted, named, progress) for name, test in test_sets.items()}
         question = cls(runs, beside, fitted, usable.part("holdout"), tests, asked, use, target, goal)
         for name in question.names:
-            _check_enough(name, fitted)
+            _check_enough(name, fitted, beside)
         needed = any(estimator_class(name).needs_experts for name in asked)
         if needed and runs.experts is not None and (lacking := not_asked(runs.experts, runs.targets)):
             progress.note(f"experts were not asked about {', '.join(lacking)}: predicted by the mean of runs")
@@ -320,8 +320,14 @@ def _test_set(name: str, test: Runs, fitted: Runs, named: Sequence[str], progres
     return aligned
 
 
-def _check_enough(estimator: str, fitted: Runs) -> None:
+def _check_enough(estimator: str, fitted: Runs, beside: Runs | None) -> None:
     needed = estimator_class(estimator).min_runs(len(fitted.domains))
+    if len(fitted) < needed and beside is not None:
+        raise RegressionError(
+            f"{estimator} needs at least {needed} runs of one size and length to be judged by; "
+            f"there are {counts_of([beside, fitted])}.",
+            f"train more at one of them, or those that failed, until it has {needed}",
+        )
     if len(fitted) < needed:
         raise RegressionError(
             f"{estimator} needs at least {needed} runs to fit on over {len(fitted.domains)} domains; "

@@ -30,6 +30,8 @@ NUM_RESAMPLES = 1000
 #: Share of the resamples in which a metric must exist before an interval is given. A correlation of two runs
 #: exists in half of them, and is then the same in all.
 _LEAST_DEFINED = 0.6
+#: Fewer mixtures than these are hardly ever drawn in two different ways.
+_LEAST_MIXTURES = 4
 #: A variance below this share of the whole sample's is rounding, not variance.
 _ROUNDING = 1e-12
 
@@ -48,11 +50,16 @@ class Resamples:
     def draw(cls, mixture: Sequence[int] | NDArray[np.intp], rng: np.random.Generator) -> Resamples:
         """Draw `NUM_RESAMPLES` samples; runs of one mixture (repeated seeds) stay together.
 
+        Of fewer than four mixtures all are empty, and tell no interval: most would hold what others hold,
+        and a metric that is the same in all looks certain.
+
         Args:
             mixture: Number of the mixture of each run, from 0.
             rng: What they are drawn with.
         """
         groups = int(np.max(mixture)) + 1
+        if groups < _LEAST_MIXTURES:
+            return cls(np.zeros((NUM_RESAMPLES, len(mixture))))
         drawn = rng.multinomial(groups, np.full(groups, 1 / groups), NUM_RESAMPLES)
         return cls(drawn[:, mixture].astype(np.float64))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
@@ -27,7 +28,8 @@ from regmix_hf.seeds import generator
 
 #: Times the fit of the trend is repeated with a prior from the fit before.
 _SWEEPS = 3
-#: Runs that hyperparameters of the process over sizes are learned from, and targets.
+#: Runs that hyperparameters of the process over sizes are learned from, and targets: of fewer runs more
+#: targets, for the time grows with the cube of the runs.
 _LEARN_RUNS, _LEARN_TARGETS = 240, 4
 #: Sizes with at least this share of the mixtures of the size that has most tell the trend.
 _COMMON = 0.25
@@ -207,6 +209,12 @@ class ScaledLaw(MixtureEstimator):
         ratio = max(1.0, float(np.median(far))) ** share
         self.beyond_ = np.array([ratio, sizes[-1] - nearest])
 
+    def load(self, folder: Path, part: str = "", *, num_domains: int, num_targets: int) -> Self:
+        """Read what `save` wrote, also before what a mixture has for itself grew with the loss."""
+        super().load(folder, part, num_domains=num_domains, num_targets=num_targets)
+        self.hyper_ = np.append(self.hyper_, np.zeros(max(0, COUNT - len(self.hyper_))))
+        return self
+
     def predict_runs(self, weights: Array, sizes: Array) -> Array:
         """Predict runs, each at its own log parameters and log tokens; runs x targets."""
         standard = ScaledCurve(weights, sizes - self.centre_)(self.raw_)[0]
@@ -324,7 +332,8 @@ class ScaledLaw(MixtureEstimator):
         order = order[np.argsort(~is_largest, kind="stable")]
         counts = np.bincount(mixture)[order].cumsum()
         some = np.isin(mixture, order[: max(1, int(np.searchsorted(counts, _LEARN_RUNS)))])
-        every = max(1, len(runs) // _LEARN_TARGETS)
+        targets = _LEARN_TARGETS * (_LEARN_RUNS / some.sum()) ** 3
+        every = max(1, int(len(runs) / targets))
         parts = [Places(at.features[some], at.trend[some], at.sizes[some]) for at in runs[::every]]
         return learn(parts, list(left[some][:, ::every].T))
 

@@ -159,7 +159,8 @@ def find_weights(table: TableFile, left: Sequence[str]) -> list[str]:
     if not found:
         raise DataError(
             f"{table.path}: no columns are found whose rows sum to 1, so nothing says which are weights.",
-            "name them: --weights 'w_*', or --weights web,code,books",
+            "name them: --weights 'w_*', or --weights web,code,books; runs on one source alone have no "
+            "mixture, and nothing can be chosen by them",
         )
     return max(found, key=len)
 

@@ -100,7 +100,7 @@ def run(study: Study, progress: Progress) -> None:
     progress.note(f"chosen: {chosen.reason}")
     if problem.regressor.knows_repetition:
         progress.note("predictions count what repeating costs, as often as a final run reads each domain")
-    if recipe.choice.kl_strength == "auto":
+    if recipe.choice.kl_strength == "auto" and problem.regressor.num_runs_:
         progress.note(f"choice.kl_strength: auto is {chosen.kl_strength:.4g} per nat of divergence")
     progress.note(f"predictions and intervals are those of a new run {chosen.speaks_of}")
     for warning in chosen.warnings:

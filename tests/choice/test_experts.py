@@ -69,14 +69,30 @@ def test_without_bounds_it_is_where_expectation_maximisation_ends(model, tokens)
     np.testing.assert_allclose(found, weights, atol=1e-4)
 
 
-def test_a_choice_draws_no_candidates_and_may_give_a_domain_what_its_expert_had(tokens):
+@pytest.fixture(scope="module")
+def kept(tokens):
     texts = {
         name: TargetText(sha256=name, num_tokens=count, bits_per_nat=1.0)
         for name, count in (("a", 90), ("x", 120))
     }
-    kept = Kept(
+    return Kept(
         pd.DataFrame(tokens.weights, list("vwxyz"), NAMES), dict(zip(texts, tokens.logs, strict=True)), texts
     )
+
+
+def test_without_runs_nobody_knows_what_leaving_the_prior_costs_and_it_is_said(kept):
+    nothing = pd.DataFrame(columns=list(NAMES), dtype=float)
+    regressor = MixtureRegressor("experts").fit(
+        nothing, pd.DataFrame(columns=["x"], dtype=float), experts=kept
+    )
+    prior = dict(zip(NAMES, PRIOR.tolist(), strict=True))
+    choice = Choice(kl_strength="auto")
+    chosen = choose_mixture(regressor, "x", prior=prior, swarm=nothing, choice=choice)
+    assert chosen.kl_strength == 0
+    assert any("no run says what leaving the prior costs" in warning for warning in chosen.warnings)
+
+
+def test_a_choice_draws_no_candidates_and_may_give_a_domain_what_its_expert_had(kept):
     swarm = pd.DataFrame(np.random.default_rng(2).dirichlet(10 * PRIOR, 12), columns=NAMES)
     losses = pd.DataFrame(
         {"a": 3 - swarm["a"] / 2, "x": 3 - swarm["b"] + 0.1 * np.random.default_rng(3).random(12)}

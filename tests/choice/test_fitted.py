@@ -1,10 +1,13 @@
 """Choosing with what `fit` left in a folder, for runs that came from elsewhere."""
 
+import shutil
+
 import pandas as pd
 import pytest
 
 from regmix_hf.choice import FittedRuns
 from regmix_hf.errors import RegressionError, StudyError
+from regmix_hf.files import read_json, write_json
 from regmix_hf.recipe import Choice
 from regmix_hf.regression.fitting import fit_runs
 from regmix_hf.runs.runs import Runs
@@ -68,6 +71,24 @@ def test_a_damaged_summary_is_named(tmp_path, text, says):
     with pytest.raises(StudyError, match=says) as error:
         FittedRuns.load(tmp_path)
     assert error.value.hint.startswith("remove it and run the stage that wrote it again")
+
+
+def test_a_choice_warns_where_small_models_do_not_tell_of_what_it_is_chosen_by(folder, tmp_path):
+    fit = shutil.copytree(folder, tmp_path / "fit")
+    summary = read_json(fit / "summary.json")
+    sizes = {"small": "1M on 9 tokens", "large": "60M on 9 tokens", "num_mixtures": 16}
+    alike, otherwise = {"spearman": 0.9, "low": 0.7, "high": 1.0}, {"spearman": 0.0, "low": -0.4, "high": 0.4}
+    found = {"mean of 2 targets": alike, "a": otherwise, "b": alike, "c": otherwise}
+    rows = [{"target": name, **sizes, **numbers} for name, numbers in found.items()]
+    write_json(fit / "summary.json", summary | {"size_agreement": rows})
+    warned = [text for text in FittedRuns.load(fit).problem(choice=FEW).solve().warnings if "small" in text]
+    assert warned == [
+        "a: 16 mixtures of 1M on 9 tokens against 60M on 9 tokens, rank correlation 0 % [-40, 40]; "
+        "small models do not tell for this target"
+    ]
+    write_json(fit / "summary.json", summary | {"size_agreement": [{"target": "a"}]})
+    with pytest.raises(StudyError, match="an agreement of sizes that cannot be read"):
+        FittedRuns.load(fit)
 
 
 def test_no_more_mixtures_are_averaged_than_there_are(folder):

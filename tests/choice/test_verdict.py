@@ -34,14 +34,16 @@ def blind(runs, tmp_path_factory):
     return fit_runs(as_runs(weights, shuffled).take(np.arange(24)), ["ridge"], "a", folder)
 
 
-def test_losses_that_no_mixture_explains_keep_the_prior(blind):
+def test_losses_that_no_mixture_explains_keep_the_prior(blind, tmp_path):
     assert blind.verdict.word == CANNOT
     assert blind.verdict.low <= 0
     fitted = FittedRuns.load(blind.folder)
     assert fitted.verdict == blind.verdict
     chosen = fitted.problem(choice=FEW).solve()
     assert chosen.method == "prior"
-    assert chosen.weights == pytest.approx(fitted.mean_weights, abs=1e-5)
+    assert chosen.weights == chosen.prior == pytest.approx(fitted.mean_weights)
+    write_chosen(chosen, tmp_path)
+    assert read_chosen(tmp_path / "mixture.yaml") == pytest.approx(chosen.prior, abs=1e-15)
     assert "set choice.force" in chosen.reason
     assert "cannot tell mixtures apart" in chosen.warnings[0]
     assert [found.method for found in chosen.candidates] == ["simulated", "optimised", "prior"]

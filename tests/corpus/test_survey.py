@@ -57,7 +57,7 @@ def test_files_are_counted_and_sized(
     error = complaint(path="text", data_files="docs/a.md")
     assert "is one document" in error.message
     assert "sample_by: paragraph" in str(error.hint)
-    assert look(path="docs") == ["a: 3 files, 3.0 kB; left out as no text or table: 1 .png"]
+    assert look(path="docs") == ["a: 3 files, 3.0 kB; left out, of kinds that are not read here: 1 .png"]
     files = ["docs/a.md", "docs/*.md", "docs/*.tex"]
     assert look(path="text", data_files=files, sample_by="line") == [
         "a: 1 file, 1.5 kB; 1 name more of the same files, each read once; nothing matches 'docs/*.tex'"
@@ -106,6 +106,8 @@ def test_same_rows_in_two_domains_are_said(look: Callable[..., list[str]], tmp_p
     domain = {"path": "json", "data_files": "a.jsonl"}
     said = look(a=domain, b=domain, c={**domain, "filter": {"set": "x"}})
     assert said[-1] == "the domains a, b are made of the same rows of 1 file"
+    (tmp_path / "linked.jsonl").hardlink_to(tmp_path / "a.jsonl")
+    assert look(a=domain, b={**domain, "data_files": "linked.jsonl"})[-1] == said[-1]
     assert len(look(b={**domain, "filter": {"set": "y"}}, c={**domain, "filter": {"set": "x"}})) == 2
 
 

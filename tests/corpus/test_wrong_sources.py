@@ -96,6 +96,10 @@ def test_an_archive_is_called_one(complaint: Callable[..., DataError], tmp_path:
     assert f"{file}, line 1 is not UTF-8" in error.message
     assert error.hint.startswith("it is packed, by its name: unpack it")
     assert "not a zip file" in complaint(path="text", data_files=str(file)).message
+    named = file.rename(tmp_path / "books.epub")
+    assert complaint(path="text", data_files=str(named)).hint.startswith("it holds zero bytes, as no text")
+    named.write_bytes(b"caf\xe9")
+    assert "iconv -f latin1" in complaint(path="text", data_files=str(named)).hint
 
 
 def test_parquet_that_is_not_utf8(complaint: Callable[..., DataError], tmp_path: Path) -> None:

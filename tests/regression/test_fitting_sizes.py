@@ -62,6 +62,16 @@ def test_families_of_one_size_are_not_fitted_on_several(tmp_path):
         fit_runs(runs, ["power_law"], "a", tmp_path)
 
 
+def test_where_no_size_has_runs_enough_to_be_judged_by_it_is_said_how_many_each_has(tmp_path):
+    few = Runs.from_results(results(4).iloc[[*range(7), *range(40, 44)]], "the table")
+    with pytest.raises(RegressionError) as error:
+        fit_runs(few, ["scaled_law"], "a", tmp_path)
+    assert str(error.value).startswith(
+        "scaled_law needs at least 10 runs of one size and length to be judged by; there are 7 of "
+        "1,000,000 parameters on 1,000,000,000 tokens, 4 of 60,000,000 parameters on 1,000,000,000 tokens."
+    )
+
+
 def test_runs_without_sizes_cannot_be_fitted_over_sizes(tmp_path):
     runs = Runs.from_results(results(12).drop(columns="num_parameters"), "the table")
     with pytest.raises(RegressionError, match="do not say how many parameters"):

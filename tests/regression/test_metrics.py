@@ -72,10 +72,10 @@ def test_a_bootstrap_sample_has_the_metrics_of_its_runs():
 
 
 def test_runs_of_one_mixture_are_drawn_together():
-    counts = Resamples.draw([0, 0, 1, 2, 2], np.random.default_rng(0)).counts
+    counts = Resamples.draw([0, 0, 1, 2, 2, 3], np.random.default_rng(0)).counts
     np.testing.assert_array_equal(counts[:, 0], counts[:, 1])
     np.testing.assert_array_equal(counts[:, 3], counts[:, 4])
-    np.testing.assert_array_equal(counts[:, [0, 2, 3]].sum(axis=1), 3.0)
+    np.testing.assert_array_equal(counts[:, [0, 2, 3, 5]].sum(axis=1), 4.0)
     assert len(np.unique(counts, axis=0)) > 5
 
 
@@ -101,9 +101,17 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_approximation():
 def test_no_interval_where_the_metric_rarely_exists():
     draws = np.array([0.5, np.nan, np.nan])
     assert np.isnan(interval(draws)).all()
-    two = Resamples.draw([0, 1], np.random.default_rng(0)).metrics(np.array([1.0, 2.0]), np.array([1.5, 2.5]))
-    assert np.isnan(interval(two["spearman"])).all()
-    assert interval(two["mae"]) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_few_mixtures_tell_no_interval(metric):
+    def of(count):
+        truth = np.arange(count, dtype=float)
+        draws = Resamples.draw(range(count), np.random.default_rng(0)).metrics(truth, truth + truth % 2)
+        return interval(draws[metric])
+
+    assert np.isnan(of(3)).all()
+    assert np.isfinite(of(4)).all()
 
 
 def test_evaluate_metrics_work_offline_and_agree():

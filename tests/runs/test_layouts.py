@@ -276,6 +276,14 @@ def test_what_nobody_can_know_is_asked(tmp_path, change, message):
         load_runs(tmp_path / "runs.csv")
 
 
+def test_runs_on_one_source_are_told_that_they_have_no_mixture(tmp_path):
+    runs = pd.DataFrame({"epochs": [1.0, 4.0], "params_billion": [2.8, 0.1], "val_loss": [2.7, 3.1]})
+    runs.to_csv(tmp_path / "runs.csv", index=False)
+    with pytest.raises(DataError, match="no columns are found whose rows sum to 1") as error:
+        load_runs(tmp_path / "runs.csv")
+    assert "runs on one source alone have no mixture" in error.value.hint
+
+
 def test_rows_are_taken_by_what_they_hold(tmp_path):
     table = wide().assign(model_size=[1e6, 2e6] * 30)
     table.to_csv(tmp_path / "runs.csv", index=False)
