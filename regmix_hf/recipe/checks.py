@@ -199,13 +199,13 @@ def _check_target(recipe: Recipe) -> None:
 
 
 def _check_mistyped(asked: Iterable[str], known: Iterable[str], tasks: list[str]) -> None:
-    """Name the task where a target is called nearly like one: lm-eval, which knows them, is not asked here."""
+    """Name the task where a target is called nearly like one: lm-eval, which knows them, is not asked."""
     for name in (name for name in asked if name not in known):
         if close := difflib.get_close_matches(name, tasks, n=1, cutoff=0.8):
             raise RecipeError(
                 f"proxy.tasks: {close[0]!r} is scored, and regression.target names bpb/{name}, which is not; "
                 f"did you mean {name!r}?",
-                f"write it in proxy.tasks, or, if the task is {close[0]!r}, regression.target: bpb/{close[0]}",
+                f"write it there, or, if the task is {close[0]!r}, regression.target: bpb/{close[0]}",
             )
 
 
