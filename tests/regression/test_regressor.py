@@ -30,7 +30,9 @@ def fitted(tables):
 
 
 def quick(estimator):
-    return {"num_iterations": 20} if estimator == "lightgbm" else {}
+    return {"lightgbm": {"num_iterations": 20}, "auto": {"members": ("power_law", "ridge")}}.get(
+        estimator, {}
+    )
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
