@@ -1,5 +1,6 @@
 """Imports go down the floors only, and light things stay light."""
 
+import re
 import subprocess
 import sys
 
@@ -20,6 +21,12 @@ HEAVY = {"torch", "datasets", "transformers", "accelerate"}
 
 def test_every_part_has_a_floor():
     assert {part_of(file) for file in files()} - FRONT == FLOOR_OF.keys()
+
+
+def test_the_picture_of_the_architecture_has_every_part_on_its_floor():
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text()
+    drawn = re.findall(r"^ {1,2}(\d+)  ((?:[a-z]+ {1,2})*[a-z]+)(?:   |$)", text, flags=re.MULTILINE)
+    assert {part: int(floor) for floor, parts in drawn for part in parts.split()} == FLOOR_OF
 
 
 @pytest.mark.parametrize("file", files(), ids=lambda file: str(file.relative_to(PACKAGE)))
