@@ -22,7 +22,8 @@ QUESTIONS = [
 
 
 #: Folders of lm-eval that hold the tasks of the paper.
-FOLDERS = "arc hellaswag lambada logiqa openbookqa piqa race sciq siqa super_glue glue winogrande".split()
+FOLDERS = ("arc", "glue", "hellaswag", "lambada", "logiqa", "openbookqa", "piqa", "race", "sciq", "siqa")
+FOLDERS += ("super_glue", "winogrande")
 
 
 @pytest.fixture(scope="module")
