@@ -61,6 +61,10 @@ class HeldOut:
         true, predicted = (target.combine(table.to_numpy(dtype=np.float64)) for table in tables)
         return true, predicted
 
+    def resamples(self, random_state: int) -> Resamples:
+        """Draw bootstrap samples of the runs, the same whoever asks: one interval, wherever it is shown."""
+        return Resamples.draw(number_mixtures(self.runs), generator(random_state, "bootstrap", self.test))
+
 
 def predict(test: str, runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> HeldOut:
     """Predict runs that no regressor was fitted on."""
@@ -95,8 +99,7 @@ def quality_table(held_out: Sequence[HeldOut], target: Target, random_state: int
     """
     rows: list[dict[str, Any]] = []
     for part in held_out:
-        rng = generator(random_state, "bootstrap", part.test)
-        resamples = Resamples.draw(number_mixtures(part.runs), rng)
+        resamples = part.resamples(random_state)
         for estimator in part.predictions:
             rows += _quality(part, estimator, target, resamples)
     return pd.DataFrame(rows)
