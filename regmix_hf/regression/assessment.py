@@ -54,6 +54,11 @@ class HeldOut:
         """Tell whether every loss that `target` needs was measured in these runs."""
         return set(target.weights) <= set(self.runs.targets)
 
+    def num_judging(self, target: Target) -> int:
+        """Count the runs that judge a prediction of `target`: those in which all of it was measured."""
+        true = target.combine(self.runs.losses.reindex(columns=list(target.names)).to_numpy(dtype=np.float64))
+        return int((~np.isnan(true)).sum())
+
     def pair(self, estimator: str, target: Target) -> tuple[Array, Array]:
         """Return the true and the predicted values of `target`, one per run."""
         every = list(target.names)

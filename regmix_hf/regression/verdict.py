@@ -68,8 +68,9 @@ class Verdict:
         )
         draws = judged.resamples(random_state).metrics(true, predicted)["spearman"]
         low, high = interval(draws) if not math.isnan(spearman) else (math.nan, math.nan)
-        where = f"over {len(judged.runs)} runs ({judged.test})"
-        if len(judged.runs) < MANY_TO_RANK:
+        num_runs = judged.num_judging(target)
+        where = f"over {num_runs} runs ({judged.test})"
+        if num_runs < MANY_TO_RANK:
             low, high = math.nan, math.nan
             word, reasons = _by_few(nouns, where, spearman)
         else:

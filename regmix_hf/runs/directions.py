@@ -44,7 +44,8 @@ def settled(
         RegressionError: Nobody says which way a score is better.
     """
     domains, names = tables.weights.columns, [str(name) for name in tables.values.columns]
-    by_value = _scores_among(tables.values.drop(columns=list(tables.said_small)), domains)
+    losses = [name for name in tables.said_small if not (tables.values[name] < 0).any()]
+    by_value = _scores_among(tables.values.drop(columns=losses), domains)  # no loss is below 0, whatever its name
     wanted = set(names if target is None else AskedTarget.of(target).among(names))
     unsaid = [name for name in unsaid_among(names, domains, given, by_value) if name not in wanted]
     values = tables.values.drop(columns=unsaid)
