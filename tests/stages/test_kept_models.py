@@ -123,7 +123,7 @@ def test_experts_give_what_their_models_give_when_they_are_mixed_in_torch(first)
 def copy_of_first(first, tmp_path):
     """The same before anything was asked later."""
     study = Study(first.recipe.model_copy(update={"output_dir": tmp_path / "study"}))
-    shutil.copytree(first.root, study.root, ignore=lambda *_: ["asked-later"])
+    shutil.copytree(first.root, study.root, ignore=lambda *_: ["asked-later", ".proxies.json"])
     return study
 
 
