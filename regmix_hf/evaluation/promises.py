@@ -56,7 +56,7 @@ def _promises(study: Study) -> Promises | None:
         regressor = regressor.at(**size)
     if (facts := CorpusFacts.find(study.corpus)) is not None:
         tokens = facts.available_tokens(study.recipe)
-        regressor = as_final_runs_read(regressor, study.recipe, tokens)
+        regressor = as_final_runs_read(regressor, study.recipe.train.num_train_tokens, tokens)
     target = Target.parse(study.recipe.regression.target, regressor.quantities_, regressor.scales)
     coverage = float(record["predicted"]["coverage"])
     if not target.is_in(measured(ended)):
