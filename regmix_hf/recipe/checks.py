@@ -31,10 +31,10 @@ def check_recipe(recipe: Recipe) -> None:
     _check_bounds(recipe)
     _check_base(recipe)
     _check_kept(recipe)
+    _check_sampling(recipe)
     _check_ladder(recipe)
     _check_baselines(recipe)
     _check_repositories(recipe)
-    _check_sampling(recipe)
     trainings = {**recipe.rungs, "train": recipe.train}
     for section, training in trainings.items():
         if training.num_train_tokens < recipe.context_length:
@@ -296,7 +296,10 @@ def _check_ladder(recipe: Recipe) -> None:
                     "say it in the first alone",
                 )
         if bool(rung.training_args.get("use_cpu")) != bool(recipe.proxy.training_args.get("use_cpu")):
-            raise RecipeError(f"{section}.training_args.use_cpu: the first of `proxies` says otherwise.")
+            raise RecipeError(
+                f"{section}.training_args.use_cpu: the first of `proxies` says otherwise.",
+                "write the same in both; training_args of an entry replace those of the one before as a whole",
+            )
         if number and isinstance(rung.model.pretrained, Base):
             raise RecipeError(
                 f"{section}.model.pretrained: a model of the study's own is of one size, and `proxies` are "
