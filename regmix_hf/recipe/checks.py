@@ -298,7 +298,7 @@ def _check_ladder(recipe: Recipe) -> None:
         if bool(rung.training_args.get("use_cpu")) != bool(recipe.proxy.training_args.get("use_cpu")):
             raise RecipeError(
                 f"{section}.training_args.use_cpu: the first of `proxies` says otherwise.",
-                "write the same in both; training_args of an entry replace those of the one before as a whole",
+                "write the same in both; training_args of an entry replace all of those before it",
             )
         if number and isinstance(rung.model.pretrained, Base):
             raise RecipeError(
@@ -316,6 +316,11 @@ def _check_differs(recipe: Recipe, number: int) -> None:
             raise RecipeError(
                 f"proxies.{number} has the model and the length of one before it.",
                 "give it another model or another num_train_tokens",
+            )
+        if rung.scale is not None and rung.scale == before.scale and rung.model != before.model:
+            raise RecipeError(
+                f"proxies.{number}.scale {rung.scale!r} is that of one before it, whose model is another.",
+                "give each model a scale of its own, or leave `scale` out",
             )
 
 

@@ -112,6 +112,7 @@ def test_an_override_of_one_argument_leaves_the_others_of_an_entry_as_they_were_
         ("proxies.1.num_mixture=3", ["proxies.1.num_mixture", "did you mean 'num_mixtures'?"]),
         ("proxies.0.num_train_token=3", ["proxies.0.num_train_token: unknown", "did you mean"]),
         ("proxies.2.num_train_tokens=1024", ["proxies.2 has the model and the length of one before"]),
+        ("proxies.0.scale=1M", ["proxies.1.scale '1M' is that of one before it"]),
         ("proxies.2.num_workers=3", ["proxies.2.num_workers is 3", "all share it"]),
         ("proxies.1.training_args={use_cpu: true}", ["proxies.1.training_args.use_cpu"]),
         ("proxies.7.num_seeds=1", ["proxies.7.num_seeds=1", "entries up to proxies.2", "proxies=[...]"]),
