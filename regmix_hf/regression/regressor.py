@@ -199,7 +199,8 @@ class MixtureRegressor(
         self._check_fitted()
         part = copy(self)
         part.model = self.model.at(num_parameters, num_train_tokens)
-        part._out_of_fold = replace(self._out_of_fold, stretch=part.model.stretch)
+        there = {"stretch": part.model.stretch, "shift": self._signs * part.model.shift}
+        part._out_of_fold = replace(self._out_of_fold, **there)
         return part
 
     @property

@@ -51,8 +51,7 @@ class ScaledLaw(MixtureEstimator):
     Without sizes all runs are taken to be of one, and it is a kriged power law.
 
     Args:
-        robust_scale: As in `PowerLaw`.
-        max_steps: As in `PowerLaw`.
+        robust_scale, max_steps: As in `PowerLaw`.
         random_state: Seed of the folds, and of which runs tell the hyperparameters.
 
     Attributes:
@@ -161,6 +160,15 @@ class ScaledLaw(MixtureEstimator):
         ratio, apart = self.beyond_
         beyond = np.maximum(self.at_ - self.judged_, 0.0).sum()
         return float(1 + (ratio - 1) * beyond / apart)
+
+    @property
+    def shift(self) -> Array:
+        """What predictions of the fitted mixtures are more than at the size that `out_of_fold` judged."""
+        if np.array_equal(self.at_, self.judged_):
+            return super().shift
+        weights = self.weights_[(self.sizes_ == self.judged_).all(axis=1)]
+        judged = self.predict_runs(weights, np.tile(self.judged_, (len(weights), 1)))
+        return np.asarray((self._predict(weights) - judged).mean(axis=0))
 
     def out_of_fold(self, X: ArrayLike, y: ArrayLike, own: Sequence[int]) -> Array:
         """Predict each run, at its own size and length, by a fit that saw none of its mixture."""
@@ -341,8 +349,7 @@ class ScaledLaw(MixtureEstimator):
         kriged, coefficients = self.kriged_[target], self.coefficients_[target]
         left = np.zeros(len(here.trend))
         if len(used := np.flatnonzero(kriged)):
-            apart = cdist(here.features, runs.features[used]) / self.lengths_[target]
-            left += matern(apart) @ kriged[used]
+            left += matern(cdist(here.features, runs.features[used]) / self.lengths_[target]) @ kriged[used]
         if coefficients.any():
             left += covariance(self.hyper_, here, runs) @ coefficients
         return left
