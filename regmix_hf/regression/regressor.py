@@ -199,8 +199,8 @@ class MixtureRegressor(
         self._check_fitted()
         part = copy(self)
         part.model = self.model.at(num_parameters, num_train_tokens)
-        there = {"stretch": part.model.stretch, "shift": self._signs * part.model.shift}
-        part._out_of_fold = replace(self._out_of_fold, **there)
+        shift = self._signs * part.model.shift
+        part._out_of_fold = replace(self._out_of_fold, stretch=part.model.stretch, shift=shift)
         return part
 
     @property
