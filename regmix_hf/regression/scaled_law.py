@@ -208,8 +208,8 @@ class ScaledLaw(MixtureEstimator):
             alone = part.predict_runs(weights[longest], self.sizes_[longest])
             missed[longest] = np.abs(alone - losses[longest])
             # What one size alone misses of the next is more than what two miss, which know how losses fall.
-            # Two thirds of the way from 1 to it, in logarithms, held on `scale-ladder`.
-            share = 2 / 3 if len(sizes) == 2 else 1.0
+            # Two fifths of the way from 1 to it, in logarithms, held on `scale-ladder`.
+            share = 0.4 if len(sizes) == 2 else 1.0
         # Of few mixtures the farthest stands for the tenth that is missed by most, as in conformal intervals.
         count = len(np.unique(weights[longest], axis=0))
         most = min(1.0, _FAR * (count + 1) / count)
