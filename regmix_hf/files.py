@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
 import json
 import os
@@ -99,6 +101,24 @@ def read_as(path: Path, type_: type[T]) -> T:
         raise damaged(path, f"holds nothing that makes sense: {where}: {detail['msg']}") from None
 
 
+def parse_yaml(text: str) -> Any:
+    """Read YAML 1.2, in which `4e-4` is a number and `no` is a word.
+
+    A parser in Python takes some 30 ms for a recipe, which is read again and again: what was parsed a moment
+    ago is copied.
+
+    Raises:
+        YAMLError: It is none.
+        RecursionError: It is nested too deeply.
+    """
+    return copy.deepcopy(_parsed(text))
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(text: str) -> Any:
+    return YAML(typ="safe", pure=True).load(text)
+
+
 def read_yaml(path: Path) -> Any:
     """Read a YAML file that was written here.
 
@@ -106,7 +126,7 @@ def read_yaml(path: Path) -> Any:
         StudyError: It is damaged.
     """
     try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        return parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, YAMLError, RecursionError) as error:
         raise damaged(path, f"cannot be read as YAML: {_first_line(error)}") from error
 

@@ -28,6 +28,7 @@ class Asked:
         domains: Those that may have a weight.
         validated_only: Targets that are none of them.
         prior: What the prior is, in words.
+        available: Tokens that there are of each domain, where somebody said it who has no recipe.
         num_train_tokens: Of a final run; `None` where none is planned.
         max_epochs: Most times such a run may see a domain; `None`: any number.
         license: Of what is published, as the Hub calls it; `None`: nobody said.
@@ -44,7 +45,8 @@ class Asked:
     domains: tuple[str, ...]
     validated_only: tuple[str, ...]
     prior: str = _OF_TEXT
-    num_train_tokens: int | None = None
+    available: Mapping[str, float] | None = None
+    num_train_tokens: float | None = None
     max_epochs: float | None = None
     license: str | None = None
     private: bool = False
@@ -95,6 +97,9 @@ class Asked:
             domains=tuple(map(str, domains)),
             validated_only=tuple(str(name) for name in targets if name not in domains),
             prior=prior,
+            available=choice.available if choice else None,
+            num_train_tokens=choice.num_train_tokens if choice else None,
+            max_epochs=choice.max_epochs if choice else None,
             again=tuple(words for words in (asked.command, choice.command if choice else ()) if words),
             tables=tuple(Path(table).name for table in asked.tables),
             notes=asked.notes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,9 +73,9 @@ def explorer_page(
         return Explorer(None, f"it has no formula for {unknown[0]}")
     if (size := facts.choice.size) is not None:
         regressor = regressor.at(*size)
-    if facts.corpus is not None and facts.recipe is not None:
-        tokens = facts.corpus.available_tokens(facts.recipe)
-        regressor = as_final_runs_read(regressor, facts.recipe, tokens)
+    tokens, length = facts.available_tokens, facts.asked.num_train_tokens
+    if tokens is not None and length is not None:
+        regressor = as_final_runs_read(regressor, length, tokens)
     told = replace(mixture or _told(facts), name="explored", weights=dict.fromkeys(regressor.domains_, 0.0))
     exports, left_out = export_parts(told)
     known = {
@@ -87,7 +87,7 @@ def explorer_page(
     environment = Environment(loader=FileSystemLoader(_PARTS), undefined=StrictUndefined, autoescape=True)
     page = environment.get_template("explorer.html.jinja").render(
         name=facts.asked.name,
-        has_tokens=facts.corpus is not None,
+        has_tokens=tokens is not None,
         has_recipe=facts.recipe is not None,
         coverage=f"{100 * facts.choice.coverage:.0f}",
         estimator=regressor.estimator,
@@ -117,7 +117,7 @@ def _known(
     domains, coverage = list(regressor.domains_), facts.choice.coverage
     target = Target.parse(facts.asked.target, regressor.quantities_, regressor.scales)
     sizes = [*regressor.interval_sizes(coverage, target), *regressor.interval_sizes(coverage)]
-    tokens = facts.corpus.available_tokens(facts.recipe) if facts.corpus and facts.recipe else None
+    tokens = facts.available_tokens
     return {
         "domains": domains,
         "targets": list(regressor.targets_),
@@ -148,7 +148,7 @@ def _known(
         "widest_gap": facts.choice.record.get("widest_gap_between_runs"),
         "mixtures": {
             name: [mixture.get(domain, 0.0) for domain in domains]
-            for name, mixture in _mixtures(place, facts, tokens or dict.fromkeys(domains, 0)).items()
+            for name, mixture in _mixtures(place, facts, domains).items()
         },
         "tokens": [tokens[domain] for domain in domains] if tokens else None,
         "budget": facts.asked.num_train_tokens,
@@ -180,17 +180,18 @@ def _only_unit(regressor: MixtureRegressor) -> str | None:
 
 
 def _mixtures(
-    place: Study | TableFit, facts: StudyFacts, tokens: Mapping[str, int]
+    place: Study | TableFit, facts: StudyFacts, domains: Iterable[str]
 ) -> dict[str, Mapping[str, float]]:
     """The chosen one, the prior, the uniform one and the recipe's baselines, by name."""
     assert facts.choice is not None
-    chosen = check_mixture(facts.choice.record["weights"], tuple(tokens), name=str(place.mixture))
-    if facts.recipe is None:
-        prior = check_mixture(facts.choice.record["prior"], tuple(tokens), name=str(place.mixture))
-        return {"chosen": chosen, "prior": prior, "uniform": uniform(tokens)}
-    others = {name: given_mixture(facts.recipe, name, tokens) for name in ("prior", "uniform")}
-    baselines = {name: given_mixture(facts.recipe, name, tokens) for name in facts.recipe.baselines}
-    return {"chosen": chosen, **others, **baselines}
+    record, domains = facts.choice.record, tuple(domains)
+    chosen = check_mixture(record["weights"], domains, name=str(place.mixture))
+    if facts.recipe is None or facts.corpus is None:
+        prior = check_mixture(record["prior"], domains, name=str(place.mixture))
+        return {"chosen": chosen, "prior": prior, "uniform": uniform(domains)}
+    tokens = facts.corpus.available_tokens(facts.recipe)
+    given = ("prior", "uniform", *facts.recipe.baselines)
+    return {"chosen": chosen, **{name: given_mixture(facts.recipe, name, tokens) for name in given}}
 
 
 def _interval(width: HalfWidth) -> dict[str, Any]:

@@ -164,6 +164,13 @@ class StudyFacts:
         return next((verdict for verdict in known if verdict is not None), None)
 
     @property
+    def available_tokens(self) -> Mapping[str, float] | None:
+        """Tokens that there are of each domain, as counted, or as said beside tables."""
+        if self.recipe is not None and self.corpus is not None:
+            return self.corpus.available_tokens(self.recipe)
+        return self.asked.available
+
+    @property
     def final_mixtures(self) -> list[str]:
         """Names of the mixtures that final models were trained on."""
         return [] if self.final is None else [str(name) for name in self.final.results["mixture_id"].unique()]

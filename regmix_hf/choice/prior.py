@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from regmix_hf.errors import MixtureError, did_you_mean
+from regmix_hf.files import parse_yaml
 from regmix_hf.mixtures.mixture import normalise
 
 #: Below which of these a file may hold the numbers: Olmix's `priors`, a `mixture.yaml` of ours.
@@ -49,7 +49,7 @@ def read_available(file: Path, domains: Iterable[str]) -> dict[str, float]:
 def _numbers_in(file: Path, known: list[str], option: str) -> dict[str, float]:
     """The numbers by domain of a file that an option names."""
     try:
-        tree = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+        tree = parse_yaml(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, YAMLError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise MixtureError(f"{option} {file} cannot be read: {reason}") from None

@@ -155,7 +155,7 @@ def _choose_from_fit(
     fitted = FittedRuns.load(fit.regression, estimator=regression.estimator, target=target)
     if final.num_parameters is not None and final.num_tokens is not None:
         fitted = fitted.at(final.num_parameters, final.num_tokens)
-    constraints = None
+    constraints = tokens = None
     if final.available is not None and final.num_tokens is not None:
         tokens = read_available(final.available, fitted.regressor.domains_)
         constraints = choice_constraints(choice, fitted.regressor.domains_, tokens, final.num_tokens)
@@ -164,11 +164,21 @@ def _choose_from_fit(
             console.note("predictions count what repeating costs, as often as that run reads each domain")
     given_prior = read_prior(prior, fitted.regressor.domains_) if prior else None
     chosen = fitted.problem(constraints=constraints, prior=given_prior, choice=choice).solve(console)
-    write_chosen(chosen, fit.root)
+    epochs = None
+    if tokens is not None and final.num_tokens is not None:
+        epochs = {name: share * final.num_tokens / tokens[name] for name, share in chosen.weights.items()}
+    write_chosen(chosen, fit.root, epochs=epochs)
     words = ["choose", str(fit.regression), *overrides, *(["--prior", str(prior)] if prior else [])]
     words += final.words
     words += ["--output", str(fit.root)] if fit.root != fit.regression else []
-    fit.sign_choice(words, target, str(prior) if prior else None)
+    fit.sign_choice(
+        words,
+        target=target,
+        prior=str(prior) if prior else None,
+        available=tokens,
+        num_train_tokens=final.num_tokens,
+        max_epochs=choice.max_epochs,
+    )
     console.note(f"chosen: {chosen.reason}")
     console.note(f"predictions and intervals are those of a new run {chosen.speaks_of}")
     for warning in chosen.warnings:

@@ -121,8 +121,8 @@ _PROMISED = (
 CORPUS = Kind(
     "corpus",
     (
-        *(_DOMAIN, count("files"), count("rows"), count("left_out", "left out"), count("documents")),
-        *(count("bytes", unit=BYTES), count("tokens", unit=TOKENS), number("prior", SHARE, ".3f")),
+        *(_DOMAIN, count("tokens", unit=TOKENS), number("prior", SHARE, ".3f"), count("documents")),
+        *(count("left_out", "left out"), count("rows"), count("files"), count("bytes", unit=BYTES)),
         count("validation_tokens", "validation tokens", TOKENS),
     ),
 )
@@ -249,11 +249,8 @@ PLAN = Kind(
     "plan",
     (
         *(name("stage"), name("rung", "of"), name("state")),
-        *(count("runs"), count("left"), count("tokens", unit=TOKENS)),
-        *(
-            number("flops", "floating_point_operations", ".1e", "FLOPs"),
-            number("seconds", SECONDS, duration, "time"),
-        ),
+        *(count("runs"), count("left"), number("seconds", SECONDS, duration, "time")),
+        *(count("tokens", unit=TOKENS), number("flops", "floating_point_operations", ".1e", "FLOPs")),
         number("gpu_hours", "hours", ".1f", "GPU hours"),
         *(count("disk_bytes", "disk (bytes)", BYTES), count("download_bytes", "download (bytes)", BYTES)),
     ),

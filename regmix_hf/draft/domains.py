@@ -145,10 +145,10 @@ def _stem(file: Path) -> str:
     return re.sub(r"[-_.]?\d+(-of-\d+)?$", "", plain_name(file.name).stem) or file.stem
 
 
-def _domains_of(place: _Place) -> tuple[list[FoundDomain], dict[str, Path]]:
+def _domains_of(place: _Place) -> tuple[list[FoundDomain], dict[str, tuple[Path, ...]]]:
     """The domains of a place: of the files whose names say what they are, or of all that are text.
 
-    And each end of names that one file which is no text keeps out, with that file.
+    And each end of names that files which are no text keep out, with these.
 
     Raises:
         DataError: There are none, or they cannot be read.
@@ -198,15 +198,17 @@ def _of_known_kinds(place: _Place) -> Iterator[FoundDomain]:
         yield _domain(place.name, keys, texts, tables, rows, held_out)
 
 
-def _text_ends(folder: Path, files: Sequence[Path]) -> tuple[dict[str, list[Path]], dict[str, Path]]:
+def _text_ends(
+    folder: Path, files: Sequence[Path]
+) -> tuple[dict[str, list[Path]], dict[str, tuple[Path, ...]]]:
     """Patterns whose files are all text, whatever their names say: `**/*.py` -> files; largest first.
 
     A pattern cannot leave a file out: where one is no text, the folders beside it have patterns of their own,
     and its neighbours are named one by one. Where these are more than a recipe may name, the second part has
-    the end of their names and that file.
+    the end of their names and what is no text.
     """
     found: dict[str, list[Path]] = {}
-    spoilt: dict[str, Path] = {}
+    spoilt: dict[str, tuple[Path, ...]] = {}
     for end in dict.fromkeys(map(_written_end, files)):
         pattern = _ending(end)
         alike = matches(pattern, folder)
@@ -219,7 +221,7 @@ def _text_ends(folder: Path, files: Sequence[Path]) -> tuple[dict[str, list[Path
         elif len(around := dict(_patterns_around(folder, folder, end, set(texts)))) <= _MOST_NAMES:
             found |= around
         else:
-            spoilt[end] = unreadable[0]
+            spoilt[end] = unreadable
     sizes = {pattern: sum(file.stat().st_size for file in alike) for pattern, alike in found.items()}
     return {
         pattern: found[pattern] for pattern in sorted(sizes, key=lambda one: -sizes[one])[:_MOST_NAMES]
@@ -264,9 +266,7 @@ def _domain(
     files = [file.path for file in texts if file.path]
     seen = look_at_texts(files)
     if seen.unreadable:
-        names = ", ".join(str(file) for file in seen.unreadable[:3])
-        more = f" and {len(seen.unreadable) - 3} more" if len(seen.unreadable) > 3 else ""
-        raise DataError(f"{names}{more} cannot be read as UTF-8: convert or move what cannot.")
+        raise DataError(f"{_no_text(seen.unreadable)}.")
     if tables and rows.column is None:
         raise DataError("no column holds text.")
     if rows.column not in (None, "text"):
@@ -283,16 +283,24 @@ def _domain(
     return FoundDomain(name, keys, (*files, *held_out), num_documents, rows.num_bytes + seen.num_bytes)
 
 
-def _not_read(place: _Place, found: Sequence[FoundDomain], spoilt: Mapping[str, Path]) -> Iterator[str]:
+def _not_read(
+    place: _Place, found: Sequence[FoundDomain], spoilt: Mapping[str, tuple[Path, ...]]
+) -> Iterator[str]:
     """Say how many of a place's files are in none of its domains, by the ends of their names, and why."""
     read = {os.path.realpath(file) for domain in found for file in domain.files}
     unread = [file for file in place.files if os.path.realpath(file) not in read]
-    for end, file in spoilt.items():
+    for end, files in spoilt.items():
         count = sum(_written_end(one) == end for one in unread)
-        yield f"{place.name}: {count:,} {end}, for {file} cannot be read as UTF-8: convert or move it"
+        yield f"{place.name}: {count:,} {end}, for {_no_text(files)}"
     if ends := Counter(end_of(file) for file in unread if _written_end(file) not in spoilt):
         most = ", ".join(f"{count:,} {end}" for end, count in ends.most_common(6))
         yield f"{place.name}: {most}{', ...' if len(ends) > 6 else ''}"
+
+
+def _no_text(files: Sequence[Path]) -> str:
+    names = ", ".join(str(file) for file in files[:3])
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    return f"{names}{more} cannot be read as UTF-8: convert or move what cannot"
 
 
 def _together(small: Sequence[FoundDomain]) -> FoundDomain | None:

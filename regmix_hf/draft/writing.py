@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from ruamel.yaml import YAML
 
 from regmix_hf.corpus.read_facts import count_of, size_of
 from regmix_hf.draft.domains import Findings, find_domains
 from regmix_hf.draft.scale import Budget, first_budget
 from regmix_hf.errors import DataError, RecipeError
-from regmix_hf.files import atomic_path
+from regmix_hf.files import atomic_path, parse_yaml
 from regmix_hf.jobs.devices import cuda_devices
 from regmix_hf.plan import make_plan
 from regmix_hf.preflight import check_study
@@ -111,7 +110,7 @@ def _text(findings: Findings, budget: Budget, folder: Path, file: Path) -> str:
 def _scalar(text: str) -> str:
     """Write a text in YAML, in quotes where it would be read as something else."""
     try:
-        is_plain = re.fullmatch(r"[\w./*-]+", text) and YAML(typ="safe", pure=True).load(text) == text
+        is_plain = re.fullmatch(r"[\w./*-]+", text) and parse_yaml(text) == text
     except Exception:  # an alias, say
         is_plain = False
     return text if is_plain else json.dumps(text, ensure_ascii=False)

@@ -8,9 +8,8 @@ from functools import cache
 from typing import Any
 
 import pandas as pd
-from ruamel.yaml import YAML
 
-from regmix_hf.files import read_parquet, write_json
+from regmix_hf.files import read_parquet, read_yaml, write_json
 from regmix_hf.quantities import measured
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.final_run import as_final_runs_read
@@ -50,14 +49,14 @@ def _promises(study: Study) -> Promises | None:
     ended = results[results["status"] == "ok"]
     if ended.empty:
         return None
-    record = YAML(typ="safe", pure=True).load(study.mixture.read_text(encoding="utf-8"))
+    record = read_yaml(study.mixture)
     regressor = MixtureRegressor.from_pretrained(study.regression / record["estimator"])
     size = record["predicted"].get("size")
     if size is not None:
         regressor = regressor.at(**size)
     if (facts := CorpusFacts.find(study.corpus)) is not None:
         tokens = facts.available_tokens(study.recipe)
-        regressor = as_final_runs_read(regressor, study.recipe, tokens)
+        regressor = as_final_runs_read(regressor, study.recipe.train.num_train_tokens, tokens)
     target = Target.parse(study.recipe.regression.target, regressor.quantities_, regressor.scales)
     coverage = float(record["predicted"]["coverage"])
     if not target.is_in(measured(ended)):

@@ -24,6 +24,7 @@ from regmix_hf.training.measured import (
     with_later,
     without_unmeasured,
 )
+from regmix_hf.training.pretrained import hash_weights
 
 if TYPE_CHECKING:
     from regmix_hf.training.spec import RunSpec
@@ -166,13 +167,20 @@ def collect(tasks: Sequence[Task[RunSpec]], folder: Path) -> tuple[pd.DataFrame,
 
 
 def check_whole(folder: Path) -> str:
-    """Read every result in a stage's folder; return how many there are, in words.
+    """Read every result in a stage's folder, and models that runs kept; return how many there are, in words.
 
     Raises:
         StudyError: One is damaged.
     """
-    results = [_read(file) for file in sorted(folder.glob(f"*/{names.RESULT}"))]
-    return f"{folder.name}: {len(results)} results can be read"
+    files = sorted(folder.glob(f"*/{names.RESULT}"))
+    results = [(file.parent / names.MODEL, _read(file)) for file in files]
+    kept = [(model, row[KEPT_MODEL]) for model, row in results if KEPT_MODEL in row and model.exists()]
+    for model, sha256 in kept:
+        if hash_weights(model) != sha256:
+            raise damaged(model, "is not the model that its run kept")
+    later = [_read(file) for file in sorted(folder.glob(f"*/{names.LATER}/*/{names.RESULT}"))]
+    said = f"{folder.name}: {len(results) + len(later)} results can be read"
+    return f"{said}, and {len(kept)} kept models are those of their runs" if kept else said
 
 
 def _collect_experts(tasks: Sequence[Task[RunSpec]], file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import re
 from collections.abc import Iterable
@@ -174,6 +175,7 @@ def _check_target(recipe: Recipe) -> None:
         )
         scored = [*recipe.domains, *recipe.proxy.tasks]
         bits = [name.removeprefix(BPB) for name in names if name.startswith(BPB)]
+        _check_mistyped(bits, scored, recipe.proxy.tasks)
         _check_names("regression.target", bits, scored, "domain or task")
         for name in names:
             if "/" in name and not name.startswith(BPB) and name not in recipe.proxy.metrics:
@@ -194,6 +196,17 @@ def _check_target(recipe: Recipe) -> None:
         asked.check_one_direction(read_names(names, recipe.domains, asked.directions).values())
     except RegressionError as error:
         raise RecipeError(f"regression.target: {error.message}", error.hint) from None
+
+
+def _check_mistyped(asked: Iterable[str], known: Iterable[str], tasks: list[str]) -> None:
+    """Name the task where a target is called nearly like one: lm-eval, which knows them, is not asked."""
+    for name in (name for name in asked if name not in known):
+        if close := difflib.get_close_matches(name, tasks, n=1, cutoff=0.8):
+            raise RecipeError(
+                f"proxy.tasks: {close[0]!r} is scored, and regression.target names bpb/{name}, which is not; "
+                f"did you mean {name!r}?",
+                f"write it there, or, if the task is {close[0]!r}, regression.target: bpb/{close[0]}",
+            )
 
 
 def _check_bounds(recipe: Recipe) -> None:

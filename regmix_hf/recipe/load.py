@@ -8,10 +8,10 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from regmix_hf.errors import RecipeError, did_you_mean
+from regmix_hf.files import parse_yaml
 from regmix_hf.recipe.checks import check_recipe
 from regmix_hf.recipe.schema import Recipe
 
@@ -67,7 +67,7 @@ def parse_override(text: str) -> tuple[list[str], Any]:
     if not equals or not all(keys):
         raise RecipeError(f"{text!r} is no override.", "write key.path=value, e.g. sampling.num_mixtures=64")
     try:
-        return keys, _yaml().load(value) if value.strip() else None
+        return keys, parse_yaml(value) if value.strip() else None
     except YAMLError as error:
         raise RecipeError(f"the value of override {text!r} is no YAML: {error}") from None
 
@@ -88,13 +88,9 @@ def read_section(section: type[_Section], overrides: Iterable[str], *, name: str
         raise RecipeError(f"{name}: " + "\n  ".join(_complaints(error, tree, section))) from None
 
 
-def _yaml() -> YAML:
-    return YAML(typ="safe", pure=True)  # YAML 1.2: `4e-4` is a number and `no` is a word
-
-
 def _parse_yaml(file: Path) -> dict[str, Any]:
     try:
-        tree = _yaml().load(file.read_text(encoding="utf-8"))
+        tree = parse_yaml(file.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise RecipeError(
             f"{file} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}."

@@ -54,12 +54,21 @@ class HeldOut:
         """Tell whether every loss that `target` needs was measured in these runs."""
         return set(target.weights) <= set(self.runs.targets)
 
+    def num_judging(self, target: Target) -> int:
+        """Count the runs that judge a prediction of `target`: those in which all of it was measured."""
+        true = target.combine(self.runs.losses.reindex(columns=list(target.names)).to_numpy(dtype=np.float64))
+        return int((~np.isnan(true)).sum())
+
     def pair(self, estimator: str, target: Target) -> tuple[Array, Array]:
         """Return the true and the predicted values of `target`, one per run."""
         every = list(target.names)
         tables = (self.runs.losses.reindex(columns=every), self.predictions[estimator].reindex(columns=every))
         true, predicted = (target.combine(table.to_numpy(dtype=np.float64)) for table in tables)
         return true, predicted
+
+    def resamples(self, random_state: int) -> Resamples:
+        """Draw bootstrap samples of the runs, the same whoever asks: one interval, wherever it is shown."""
+        return Resamples.draw(number_mixtures(self.runs), generator(random_state, "bootstrap", self.test))
 
 
 def predict(test: str, runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> HeldOut:
@@ -95,8 +104,7 @@ def quality_table(held_out: Sequence[HeldOut], target: Target, random_state: int
     """
     rows: list[dict[str, Any]] = []
     for part in held_out:
-        rng = generator(random_state, "bootstrap", part.test)
-        resamples = Resamples.draw(number_mixtures(part.runs), rng)
+        resamples = part.resamples(random_state)
         for estimator in part.predictions:
             rows += _quality(part, estimator, target, resamples)
     return pd.DataFrame(rows)

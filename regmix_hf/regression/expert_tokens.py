@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,24 +121,29 @@ class ExpertTokens:
 
 
 @dataclass(frozen=True, eq=False)
-class MixedLoss:
-    """The formula of one target, `unit * -mean_x log sum_d w_d p_d(x)`; convex in the weights.
-
-    Without tokens it is 0.
+class _Given:
+    """What domains give each token of a target; one for all who ask the same, as long as somebody does.
 
     Attributes:
         relative: `p_d(x) / max_d p_d(x)`, tokens x domains, in single precision, above 0.
         level: `-mean_x log max_d p_d(x)`, nats per token.
-        unit: What one nat per token is in the target's unit.
+        logs: What it was made of: while it is there, nothing else has its place in memory.
     """
 
     relative: NDArray[np.float32]
     level: float
-    unit: float
+    logs: NDArray[np.float16]
 
     @classmethod
-    def of(cls, logs: NDArray[np.float16], shares: Array, unit: float) -> Self:
+    def of(cls, logs: NDArray[np.float16], shares: Array) -> Self:
         """Make it of log-probabilities, experts x tokens, and how much of each expert a domain is."""
+        key = (id(logs), shares.shape, shares.tobytes())
+        if (known := _KNOWN.get(key)) is None:
+            known = _KNOWN[key] = cls._made(logs, shares)
+        return known
+
+    @classmethod
+    def _made(cls, logs: NDArray[np.float16], shares: Array) -> Self:
         num_tokens = logs.shape[1]
         relative = np.empty((num_tokens, shares.shape[1]), dtype=np.float32)
         highest = 0.0
@@ -149,14 +155,43 @@ class MixedLoss:
             largest = domains.max(axis=0)
             relative[start : start + _TOKENS_AT_ONCE] = np.maximum(domains / largest, _LEAST).T
             highest += float((most + np.log(largest)).sum())
-        return cls(relative, -highest / max(num_tokens, 1), unit)
+        return cls(relative, -highest / max(num_tokens, 1), logs)
+
+
+#: A fit asks for the same again and again, and it takes four bytes a token and domain.
+_KNOWN: WeakValueDictionary[tuple[int, tuple[int, ...], bytes], Any] = WeakValueDictionary()
+
+
+@dataclass(frozen=True, eq=False)
+class MixedLoss:
+    """The formula of one target, `unit * -mean_x log sum_d w_d p_d(x)`; convex in the weights.
+
+    Without tokens it is 0.
+
+    Attributes:
+        given: What domains give each token.
+        unit: What one nat per token is in the target's unit.
+    """
+
+    given: _Given
+    unit: float
+
+    @classmethod
+    def of(cls, logs: NDArray[np.float16], shares: Array, unit: float) -> Self:
+        """Make it of log-probabilities, experts x tokens, and how much of each expert a domain is."""
+        return cls(_Given.of(logs, shares), unit)
+
+    @property
+    def relative(self) -> NDArray[np.float32]:
+        """`p_d(x) / max_d p_d(x)`, tokens x domains, in single precision, above 0."""
+        return self.given.relative
 
     def __call__(self, weights: Array) -> Array:
         """Value of each mixture, `(n, d) -> (n,)`, in the target's unit."""
         total = np.zeros(len(weights))
         for part in self._parts():
             total += np.log(part @ weights.T).sum(axis=0)
-        return np.asarray(self.unit * (self.level - total / max(len(self.relative), 1)))
+        return np.asarray(self.unit * (self.given.level - total / max(len(self.relative), 1)))
 
     def slope(self, weights: Array) -> Array:
         """Its derivatives with respect to the weights, `(n, d)`."""

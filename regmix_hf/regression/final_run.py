@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from regmix_hf.recipe import Recipe
 from regmix_hf.regression.regressor import MixtureRegressor
 
 
 def as_final_runs_read(
-    regressor: MixtureRegressor, recipe: Recipe, available_tokens: Mapping[str, int]
+    regressor: MixtureRegressor, num_train_tokens: float, available_tokens: Mapping[str, float]
 ) -> MixtureRegressor:
     """Return predictions of runs that read each domain as often as final ones, where that is known to matter.
 
     Args:
         regressor: Fitted on the study's proxies.
-        recipe: The study's.
+        num_train_tokens: Of a final run.
         available_tokens: Tokens of every training domain.
     """
     if not regressor.knows_repetition:
         return regressor
-    return regressor.reading(available_tokens, recipe.train.num_train_tokens)
+    return regressor.reading(available_tokens, num_train_tokens)

@@ -56,19 +56,20 @@ def _best_of(judged: HeldOut, candidates: Sequence[str], target: Target, random_
     )
     best = ranked[0]
     laws = [name for name in ranked if name in LAWS]
-    is_few = len(judged.runs) < _FEW_RUNS
+    num_runs = judged.num_judging(target)
+    is_few = num_runs < _FEW_RUNS
     if is_few and laws and best not in LAWS and not _is_better(judged, best, laws[0], target, random_state):
         both = " and ".join(_percent(quality[name]["spearman"]) for name in (laws[0], best))
-        reason = f"{laws[0]} is preferred: {len(judged.runs)} runs ({judged.test}) cannot tell it from {best}"
+        reason = f"{laws[0]} is preferred: {num_runs} runs ({judged.test}) cannot tell it from {best}"
         return Selection(laws[0], judged.test, f"{reason}, Spearman {both} on {target}.")
-    where = f"{len(judged.runs)} runs ({judged.test})"
+    where = f"{num_runs} runs ({judged.test})"
     score = f"Spearman {_percent(quality[best]['spearman'])} on {target} over {where}"
     if len(ranked) == 1:
         return Selection(best, judged.test, f"{best} is the only estimator: {score}.")
     second = ranked[1]
     reason = f"{best} ranks held-out runs best: {score}; {second} {_percent(quality[second]['spearman'])}."
     if not _is_better(judged, best, second, target, random_state):
-        reason += f" {len(judged.runs)} runs are too few to tell the two apart."
+        reason += f" {num_runs} runs are too few to tell the two apart."
     return Selection(best, judged.test, reason)
 
 

@@ -11,10 +11,9 @@ from typing import Any, Self
 import numpy as np
 
 from regmix_hf.files import damaged
-from regmix_hf.regression.assessment import BASELINE, MANY_TO_RANK, HeldOut, number_mixtures
-from regmix_hf.regression.metrics import Resamples, interval, measure
+from regmix_hf.regression.assessment import BASELINE, MANY_TO_RANK, HeldOut
+from regmix_hf.regression.metrics import interval, measure
 from regmix_hf.regression.target import Target
-from regmix_hf.seeds import generator
 
 TELLS, WEAKLY, CANNOT = "tells mixtures apart", "weakly", "cannot: keep the prior"
 #: Correlations from which on a regression tells mixtures apart: the lower end of its interval.
@@ -67,11 +66,11 @@ class Verdict:
         spearman, trivial = (
             measure(*judged.pair(name, target))["spearman"] if name else math.nan for name in known
         )
-        rng = generator(random_state, "bootstrap", "verdict")
-        draws = Resamples.draw(number_mixtures(judged.runs), rng).metrics(true, predicted)["spearman"]
+        draws = judged.resamples(random_state).metrics(true, predicted)["spearman"]
         low, high = interval(draws) if not math.isnan(spearman) else (math.nan, math.nan)
-        where = f"over {len(judged.runs)} runs ({judged.test})"
-        if len(judged.runs) < MANY_TO_RANK:
+        num_runs = judged.num_judging(target)
+        where = f"over {num_runs} runs ({judged.test})"
+        if num_runs < MANY_TO_RANK:
             low, high = math.nan, math.nan
             word, reasons = _by_few(nouns, where, spearman)
         else:

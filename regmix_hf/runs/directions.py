@@ -44,7 +44,9 @@ def settled(
         RegressionError: Nobody says which way a score is better.
     """
     domains, names = tables.weights.columns, [str(name) for name in tables.values.columns]
-    by_value = _scores_among(tables.values.drop(columns=list(tables.said_small)), domains)
+    # no loss is below 0, whatever it is called
+    losses = [name for name in tables.said_small if not (tables.values[name] < 0).any()]
+    by_value = _scores_among(tables.values.drop(columns=losses), domains)
     wanted = set(names if target is None else AskedTarget.of(target).among(names))
     unsaid = [name for name in unsaid_among(names, domains, given, by_value) if name not in wanted]
     values = tables.values.drop(columns=unsaid)

@@ -16,6 +16,7 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 from regmix_hf import tables
 from regmix_hf.choice import read_chosen
 from regmix_hf.errors import HubError, StudyError
+from regmix_hf.files import parse_yaml
 from regmix_hf.hub import Expected, parse_json, read_table
 from regmix_hf.recipe import RECIPE_FILE, Recipe, load_recipe
 from regmix_hf.regression import MixtureRegressor
@@ -241,7 +242,7 @@ def _load_yaml(file: Path, name: str) -> Any:
                 raise HubError(f"{name}: {file.name} is nested more than {_DEEPEST} deep, as no recipe is.")
             if isinstance(event, AliasEvent):
                 raise HubError(f"{name}: {file.name} holds aliases, which are not read from the Hub.")
-        return yaml.load(text)
+        return parse_yaml(text)
     except (YAMLError, RecursionError, ValueError) as error:
         raise HubError(f"{name}: {file.name} is no YAML: {str(error)[:200]}") from None
 

@@ -83,7 +83,8 @@ def run(study: Study, progress: Progress) -> None:
     tokens = CorpusFacts.load(study.corpus).available_tokens(recipe)
     fitted = _fitted(study)
     problem = _problem(study, _at(study, fitted, recipe.train), tokens)
-    final = replace(problem, regressor=as_final_runs_read(problem.regressor, recipe, tokens))
+    reading = as_final_runs_read(problem.regressor, recipe.train.num_train_tokens, tokens)
+    final = replace(problem, regressor=reading)
     chosen = final.solve(progress)
     rounds, longer = measured_rounds(study, problem.target), None
     if (last := last_measured(rounds, chosen.target)) is not None and last.chosen is not None:

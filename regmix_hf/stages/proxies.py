@@ -27,7 +27,7 @@ from regmix_hf.mixtures.table import read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.outcome import stamp_ladder
-from regmix_hf.study import Stage, Study, names
+from regmix_hf.study import Stage, State, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.training.device import uses_cpu
 from regmix_hf.training.later import KeptRun, asked_in_words
@@ -191,6 +191,8 @@ def told_of_later(study: Study) -> Iterator[str]:
                 f"{asked_in_words(new)}: not prepared yet; where that leaves what runs train on as it is, "
                 "kept models are asked about it, and nothing is trained again"
             )
+        return
+    if study.state(STAGE) is State.DONE:  # then all was asked, and thousands of folders are left unread
         return
     tasks = [task for task in tasks_of(study) if status_of(task) == "ok"]
     later = later_tasks(tasks, facts)

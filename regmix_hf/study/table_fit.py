@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from regmix_hf.errors import StudyError
 from regmix_hf.files import hash_file, read_as, write_json
@@ -47,6 +48,9 @@ class ChoiceRecord:
         command: The words after `regmix`, to do it again.
         target: What was made good, as it was written; `None`: what the fit was for.
         prior: The file that the prior came from; `None`: the mean of the runs' mixtures stood in for it.
+        available: Tokens that there are of each domain; `None`: nobody said.
+        num_train_tokens: Of the run that it was chosen for; `None`: nobody said.
+        max_epochs: Most times that run may see a domain, where text is known; `None`: any number.
     """
 
     fit: str
@@ -54,6 +58,9 @@ class ChoiceRecord:
     command: tuple[str, ...] = ()
     target: TargetValue | None = None
     prior: str | None = None
+    available: dict[str, float] | None = None
+    num_train_tokens: float | None = None
+    max_epochs: float | None = None
 
 
 @dataclass(frozen=True)
@@ -117,12 +124,13 @@ class TableFit(Reported):
         """Write what the fit was asked."""
         write_json(self.regression / names.FIT_RECORD, asdict(asked))
 
-    def sign_choice(self, command: Sequence[str], target: TargetValue | None, prior: str | None) -> None:
-        """Write what the choice was asked; see `ChoiceRecord`."""
+    def sign_choice(self, command: Sequence[str], **asked: Any) -> None:
+        """Write what the choice was asked: fields of `ChoiceRecord`."""
         fit = os.path.relpath(self.regression.resolve(), self.root.resolve())
         fitted = hash_file(self.regression / names.FIT_SUMMARY)
-        asked = ChoiceRecord(fit, fitted, tuple(command), target, prior)
-        write_json(self.root / names.CHOICE_RECORD, asdict(asked))
+        write_json(
+            self.root / names.CHOICE_RECORD, asdict(ChoiceRecord(fit, fitted, tuple(command), **asked))
+        )
 
     def sign_report(self) -> None:
         """Write what the report was made of."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ import pytest
 from regmix_hf.cards.explorer_page import explorer_page
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.choice import FittedRuns, write_chosen
+from regmix_hf.cli import app
 from regmix_hf.exports import MixtureToTrain
 from regmix_hf.recipe import Choice
 from regmix_hf.study.table_fit import TableFit
-from tests.table_fit import make_fit
+from tests.table_fit import FEW, make_fit
 
 from .browser import Browser
 from .explored import check_exports
@@ -83,3 +85,37 @@ def test_it_copies_what_weights_alone_tell_a_trainer(opened: Browser, fitted: Fi
     }
     assert names == weights_alone
     assert "the text of" in opened.run("document.querySelector('details').textContent")
+
+
+def test_it_counts_what_a_run_repeats_of_text_that_was_told(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = pd.DataFrame(
+        np.random.default_rng(5).dirichlet(np.ones(3), 24), columns=["web", "code", "books"]
+    )
+    epochs = weights * [0.5, 0.5, 40.0]
+    harm = 0.1 * np.log1p(epochs["books"]) ** 2
+    losses = pd.DataFrame({"exam": 3.0 - 0.8 * np.sqrt(weights["books"]) - 0.1 * weights["code"] + harm})
+    runs = weights.add_prefix("w_").join(losses.add_prefix("loss_")).join(epochs.add_prefix("epochs/"))
+    runs.to_csv(tmp_path / "runs.csv", index=False)
+    (tmp_path / "text.yaml").write_text("{web: 40_000_000, code: 40_000_000, books: 500_000}")
+    monkeypatch.chdir(tmp_path)
+    told = ["--available", "text.yaml", "--num-tokens", "200M"]
+    for words in (
+        ["fit", "--runs", "runs.csv", "--estimators", "power_law", "--output", "fit"],
+        ["choose", "fit", *FEW, *told],
+        ["report", "fit"],
+    ):
+        monkeypatch.setattr(sys, "argv", ["regmix", *words])
+        assert app.run() == 0
+    browser.open(tmp_path / "fit" / "report" / "explorer.html")
+    table = pd.read_parquet(tmp_path / "fit" / "mixture.parquet").set_index("domain")
+    assert table.loc["exam", "loss"] == pytest.approx(
+        browser.run("explorer.predict(explorer.state.weights)[0]")
+    )
+    assert table["epochs"].dropna().to_dict() == pytest.approx(
+        {"web": table.loc["web", "weight"] * 5, "code": table.loc["code", "weight"] * 5}
+        | {"books": table.loc["books", "weight"] * 400}
+    )
+    assert browser.run("explorer.caps()[2]") == pytest.approx(4 * 0.5 / 200)
+    assert "epochs" in browser.run("document.getElementById('note-2').textContent")

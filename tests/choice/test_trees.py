@@ -28,7 +28,7 @@ def test_the_simulation_is_the_one_that_predicts_everything(monkeypatch, trees, 
     monkeypatch.setattr("regmix_hf.choice.simulate._CHUNK_NUMBERS", 9_000)
     goal = Target.parse(target, read_names(NAMES))
     objective = Objective.of(trees, goal, EVERYWHERE, PRIOR, kl_strength)
-    settings = {"num_candidates": 20_000, "top_k": 25, "random_state": 0}
+    settings = {"num_candidates": 8_000, "top_k": 25, "random_state": 0}
     sifted = simulate(objective.below, AroundPrior(PRIOR, EVERYWHERE), **settings)
     whole = simulate(lambda weights, _: objective(weights), AroundPrior(PRIOR, EVERYWHERE), **settings)
     np.testing.assert_array_equal(sifted.best, whole.best)

@@ -49,6 +49,21 @@ def test_losses_that_no_mixture_explains_keep_the_prior(blind, tmp_path):
     assert [found.method for found in chosen.candidates] == ["simulated", "optimised", "prior"]
 
 
+def test_the_interval_of_the_verdict_is_the_one_in_the_table(blind):
+    (row,) = blind.quality.query("estimator == 'ridge' and target == 'a'").to_dict("records")
+    assert (row["spearman_low"], row["spearman_high"]) == (blind.verdict.low, blind.verdict.high)
+
+
+def test_only_runs_that_measured_all_of_the_target_are_counted(runs, tmp_path):
+    weights, losses = runs
+    losses = losses.assign(a=losses["a"].where(np.arange(len(losses)) % 3 > 0))
+    fit = fit_runs(as_runs(weights, losses).take(np.arange(24)), ["ridge"], ["a", "b"], tmp_path)
+    (row,) = fit.quality.query("estimator == 'ridge' and kind == 'combined'").to_dict("records")
+    assert row["num_runs"] == 16
+    assert "over 16 runs (cross-validation)" in fit.verdict.reasons[0]
+    assert "over 16 runs (cross-validation)" in fit.selection.reason
+
+
 def test_the_prior_that_is_kept_meets_the_bounds_and_force_chooses_all_the_same(blind, tmp_path):
     fitted = FittedRuns.load(blind.folder)
     bounds = Constraints(NAMES, {"c": 0.6}, {}, {}, name="choice")

@@ -91,6 +91,17 @@ def test_scores_beside_the_target_are_left_out_unasked_and_values_raise_the_ques
     assert regmix("fit", *tables, "--target", "maths", "--maximize", "maths").code == 0
 
 
+def test_what_is_called_a_loss_and_lies_below_0_is_a_question_too(regmix, tables):
+    table = pd.read_csv("l.csv", index_col="index")[["books"]]
+    table.add_prefix("loss_").to_csv("l.csv")
+    assert regmix("fit", *tables).code == 0
+    (-table).add_prefix("loss_").to_csv("l.csv")
+    outcome = regmix("fit", *tables)
+    assert outcome.code == 2
+    assert "the column 'books' looks like a score" in " ".join(outcome.err.split())
+    assert "--maximize books (or --minimize books" in " ".join(outcome.err.split())
+
+
 def test_a_test_set_of_smaller_values_is_in_the_unit_of_the_fit(regmix, tables):
     table = pd.read_csv("l.csv", index_col="index")[["books"]].rename(columns={"books": "exam"})
     table.to_csv("l.csv")

@@ -144,13 +144,15 @@ def test_one_file_that_is_no_text_keeps_out_itself_or_is_named(tmp_path, monkeyp
     (tmp_path / "b").mkdir()  # beside it: of a folder alone the files are looked at one by one
     (tmp_path / "b" / "b.txt").write_text(prose(1, 20_000))
     (tmp_path / "a" / "latin.few").write_bytes(b"caf\xe9")
-    (tmp_path / "a" / "latin.many").write_bytes(b"caf\xe9")
+    for name in ("latin", "more"):
+        (tmp_path / "a" / f"{name}.many").write_bytes(b"caf\xe9")
     found = find_domains(tmp_path, tmp_path)
     domain = next(domain for domain in found.domains if domain.name == "a")
     assert sorted(domain.keys["data_files"]) == sorted(["a/**/*.Code", *(f"a/{n}.few" for n in range(30))])
     assert domain.num_documents == 80
     assert found.left_out == (
-        f"a: 51 .many, for {tmp_path / 'a' / 'latin.many'} cannot be read as UTF-8: convert or move it",
+        f"a: 52 .many, for {tmp_path}/a/latin.many, {tmp_path}/a/more.many cannot be read as UTF-8: convert "
+        "or move what cannot",
         "a: 1 .few",
     )
 

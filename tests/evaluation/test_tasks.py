@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import lm_eval.tasks
 import pytest
 from lm_eval.tasks import TaskManager
 
@@ -20,10 +21,16 @@ QUESTIONS = [
 ]
 
 
+#: Folders of lm-eval that hold the tasks of the paper.
+FOLDERS = ("arc", "glue", "hellaswag", "lambada", "logiqa", "openbookqa", "piqa", "race", "sciq", "siqa")
+FOLDERS += ("super_glue", "winogrande")
+
+
 @pytest.fixture(scope="module")
 def default_manager() -> TaskManager:
-    """lm-eval's own index: seconds to build."""
-    return TaskManager()
+    """An index of some of lm-eval's own folders: all 14,000 files take seven seconds."""
+    own = Path(lm_eval.tasks.__file__).parent
+    return TaskManager(include_path=[str(own / folder) for folder in FOLDERS], include_defaults=False)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import shutil
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,6 +76,10 @@ def environment(standin: StandIn, tmp_path: Path) -> dict[str, str]:
     }
 
 
+#: Reading the certificates of all the world takes each client 20 ms, and the stand-in has none.
+_certificates = functools.cache(ssl.create_default_context)
+
+
 @pytest.fixture
 def hub(standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """The client of this process, logged in as `me`, pointed at the stand-in as the environment would do it.
@@ -82,6 +87,7 @@ def hub(standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     The client reads its environment once, when it is imported, which other tests did long before.
     """
     home = tmp_path / "hf-home"
+    monkeypatch.setattr(ssl, "create_default_context", _certificates)
     monkeypatch.setattr(constants, "ENDPOINT", standin.url)
     monkeypatch.setattr(
         constants, "HUGGINGFACE_CO_URL_TEMPLATE", standin.url + "/{repo_id}/resolve/{revision}/{filename}"

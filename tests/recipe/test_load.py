@@ -132,6 +132,13 @@ def test_a_wrong_value_is_named_with_what_to_write(recipe_file, override, says):
         assert part in message
 
 
+def test_a_mistyped_task_is_named_and_not_the_target_that_is_right(recipe_file):
+    message = complaint(recipe_file, "proxy.tasks=[piqa, arc_esay]", "regression.target=[a, bpb/arc_easy]")
+    assert message.startswith("proxy.tasks: 'arc_esay' is scored, and regression.target names bpb/arc_easy")
+    assert "did you mean 'arc_easy'?" in message
+    assert "if the task is 'arc_esay', regression.target: bpb/arc_esay" in message
+
+
 def test_a_metric_that_lacks_is_added_to_those_there_are(recipe_file):
     message = complaint(recipe_file, "proxy.metrics=[arc_easy/acc]", "regression.target=piqa/acc")
     assert "proxy.metrics: [arc_easy/acc, piqa/acc]" in message

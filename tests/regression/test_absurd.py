@@ -21,9 +21,10 @@ def spoiled(runs, loss, rows=(3,)):
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_a_family_predicts_as_if_the_loss_were_missing(name, swarm):
-    runs, quick = swarm(24), {"num_iterations": 30} if name == "lightgbm" else {}
+    quick = {"lightgbm": {"num_iterations": 30}, "auto": {"members": ("power_law", "ridge")}}
+    runs = swarm(24)
     predicted = [
-        build_estimator(name, 0, quick)
+        build_estimator(name, 0, quick.get(name, {}))
         .fit(runs.weights.to_numpy(), spoiled(runs, loss).losses.to_numpy(), own_domains=[0, 1, 2])
         .predict(runs.weights.to_numpy())
         for loss in (50.0, 5000.0, np.nan)

@@ -29,8 +29,8 @@ def fitted(tables):
     return MixtureRegressor("power_law").fit(*tables)
 
 
-def quick(estimator):
-    return {"num_iterations": 20} if estimator == "lightgbm" else {}
+#: Settings that make fits quick.
+QUICK = {"lightgbm": {"num_iterations": 20}, "auto": {"members": ["power_law", "ridge"]}}
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -38,7 +38,7 @@ def test_a_saved_regressor_predicts_the_same_to_the_last_bit(estimator, tables, 
     weights, losses = tables
     losses = losses.assign(other=losses.mean(axis=1))
     losses.iloc[3, 1] = np.nan
-    model = MixtureRegressor(estimator, random_state=3, **quick(estimator)).fit(weights, losses)
+    model = MixtureRegressor(estimator, random_state=3, **QUICK.get(estimator, {})).fit(weights, losses)
     model.save_pretrained(tmp_path)
     again = MixtureRegressor.from_pretrained(tmp_path)
     pd.testing.assert_frame_equal(again.predict(weights), model.predict(weights), check_exact=True)

@@ -9,11 +9,14 @@ import pandas as pd
 import pytest
 
 from regmix_hf import pipeline
+from regmix_hf.corpus.corpus import Corpus
 from regmix_hf.errors import RecipeError
 from regmix_hf.files import read_json, read_yaml
 from regmix_hf.plan import make_plan
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
+from regmix_hf.regression.expert_tokens import expert_tokens
+from regmix_hf.regression.experts import Experts as MixtureOfExperts
 from regmix_hf.runs.experts import Experts
 from regmix_hf.runs.pooled import pooled_runs
 from regmix_hf.stages import choose, fit, prepare, proxies, sample
@@ -96,11 +99,31 @@ def test_a_later_domain_costs_forward_passes_and_gives_the_numbers_of_one_that_w
     assert "letters" in runs.experts.texts
 
 
+def test_experts_give_what_their_models_give_when_they_are_mixed_in_torch(first):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    experts = Experts.read(first.proxies / "experts.safetensors")
+    domains = list(first.recipe.training_domains)
+    mixture = np.array([[0.5, 0.3, 0.2]])
+    blocks = torch.tensor(Corpus(first.corpus).blocks("sums", "validation")["input_ids"])
+    given = torch.zeros(blocks[:, 1:].shape, dtype=torch.float64)
+    for run_id, weights in experts.weights[domains].iterrows():
+        model = AutoModelForCausalLM.from_pretrained(first.proxies / run_id / "kept-model")
+        with torch.no_grad():
+            logs = model(blocks).logits[:, :-1].double().log_softmax(-1)
+        share = float(mixture[0] @ weights.to_numpy())  # of an expert of one domain, that domain's
+        given += share * logs.gather(-1, blocks[:, 1:, None])[..., 0].exp()
+    tokens = expert_tokens(experts, ["sums"], domains, required=True)
+    formula = MixtureOfExperts().fit(np.empty((0, 3)), np.empty((0, 1)), experts=tokens)
+    assert formula.predict(mixture)[0, 0] == pytest.approx(float(-given.log().mean()), abs=5e-4)
+
+
 @pytest.fixture
 def copy_of_first(first, tmp_path):
     """The same before anything was asked later."""
     study = Study(first.recipe.model_copy(update={"output_dir": tmp_path / "study"}))
-    shutil.copytree(first.root, study.root, ignore=lambda *_: ["asked-later"])
+    shutil.copytree(first.root, study.root, ignore=lambda *_: ["asked-later", ".proxies.json"])
     return study
 
 

@@ -247,7 +247,7 @@ def test_killed_it_leaves_no_rank_behind_and_ends_with_the_same_models(
     assert not (study.models / "results.parquet").exists()
 
     with starting(Mode.COLD):
-        process = start_stage("train", study)
+        process = start_stage("train", study, "train.num_workers=1")
     said = process.communicate(timeout=180)[0]
     assert (process.returncode, said.strip()) == (0, "False"), said
     for mine, its in zip(tables(study.models), tables(undisturbed.models), strict=True):
