@@ -351,7 +351,7 @@ def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
         )
     if recipe.runs is None and _states(study)["proxies"] is not State.DONE:
         spent = recipe.sampling.num_mixtures + _num_experts(recipe)
-        yield from advice(len(recipe.training_domains), spent)
+        yield from advice(len(recipe.training_domains), spent, recipe.proxy.num_train_tokens)
     yield from told_of_later(study)
     if recipe.proxy.match_repetition and (said := _note_on_repetition(study)):
         yield said

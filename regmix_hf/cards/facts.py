@@ -164,6 +164,12 @@ class StudyFacts:
         return next((verdict for verdict in known if verdict is not None), None)
 
     @property
+    def chosen_for_another(self) -> str | None:
+        """The target that the mixture was chosen for, where by now another is asked for."""
+        chosen_for = self.choice.record.get("target") if self.choice else None
+        return None if chosen_for in (None, str(self.target)) else str(chosen_for)
+
+    @property
     def available_tokens(self) -> Mapping[str, float] | None:
         """Tokens that there are of each domain, as counted, or as said beside tables."""
         if self.recipe is not None and self.corpus is not None:

@@ -14,7 +14,7 @@ from regmix_hf.mixtures import AroundPrior, Constraints, around_prior, sampling_
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.agreement import DO_NOT_TELL, Agreement
-from regmix_hf.regression.assessment import BASELINE, cross_validation, seed_noise
+from regmix_hf.regression.assessment import BASELINE, HOLDOUT, cross_validation, predict, seed_noise
 from regmix_hf.regression.target import Target, TargetValue
 from regmix_hf.regression.verdict import Verdict
 from regmix_hf.runs.runs import Runs, load_runs
@@ -80,9 +80,9 @@ class FittedRuns:
         )
         verdict = Verdict.said_in(summary, summary_file) if is_judged else None
         if verdict is None:
-            both = {name: regressor, BASELINE: MixtureRegressor.from_pretrained(folder / BASELINE)}
-            judged = cross_validation(runs.part("fit"), both)
-            verdict = Verdict.of(judged, name, goal, seed_noise(runs), random_state=0)
+            trivial = (BASELINE,) if BASELINE in summary["estimators"] else ()
+            beside = {one: MixtureRegressor.from_pretrained(folder / one) for one in trivial}
+            verdict = _judged(runs, name, {name: regressor, **beside}, goal)
         try:
             agreement = tuple(Agreement.said_in(summary))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -162,6 +162,15 @@ class FittedRuns:
             size=self.size,
             random_state=random_state,
         )
+
+
+def _judged(runs: Runs, name: str, regressors: Mapping[str, MixtureRegressor], goal: Target) -> Verdict:
+    """What runs say of the regressor of this name, where `fit` judged another, or for another target."""
+    fitted, held_out = runs.part("fit"), runs.part("holdout")
+    if not len(fitted) and not len(held_out):
+        return Verdict.untried()
+    judged = cross_validation(fitted, regressors) if len(fitted) else predict(HOLDOUT, held_out, regressors)
+    return Verdict.of(judged, name, goal, seed_noise(runs), random_state=0)
 
 
 def _read_summary(file: Path) -> dict[str, Any]:

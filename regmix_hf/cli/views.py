@@ -164,8 +164,10 @@ def _predicted_tables(mixture: pd.DataFrame) -> list[Table]:
         shown = rows[list(_PREDICTED)].rename(columns=_PREDICTED)
         shown = shown.assign(unit=_unit(kind), direction=kind.direction)
         title = "predicted losses" if kind.noun == "loss" else "predicted targets"
-        about = {"coverage": COVERAGE}
-        tables.append(Table(kinds.PREDICTED, records(shown), kind.noted(title, "90 % interval"), about))
+        title = kind.noted(title, "90 % interval")
+        if rows["loss_lower"].isna().all():
+            title = "what experts say of each target (they rank mixtures, and promise no loss)"
+        tables.append(Table(kinds.PREDICTED, records(shown), title, {"coverage": COVERAGE}))
     return tables
 
 

@@ -70,7 +70,14 @@ def _check_sampling(recipe: Recipe) -> None:
             "sampling.num_mixtures 0: nothing is left to choose by.",
             "write sampling.experts: true, too, and regression.estimators: [experts]",
         )
-    if trains_none and AskedTarget.of(recipe.regression.target).is_scaled:
+    asked = AskedTarget.of(recipe.regression.target)
+    if trains_none and (scores := [n for n in asked.names if "/" in n and not n.startswith(BPB)]):
+        raise RecipeError(
+            f"regression.target: experts tell nothing of {scores[0]!r}, and with sampling.num_mixtures 0 "
+            "nobody else does.",
+            "take the right answers of the task, bpb/<task>, or write sampling.num_mixtures: 8, say",
+        )
+    if trains_none and asked.is_scaled:
         raise RecipeError(
             "regression.target counts in standard deviations over the runs, and with sampling.num_mixtures 0 "
             "there are none.",

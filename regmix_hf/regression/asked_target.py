@@ -17,7 +17,7 @@ from regmix_hf.tables import RESULTS
 
 
 def target_of(study: Study) -> Target:
-    """What a study's recipe asks for.
+    """What a study's recipe asks for, as the fit counts it where that knows all that is named.
 
     Raises:
         RegressionError: It is in standard deviations or named by a pattern, and nothing is measured yet.
@@ -25,14 +25,17 @@ def target_of(study: Study) -> Target:
     """
     recipe, file = study.recipe, study.regression / names.FIT_SUMMARY
     value = recipe.regression.target
-    if file.exists() and "quantities" in (summary := read_record(file)):
-        return fitted_target(value, summary, file)
     asked, results = AskedTarget.of(value), study.proxies / names.RESULTS
+    bare = [name for name in asked.names if not is_pattern(name)]
+    if file.exists() and "quantities" in (summary := read_record(file)):
+        known, scales = _fitted(summary, file)
+        if known.keys() >= {*bare}:  # else it was made before the recipe had the target
+            return Target.parse(value, known, scales)
     values = pd.DataFrame()
     if results.exists():
         table = read_parquet(results, RESULTS)
         values = measured(table[table["status"] == "ok"])
-    named = [*recipe.domains, *(name for name in asked.names if not is_pattern(name)), *values.columns]
+    named = [*recipe.domains, *bare, *values.columns]
     return Target.parse(value, read_names(named, recipe.domains, asked.directions), scales_of(values))
 
 
@@ -48,6 +51,13 @@ def fitted_target(value: TargetValue, summary: Mapping[str, Any], file: Path) ->
         RegressionError: The target is none of the fit's.
         StudyError: It is damaged.
     """
+    return Target.parse(value, *_fitted(summary, file))
+
+
+def _fitted(
+    summary: Mapping[str, Any], file: Path
+) -> tuple[dict[str, Quantity], dict[str, tuple[float, float]]]:
+    """The targets of a fit, and mean and standard deviation of each."""
     try:
         plain = summary.get("quantities") or [Quantity(name, NATS).plain for name in summary["targets"]]
         known = {one.name: one for one in map(Quantity.from_plain, plain)}
@@ -56,4 +66,4 @@ def fitted_target(value: TargetValue, summary: Mapping[str, Any], file: Path) ->
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged(file, "holds targets that cannot be read") from error
-    return Target.parse(value, known, scales)
+    return known, scales

@@ -213,12 +213,12 @@ def _gains(points: pd.DataFrame, draws: Array, num_runs: int, rng: np.random.Gen
         return ()
     samples = _pick_repeats(draws[:, usable], row_of, rng)
     luck = _luck(points["spearman"].to_numpy(), sizes, row_of) * rng.normal(size=len(samples))
-    gains = []
+    gains, room = [], 1.0 - points.loc[points["num_runs"] == sizes[-1], "spearman"].mean()
     for num_more in (num_runs // 2, num_runs, 3 * num_runs):
         gain = _extrapolate(sizes.astype(np.float64), 1.0 - samples, num_runs, num_runs + num_more)
         owed = np.sqrt(1 / num_runs - 1 / (num_runs + num_more))
-        high = np.percentile(gain + owed * luck, 97.5)
-        gains.append(Gain(num_more, float(np.median(gain)), float(max(high, 0.0))))
+        high = min(np.percentile(gain + owed * luck, 97.5), room)
+        gains.append(Gain(num_more, float(min(np.median(gain), room)), float(max(high, 0.0))))
     return tuple(gains)
 
 

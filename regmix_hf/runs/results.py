@@ -41,6 +41,8 @@ def with_values(
 ) -> tuple[pd.DataFrame, list[str], tuple[str, ...]]:
     """Leave out what experts alone were asked about, or the runs where just that is to be made good.
 
+    Where there are experts alone, what these were not asked about is left out.
+
     Args:
         runs: That are no experts.
         columns: Of what was measured.
@@ -49,8 +51,13 @@ def with_values(
 
     Returns:
         The runs, the columns, and what was left out, in words.
+
+    Raises:
+        DataError: There are experts alone, and not all were asked about what is to be made good.
     """
-    known = experts.texts if experts is not None and len(runs) else {}
+    known = experts.texts if experts is not None else {}
+    if known and not len(runs):
+        return runs, *_asked_of(known, columns, asked)
     lacking = {
         column: name
         for column in columns
@@ -64,6 +71,22 @@ def with_values(
         return runs.iloc[:0], list(columns), (note,)
     left = [column for column in columns if column not in lacking]
     return runs, left, (f"left out: {said}, which experts alone were asked about",)
+
+
+def _asked_of(
+    known: Collection[str], columns: Sequence[str], asked: Collection[str]
+) -> tuple[list[str], tuple[str, ...]]:
+    """The columns that experts were asked about, and what was left out, in words."""
+    kept = [column for column in columns if {bare(column), bare(column).removeprefix(BPB)} & set(known)]
+    lacking = [bare(column) for column in columns if column not in kept]
+    if wanted := [name for name in lacking if name in asked]:
+        raise DataError(
+            f"nobody can say how mixtures differ on {wanted[0]!r}: not all experts were asked about it, and "
+            "no run on a mixture was.",
+            "remove the folders of those that were not (`regmix status` counts them) and run "
+            "`regmix proxies`, or choose for another target",
+        )
+    return kept, (f"left out: {', '.join(lacking)}, which not all experts were asked about",) * bool(lacking)
 
 
 def check_results(results: pd.DataFrame, origin: str) -> None:

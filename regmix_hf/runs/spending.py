@@ -15,6 +15,8 @@ from regmix_hf.readable import short
 
 #: What is measured speaks of numbers of domains and of runs up to so many times as large or as small.
 _NEAR = 1.5
+#: Proxies so many times as long, or as short, are said not to have been measured.
+_FAR = 10.0
 #: Where all that was measured is told.
 PAGE = "recipes/how-many-runs.md"
 
@@ -74,7 +76,9 @@ def measured_spending() -> tuple[Spent, ...]:
     return TypeAdapter(tuple[Spent, ...]).validate_python(table.to_dict("records"))
 
 
-def advice(num_domains: int, num_runs: int, measured: Iterable[Spent] | None = None) -> Iterator[str]:
+def advice(
+    num_domains: int, num_runs: int, num_tokens: int, measured: Iterable[Spent] | None = None
+) -> Iterator[str]:
     """Say how ways to spend so many runs fared, in a line or two; where that was not measured, just this.
 
     Of each split the best by rank is named, of the corpora with the nearest number of domains, and of the
@@ -83,6 +87,7 @@ def advice(num_domains: int, num_runs: int, measured: Iterable[Spent] | None = N
     Args:
         num_domains: To train on.
         num_runs: To spend on experts and mixtures.
+        num_tokens: That each of them is to be trained on.
         measured: Rows; default: all there are.
     """
     rows = tuple(measured_spending() if measured is None else measured)
@@ -114,7 +119,12 @@ def advice(num_domains: int, num_runs: int, measured: Iterable[Spent] | None = N
                 f"{asked}, as measured with {budget} on {corpus} ({domains} domains, proxies of "
                 f"{short(with_.parameters)} parameters on {short(with_.tokens)} tokens): "
                 f"{'; '.join(map(str, best.values()))}; see {PAGE}"
+                + (f"; not measured with {short(num_tokens)} tokens" if _is_far(with_, num_tokens) else "")
             )
+
+
+def _is_far(row: Spent, num_tokens: int) -> bool:
+    return _distance(row.tokens, num_tokens) > math.log(_FAR)
 
 
 def _distance(a: int, b: int) -> float:

@@ -19,7 +19,7 @@ from regmix_hf.sharing.arrivals import Arrivals
 from regmix_hf.sharing.incoming import distrusting
 from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.address import Address
-from regmix_hf.study.origin import Origin, outside_places
+from regmix_hf.study.origin import Origin, named_places, outside_places
 
 #: What can be pulled beside the runs, which always come: whoever needs no weights spares their gigabytes.
 PULLED_PARTS = ("runs", "regressor", "mixture", "model")
@@ -96,13 +96,13 @@ def pull_study(
                 found |= arrivals.fetch_models(hub, _at(hub, models, version))
             arrivals.make(stages, folder)
         commits = {repository: snapshot.commit for repository, snapshot in found.items()}
-        asks = outside_places(arrivals.recipe) if not accept_sources else []
+        asks = [] if accept_sources else named_places(arrivals.recipe)
         named = {repository.id: commit for repository, commit in commits.items()}
         Origin(f"{address.namespace}/{address.name}", version, named, tuple(asks)).write(folder)
         study = arrivals.place(stages, folder)
-    if asks:
+    if asks and (outside := outside_places(arrivals.recipe)):
         hub.progress.note(
-            f"warning: the recipe reads {', '.join(map(repr, asks))}; `prepare` does so only after "
+            f"warning: the recipe reads {', '.join(map(repr, outside))}; `prepare` does so only after "
             "`regmix pull` with --accept-sources"
         )
     return Pulled(study, version, commits, tuple(one for one in wanted if one not in found))

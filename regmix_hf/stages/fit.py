@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
+from regmix_hf.errors import StudyError
 from regmix_hf.progress import Progress
+from regmix_hf.quantities import BPB
+from regmix_hf.recipe import Recipe
+from regmix_hf.recipe.target import AskedTarget
 from regmix_hf.seeds import FIT, seed_of
 from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
@@ -22,7 +27,7 @@ def run(study: Study, progress: Progress) -> None:
     """Fit the recipe's estimators on the proxies of the split `fit`, and judge them on the others.
 
     Raises:
-        StudyError: There are no results yet.
+        StudyError: There are no results yet, or none of a target that the recipe has since.
         HubError: The recipe names runs that cannot be had or compared.
         RegressionError: An estimator or target is unknown, or the runs are too few for an estimator.
     """
@@ -39,6 +44,7 @@ def run(study: Study, progress: Progress) -> None:
             f"{', '.join(dropped)}"
         )
     runs = of_study(pooled_runs(study, progress), recipe, progress)
+    _check_measured(runs.targets, recipe)
     runs = replace(runs, token_entropy=corpus.token_entropy if corpus else {})
     fit = fit_runs(
         carrying(
@@ -56,3 +62,19 @@ def run(study: Study, progress: Progress) -> None:
         progress=progress,
     )
     study.finish(STAGE, {"estimator": fit.selection.estimator})
+
+
+def _check_measured(targets: Collection[str], recipe: Recipe) -> None:
+    """Refuse a target that is asked for by its name and that the recipe had not when runs ended.
+
+    Raises:
+        StudyError: No run has a value of it.
+    """
+    measured = {*recipe.domains, *(f"{BPB}{name}" for name in recipe.domains), *recipe.proxy.scored}
+    for name in AskedTarget.of(recipe.regression.target).names:
+        if name in measured and name not in targets:
+            raise StudyError(
+                f"regression.target: no run has a value of {name!r}: they ended before the recipe had it.",
+                "remove their folders and run `regmix proxies`, which trains them again; with "
+                "`proxy.keep_models: all` later targets cost no training",
+            )

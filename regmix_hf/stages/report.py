@@ -52,7 +52,13 @@ def run(study: Study, progress: Progress) -> None:
     """Write `report/README.md`, its pictures and a page to explore; what there is not yet is left out."""
     from regmix_hf.cards.facts import StudyFacts
 
-    _write(study, StudyFacts.read(study), progress)
+    facts = StudyFacts.read(study)
+    if facts.chosen_for_another is not None:
+        progress.note(
+            f"warning: the recipe asks for {facts.target}, and the mixture was chosen for "
+            f"{facts.chosen_for_another}: `regmix run` chooses again"
+        )
+    _write(study, facts, progress)
     study.finish(STAGE)
 
 

@@ -69,8 +69,9 @@ def run(study: Study, progress: Progress) -> None:
     swarm = mixtures[(mixtures["rung"] == 0) & ~is_expert]
     zeros = count_zeros(swarm)
     num_fit = int((swarm["split"] == "fit").sum())
+    learnt = "only its expert tells of it" if recipe.sampling.experts else "nothing is learnt about it"
     for domain, count in zeros.items() if num_fit else ():
-        if message := _missing(domain, count, num_fit, recipe.sampling.min_weight):
+        if message := _missing(domain, count, num_fit, recipe.sampling.min_weight, learnt):
             progress.note(message)
     if there is None or len(mixtures) > len(there) or set(mixtures) - set(read_parquet(study.mixtures)):
         write_parquet(study.mixtures, mixtures)
@@ -154,11 +155,11 @@ def _settings(recipe: Recipe, constraints: Constraints) -> str:
     return hash_value({"seed": recipe.seed, "sampling": drawn, "bounds": bounds})[:16]
 
 
-def _missing(domain: str, zeros: int, count: int, min_weight: float) -> str | None:
+def _missing(domain: str, zeros: int, count: int, min_weight: float, learnt: str) -> str | None:
     """What to say about a domain that too few mixtures give a weight, or `None`."""
     if zeros == count:
         return (
-            f"warning: no mixture to fit on gives domain {domain!r} a weight, so nothing is learnt about it; "
+            f"warning: no mixture to fit on gives domain {domain!r} a weight, so {learnt}; "
             f"lower sampling.min_weight {min_weight:g}, set sampling.min.{domain}, or sample more mixtures"
         )
     if zeros > 0.9 * count:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from regmix_hf.errors import StudyError
 from regmix_hf.files import read_json, write_json
@@ -15,6 +14,8 @@ from regmix_hf.study.names import PULLED
 
 #: Addresses that everybody who pulls from the Hub has trusted already.
 _OF_THE_HUB = ("hf://", "https://huggingface.co/")
+#: Of `domains.*.path`: words for the kind of files, whatever else has that name here.
+_KINDS = ("arrow", "csv", "json", "parquet", "text", "webdataset")
 #: Of `train.training_args`: they may name files.
 _FILES = ("deepspeed", "fsdp_config", "accelerator_config")
 
@@ -27,7 +28,7 @@ class Origin:
         source: `NAMESPACE/NAME` of the published study.
         version: Which was pulled; `None` where it had none.
         commits: Commit of each repository by its id.
-        asks: Files of this machine and addresses that its recipe names and nobody has accepted.
+        asks: What its recipe names to read from and nobody has accepted; read is what of it is on the Hub.
     """
 
     source: str
@@ -75,32 +76,41 @@ def require_accepted(study: Study) -> None:
         )
 
 
-def outside_places(recipe: Recipe) -> list[str]:
-    """Files of this machine and addresses outside the Hub that a recipe names, in its order."""
-    places = [place for domain in recipe.domains.values() for place in _of_domain(domain)]
-    if isinstance(recipe.tokenizer, str) and _is_outside(recipe.tokenizer):
+def named_places(recipe: Recipe) -> list[str]:
+    """All that a recipe names to read from, in its order, wherever that leads."""
+    places = []
+    for domain in recipe.domains.values():
+        places += [*([] if domain.path in _KINDS else [domain.path]), *_files_of(domain)]
+    if isinstance(recipe.tokenizer, str):
         places.append(recipe.tokenizer)
     if recipe.evaluation.include_path:  # its files may name code
         places.append(recipe.evaluation.include_path)
     trainings = (*recipe.rungs.values(), recipe.train)
-    starts = [training.model.pretrained for training in trainings]
-    places += [start for start in starts if isinstance(start, str) and _is_outside(start)]
-    named: list[Any] = [recipe.train.accelerate_config] if recipe.train.accelerate_config else []
-    for training in trainings:
-        named += [training.training_args.get(key) for key in _FILES]
-    places += [str(value) for value in named if isinstance(value, str) and ("/" in value or "." in value)]
+    places += [name for one in trainings if isinstance(name := one.model.pretrained, str)]
+    places += _of_arguments(recipe)
     return list(dict.fromkeys(places))
 
 
-def _of_domain(domain: Domain) -> Iterator[str]:
+def outside_places(recipe: Recipe) -> list[str]:
+    """Those of `named_places` that are files of this machine, seen from here, or lie outside the Hub."""
+    here = {recipe.evaluation.include_path, *_of_arguments(recipe)}
+    for domain in recipe.domains.values():
+        if domain.path in _KINDS or not ("/" in domain.path or _is_outside(domain.path)):
+            here |= {file for file in _files_of(domain) if not file.startswith(_OF_THE_HUB)}
+    return [place for place in named_places(recipe) if place in here or _is_outside(place)]
+
+
+def _of_arguments(recipe: Recipe) -> list[str]:
+    trainings = (*recipe.rungs.values(), recipe.train)
+    named = [recipe.train.accelerate_config]
+    named += [one.training_args.get(key) for one in trainings for key in _FILES]
+    return [value for value in named if isinstance(value, str) and ("/" in value or "." in value)]
+
+
+def _files_of(domain: Domain) -> list[str]:
     by_split = domain.data_files if isinstance(domain.data_files, dict) else {"": domain.data_files}
     files = [name for names in by_split.values() for name in (names if isinstance(names, list) else [names])]
-    is_kind = "/" not in domain.path and not _is_outside(domain.path)  # `json`: its files lie here
-    if _is_outside(domain.path):
-        yield domain.path
-    for place in [*files, domain.data_dir]:
-        if place and (_is_outside(place) or (is_kind and not place.startswith(_OF_THE_HUB))):
-            yield place
+    return [place for place in (*files, domain.data_dir) if place]
 
 
 def _is_outside(place: str) -> bool:

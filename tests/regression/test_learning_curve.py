@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from regmix_hf.progress import Silent
-from regmix_hf.regression.learning_curve import _extrapolate, learning_curve
+from regmix_hf.regression.learning_curve import _extrapolate, _gains, learning_curve
 from regmix_hf.regression.target import Target
 from regmix_hf.runs.runs import Runs
 
@@ -77,6 +77,14 @@ def test_the_outlook_says_a_number_of_runs_and_a_limit(swarm):
     for gain in curve.gains["ridge"]:
         assert 0 <= gain.expected <= gain.at_most <= 2
     assert curve.outlook("ridge").startswith("64 more runs would bring at most +")
+
+
+def test_more_runs_cannot_bring_more_than_there_is_left():
+    sizes, rng = np.repeat([3, 4, 6, 8], 3), np.random.default_rng(0)
+    found = 0.6 + rng.normal(size=12) * 0.3 * (sizes < 8)
+    points = pd.DataFrame({"num_runs": sizes, "spearman": found})
+    for gain in _gains(points, found[:, None] + rng.normal(size=(12, 50)) * 0.3, 8, rng):
+        assert 0 <= gain.expected <= gain.at_most <= 0.4 + 1e-9
 
 
 def test_a_predictor_that_needs_no_runs_gains_nothing_from_more(swarm):

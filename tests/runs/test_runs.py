@@ -6,6 +6,7 @@ import pytest
 
 from regmix_hf.errors import DataError
 from regmix_hf.files import write_parquet
+from regmix_hf.runs.experts import Experts, TargetText
 from regmix_hf.runs.runs import Runs, load_runs
 
 #: 60 runs over 5 domains in RegMix's layout, of a law that `law` knows; made for these tests.
@@ -280,3 +281,20 @@ def test_experts_stay_of_use_when_every_other_run_failed():
     assert (len(runs), runs.num_failed, runs.targets) == (0, 1, ("web",))
     with pytest.raises(DataError, match="holds no run with losses"):
         Runs.from_results(table.assign(status="failed"), "a table")
+
+
+def test_what_not_all_experts_were_asked_about_is_left_out_and_refused_as_a_target():
+    table = pd.DataFrame(
+        {
+            **{"run_id": ["e", "f"], "split": "expert", "weight/web": [1.0, 0.0], "weight/code": [0.0, 1.0]},
+            **{"loss/web": [3.0, 4.0], "loss/notes": [5.0, None]},
+        }
+    )
+    weights = pd.DataFrame({"web": [1.0, 0.0], "code": [0.0, 1.0]}, index=["e", "f"])
+    text = TargetText(sha256="0" * 64, num_tokens=1, bits_per_nat=1.0)
+    experts = Experts(weights, {"web": np.full((2, 1), -1.0, np.float16)}, {"web": text})
+    runs = Runs.from_results(table, "a table", experts=experts)
+    assert runs.targets == ("web",)
+    assert runs.notes == ("left out: notes, which not all experts were asked about",)
+    with pytest.raises(DataError, match="nobody can say how mixtures differ on 'notes'"):
+        Runs.from_results(table, "a table", asked=["notes"], experts=experts)

@@ -43,7 +43,7 @@ def quickstart():
 
 
 def test_of_each_split_the_best_is_named_with_what_it_was_measured_on(quickstart):
-    [said] = advice(8, 16, quickstart)
+    [said] = advice(8, 16, 307_200, quickstart)
     assert said == (
         "how to spend 16 runs on experts and mixtures, as measured with 16 on the quickstart's text "
         "(8 domains, proxies of 53k parameters on 307k tokens): "
@@ -51,11 +51,13 @@ def test_of_each_split_the_best_is_named_with_what_it_was_measured_on(quickstart
         "and err by 0.099 nats; 8 experts and 8 mixtures (experts) rank unseen runs by 93.6 ± 2.9 % and err "
         f"by 0.110 nats; see {PAGE}"
     )
-    [said] = advice(9, 20, quickstart)  # of 24 one split was measured, of 16 two
+    [said] = advice(9, 20, 10**6, quickstart)  # of 24 one split was measured, of 16 two
     assert "as measured with 16 on" in said
+    [said] = advice(8, 16, 10**9, quickstart)
+    assert said.endswith(f"see {PAGE}; not measured with 1B tokens")
     both = ("some text", "other text")
     rows = [replace(row, corpus=corpus) for corpus in both for row in quickstart]
-    assert ["other text" in line for line in advice(8, 16, rows)] == [False, True]
+    assert ["other text" in line for line in advice(8, 16, 307_200, rows)] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,6 @@ def test_of_each_split_the_best_is_named_with_what_it_was_measured_on(quickstart
     ],
 )
 def test_nothing_is_claimed_far_from_what_was_measured(asked, said, quickstart):
-    [line] = advice(*asked, quickstart)
+    [line] = advice(*asked, 307_200, quickstart)
     assert said in line
     assert "%" not in line

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from regmix_hf.cards.facts import StudyFacts
+from regmix_hf.choice import FittedRuns
 from regmix_hf.errors import RecipeError
 from regmix_hf.files import read_json, read_yaml
 from regmix_hf.jobs.proxies import ProxyWork
@@ -14,6 +15,7 @@ from regmix_hf.jobs.results import result_of
 from regmix_hf.preflight import check_study
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
+from regmix_hf.regression.verdict import Verdict
 from regmix_hf.stages import choose, fit, proxies, report, sample
 from regmix_hf.study import State, Study
 
@@ -67,6 +69,21 @@ def test_experts_alone_choose_and_promise_no_loss(alone, untried):
     assert "](None)" not in page, "there is nothing to draw of predictions"
     assert "of the size and length" not in page, "its predictions speak of no size"
     assert "Of their tokens went 100 % to 3 experts of one domain each" in page
+    assert "| mixture | what experts say | 90 % interval |" in page
+    assert "- to -" not in page, "there is no interval"
+    assert "| estimator | runs |" not in page, "nothing is measured of any estimator"
+
+
+def test_experts_alone_choose_for_another_target_and_a_report_says_which_it_was(alone, untried, recorder):
+    code = Study(
+        alone.recipe.model_copy(
+            update={"regression": alone.recipe.regression.model_copy(update={"target": "code"})}
+        )
+    )
+    fitted = FittedRuns.load(alone.regression, target="code")
+    assert fitted.verdict.reasons == Verdict.untried().reasons
+    assert StudyFacts.read(alone).chosen_for_another is None
+    assert StudyFacts.read(code).chosen_for_another == str(StudyFacts.read(alone).target)
 
 
 def test_runs_that_try_the_choice_give_the_scale_intervals_and_a_verdict(alone, untried, recorder):
@@ -112,6 +129,9 @@ def test_what_needs_runs_is_refused_where_there_will_be_experts_alone(prepared):
     with pytest.raises(RecipeError, match="in standard deviations over the runs"):
         scaled = "regression.target={mean_of: [prose, code], scale: spread}"
         load_recipe(prepared / "recipe.json", [*alone, scaled])
+    with pytest.raises(RecipeError, match="experts tell nothing of 'arc_easy/acc'"):
+        score = ["proxy.metrics=[arc_easy/acc]", "regression.target=arc_easy/acc"]
+        load_recipe(prepared / "recipe.json", [*alone, *score])
     sizes = [{**SWARM, "scale": None}, {"num_train_tokens": 960, "num_mixtures": 4}]
     with pytest.raises(RecipeError, match="trains mixtures of the swarm"):
         load_recipe(prepared / "recipe.json", [*alone, "proxy=null", f"proxies={json.dumps(sizes)}"])

@@ -10,11 +10,12 @@ import pytest
 
 from regmix_hf import pipeline
 from regmix_hf.corpus.corpus import Corpus
-from regmix_hf.errors import RecipeError
+from regmix_hf.errors import RecipeError, StudyError
 from regmix_hf.files import read_json, read_yaml
 from regmix_hf.plan import make_plan
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
+from regmix_hf.regression.asked_target import target_of
 from regmix_hf.regression.expert_tokens import expert_tokens
 from regmix_hf.regression.experts import Experts as MixtureOfExperts
 from regmix_hf.runs.experts import Experts
@@ -142,6 +143,8 @@ def test_without_models_it_says_what_would_have_to_be_trained_again(
     assert recorder.notes[-2].startswith("4 of 4 runs were trained before domain 'letters' was validated")
     assert recorder.notes[-1].startswith("`proxy.keep_models: all` keeps the models of runs")
     assert not list(now.proxies.glob("*/asked-later"))
+    with pytest.raises(StudyError, match="no run has a value of 'letters'"):
+        fit.run(reread(plain, prepared, letters, "regression.target=letters"), Silent())
     assert now.state(proxies.STAGE) is State.DONE
 
 
@@ -160,6 +163,17 @@ def test_experts_alone_may_be_kept_and_what_that_takes_is_said_before(first, pre
     assert study.state(proxies.STAGE) is State.DONE, "it decides no number"
     keeping = {task.spec.split: task.spec.keeps_model for task in proxies.tasks_of(study)}
     assert keeping == {"expert": True, "fit": False}
+
+
+def test_a_later_domain_can_be_planned_as_the_target_of_a_study_that_has_chosen_before(
+    copy_of_first, prepared, letters
+):
+    fit.run(copy_of_first, Silent())
+    assert copy_of_first.mixture.exists()
+    now = reread(copy_of_first, prepared, letters, "regression.target=letters")
+    assert str(target_of(now)) == "letters"
+    assert choose.most_to_try(now) == 2 * now.recipe.choice.num_confirm
+    assert str(target_of(reread(now, prepared, "regression.target=code"))) == "code"
 
 
 @pytest.mark.parametrize("executor", ["{place: jobs}", "{shard: 1/2}"])

@@ -8,16 +8,13 @@ forked after the imports, which take far longer than a push.
 import os
 import sys
 
+import undrawn  # noqa: F401 - drawn anew after every lost race a picture takes half of the time
+
 from regmix_hf import pipeline
-from regmix_hf.cards import mixture_plots
 from regmix_hf.errors import HubError
 from regmix_hf.recipe import load_recipe
-from regmix_hf.sharing import push_study, runs_part
+from regmix_hf.sharing import push_study
 from regmix_hf.study import Study
-
-# How the picture looks is for `tests/cards`: drawn anew after every lost race it takes half of the time.
-mixture_plots.draw_effects = lambda effects, num_runs: f"of {num_runs} runs: {effects.to_json()}"
-runs_part.png = str.encode
 
 num_batches, recipes = int(sys.argv[1]), sys.argv[2:]
 stages = [pipeline.stage_of(verb) for verb in pipeline.VERBS]

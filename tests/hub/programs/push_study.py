@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 
-import matplotlib.figure  # noqa: F401
+import undrawn  # noqa: F401 - every process would draw all of them
 
 from regmix_hf import pipeline
 from regmix_hf.recipe import load_recipe
