@@ -42,6 +42,8 @@ def law_state(regressor: MixtureRegressor) -> dict[str, Any]:
         return state
     harm = repetition.harm * np.exp(repetition.growth * repetition.at[0])[:, None]
     arrays = {"harm": harm, "threshold": repetition.threshold, "passes": repetition.passes}
+    # A law from before they were kept knows no most epochs.
+    arrays["most"] = np.full_like(repetition.rates, 1e300) if repetition.most is None else repetition.most
     return state | {"repetition": _packed(arrays)}
 
 

@@ -61,5 +61,8 @@ def _numbers_in(file: Path, known: list[str], option: str) -> dict[str, float]:
         if name not in known:
             raise MixtureError(f"{option} {file}: {name!r} is no domain; {did_you_mean(str(name), known)}")
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise MixtureError(f"{option} {file}: {name!r} has {value!r}.", "write a share, or tokens")
+            raise MixtureError(
+                f"{option} {file}: {name!r} has {value!r}, which is no number.",
+                "write tokens, such as 25_000_000_000" + (", or a share" if option == "--prior" else ""),
+            )
     return dict(tree)

@@ -225,6 +225,11 @@ def _on_the_hub(name: str, domain: Domain, builders: list[str]) -> str:
     is_id = domain.path.count("/") <= 1 and not domain.path.startswith((".", "/", "~"))
     if not is_id or "://" in domain.path or (path.suffix and "/" not in domain.path):
         raise DataError(f"domain {name!r}: there is no folder {domain.path!r}.", hint)
+    if any(letter in domain.path for letter in "*?["):
+        raise DataError(
+            f"domain {name!r}: there is no folder {domain.path!r}.",
+            f"patterns stand in `data_files`: `path: text` and `data_files: {domain.path}`",
+        )
     if "/" not in domain.path and closest.startswith("did you mean"):
         raise DataError(f"domain {name!r}: {domain.path!r} is no builder or folder.", hint)
     return _ask_hub(name, domain, hint)
@@ -235,8 +240,9 @@ def _ask_hub(name: str, domain: Domain, hint: str) -> str:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     where = f"{domain.path} on the Hub"
+    or_folder = f"; {hint}" if hint.startswith("did you mean") else ""
     if constants.is_offline_mode():
-        return f"{where}, unchecked: HF_HUB_OFFLINE is set"
+        return f"{where}, unchecked: HF_HUB_OFFLINE is set{or_folder}"
     try:
         HfApi().dataset_info(domain.path, revision=domain.revision, timeout=_HUB_S)
     except GatedRepoError:
@@ -252,7 +258,7 @@ def _ask_hub(name: str, domain: Domain, hint: str) -> str:
             hint,
         ) from None
     except Exception as error:  # whatever the way to the Hub raises: the check is left out, and that is said
-        return f"{where}, unchecked: the Hub does not answer ({type(error).__name__})"
+        return f"{where}, unchecked: the Hub does not answer ({type(error).__name__}){or_folder}"
     return where
 
 

@@ -31,10 +31,10 @@ def check_recipe(recipe: Recipe) -> None:
     _check_bounds(recipe)
     _check_base(recipe)
     _check_kept(recipe)
+    _check_sampling(recipe)
     _check_ladder(recipe)
     _check_baselines(recipe)
     _check_repositories(recipe)
-    _check_sampling(recipe)
     trainings = {**recipe.rungs, "train": recipe.train}
     for section, training in trainings.items():
         if training.num_train_tokens < recipe.context_length:
@@ -303,7 +303,10 @@ def _check_ladder(recipe: Recipe) -> None:
                     "say it in the first alone",
                 )
         if bool(rung.training_args.get("use_cpu")) != bool(recipe.proxy.training_args.get("use_cpu")):
-            raise RecipeError(f"{section}.training_args.use_cpu: the first of `proxies` says otherwise.")
+            raise RecipeError(
+                f"{section}.training_args.use_cpu: the first of `proxies` says otherwise.",
+                "write the same in both; training_args of an entry replace all of those before it",
+            )
         if number and isinstance(rung.model.pretrained, Base):
             raise RecipeError(
                 f"{section}.model.pretrained: a model of the study's own is of one size, and `proxies` are "
@@ -320,6 +323,11 @@ def _check_differs(recipe: Recipe, number: int) -> None:
             raise RecipeError(
                 f"proxies.{number} has the model and the length of one before it.",
                 "give it another model or another num_train_tokens",
+            )
+        if rung.scale is not None and rung.scale == before.scale and rung.model != before.model:
+            raise RecipeError(
+                f"proxies.{number}.scale {rung.scale!r} is that of one before it, whose model is another.",
+                "give each model a scale of its own, or leave `scale` out",
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from itertools import pairwise
 from typing import Any
 
@@ -36,6 +37,24 @@ def with_swarm(tree: Any) -> Any:
     if isinstance(swarm, dict):
         swarm = {key: value for key, value in swarm.items() if key != "num_mixtures"}
     return {**tree, "proxies": whole, "proxy": swarm}
+
+
+def with_section(entries: Any, keys: Sequence[str]) -> None:
+    """Write into an entry the section that an override reaches into, where it is as in an entry before.
+
+    Else `proxies.1.training_args.learning_rate=1e-3` would leave the entry that argument alone.
+
+    Args:
+        entries: `proxies` as they are written; changed.
+        keys: Of the override, from the number of the entry on.
+    """
+    if not isinstance(entries, list) or len(keys) < 3 or not keys[0].isdecimal():
+        return
+    number, section = int(keys[0]), keys[1]
+    for entry in reversed(entries[: number + 1] if number < len(entries) else []):
+        if isinstance(entry, dict) and section in entry:
+            entries[number] |= {section: deepcopy(entry[section])}
+            return
 
 
 def as_written(words: dict[str, Any], rungs: Sequence[Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from regmix_hf.errors import RecipeError, did_you_mean
 from regmix_hf.files import parse_yaml
 from regmix_hf.recipe.checks import check_recipe
+from regmix_hf.recipe.ladder import with_section
 from regmix_hf.recipe.schema import Recipe
 
 #: What a recipe is called in its folder, and in a repository of runs.
@@ -115,6 +116,8 @@ def _set(tree: dict[str, Any], keys: list[str], value: Any, override: str) -> No
     node: Any = tree
     if keys[0] == "proxy" and tree.get("proxies"):
         keys = ["proxies", "0", *keys[1:]]  # the swarm of a ladder
+    if keys[0] == "proxies":
+        with_section(tree.get("proxies"), keys[1:])
     keys = _with_dots(tree, keys)
     for depth, key in enumerate(keys[:-1]):
         if _has_entry(node, key):
@@ -122,13 +125,22 @@ def _set(tree: dict[str, Any], keys: list[str], value: Any, override: str) -> No
         elif isinstance(node, dict):
             node = node.setdefault(key, {})
         else:
-            raise RecipeError(f"override {override!r}: {'.'.join(keys[:depth])!r} holds {node!r}, not keys.")
+            raise _no_keys(override, keys[:depth], node)
     if _has_entry(node, keys[-1]):
         node[int(keys[-1])] = value
     elif isinstance(node, dict):
         node[keys[-1]] = value
     else:
-        raise RecipeError(f"override {override!r}: {'.'.join(keys[:-1])!r} holds {node!r}, not keys.")
+        raise _no_keys(override, keys[:-1], node)
+
+
+def _no_keys(override: str, keys: list[str], node: Any) -> RecipeError:
+    """Complain of an override that reaches into what has no such key."""
+    where = ".".join(keys)
+    if isinstance(node, list):
+        held, count = (f"entries up to {where}.{len(node) - 1}" if node else "no entry"), f"{where}=[...]"
+        return RecipeError(f"override {override!r}: {where!r} holds {held}.", f"write all of them: {count}")
+    return RecipeError(f"override {override!r}: {where!r} holds {node!r}, not keys.")
 
 
 def _has_entry(node: Any, key: str) -> bool:

@@ -100,6 +100,17 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """How many times as far off predictions may be as out of fold: 1 at the size of the runs."""
         return 1.0
 
+    def beyond(self, weights: Array) -> Array:
+        """What of predictions rests on more repetition than any fitted run had, runs x targets."""
+        if self.repetition_ is None:
+            return np.zeros((len(weights), self.num_targets_))
+        return self.repetition_.beyond(weights)
+
+    @property
+    def shift(self) -> Array:
+        """What predictions of the fitted mixtures are more than where `out_of_fold` judged them, `(t,)`."""
+        return np.zeros(self.num_targets_)
+
     def at(self, num_parameters: float, num_train_tokens: float) -> Self:
         """Return a fitted copy whose predictions are those of runs of this size and length.
 

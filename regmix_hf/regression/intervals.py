@@ -22,7 +22,7 @@ the root mean square; without two the interval is not known.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -60,6 +60,8 @@ class OutOfFold:
             before intervals held the noise between seeds.
         stretch: How many times as far off predictions are where they are now asked for, e.g. at a size beyond
             all runs.
+        shift: What predictions are more there than here, one per target, so that a place is known by where it
+            lies among the others; `None`: nothing.
     """
 
     losses: Array
@@ -67,6 +69,7 @@ class OutOfFold:
     entropy: Array
     mixture: Array | None = None
     stretch: float = 1.0
+    shift: Array | None = None
 
     @property
     def residuals(self) -> Array:
@@ -76,7 +79,11 @@ class OutOfFold:
     def combined(self, target: Target) -> Self:
         """The same for what `target` makes of the losses: runs x 1."""
         losses, predicted = (target.combine(table)[:, None] for table in (self.losses, self.predicted))
-        return type(self)(losses, predicted, self.entropy, self.mixture, self.stretch)
+        shift = None
+        if self.shift is not None:
+            moved = target.combine(self.predicted + self.shift)[:, None] - predicted
+            shift = np.asarray(moved.mean(axis=0))
+        return type(self)(losses, predicted, self.entropy, self.mixture, self.stretch, shift)
 
     @property
     def holds_seed_noise(self) -> bool:
@@ -110,8 +117,9 @@ class OutOfFold:
         if not 0 < coverage < 1:
             raise RegressionError(f"coverage is {coverage}; write a number between 0 and 1, e.g. 0.9.")
         sizes = []
-        for seen, residual, seeds in zip(
-            self.predicted.T, self.residuals.T, self._from_seeds(coverage), strict=True
+        shift = np.zeros(self.losses.shape[1]) if self.shift is None else self.shift
+        for seen, residual, seeds, moved in zip(
+            self.predicted.T, self.residuals.T, self._from_seeds(coverage), shift, strict=True
         ):
             known = ~np.isnan(residual)
             missed, places = np.abs(residual[known]), _places(seen[known], self.entropy[known])
@@ -121,6 +129,7 @@ class OutOfFold:
             size = ResidualSize.fit(places, missed)
             relative = missed / size.without_own(places, missed)
             take = _quantile if len(missed) >= _ENOUGH else _of_few
+            size = replace(size, mean=size.mean + np.array([moved, 0.0]))
             sizes.append(HalfWidth(size, self.stretch * take(relative, coverage), float(seeds)))
         return sizes
 

@@ -199,7 +199,8 @@ class MixtureRegressor(
         self._check_fitted()
         part = copy(self)
         part.model = self.model.at(num_parameters, num_train_tokens)
-        part._out_of_fold = replace(self._out_of_fold, stretch=part.model.stretch)
+        shift = self._signs * part.model.shift
+        part._out_of_fold = replace(self._out_of_fold, stretch=part.model.stretch, shift=shift)
         return part
 
     @property
@@ -211,7 +212,7 @@ class MixtureRegressor(
     def reading(self, available_tokens: Mapping[str, float], num_train_tokens: float) -> Self:
         """Return a copy whose predictions are those of runs so long over so much text of each domain.
 
-        Intervals stay those of runs that repeat as the fitted ones.
+        Intervals are wider by what rests on more epochs than any fitted run read, in squares.
 
         Raises:
             RegressionError: No fitted run repeated any text, a domain is missing, or a number is not above 0.
@@ -256,6 +257,7 @@ class MixtureRegressor(
         mixtures = self._mixtures(weights)
         losses = self._predict(mixtures)
         half = self._out_of_fold.half_widths(coverage, losses.to_numpy(), mixtures.to_numpy())
+        half = np.hypot(half, self.model.beyond(mixtures.to_numpy()))
         least, most = map(list, zip(*(one.bounds for one in self.quantities_.values()), strict=True))
         lower, upper = ((losses + ends).clip(least, most, axis=1) for ends in (-half, half))
         return lower, upper
@@ -269,10 +271,13 @@ class MixtureRegressor(
             RegressionError: As `predict_interval`.
         """
         mixtures = self._mixtures(weights)
-        loss = target.combine(self._predict(mixtures))
+        losses = self._predict(mixtures)
+        loss = target.combine(losses)
         missed = self._out_of_fold.combined(target)
         centre = np.asarray(loss, dtype=np.float64)[:, None]
         half = missed.half_widths(coverage, centre, mixtures.to_numpy())[:, 0]
+        known = losses - self._signs * self.model.beyond(mixtures.to_numpy())
+        half = np.hypot(half, target.combine(known) - loss)
         lower, upper = ((loss + ends).clip(*target.quantity.bounds) for ends in (-half, half))
         return pd.DataFrame({"loss": loss, "lower": lower, "upper": upper})
 

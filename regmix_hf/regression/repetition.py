@@ -92,6 +92,8 @@ class Repetition:
         growth: c, one per target.
         at: Logarithm of the parameters of the runs that are predicted over N_0, and of their tokens; `(2,)`.
         rates: One over the available tokens of each domain, `(d,)`. Where nobody counts tokens a run has one.
+        most: The most epochs of each domain that a fitted run read, `(d,)`; `None`: not known, as in what was
+            saved before.
     """
 
     arrays: ClassVar = {
@@ -100,6 +102,7 @@ class Repetition:
         "growth": ("targets",),
         "at": ("size",),
         "rates": ("domains",),
+        "most": ("domains",),
     }
 
     harm: Array
@@ -107,6 +110,7 @@ class Repetition:
     growth: Array
     at: Array
     rates: Array
+    most: Array | None = None
 
     @property
     def passes(self) -> Array:
@@ -116,6 +120,12 @@ class Repetition:
     def __call__(self, weights: Array) -> Array:
         """What repeating costs each mixture, runs x targets, in the targets' units."""
         return self.costs(weights * self.passes, np.full(len(weights), self.at[0]))
+
+    def beyond(self, weights: Array) -> Array:
+        """What of that rests on more epochs than any fitted run read, runs x targets: it may be all wrong."""
+        epochs, larger = weights * self.passes, np.full(len(weights), self.at[0])
+        known = epochs if self.most is None else np.minimum(epochs, self.most)
+        return self.costs(epochs, larger) - self.costs(known, larger)
 
     def costs(self, epochs: Array, larger: Array) -> Array:
         """What it costs runs that read each domain so often, runs x targets.
@@ -152,7 +162,8 @@ class Repetition:
 
     def save(self, folder: Path) -> None:
         """Write it beside the regressor that it belongs to."""
-        write_arrays(folder / _FILE, {name: getattr(self, name) for name in self.arrays})
+        arrays = {name: getattr(self, name) for name in self.arrays}
+        write_arrays(folder / _FILE, {name: array for name, array in arrays.items() if array is not None})
 
     @classmethod
     def load(cls, folder: Path, *, num_domains: int, num_targets: int) -> Self | None:
@@ -164,7 +175,7 @@ class Repetition:
         if not (folder / _FILE).exists():
             return None
         sizes = {"domains": num_domains, "targets": num_targets, "size": 2}
-        return cls(**read_arrays(folder / _FILE, cls.arrays, sizes))
+        return cls(**read_arrays(folder / _FILE, cls.arrays, sizes, may_lack=("most",)))
 
 
 _FILE = "estimator-repetition.safetensors"

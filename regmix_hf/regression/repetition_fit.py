@@ -62,7 +62,7 @@ def fit_repetition(
         harm = np.zeros((losses.shape[1], weights.shape[1]))
         first = raw.shape[1] - int(repeated.sum())
         harm[:, repeated] = spread[:, None] * np.exp(raw[:, first:])
-        return Repetition(harm, raw[:, first - 2], raw[:, first - 1], at, rates), raw
+        return Repetition(harm, raw[:, first - 2], raw[:, first - 1], at, rates, epochs.max(axis=0)), raw
 
     largest = of_largest(logs)
     at = logs[largest][0] - (centre, 0.0)

@@ -51,8 +51,7 @@ class ScaledLaw(MixtureEstimator):
     Without sizes all runs are taken to be of one, and it is a kriged power law.
 
     Args:
-        robust_scale: As in `PowerLaw`.
-        max_steps: As in `PowerLaw`.
+        robust_scale, max_steps: As in `PowerLaw`.
         random_state: Seed of the folds, and of which runs tell the hyperparameters.
 
     Attributes:
@@ -162,6 +161,15 @@ class ScaledLaw(MixtureEstimator):
         beyond = np.maximum(self.at_ - self.judged_, 0.0).sum()
         return float(1 + (ratio - 1) * beyond / apart)
 
+    @property
+    def shift(self) -> Array:
+        """What predictions of the fitted mixtures are more than at the size that `out_of_fold` judged."""
+        if np.array_equal(self.at_, self.judged_):
+            return super().shift
+        weights = self.weights_[(self.sizes_ == self.judged_).all(axis=1)]
+        judged = self.predict_runs(weights, np.tile(self.judged_, (len(weights), 1)))
+        return np.asarray((self._predict(weights) - judged).mean(axis=0))
+
     def out_of_fold(self, X: ArrayLike, y: ArrayLike, own: Sequence[int]) -> Array:
         """Predict each run, at its own size and length, by a fit that saw none of its mixture."""
         weights = self._check_predictable(X)
@@ -200,8 +208,8 @@ class ScaledLaw(MixtureEstimator):
             alone = part.predict_runs(weights[longest], self.sizes_[longest])
             missed[longest] = np.abs(alone - losses[longest])
             # What one size alone misses of the next is more than what two miss, which know how losses fall.
-            # Two thirds of the way from 1 to it, in logarithms, held on `scale-ladder`.
-            share = 2 / 3 if len(sizes) == 2 else 1.0
+            # Two fifths of the way from 1 to it, in logarithms, held on `scale-ladder`.
+            share = 0.4 if len(sizes) == 2 else 1.0
         # Of few mixtures the farthest stands for the tenth that is missed by most, as in conformal intervals.
         count = len(np.unique(weights[longest], axis=0))
         most = min(1.0, _FAR * (count + 1) / count)
@@ -341,8 +349,7 @@ class ScaledLaw(MixtureEstimator):
         kriged, coefficients = self.kriged_[target], self.coefficients_[target]
         left = np.zeros(len(here.trend))
         if len(used := np.flatnonzero(kriged)):
-            apart = cdist(here.features, runs.features[used]) / self.lengths_[target]
-            left += matern(apart) @ kriged[used]
+            left += matern(cdist(here.features, runs.features[used]) / self.lengths_[target]) @ kriged[used]
         if coefficients.any():
             left += covariance(self.hyper_, here, runs) @ coefficients
         return left

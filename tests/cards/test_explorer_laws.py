@@ -81,6 +81,7 @@ def test_it_counts_what_a_final_run_repeats(browser: Browser, tmp_path: Path) ->
     regressor = choose(study, "power_law")
     tokens = {"prose": 20_000, "code": 400_000, "maths": 400_000}
     final = regressor.reading(tokens, study.recipe.train.num_train_tokens)
+    assert final.model.beyond(np.eye(3)).any()
     assert final.predict(np.eye(3)).iloc[0]["letters"] > regressor.predict(np.eye(3)).iloc[0]["letters"]
     check_predictions(browser, write_page(study), final, "mean")
 

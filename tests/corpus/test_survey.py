@@ -120,8 +120,16 @@ def test_recipes_folder_is_named(make_recipe: MakeRecipe, tmp_path: Path) -> Non
     assert line == f"a: 1 file, 1 bytes; paths start at the recipe's folder {str(tmp_path)!r}"
 
 
-def test_hub_is_unchecked_when_offline(look: Callable[..., list[str]]) -> None:
-    assert look(path="someone/text") == ["a: someone/text on the Hub, unchecked: HF_HUB_OFFLINE is set"]
+def test_hub_is_unchecked_when_offline(
+    look: Callable[..., list[str]], complaint: Callable[..., DataError], tmp_path: Path
+) -> None:
+    said = "a: someone/text on the Hub, unchecked: HF_HUB_OFFLINE is set"
+    assert look(path="someone/text") == [said]
+    (tmp_path / "someone/texts").mkdir(parents=True)
+    assert look(path="someone/text") == [f"{said}; did you mean 'someone/texts'?"]
+    assert complaint(path="someone/te*").hint == (
+        "patterns stand in `data_files`: `path: text` and `data_files: someone/te*`"
+    )
 
 
 def test_tasks_that_lm_eval_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:

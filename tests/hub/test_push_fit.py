@@ -67,6 +67,30 @@ def test_runs_regressor_and_mixture_are_published_and_read(hub, standin, regmix,
     assert {row["changed"].split()[0] for row in table["rows"]} == {"0"}
 
 
+def test_a_law_over_sizes_and_what_it_chose_for_a_larger_model_are_published_and_read(
+    hub, standin, regmix, tmp_path
+):
+    rng, folder = np.random.default_rng(0), tmp_path / "fit"
+    swarm = rng.dirichlet(np.ones(3), 20)
+    weights, larger = np.concatenate([swarm, swarm[:10]]), np.arange(30) >= 20
+    runs = pd.DataFrame(weights, columns=["weight/a", "weight/b", "weight/c"])
+    runs["loss/a"] = 3 - np.sqrt(weights[:, 0]) - 0.4 * larger + rng.normal(scale=0.01, size=30)
+    runs["num_parameters"], runs["num_train_tokens"] = np.where(larger, 6e7, 1e6), 1e9
+    runs.to_csv(tmp_path / "runs.csv", index=False)
+    family = ("--estimators", "scaled_law", "--target", "a", "--output", folder)
+    assert regmix("fit", "--runs", tmp_path / "runs.csv", *family)[0] == 0
+    code, _, err = regmix("choose", folder, *FEW, "--num-parameters", "1B", "--num-tokens", "25B")
+    assert code == 0, err
+    code, _, err = regmix("push", folder, *TERMS)
+    assert code == 0, err
+    there = MixtureRegressor.from_pretrained("me/table-regressor", revision="v1").at(1e9, 2.5e10)
+    here = MixtureRegressor.from_pretrained(folder / "scaled_law").at(1e9, 2.5e10)
+    for one, other in zip(there.predict_interval(swarm), here.predict_interval(swarm), strict=True):
+        np.testing.assert_array_equal(one, other)
+    page = standin.repo("me/table-mixture").head.files["README.md"].content.decode()
+    assert "1,000,000,000 parameters on 25,000,000,000 tokens" in page
+
+
 @pytest.mark.parametrize("missing", ["--namespace", "--license", "--origin"])
 def test_what_tables_do_not_say_is_asked_for(hub, standin, regmix, fit, missing):
     place = TERMS.index(missing)

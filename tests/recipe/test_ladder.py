@@ -95,6 +95,14 @@ def test_overrides_reach_entries_by_number_and_the_swarm_by_its_old_name(read):
     assert recipe.proxies[2].scale == "long"
 
 
+def test_an_override_of_one_argument_leaves_the_others_of_an_entry_as_they_were_handed_on(read):
+    recipe = read(LADDER, "proxies.1.training_args.warmup_steps=5", "proxies.2.model.revision=null")
+    first, second, third = (rung.training_args for rung in recipe.proxies)
+    assert first == {"learning_rate": 4e-4}
+    assert second == third == {"learning_rate": 4e-4, "warmup_steps": 5}
+    assert recipe.proxies[2].model == recipe.proxies[1].model
+
+
 @pytest.mark.parametrize(
     ("override", "says"),
     [
@@ -104,9 +112,11 @@ def test_overrides_reach_entries_by_number_and_the_swarm_by_its_old_name(read):
         ("proxies.1.num_mixture=3", ["proxies.1.num_mixture", "did you mean 'num_mixtures'?"]),
         ("proxies.0.num_train_token=3", ["proxies.0.num_train_token: unknown", "did you mean"]),
         ("proxies.2.num_train_tokens=1024", ["proxies.2 has the model and the length of one before"]),
+        ("proxies.0.scale=1M", ["proxies.1.scale '1M' is that of one before it"]),
         ("proxies.2.num_workers=3", ["proxies.2.num_workers is 3", "all share it"]),
         ("proxies.1.training_args={use_cpu: true}", ["proxies.1.training_args.use_cpu"]),
-        ("proxies.7.num_seeds=1", ["proxies.7.num_seeds=1", "not keys"]),
+        ("proxies.7.num_seeds=1", ["proxies.7.num_seeds=1", "entries up to proxies.2", "proxies=[...]"]),
+        ("sampling.num_repeats=20", ["num_repeats 20 is more than half of sampling.num_mixtures 20"]),
         (
             "proxies.1.model.pretrained={mixture: prior, num_train_tokens: 64}",
             ["proxies.1.model.pretrained", "a model of the study's own is of one size"],

@@ -1,5 +1,7 @@
 """Intervals: the quantile that conformal prediction asks for, narrower where predictions are good."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -113,6 +115,21 @@ def test_intervals_are_wider_where_runs_of_few_domains_were_missed_by_more():
     even = entropy(new) > np.median(entropy(new))
     assert 0.87 < inside[even].mean() < 0.93
     assert 0.87 < inside[~even].mean() < 0.93
+
+
+def test_where_all_predictions_are_shifted_a_place_is_known_by_where_it_lies_among_them():
+    rng = np.random.default_rng(6)
+    predicted = rng.random((200, 2))
+    here = OutOfFold(predicted + 0.1 * predicted * rng.normal(size=(200, 2)), predicted, np.ones(200))
+    larger = replace(here, stretch=2.0, shift=np.array([-1.0, -0.5]))
+    mixtures, target = np.full((200, 4), 0.25), Target.parse(["a", "b"], read_names(["a", "b"]))
+    halves = here.half_widths(0.9, predicted, mixtures)
+    np.testing.assert_allclose(larger.half_widths(0.9, predicted + larger.shift, mixtures), 2 * halves)
+    means = predicted.mean(axis=1, keepdims=True)
+    of_mean = here.combined(target).half_widths(0.9, means, mixtures)
+    there = larger.combined(target).half_widths(0.9, means - 0.75, mixtures)
+    np.testing.assert_allclose(there, 2 * of_mean)
+    assert halves.max() > 2 * halves.min()
 
 
 def test_a_combined_target_has_the_residuals_of_the_combination():

@@ -9,6 +9,7 @@ from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.least_squares import Prior
 from regmix_hf.regression.power_law import Layout, PowerLawCurve
 from regmix_hf.regression.repetition import Repeats
+from regmix_hf.regression.target import Target
 
 DOMAINS = ["web", "code", "rare"]
 #: How often a run of one domain alone reads it.
@@ -80,6 +81,25 @@ def test_its_intervals_hold_new_runs_that_repeat(repeated):
     true = losses_of(unseen.to_numpy(), PASSES) + np.random.default_rng(8).normal(0, 0.004, (300, 3))
     assert ((lower <= true) & (true <= upper)).mean() >= 0.85
     assert np.median(upper - lower) < 0.1 * true.std()
+
+
+def test_intervals_are_wider_by_what_rests_on_more_epochs_than_any_run_read(repeated):
+    weights, _, _ = swarm()
+    pure, tokens = np.eye(3), dict(zip(DOMAINS, 1e9 / PASSES, strict=True))
+    target = Target.parse("mean", repeated.quantities_)
+
+    def halves(model):
+        lower, upper = model.predict_interval(pure)
+        one = model.predict_target(pure, target)
+        return ((upper - lower) / 2).to_numpy(), ((one["upper"] - one["lower"]) / 2).to_numpy()
+
+    longer = repeated.reading(tokens, 4e9)
+    beyond, (wide, wide_mean) = longer.model.beyond(pure)[2], halves(longer)
+    assert beyond.min() > 0
+    assert (wide[2] >= np.maximum(beyond, halves(repeated)[0][2])).all()
+    assert wide_mean[2] >= beyond.mean()
+    for as_often in (repeated, repeated.reading(tokens, 0.5e9)):
+        assert not as_often.model.beyond(weights.to_numpy()).any()
 
 
 def test_the_gradient_is_that_of_predictions():

@@ -170,14 +170,15 @@ const FAMILIES = {
 };
 
 // What reading domains again costs (regmix_hf.regression.repetition), beside what the family says.
-function repeated(law, state) {
+function repeated(law, state, most) {
   const [harm, threshold, passes] = [rows(state.harm), doubles(state.threshold.data), doubles(state.passes.data)];
   const softplus = (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
   return (weights) => Array.from(law(weights), (loss, t) => harm[t].reduce((sum, each, i) =>
-    sum + each * softplus(Math.log1p(weights[i] * passes[i]) - threshold[t]) ** 2, loss));
+    sum + each * softplus(Math.log1p(Math.min(weights[i] * passes[i], most?.[i] ?? Infinity)) - threshold[t]) ** 2, loss));
 }
 
-function buildLaw(state) {
+// `most`: epochs beyond which a domain counts as if read no more often, or null.
+function buildLaw(state, most = null) {
   const law = FAMILIES[state.family](state);
-  return state.repetition ? repeated(law, state.repetition) : law;
+  return state.repetition ? repeated(law, state.repetition, most) : law;
 }

@@ -3,7 +3,9 @@
 const facts = JSON.parse(document.getElementById("facts").textContent);
 // The law makes every target small; what is better when higher is its negative.
 const law = buildLaw(facts.law);
-const predictTargets = (weights) => Array.from(law(weights), (value, i) => facts.signs[i] * value);
+// Without what rests on more epochs than any fitted run read.
+const known = facts.law.repetition ? buildLaw(facts.law, doubles(facts.law.repetition.most.data)) : law;
+const targetsBy = (law, weights) => Array.from(law(weights), (value, i) => facts.signs[i] * value);
 const runs = { weights: rows(facts.runs.weights), losses: rows(facts.runs.losses), ids: facts.runs.ids };
 // The combined target stands first, as in every table of the page.
 const names = [facts.target.name, ...facts.targets];
@@ -17,19 +19,19 @@ function combine(losses) {
 }
 
 // Losses of the combined target and then of every target.
-function predict(weights) {
-  const losses = Array.from(predictTargets(Float64Array.from(weights)));
+function predict(weights, by = law) {
+  const losses = targetsBy(by, Float64Array.from(weights));
   return [combine(losses), ...losses];
 }
 
 // Half the width of every interval (regmix_hf.regression.intervals).
 function halfWidths(losses, weights) {
-  const mixed = entropy(weights);
+  const [mixed, sure] = [entropy(weights), known === law ? losses : predict(weights, known)];
   return losses.map((loss, i) => {
     const { mean, spread, growth, level, quantile, seeds, farthest } = facts.intervals[i];
     const away = [loss, mixed].map((place, k) =>
       Math.min(farthest, Math.max(-farthest, (place - mean[k]) / spread[k])));
-    return Math.hypot(quantile * level * Math.exp(away[0] * growth[0] + away[1] * growth[1]), seeds);
+    return Math.hypot(quantile * level * Math.exp(away[0] * growth[0] + away[1] * growth[1]), seeds, losses[i] - sure[i]);
   });
 }
 
