@@ -190,16 +190,17 @@ def _plan_runs(counted: StagePlan, training: Training, speed: _Speed | None, cop
 
 
 def _num_left(study: Study, verb: str, states: Mapping[str, State], runs: int, rung: int = 0) -> int:
-    """Runs of a stage to train still: all of them where the text or the mixtures may yet become others."""
+    """Runs of a stage to train still: all of them where the text may yet become another."""
     if states[verb] is State.DONE:
         return 0
-    before = ("prepare", "sample") if verb == "proxies" else ("prepare",)
-    if not study.is_pulled and any(states[other] is not State.DONE for other in before):
+    if not study.is_pulled and states["prepare"] is not State.DONE:
         return runs
     censuses = pipeline.censuses_of(study, verb)
     if censuses is None:
         return runs
     census = censuses[rung]
+    if verb == "proxies" and states["sample"] is not State.DONE:  # what is there stays
+        return max(0, runs - census.num_done)
     return len(census.running) + len(census.failed) + census.num_left
 
 

@@ -299,7 +299,7 @@ def promise_tables(promises: Promises) -> list[Table]:
     told = {**about, "coverage": promises.coverage}
     return [
         Table(kinds.PROMISES, rows, title, told),
-        Table(kinds.SIZES, sizes, "models that the losses are of (parameters without embeddings)"),
+        Table(kinds.SIZES, sizes, "models that the losses are of"),
         Table(kinds.AGREEMENT, agreement, "promised against measured over the final mixtures"),
     ]
 

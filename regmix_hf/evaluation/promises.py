@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -18,7 +17,7 @@ from regmix_hf.regression.target import Target
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promise, Promises, Size
-from regmix_hf.tables import by_domain
+from regmix_hf.tables import SIZES, by_domain
 
 #: The mixture that promises were made of.
 _CHOSEN = "chosen"
@@ -71,8 +70,8 @@ def _promises(study: Study) -> Promises | None:
         direction=target.quantity.direction,
         estimator=regressor.estimator,
         coverage=coverage,
-        predicted_for=_proxy_size(study) if size is None else _chosen_size(size, ended),
-        measured_on=_size(ended),
+        predicted_for=_proxy_size(study) if size is None else _counted(**size),
+        measured_on=_size(ended) if size is None else _counted_in(ended),
         mixtures=_rows(table, target.quantity.sign),
         scores=_scores(table, target.quantity.sign),
     )
@@ -144,11 +143,16 @@ def _proxy_size(study: Study) -> Size:
     return Size(scale=study.recipe.proxy.scale, num_train_tokens=study.recipe.proxy.num_train_tokens)
 
 
-def _chosen_size(size: Mapping[str, float], ended: pd.DataFrame) -> Size:
-    """The size that a mixture was chosen for, called as the final models are where they are of it."""
-    is_theirs = "num_parameters" in ended and (ended["num_parameters"] == size["num_parameters"]).all()
-    scale = _size(ended).scale if is_theirs else f"{size['num_parameters']:,.0f}"
-    return Size(scale=scale, num_train_tokens=int(size["num_train_tokens"]))
+def _counted(num_parameters: float, num_train_tokens: float) -> Size:
+    """The size that a mixture was chosen for, embeddings counted, as what is promised says it everywhere."""
+    return Size(scale=f"{num_parameters:,.0f}", num_train_tokens=int(num_train_tokens))
+
+
+def _counted_in(ended: pd.DataFrame) -> Size:
+    """The same of final models; version 0.1 did not count their parameters."""
+    if "num_parameters" not in ended or ended["num_parameters"].isna().any():
+        return _size(ended)
+    return _counted(**ended[list(SIZES)].iloc[0])
 
 
 def _size(results: pd.DataFrame) -> Size:

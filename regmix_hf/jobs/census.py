@@ -47,6 +47,11 @@ class Census:
         )
 
     @property
+    def num_done(self) -> int:
+        """How many ended and are not tried again: those that diverged, too."""
+        return sum(self.ended.values()) - len(self.failed)
+
+    @property
     def seconds_left(self) -> float | None:
         """Time that the rest takes at the speed of those who are at it now; `None` when nobody is."""
         speed = sum(doer.tokens_per_second for _, doer in self.running)

@@ -18,6 +18,8 @@ from regmix_hf.tables import SIZES
 
 #: Fewer mixtures have no correlation worth a word.
 _LEAST_SHARED = 4
+#: Of fewer nothing is certain: chance ranks four alike in one case of 24, which no bootstrap of them sees.
+_LEAST_TO_TELL = 5
 #: A size of which this share of the most mixtures is, or more, may be the swarm.
 _SWARM = 0.5
 TELL, UNCLEAR, DO_NOT_TELL = (
@@ -53,6 +55,8 @@ class Agreement:
     @property
     def word(self) -> str:
         """`TELL` where the interval lies above 0, `DO_NOT_TELL` where all of it is less than clear."""
+        if self.num_mixtures < _LEAST_TO_TELL:
+            return UNCLEAR
         if self.low > 0:
             return TELL
         return DO_NOT_TELL if self.high < _CLEAR else UNCLEAR

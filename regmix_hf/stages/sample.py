@@ -11,7 +11,7 @@ from regmix_hf.files import hash_value, read_json, read_parquet, write_parquet
 from regmix_hf.mixtures import Constraints, count_zeros, sample_mixtures, sampling_constraints
 from regmix_hf.mixtures.experts import expert_mixtures, with_experts
 from regmix_hf.mixtures.repetition import longest_reading, stamp_matching
-from regmix_hf.mixtures.table import EXPERT, REPEAT, SAMPLED, over, read_mixtures
+from regmix_hf.mixtures.table import EXPERT, LADDER, REPEAT, SAMPLED, over, read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.outcome import stamp_ladder
@@ -85,7 +85,7 @@ def run(study: Study, progress: Progress) -> None:
         progress.note(note)
     for number, (section, rung) in enumerate(recipe.rungs.items()):
         if number:
-            count = int((mixtures["rung"] == number).sum())
+            count = int(((mixtures["rung"] == number) & (mixtures["origin"] == LADDER)).sum())
             progress.note(f"{section}: {count} of them at {rung.scale or 'another size'}, too")
     study.finish(STAGE, {"num_mixtures": len(mixtures), "zero_weights": zeros, "settings": settings})
 

@@ -24,7 +24,8 @@ class _Facts(BaseModel):
 class Size(_Facts):
     """How large models are and how long they train."""
 
-    #: Parameters without embeddings, e.g. `1M`; `None` where nobody said.
+    #: Parameters without embeddings, e.g. `1M`, or all, `1,234,567`, where the law counts them so; `None`
+    #: where nobody said.
     scale: str | None
     num_train_tokens: int
 

@@ -59,6 +59,8 @@ def test_a_combined_target_stands_before_those_it_is_made_of():
 def test_few_mixtures_leave_it_open_and_fewer_say_nothing():
     runs = runs_of(6)
     assert {one.target: one.word for one in size_agreement([runs], target_of(runs), 0)}["b"] == UNCLEAR
+    of_four = {one.target: one for one in size_agreement([runs_of(4)], target_of(runs), 0)}["a"]
+    assert (of_four.spearman, of_four.low, of_four.word) == (pytest.approx(1), pytest.approx(1), UNCLEAR)
     assert size_agreement([runs_of(3)], target_of(runs), 0) == []
     assert size_agreement([runs.take(np.arange(40))], target_of(runs), 0) == []
 

@@ -207,6 +207,7 @@ def test_what_was_promised_of_the_final_model_is_held_against_it_at_the_top_of_t
     assert first.startswith(f"**Promised {chosen.predicted:.4f} [{chosen.lower:.4f}, {chosen.upper:.4f}]")
     assert f"measured {chosen.measured:.4f}" in first
     assert f"Of the final model ({promises.measured_on})" in " ".join(first.split())
+    assert f"new run of {promises.measured_on.scale} parameters on" in " ".join(first.split())
     assert "Rank correlation of the mixtures that were trained at both sizes" in study.page.read_text()
 
 

@@ -12,6 +12,7 @@ from regmix_hf.choice import read_chosen
 from regmix_hf.files import read_json
 from regmix_hf.jobs.results import collect, result_of
 from regmix_hf.mixtures.table import read_mixtures
+from regmix_hf.plan import make_plan
 from regmix_hf.recipe import load_recipe
 from regmix_hf.stages import choose, fit, proxies, report, sample, train
 from regmix_hf.study import State, Study
@@ -91,7 +92,10 @@ def test_its_runs_are_found_under_the_names_they_have(open_study):
 
 
 def test_more_mixtures_are_added_to_it_and_only_they_are_left_to_train(open_study, recorder):
-    study = open_study("sampling.num_mixtures=13", "sampling.num_holdout=3")
+    more = ("sampling.num_mixtures=13", "sampling.num_holdout=3")
+    study = open_study(*more)
+    planned = make_plan(open_study(*more, "executor.gpu=h200", "choice.num_confirm=0"), last="proxies")
+    assert [(stage.runs, stage.left) for stage in planned.stages if stage.verb == "proxies"] == [(16, 4)]
     before = read_mixtures(study.mixtures)
     sample.run(study, recorder)
     after = read_mixtures(study.mixtures)
