@@ -15,6 +15,8 @@ _MOST = 0.05
 #: runs one may be the only one of its kind. In 300 random subsets each of 10, 16, 32 and 64 of RegMix's runs,
 #: and of 512 runs on six languages, nothing is found but 4 in 100,000 losses of ten runs on the languages.
 _RANGES, _PER_RUN = 2.0, 100.0
+#: Of fewer runs none is: those that try a choice lie close together, and the prior beside them is no fault.
+_FEWEST = 10
 
 
 def find_absurd(losses: Array, sizes: Array | None = None) -> NDArray[np.bool_]:
@@ -52,7 +54,9 @@ def without_absurd(losses: Array, sizes: Array | None = None) -> Array:
 def _first_beside(ascending: Array) -> int:
     """Position from which on the highest values stand beside all others; their number when none do."""
     count = len(ascending)
-    farthest = _RANGES + _PER_RUN / max(count, 1)
+    if count < _FEWEST:
+        return count
+    farthest = _RANGES + _PER_RUN / count
     for first in range(max(count - max(1, math.floor(_MOST * count)), 2), count):
         spread = ascending[first - 1] - ascending[0]
         if 0 < farthest * spread < ascending[first] - ascending[first - 1]:

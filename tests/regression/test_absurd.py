@@ -66,3 +66,4 @@ def test_groups_and_edges_of_a_swarm_are_not_absurd():
         False,
     ]
     assert not find_absurd(np.concatenate([usual[:9], [[3.5]]])).any()  # one of ten may be alone
+    assert not find_absurd(np.array([[3.05], [2.93], [8.0]])).any()  # a choice, one near it, and the prior

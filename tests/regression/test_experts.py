@@ -146,6 +146,8 @@ def test_runs_give_the_scale_and_few_of_them_little_of_the_slope(tokens, mixture
     np.testing.assert_allclose(one.predict(mixtures[3:4]), losses[3:4])
     falling = Experts().fit(mixtures, -9 * formula, experts=tokens)
     assert (falling.slope_ > 0).all()
+    steep = Experts().fit(mixtures, 50 * without_runs(tokens).predict(mixtures), experts=tokens)
+    np.testing.assert_array_equal(steep.slope_, 3.0)
 
 
 def test_what_is_out_of_fold_saw_neither_the_run_nor_its_mixture(tokens, mixtures):
