@@ -112,7 +112,9 @@ def _stage_row(study: Study, stage: StageStatus, census: Census | None) -> dict[
         "reason": stage.standing.reason,
     }
     folder = {"folder": str(study.root / stage.folder)}
-    return {**row, **(_counts(census) if census else {}), **folder}
+    if census is None or (study.is_pulled and stage.state is State.DONE and census.num_left):
+        return {**row, **folder}  # the final models of a pulled study were trained and lie elsewhere
+    return {**row, **_counts(census), **folder}
 
 
 def _counts(census: Census) -> dict[str, object]:

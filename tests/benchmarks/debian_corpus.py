@@ -2,7 +2,7 @@
 
 On a machine with apt it fetches the packages that `SOURCES` names (and the program `bible-kjv` that reads the
 King James Bible), installs nothing, and leaves in FOLDER a file of documents per domain, a multiple-choice
-task for lm-eval and `recipe.yaml`. Fourteen domains to train on, five languages among them, one many times as
+task for lm-eval and `recipe.yaml`. Fourteen domains to train on, four languages among them, one many times as
 large as the others and three tiny; a hackers' glossary to validate on alone; and `which_definition`: which of
 four definitions of the Free On-line Dictionary of Computing, which is no domain, is that of a word.
 """

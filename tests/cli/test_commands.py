@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -17,17 +18,21 @@ import typer
 from regmix_hf import pipeline
 from regmix_hf.cli import app
 from regmix_hf.cli.console import Console
+from regmix_hf.cli.status import _stage_row
 from regmix_hf.errors import RecipeError
 from regmix_hf.files import write_json, write_parquet
+from regmix_hf.jobs.census import Census
 from regmix_hf.jobs.claims import claim
 from regmix_hf.jobs.results import record_failed
 from regmix_hf.jobs.tokens import TokenCount
 from regmix_hf.jobs.turns import alone_in
+from regmix_hf.pipeline import StageStatus
 from regmix_hf.progress import Silent
 from regmix_hf.readable import duration, short
 from regmix_hf.recipe import load_recipe
 from regmix_hf.stages import prepare
-from regmix_hf.study import Study
+from regmix_hf.study import State, Study
+from regmix_hf.study.folder import Standing
 
 
 def test_validate_says_what_it_checked(regmix, recipe):
@@ -171,6 +176,14 @@ def test_too_few_runs_to_fit_on_are_exit_code_1_and_some_that_failed_a_note(
     assert outcome.code == code
     assert says in outcome.err
     assert ("Next: regmix fit" in outcome.err) == (code == 0)
+
+
+def test_nothing_is_left_of_final_models_that_a_pulled_study_left_elsewhere(tmp_path):
+    stage = StageStatus("train", "6-models", Standing(State.DONE))
+    for is_pulled in (True, False):
+        study = SimpleNamespace(root=tmp_path, is_pulled=is_pulled)
+        assert ("left" in _stage_row(study, stage, Census(num_left=4))) is not is_pulled
+        assert _stage_row(study, stage, Census({"ok": 4}))["runs_done"] == 4
 
 
 def test_status_counts_runs_and_says_who_is_at_what_and_why_some_failed(regmix, recipe, ends, tmp_path):
