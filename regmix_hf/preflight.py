@@ -79,7 +79,7 @@ def _content(accelerate_config: str | None) -> str | None:
 
 
 #: Families that listen to experts.
-_WEIGH_EXPERTS = ("auto", "experts")
+_WEIGH_EXPERTS = ("auto", "experts", "experts_and_law")
 
 
 def _check_prepare(study: Study) -> Iterator[str]:

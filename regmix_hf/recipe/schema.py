@@ -139,9 +139,9 @@ class Regression(Section):
     """Which regressors are fitted, and on what the mixture is judged."""
 
     estimators: Annotated[list[str], Field(min_length=1)] = ["ridge", "lightgbm", "power_law"]
-    """Families to fit and compare; the names are those of `regmix fit --estimators`, and `experts` beside
-    `sampling.experts`. `regmix init` writes `auto`; the default is that of version 0.1, so that recipes
-    without this key mean what they meant."""
+    """Families to fit and compare; the names are those of `regmix fit --estimators`, and `experts` and
+    `experts_and_law` beside `sampling.experts`. `regmix init` writes `auto`; the default is that of version
+    0.1, so that recipes without this key mean what they meant."""
     target: Annotated[str | list[str | Combined] | Shares | Combined, BeforeValidator(checked_target)] = (
         "mean"
     )

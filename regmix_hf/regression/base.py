@@ -68,6 +68,9 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     #: Whether it cannot be fitted without experts.
     needs_experts: ClassVar[bool] = False
 
+    #: Whether it orders mixtures of runs of all sizes alike, and takes their scale from the largest.
+    ranks_all_sizes: ClassVar[bool] = False
+
     #: Whether every target is convex in the weights, so that an optimum is the optimum.
     is_convex: ClassVar[bool] = False
 

@@ -38,7 +38,7 @@ def families_of(recipe: Recipe) -> list[str]:
 
 def _is_of_several(name: str) -> bool:
     family = estimator_class(name)
-    return family.takes_sizes or family.needs_experts
+    return family.takes_sizes or family.ranks_all_sizes
 
 
 def of_study(runs: Runs, recipe: Recipe, progress: Progress) -> Runs:

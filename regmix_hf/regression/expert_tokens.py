@@ -53,6 +53,17 @@ class ExpertTokens:
         )
 
     @property
+    def losses(self) -> Array:
+        """What each expert loses on each target, experts x targets; NaN where it was not asked."""
+        asked = (
+            -unit * logs.mean(axis=1, dtype=np.float64)
+            if logs.shape[1]
+            else np.full(len(self.weights), np.nan)
+            for logs, unit in zip(self.logs, self.units, strict=True)
+        )
+        return np.stack(list(asked), axis=1)
+
+    @property
     def without_expert(self) -> NDArray[np.intp]:
         """The domains whose share in a text the experts do not tell."""
         found = np.abs(self._shares.T @ self.weights - np.eye(self.weights.shape[1])).max(axis=0)

@@ -53,6 +53,7 @@ class Experts(MixtureEstimator):
     """
 
     needs_experts: ClassVar = True
+    ranks_all_sizes: ClassVar = True
     is_convex: ClassVar = True
     is_smooth = True
     arrays: ClassVar = {"offset_": ("targets",), "slope_": ("targets",)}

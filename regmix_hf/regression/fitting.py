@@ -180,7 +180,9 @@ class Question:
             _check_enough(name, fitted, beside)
         needed = any(estimator_class(name).needs_experts for name in asked)
         if needed and runs.experts is not None and (lacking := not_asked(runs.experts, runs.targets)):
-            progress.note(f"experts were not asked about {', '.join(lacking)}: predicted by the mean of runs")
+            progress.note(
+                f"experts were not asked about {', '.join(lacking)}: told by runs on mixtures alone"
+            )
         if runs.left_out():
             progress.note(f"runs left out of the fit: {runs.left_out()}")
         for run, losses in question.absurd.items():

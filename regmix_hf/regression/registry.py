@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _FAMILIES = {
     "auto": ("auto", "Auto"),
     "experts": ("experts", "Experts"),
+    "experts_and_law": ("experts_and_law", "ExpertsAndLaw"),
     "gaussian_process": ("gaussian_process", "GaussianProcess"),
     "kriged_power_law": ("kriged_power_law", "KrigedPowerLaw"),
     "lightgbm": ("lightgbm", "LightGBM"),
@@ -26,7 +27,7 @@ _FAMILIES = {
 }
 
 #: Families that cannot be fitted on mixtures and losses alone.
-WITH_EXPERTS = ("experts",)
+WITH_EXPERTS = ("experts", "experts_and_law")
 #: Names of all families that can.
 ESTIMATORS = tuple(sorted(_FAMILIES.keys() - set(WITH_EXPERTS)))
 

@@ -12,7 +12,7 @@ from regmix_hf.regression.target import Target
 from regmix_hf.seeds import generator
 
 #: Families that saturate, so that their optimum is no corner as a line's is.
-LAWS = ("auto", "experts", "kriged_power_law", "power_law")
+LAWS = ("auto", "experts", "experts_and_law", "kriged_power_law", "power_law")
 #: With fewer held-out runs than this a law is preferred to whatever is not clearly better.
 _FEW_RUNS = 32
 

@@ -85,7 +85,12 @@ def ways(num_domains: int, budgets: Sequence[int]) -> Iterator[Way]:
     """All ways that can choose, for a family needs so many runs. Mixtures change no choice of experts."""
     for time in TIMES:
         yield Way(num_domains, EXPERTS, "experts", 0, time)
-    for spent_on, family in ((SWARM, "power_law"), (BOTH, "auto"), (SWARM, "auto")):
+    for spent_on, family in (
+        (SWARM, "power_law"),
+        (BOTH, "experts_and_law"),
+        (BOTH, "auto"),
+        (SWARM, "auto"),
+    ):
         # `auto` on mixtures alone is there to tell what experts add from what the family does.
         for budget in budgets if (spent_on, family) != (SWARM, "auto") else (24, max(budgets)):
             count = budget - num_domains if spent_on == BOTH else budget

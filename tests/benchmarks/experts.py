@@ -90,6 +90,8 @@ def ways(runs: Runs, budget: int, pool: np.ndarray) -> Iterator[Way]:
     if len(pool) >= rest > 0:
         own = Fitted(runs, "experts", pool[:rest])
         yield "both", "experts", rest, [own]
+        if rest >= estimator_class("experts_and_law").min_runs(len(runs.domains)):
+            yield "both", "experts_and_law", rest, [Fitted(runs, "experts_and_law", pool[:rest])]
         for law in LAWS:
             if rest >= estimator_class(law).min_runs(len(runs.domains)):
                 yield "both", f"mean of experts and {law}", rest, [own, Fitted(runs, law, pool[:rest])]

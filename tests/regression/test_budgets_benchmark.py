@@ -17,6 +17,8 @@ def test_ways_that_a_budget_cannot_pay_for_are_left_out():
         (24, "swarm only", "power_law", 24),
         (24, "swarm only", "auto", 24),
         (24, "both", "auto", 16),
+        (12, "both", "experts_and_law", 4),
+        (24, "both", "experts_and_law", 16),
     }
     assert [way.time for way in ways(8, (12,)) if way.mixtures == 12] == [0, 1]
 
