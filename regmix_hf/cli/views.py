@@ -166,7 +166,7 @@ def _predicted_tables(mixture: pd.DataFrame) -> list[Table]:
         title = "predicted losses" if kind.noun == "loss" else "predicted targets"
         title = kind.noted(title, "90 % interval")
         if rows["loss_lower"].isna().all():
-            title = "what experts say of each target (they rank mixtures, and promise no loss)"
+            title = kind.noted("what experts say of each target", "an order of mixtures, no promise")
         tables.append(Table(kinds.PREDICTED, records(shown), title, {"coverage": COVERAGE}))
     return tables
 

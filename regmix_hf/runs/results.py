@@ -58,10 +58,13 @@ def with_values(
     known = experts.texts if experts is not None else {}
     if known and not len(runs):
         return runs, *_asked_of(known, columns, asked)
+    # A mixture of one domain alone is its expert: of itself that tells all, of other mixtures nothing.
+    others = runs if experts is None else runs[~runs.index.isin(experts.weights.index)]
+    told = others if len(others) else runs
     lacking = {
         column: name
         for column in columns
-        if {name := bare(column), name.removeprefix(BPB)} & known.keys() and runs[column].isna().all()
+        if {name := bare(column), name.removeprefix(BPB)} & known.keys() and told[column].isna().all()
     }
     if not lacking:
         return runs, list(columns), ()

@@ -296,5 +296,9 @@ def test_what_not_all_experts_were_asked_about_is_left_out_and_refused_as_a_targ
     runs = Runs.from_results(table, "a table", experts=experts)
     assert runs.targets == ("web",)
     assert runs.notes == ("left out: notes, which not all experts were asked about",)
+    known = Experts(weights, {"notes": np.full((2, 1), -1.0, np.float16)}, {"notes": text})
+    mixed = table.assign(run_id=["e", "m"], split="fit")  # the first is an expert and a mixture
+    assert Runs.from_results(mixed, "a table", experts=known).targets == ("web",)
+    assert len(Runs.from_results(mixed, "a table", asked=["notes"], experts=known)) == 0
     with pytest.raises(DataError, match="nobody can say how mixtures differ on 'notes'"):
         Runs.from_results(table, "a table", asked=["notes"], experts=experts)
