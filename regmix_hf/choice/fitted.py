@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from regmix_hf.study import names
 
 #: What a choice needs of `summary.json`.
 _SUMMARY = ("estimator", "estimators", "target_value")
+#: Lengths that differ by no more than this share are taken for one.
+_ALIKE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +112,16 @@ class FittedRuns:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What the target is made of that small models do not tell."""
+        """What the target is made of that small models do not tell, and a length that no run tells of."""
         used = {str(self.target), *self.target.weights}
-        return tuple(str(one) for one in self.agreement if one.word == DO_NOT_TELL and one.target in used)
+        found = [str(one) for one in self.agreement if one.word == DO_NOT_TELL and one.target in used]
+        had, asked = self.regressor.model.only_length, self.size[1] if self.size else None
+        if had is not None and asked is not None and not math.isclose(had, asked, rel_tol=_ALIKE):
+            found.append(
+                f"all runs trained on {had:,.0f} tokens, and {asked:,.0f} are asked for: no run tells "
+                "what that does to the loss, whose level may lie outside the interval; two lengths would"
+            )
+        return tuple(found)
 
     @property
     def mean_weights(self) -> dict[str, float]:

@@ -126,6 +126,11 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         )
 
     @property
+    def only_length(self) -> float | None:
+        """Tokens that all fitted runs trained on, where `at` takes another length that no run tells of."""
+        return None
+
+    @property
     def reasons_(self) -> list[str]:
         """Why each target is predicted as it is, in words; empty for a family that has nothing to choose."""
         return []

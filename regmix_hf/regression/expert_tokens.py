@@ -241,7 +241,10 @@ def expert_tokens(
     if experts is None or fault is not None:
         if required:
             raise RegressionError(
-                f"experts: {fault}.", "write sampling.experts: true, and run `regmix proxies`"
+                f"experts: {fault}.",
+                "write sampling.experts: true, and run `regmix proxies`"
+                if experts is None
+                else "remove the folders of those that `regmix status` counts, and run `regmix proxies`",
             )
         return None
     found = _tokens(experts, targets, domains)

@@ -124,11 +124,12 @@ def learning_curve(
             draws.append(work.resamples.metrics(work.truth, predicted)["spearman"])
         bar.update(len(plan))
     points = pd.DataFrame(rows, columns=_POINTS)
+    num_runs = int(fitted.losses[list(target.weights)].notna().all(axis=1).sum())
     gains = {}
     for estimator in estimators:
         own = points[points["estimator"] == estimator]
         rng = generator(random_state, "outlook", estimator)
-        if found := _gains(own, np.array([draws[row] for row in own.index]), len(fitted), rng):
+        if found := _gains(own, np.array([draws[row] for row in own.index]), num_runs, rng):
             gains[estimator] = found
     return LearningCurve(points, gains)
 

@@ -151,6 +151,12 @@ class ScaledLaw(MixtureEstimator):
         return part
 
     @property
+    def only_length(self) -> float | None:
+        """Tokens that all fitted runs trained on; `None` where they are of several lengths."""
+        lengths = np.unique(self.sizes_[:, 1])
+        return float(np.exp(lengths[0])) if len(lengths) == 1 else None
+
+    @property
     def stretch(self) -> float:
         """How many times as far off predictions may be as out of fold: more, the farther beyond the runs.
 

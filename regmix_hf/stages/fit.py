@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from regmix_hf.errors import StudyError
 from regmix_hf.progress import Progress
@@ -13,6 +14,9 @@ from regmix_hf.recipe.target import AskedTarget
 from regmix_hf.seeds import FIT, seed_of
 from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
+
+if TYPE_CHECKING:
+    from regmix_hf.runs.runs import Runs
 
 STAGE = Stage(
     verb="fit",
@@ -45,6 +49,7 @@ def run(study: Study, progress: Progress) -> None:
         )
     runs = of_study(pooled_runs(study, progress), recipe, progress)
     _check_measured(runs.targets, recipe)
+    runs = _measured_enough(runs, estimators, recipe, progress)
     runs = replace(runs, token_entropy=corpus.token_entropy if corpus else {})
     fit = fit_runs(
         carrying(
@@ -78,3 +83,22 @@ def _check_measured(targets: Collection[str], recipe: Recipe) -> None:
                 "remove their folders and run `regmix proxies`, which trains them again; with "
                 "`proxy.keep_models: all` later targets cost no training",
             )
+
+
+def _measured_enough(runs: Runs, estimators: Sequence[str], recipe: Recipe, progress: Progress) -> Runs:
+    """Leave out what too few runs have a value of, for the recipe got it later, unless it is asked for."""
+    from regmix_hf.regression.registry import estimator_class
+
+    fitted, asked = runs.part("fit"), AskedTarget.of(recipe.regression.target)
+    needed = max(estimator_class(name).min_runs(len(runs.domains)) for name in estimators)
+    counts = {
+        name: len(fitted.weights[fitted.losses[name].notna()].drop_duplicates()) for name in runs.targets
+    }
+    named = [] if asked.members is None else asked.among(runs.targets)
+    few = [name for name, count in counts.items() if count < needed and name not in named]
+    kept = [name for name in runs.targets if name not in few]
+    if not few or not kept:
+        return runs
+    told = ", ".join(f"{name} ({counts[name]})" for name in few)
+    progress.note(f"left out, as fewer than {needed} different mixtures have a value of it: {told}")
+    return runs.of_targets(kept)

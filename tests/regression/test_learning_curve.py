@@ -94,10 +94,11 @@ def test_a_predictor_that_needs_no_runs_gains_nothing_from_more(swarm):
 
 
 def test_runs_without_the_loss_take_no_part(swarm):
-    runs = swarm(30, 20)
-    runs.losses.iloc[:10, 2] = np.nan
+    runs = swarm(64, 20)
+    runs.losses.iloc[:32, 2] = np.nan
     curve = curve_of(runs, ["ridge"], "sums", held_out=runs.part("holdout"))
-    assert curve.points["num_runs"].max() == 20
+    assert curve.points["num_runs"].max() == 32
+    assert [gain.num_more for gain in curve.gains["ridge"]] == [16, 32, 96]
 
 
 def test_a_power_law_is_continued_exactly():

@@ -55,6 +55,21 @@ def write_results(study: Study, num_fit=14, num_holdout=4) -> None:
     write_parquet(study.proxies / "results.parquet", table)
 
 
+def test_what_too_few_runs_were_asked_about_stops_no_other_target(tmp_path, recorder):
+    study = make_study(tmp_path, target="web")
+    write_results(study)
+    table = read_parquet(study.proxies / "results.parquet")
+    table.loc[:14, "loss/mine"] = np.nan  # the recipe got it when fifteen runs had ended
+    write_parquet(study.proxies / "results.parquet", table)
+    fit.run(study, recorder)
+    assert read_json(study.regression / "summary.json")["targets"] == ["web", "code"]
+    assert [
+        note for note in recorder.notes if note.endswith("different mixtures have a value of it: mine (3)")
+    ]
+    with pytest.raises(RegressionError, match="target 'mine' has 3"):
+        fit.run(make_study(tmp_path, target="mine"), Silent())
+
+
 def test_fit_saves_what_later_stages_need(tmp_path, recorder):
     study = make_study(tmp_path, target="mine")
     write_results(study)

@@ -174,6 +174,9 @@ def test_a_mixture_is_chosen_for_the_size_and_length_of_the_final_model(finished
     assert record["predicted"]["size"] == size
     words = f"of {size['num_parameters']:,} parameters on {size['num_train_tokens']:,} tokens"
     assert words in record["predicted"]["speaks_of"]
+    # Both sizes trained equally long, so how the loss falls with more tokens is not known, and that is said.
+    warned = f"all runs trained on 640 tokens, and {size['num_train_tokens']} are asked for"
+    assert any(text.startswith(warned) for text in record["warnings"])
     assert any(f"those of a new run {words}" in note for note in notes)
     regressor = MixtureRegressor.from_pretrained(study.regression / "scaled_law")
     weights = pd.DataFrame([record["weights"]])[list(regressor.domains_)]
