@@ -181,7 +181,7 @@ def test_no_run_beats_the_front_in_both_targets(opened: Browser, study: Study) -
     assert taken[0] <= 0.1 + 1e-9
     runs = pd.read_parquet(study.regression / "runs.parquet").filter(like="weight/").to_numpy()
     allowed = runs[(runs <= opened.run("explorer.caps()")).all(axis=1)]
-    losses = np.array(opened.run(f"{json.dumps(allowed.tolist())}.map(explorer.predict)"))[:, 1:3]
+    losses = np.array(opened.run(f"{json.dumps(allowed.tolist())}.map(one => explorer.predict(one))"))[:, 1:3]
     here = np.array(opened.run("explorer.predict(explorer.state.weights)"))[1:3]
     assert not (losses < here - 1e-12).all(axis=1).any()
     assert here[0] <= losses[:, 0].min() + 1e-12  # the left end of the front
