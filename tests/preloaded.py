@@ -146,7 +146,12 @@ def starting(mode: Mode) -> Iterator[None]:
 
 def family(pid: int) -> list[psutil.Process]:
     """Return what a process has started, and what that has, without the parents of preloaded ones."""
-    return [child for child in psutil.Process(pid).children(recursive=True) if child.name() != NAME]
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may have ended since
+            if child.name() != NAME:
+                found.append(child)
+    return found
 
 
 def _start(*arguments: Any) -> int:
