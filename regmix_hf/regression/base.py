@@ -137,11 +137,7 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     @classmethod
     def min_runs(cls, num_domains: int) -> int:
-        """Return the smallest number of runs this family can be fitted on.
-
-        Ten, unless a family says otherwise: what few runs leave open is carried by the families' priors, but
-        fewer residuals than nine tell no 90 % interval.
-        """
+        """Return the fewest runs this family can be fitted on: ten, as an interval needs nine residuals."""
         return 10
 
     def fit(

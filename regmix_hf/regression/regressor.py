@@ -148,17 +148,15 @@ class MixtureRegressor(
             sizes: `num_parameters` and `num_train_tokens` of each run, in the order of `weights`. `None`: all
                 runs are of one size and length.
             epochs: How often each run read each domain, runs x domains, in the order of `weights`: its weight
-                times the tokens of the run over the tokens that there are. Where a run read a domain more
-                than once, what that costs (`Repetition`) is told apart from what the family fits, and
-                predictions are those of runs that repeat as those of the largest size do; `reading` gives a
-                copy for others. `None`, or nothing read twice: repeating plays no part.
+                times the tokens of the run over the tokens that there are. What repeating costs
+                (`Repetition`) is told apart from what the family fits; predictions are of runs that repeat
+                as those of the largest size do, a copy's by `reading`. `None`: repeating plays no part.
             experts: What models of single domains give each token of the targets, for families that use it.
 
         Raises:
             RegressionError: Tables that do not match or hold what is no weight or no loss, a target whose
-                losses are all equal or of which nobody says which way is better, too few runs for the family,
-                runs of several sizes for a family that cannot tell them apart, epochs for one that takes
-                none, or no experts for one that needs them.
+                losses are all equal or of which nobody says which way is better, too few runs, or sizes,
+                epochs or missing experts that the family cannot do with.
         """
         mixtures = weights_table(weights)
         truth = losses_table(losses, mixtures)
