@@ -14,9 +14,10 @@ from regmix_hf.corpus.compressed import is_compressed, plain_name
 from regmix_hf.corpus.file_errors import FileError
 from regmix_hf.corpus.local_files import SourceFile, end_of, find_files, kind_of
 from regmix_hf.corpus.patterns import files_below, matches
-from regmix_hf.corpus.read_facts import count_of, size_of
+from regmix_hf.corpus.read_facts import size_of
 from regmix_hf.draft.look import NO_TABLES, Tables, look_at_tables, look_at_texts
 from regmix_hf.errors import DataError
+from regmix_hf.readable import count_of
 from regmix_hf.recipe import Domain
 
 #: Domains of less text, in bytes, are put together or left out: hardly a step is trained on them.
