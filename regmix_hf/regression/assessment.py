@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -73,7 +73,17 @@ class HeldOut:
 
 def predict(test: str, runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> HeldOut:
     """Predict runs that no regressor was fitted on."""
-    return HeldOut(test, runs, {name: model.predict(runs.weights) for name, model in regressors.items()})
+    predictions = {name: model.predict(runs.weights) for name, model in regressors.items()}
+    return HeldOut(test, _without_told(runs, regressors), predictions)
+
+
+def _without_told(runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> Runs:
+    """Leave out losses that some regressor was told beside its runs: they judge none of them."""
+    told = pd.DataFrame(False, runs.losses.index, runs.losses.columns)
+    for one in regressors.values():
+        known = one.model.knows(runs.weights[list(one.domains_)].to_numpy())
+        told |= pd.DataFrame(known, told.index, one.targets_)[told.columns]
+    return replace(runs, losses=runs.losses.mask(told))
 
 
 def cross_validation(runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> HeldOut:
@@ -89,7 +99,8 @@ def cross_validation(runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> 
         else runs.losses - model.out_of_fold_residuals
         for name, model in regressors.items()
     }
-    return HeldOut(CROSS_VALIDATION if len(runs) >= MANY_TO_RANK else FITTED, runs, predictions)
+    test = CROSS_VALIDATION if len(runs) >= MANY_TO_RANK else FITTED
+    return HeldOut(test, _without_told(runs, regressors), predictions)
 
 
 def quality_table(held_out: Sequence[HeldOut], target: Target, random_state: int) -> pd.DataFrame:

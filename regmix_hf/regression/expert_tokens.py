@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.files import atomic_path
@@ -29,6 +30,8 @@ _LEAST = 1e-37
 _LEAST_LEFT = 0.01
 #: Floating point puts so much into a matrix that is exact otherwise.
 _ROUNDING = 1e-9
+#: Mixtures that no weight tells apart by more are one.
+_SAME = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +65,21 @@ class ExpertTokens:
             for logs, unit in zip(self.logs, self.units, strict=True)
         )
         return np.stack(list(asked), axis=1)
+
+    @property
+    def asked(self) -> NDArray[np.bool_]:
+        """Which targets they were asked about, `(targets,)`."""
+        return np.array([logs.shape[1] > 0 for logs in self.logs])
+
+    def knows(self, weights: Array) -> NDArray[np.bool_]:
+        """Which targets of which mixtures are an expert's own, runs x targets.
+
+        There the formula is what that expert lost, and a run on the mixture tells nothing of the formula.
+        """
+        if not len(weights):
+            return np.zeros((0, len(self.logs)), dtype=np.bool_)
+        same = cdist(weights, self.weights, "chebyshev").min(axis=1) < _SAME
+        return np.asarray(same[:, None] & self.asked)
 
     @property
     def without_expert(self) -> NDArray[np.intp]:

@@ -34,6 +34,9 @@ class Experts(MixtureEstimator):
     mixtures, the slope drawn to 1 as if by two runs, for what the formula does not know is the scale: without
     any run it ranks mixtures, and its numbers are no promise. It is convex, so the best mixture is found.
 
+    Runs on an expert's own mixture take no part in the line and judge nothing: there the formula is that
+    expert, or one that differs by its seed.
+
     It is fitted beside experts (`fit(..., experts=...)`), and cannot be without. A target that they were not
     asked about is predicted by the mean of the runs.
 
@@ -81,7 +84,7 @@ class Experts(MixtureEstimator):
         if not np.size(X):
             return np.empty((0, self.num_targets_))
         weights = self._check_predictable(X)
-        losses = np.asarray(y, dtype=np.float64).reshape(len(weights), -1)
+        losses = self._telling(weights, np.asarray(y, dtype=np.float64).reshape(len(weights), -1))
         formula, predicted = self._formula(weights), np.empty_like(losses)
         folds = np.zeros(len(weights), dtype=np.intp)  # one mixture alone leaves no other runs
         if len(np.unique(weights, axis=0)) > 1:
@@ -118,6 +121,10 @@ class Experts(MixtureEstimator):
         self._mixed = self.tokens_.mixed()
         return self
 
+    def knows(self, weights: Array) -> NDArray[np.bool_]:
+        """Which targets of which mixtures an expert of the same mixture was asked about, runs x targets."""
+        return self.tokens_.knows(weights)
+
     def sampling_errors(self, weights: Array) -> Array:
         """Standard error of the difference between two mixtures, `(2, d) -> (t,)`, as tokens are a sample."""
         return np.array([mixed.sampling_error(weights) for mixed in self._mixed]) * self.slope_
@@ -131,7 +138,11 @@ class Experts(MixtureEstimator):
             raise RegressionError("experts: give them for the domains and targets of the fit.")
         self.tokens_ = self._experts
         self._mixed = self.tokens_.mixed()
-        self.offset_, self.slope_ = _lines(self._formula(weights), losses)
+        self.offset_, self.slope_ = _lines(self._formula(weights), self._telling(weights, losses))
+
+    def _telling(self, weights: Array, losses: Array) -> Array:
+        """Losses without those that experts have told."""
+        return np.where(self.tokens_.knows(weights), np.nan, losses)
 
     def _formula(self, weights: Array) -> Array:
         """`f` of each target, runs x targets."""

@@ -26,7 +26,8 @@ class ExpertsAndLaw(MixtureEstimator):
     fitted where experts and mixtures together are ten, and knows the corners that no mixture comes near. The
     formula errs otherwise than the law does (`recipes/how-many-runs.md`).
 
-    A target that the experts were not asked about is predicted by the law on the mixtures alone.
+    A target that the experts were not asked about is predicted by the law on the mixtures alone. Where they
+    were, runs on an expert's own mixture take no part and judge nothing: that expert is among the law's runs.
 
     Args:
         random_state: Seed of both.
@@ -86,6 +87,10 @@ class ExpertsAndLaw(MixtureEstimator):
         self.law_ = KrigedPowerLaw().load(folder, f"{part}-law".lstrip("-"), **sizes)
         return self
 
+    def knows(self, weights: Array) -> NDArray[np.bool_]:
+        """Which targets of which mixtures an expert of the same mixture was asked about, runs x targets."""
+        return self.experts_.knows(weights)
+
     def sampling_errors(self, weights: Array) -> Array:
         """Standard error of the difference between two mixtures, `(2, d) -> (t,)`, as tokens are a sample."""
         return np.asarray(self._shares * self.experts_.sampling_errors(weights))
@@ -99,13 +104,13 @@ class ExpertsAndLaw(MixtureEstimator):
     def _with_experts(self, weights: Array, losses: Array) -> tuple[Array, Array]:
         """Runs and, behind them, experts: what they were trained on, and what they lose."""
         tokens = self.experts_.tokens_
-        return np.vstack([weights, tokens.weights]), np.vstack([losses, tokens.losses])
+        others = np.where(tokens.knows(weights), np.nan, losses)
+        return np.vstack([weights, tokens.weights]), np.vstack([others, tokens.losses])
 
     @property
     def _shares(self) -> Array:
         """Of the formula, per target: none where the experts were not asked."""
-        asked = [logs.shape[1] > 0 for logs in self.experts_.tokens_.logs]
-        return np.where(asked, _SHARE, 0.0)
+        return np.where(self.experts_.tokens_.asked, _SHARE, 0.0)
 
     def _mean(self, formula: Array, law: Array) -> Array:
         return np.asarray(self._shares * formula + (1.0 - self._shares) * law)

@@ -40,6 +40,8 @@ _MISSED = {
 }
 #: Of these, what is not there in a folder that was saved before intervals held the noise between seeds.
 _NEW = ("mixture",)
+#: What a run may lack: a loss, or a prediction by a fit without its mixture, where an expert is of the same.
+_MAY_BE_NAN = ("losses", "predicted")
 
 
 class MixtureRegressor(
@@ -111,12 +113,12 @@ class MixtureRegressor(
 
     @property
     def out_of_fold_residuals(self) -> NDArray[np.float64]:
-        """Loss minus its prediction by a fit on other mixtures, fitted runs x targets; NaN without a loss."""
+        """Loss minus its prediction by a fit on other mixtures, fitted runs x targets; NaN without either."""
         self._check_fitted()
         return self._out_of_fold.residuals
 
     def out_of_fold(self, target: Target) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The fitted runs' values of `target`, NaN without one, and predictions by fits on other mixtures."""
+        """The fitted runs' values of `target`, and predictions by fits on other mixtures; NaN without."""
         self._check_fitted()
         missed = self._out_of_fold.combined(target)
         return missed.losses[:, 0], missed.predicted[:, 0]
@@ -184,7 +186,7 @@ class MixtureRegressor(
         missed = self.model.out_of_fold(X, rest, own)
         if repetition is not None:
             missed, self.model.repetition_ = missed + repetition.unseen, repetition.term
-        missed = signs * missed
+        missed = np.where(self.model.knows(X), np.nan, signs * missed)
         self._out_of_fold = OutOfFold(y[largest], missed[largest], entropy(X)[largest], mixture[largest])
         return self
 
@@ -363,7 +365,7 @@ class MixtureRegressor(
         regressor.num_runs_, regressor.num_dropped_ = config["num_runs"], config["num_dropped"]
         lengths = {"domains": len(domains), "targets": len(targets), "runs": regressor.num_runs_}
         arrays = read_arrays(
-            folder / "out_of_fold.safetensors", _MISSED, lengths, may_be_nan=("losses",), may_lack=_NEW
+            folder / "out_of_fold.safetensors", _MISSED, lengths, may_be_nan=_MAY_BE_NAN, may_lack=_NEW
         )
         regressor._out_of_fold = OutOfFold(**arrays, stretch=regressor.model.stretch)
         return regressor
