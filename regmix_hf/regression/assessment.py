@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from regmix_hf.readable import with_interval
 from regmix_hf.regression import intervals
+from regmix_hf.regression.expert_tokens import of_experts
 from regmix_hf.regression.metrics import METRICS, OF_NO_UNIT, Resamples, interval, measure
 from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.regression.target import Target
@@ -74,15 +75,13 @@ class HeldOut:
 def predict(test: str, runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> HeldOut:
     """Predict runs that no regressor was fitted on."""
     predictions = {name: model.predict(runs.weights) for name, model in regressors.items()}
-    return HeldOut(test, _without_told(runs, regressors), predictions)
+    return HeldOut(test, _judging(runs, regressors), predictions)
 
 
-def _without_told(runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> Runs:
-    """Leave out losses that some regressor was told beside its runs: they judge none of them."""
-    told = pd.DataFrame(False, runs.losses.index, runs.losses.columns)
-    for one in regressors.values():
-        known = one.model.knows(runs.weights[list(one.domains_)].to_numpy())
-        told |= pd.DataFrame(known, told.index, one.targets_)[told.columns]
+def _judging(runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> Runs:
+    """Leave out what runs lost that are experts themselves, where any regressor has listened to these."""
+    listens = any(one.model.takes_experts for one in regressors.values())
+    told = of_experts(runs.losses, runs.experts if listens else None)
     return replace(runs, losses=runs.losses.mask(told))
 
 
@@ -100,7 +99,7 @@ def cross_validation(runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> 
         for name, model in regressors.items()
     }
     test = CROSS_VALIDATION if len(runs) >= MANY_TO_RANK else FITTED
-    return HeldOut(test, _without_told(runs, regressors), predictions)
+    return HeldOut(test, _judging(runs, regressors), predictions)
 
 
 def quality_table(held_out: Sequence[HeldOut], target: Target, random_state: int) -> pd.DataFrame:

@@ -64,6 +64,7 @@ class Auto(MixtureEstimator):
     """
 
     takes_epochs = True
+    takes_experts: ClassVar = True
     arrays: ClassVar = {
         "shares_": ("targets", "members"),
         "errors_": ("targets", "members"),
@@ -109,13 +110,6 @@ class Auto(MixtureEstimator):
         """Combine the members' predictions, by the shares that were chosen on all of them."""
         return self._predicted
 
-    def knows(self, weights: Array) -> NDArray[np.bool_]:
-        """Which targets of which mixtures a member with a share was told of beside the runs."""
-        known = super().knows(weights)
-        for name, model in self.members_.items():
-            known[:, self._targets_of(name)] |= model.knows(weights)
-        return known
-
     def select_targets(self, targets: Sequence[int]) -> Self:
         """Return a fitted copy that predicts only the targets at these positions."""
         part = super().select_targets(targets)
@@ -155,32 +149,24 @@ class Auto(MixtureEstimator):
     def _fit(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
         models = self._unfitted()
         last = list(models)[-1]
-        if models[last].needs_experts and len(models) > 1 and not self._can_weigh_experts(weights, losses):
+        if self._experts is None and len(models) > 1 and models[last].needs_experts:
             del models[last]
         predicted = []
         for model in models.values():
             model.fit(weights, losses, own_domains=own, experts=self._experts)
             predicted.append(model.out_of_fold(weights, losses, own.tolist()))
         by_member = np.stack(predicted, axis=2)
-        known = np.any([model.knows(weights) for model in models.values()], axis=0)
-        truth = np.where(known, np.nan, losses)
-        error = by_member - truth[:, :, None]
+        error = by_member - losses[:, :, None]
         shares = stack([missed[~np.isnan(missed[:, 0])] for missed in error.transpose(1, 0, 2)])
         self.shares_ = _leave_some_to_smooth(shares, [model.is_smooth for model in models.values()])
         self._predicted = np.einsum("ntm,tm->nt", by_member, self.shares_)
         self.errors_ = np.sqrt(np.nanmean(error**2, axis=0))
-        self.error_ = np.sqrt(np.nanmean((self._predicted - truth) ** 2, axis=0))
+        self.error_ = np.sqrt(np.nanmean((self._predicted - losses) ** 2, axis=0))
         self.members_ = {
             name: model.select_targets(targets)
             for name, model in models.items()
             if (targets := self._targets_of(name))
         }
-
-    def _can_weigh_experts(self, weights: Array, losses: Array) -> bool:
-        """Whether there are experts, and of every target a run that they have not told."""
-        if self._experts is None:
-            return False
-        return bool((~np.isnan(losses) & ~self._experts.knows(weights)).any(axis=0).all())
 
     def _predict(self, weights: Array) -> Array:
         losses = np.zeros((len(weights), self.num_targets_))

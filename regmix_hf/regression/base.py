@@ -64,10 +64,14 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     takes_sizes: ClassVar[bool] = False
     #: Whether what repeating text costs may be told apart from what the family fits, and added to it.
     takes_epochs: ClassVar[bool] = False
-    #: Whether it cannot be fitted without experts.
+
+    #: Whether it listens to experts where there are some, and whether it cannot be fitted without.
+    takes_experts: ClassVar[bool] = False
     needs_experts: ClassVar[bool] = False
+
     #: Whether it orders mixtures of runs of all sizes alike, and takes their scale from the largest.
     ranks_all_sizes: ClassVar[bool] = False
+
     #: Whether every target is convex in the weights, so that an optimum is the optimum.
     is_convex: ClassVar[bool] = False
 
@@ -219,10 +223,6 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             part = self._for_fold()._fit_unchecked(weights[~held_out], losses[~held_out], np.asarray(own))
             predicted[held_out] = part.predict(weights[held_out])
         return predicted
-
-    def knows(self, weights: Array) -> NDArray[np.bool_]:
-        """Which targets of which mixtures it was told beside the runs, runs x targets: they judge nothing."""
-        return np.zeros((len(weights), self.num_targets_), dtype=np.bool_)
 
     def sampling_errors(self, weights: Array) -> Array:
         """Standard errors of the difference between two mixtures, `(2, d) -> (t,)`.

@@ -11,8 +11,8 @@ from typing import Any, Self
 from weakref import WeakValueDictionary
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.files import atomic_path
@@ -30,8 +30,6 @@ _LEAST = 1e-37
 _LEAST_LEFT = 0.01
 #: Floating point puts so much into a matrix that is exact otherwise.
 _ROUNDING = 1e-9
-#: Mixtures that no weight tells apart by more are one.
-_SAME = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,21 +63,6 @@ class ExpertTokens:
             for logs, unit in zip(self.logs, self.units, strict=True)
         )
         return np.stack(list(asked), axis=1)
-
-    @property
-    def asked(self) -> NDArray[np.bool_]:
-        """Which targets they were asked about, `(targets,)`."""
-        return np.array([logs.shape[1] > 0 for logs in self.logs])
-
-    def knows(self, weights: Array) -> NDArray[np.bool_]:
-        """Which targets of which mixtures are an expert's own, runs x targets.
-
-        There the formula is what that expert lost, and a run on the mixture tells nothing of the formula.
-        """
-        if not len(weights):
-            return np.zeros((0, len(self.logs)), dtype=np.bool_)
-        same = cdist(weights, self.weights, "chebyshev").min(axis=1) < _SAME
-        return np.asarray(same[:, None] & self.asked)
 
     @property
     def without_expert(self) -> NDArray[np.intp]:
@@ -288,6 +271,24 @@ def _fault(experts: Experts | None, targets: Sequence[str], domains: Sequence[st
 def not_asked(experts: Experts, targets: Sequence[str]) -> list[str]:
     """The targets that experts know nothing of: others than losses and right answers, or later ones."""
     return [name for name in targets if _text_of(name, experts) not in experts.texts]
+
+
+def of_experts(losses: pd.DataFrame, experts: Experts | None) -> pd.DataFrame:
+    """Say which losses are those of runs that are experts themselves, of what these were asked about.
+
+    A mixture of the swarm that is one domain alone is such a run. There the formula is that run: it tells
+    neither how models of mixtures fare beside the formula, nor how good that is.
+
+    Args:
+        losses: Runs x targets; the index are the runs' ids.
+        experts: Of the runs; `None`: there are none.
+    """
+    found = pd.DataFrame(False, losses.index, losses.columns)
+    if experts is not None:
+        lacking = not_asked(experts, list(losses))
+        asked = [name for name in losses if name not in lacking]
+        found.loc[losses.index.isin(experts.weights.index), asked] = True
+    return found
 
 
 def _tokens(experts: Experts, targets: Sequence[str], domains: Sequence[str]) -> ExpertTokens:

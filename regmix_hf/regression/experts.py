@@ -33,9 +33,7 @@ class Experts(MixtureEstimator):
     (Belenki et al. 2025, arXiv 2502.15950; Thudi et al. 2025, "MixMin"). Offset and slope come from runs on
     mixtures, the slope drawn to 1 as if by two runs, for what the formula does not know is the scale: without
     any run it ranks mixtures, and its numbers are no promise. It is convex, so the best mixture is found.
-
-    Runs on an expert's own mixture take no part in the line and judge nothing: there the formula is that
-    expert, or one that differs by its seed.
+    A run that is itself one of the experts has no part in the line, and judges nothing (`of_experts`).
 
     It is fitted beside experts (`fit(..., experts=...)`), and cannot be without. A target that they were not
     asked about is predicted by the mean of the runs.
@@ -55,6 +53,7 @@ class Experts(MixtureEstimator):
     array([0.86, 0.8 ])
     """
 
+    takes_experts: ClassVar = True
     needs_experts: ClassVar = True
     ranks_all_sizes: ClassVar = True
     is_convex: ClassVar = True
@@ -84,7 +83,7 @@ class Experts(MixtureEstimator):
         if not np.size(X):
             return np.empty((0, self.num_targets_))
         weights = self._check_predictable(X)
-        losses = self._telling(weights, np.asarray(y, dtype=np.float64).reshape(len(weights), -1))
+        losses = np.asarray(y, dtype=np.float64).reshape(len(weights), -1)
         formula, predicted = self._formula(weights), np.empty_like(losses)
         folds = np.zeros(len(weights), dtype=np.intp)  # one mixture alone leaves no other runs
         if len(np.unique(weights, axis=0)) > 1:
@@ -121,10 +120,6 @@ class Experts(MixtureEstimator):
         self._mixed = self.tokens_.mixed()
         return self
 
-    def knows(self, weights: Array) -> NDArray[np.bool_]:
-        """Which targets of which mixtures an expert of the same mixture was asked about, runs x targets."""
-        return self.tokens_.knows(weights)
-
     def sampling_errors(self, weights: Array) -> Array:
         """Standard error of the difference between two mixtures, `(2, d) -> (t,)`, as tokens are a sample."""
         return np.array([mixed.sampling_error(weights) for mixed in self._mixed]) * self.slope_
@@ -138,11 +133,7 @@ class Experts(MixtureEstimator):
             raise RegressionError("experts: give them for the domains and targets of the fit.")
         self.tokens_ = self._experts
         self._mixed = self.tokens_.mixed()
-        self.offset_, self.slope_ = _lines(self._formula(weights), self._telling(weights, losses))
-
-    def _telling(self, weights: Array, losses: Array) -> Array:
-        """Losses without those that experts have told."""
-        return np.where(self.tokens_.knows(weights), np.nan, losses)
+        self.offset_, self.slope_ = _lines(self._formula(weights), losses)
 
     def _formula(self, weights: Array) -> Array:
         """`f` of each target, runs x targets."""

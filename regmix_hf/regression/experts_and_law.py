@@ -26,8 +26,8 @@ class ExpertsAndLaw(MixtureEstimator):
     fitted where experts and mixtures together are ten, and knows the corners that no mixture comes near. The
     formula errs otherwise than the law does (`recipes/how-many-runs.md`).
 
-    A target that the experts were not asked about is predicted by the law on the mixtures alone. Where they
-    were, runs on an expert's own mixture take no part and judge nothing: that expert is among the law's runs.
+    A target that the experts were not asked about is predicted by the law on the mixtures alone. A run that
+    is itself one of the experts counts once, as the expert, and judges nothing (`of_experts`).
 
     Args:
         random_state: Seed of both.
@@ -37,6 +37,7 @@ class ExpertsAndLaw(MixtureEstimator):
         law_: The fitted law.
     """
 
+    takes_experts: ClassVar = True
     needs_experts: ClassVar = True
     is_smooth = True
 
@@ -87,10 +88,6 @@ class ExpertsAndLaw(MixtureEstimator):
         self.law_ = KrigedPowerLaw().load(folder, f"{part}-law".lstrip("-"), **sizes)
         return self
 
-    def knows(self, weights: Array) -> NDArray[np.bool_]:
-        """Which targets of which mixtures an expert of the same mixture was asked about, runs x targets."""
-        return self.experts_.knows(weights)
-
     def sampling_errors(self, weights: Array) -> Array:
         """Standard error of the difference between two mixtures, `(2, d) -> (t,)`, as tokens are a sample."""
         return np.asarray(self._shares * self.experts_.sampling_errors(weights))
@@ -104,13 +101,13 @@ class ExpertsAndLaw(MixtureEstimator):
     def _with_experts(self, weights: Array, losses: Array) -> tuple[Array, Array]:
         """Runs and, behind them, experts: what they were trained on, and what they lose."""
         tokens = self.experts_.tokens_
-        others = np.where(tokens.knows(weights), np.nan, losses)
-        return np.vstack([weights, tokens.weights]), np.vstack([others, tokens.losses])
+        return np.vstack([weights, tokens.weights]), np.vstack([losses, tokens.losses])
 
     @property
     def _shares(self) -> Array:
         """Of the formula, per target: none where the experts were not asked."""
-        return np.where(self.experts_.tokens_.asked, _SHARE, 0.0)
+        asked = [logs.shape[1] > 0 for logs in self.experts_.tokens_.logs]
+        return np.where(asked, _SHARE, 0.0)
 
     def _mean(self, formula: Array, law: Array) -> Array:
         return np.asarray(self._shares * formula + (1.0 - self._shares) * law)

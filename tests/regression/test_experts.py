@@ -13,8 +13,8 @@ from sklearn.base import clone
 from regmix_hf import MixtureRegressor
 from regmix_hf.errors import RegressionError, StudyError
 from regmix_hf.regression.assessment import cross_validation, predict
-from regmix_hf.regression.auto import MEMBERS, Auto
-from regmix_hf.regression.expert_tokens import ExpertTokens, expert_tokens
+from regmix_hf.regression.auto import MEMBERS
+from regmix_hf.regression.expert_tokens import ExpertTokens
 from regmix_hf.regression.experts import Experts
 from regmix_hf.regression.fitting import fit_runs
 from regmix_hf.regression.kriged_power_law import KrigedPowerLaw
@@ -138,8 +138,8 @@ def test_runs_give_the_scale_and_few_of_them_little_of_the_slope(tokens, mixture
     losses = 1.0 + 3.0 * formula
     losses[4, 0] = np.nan
     model = Experts().fit(mixtures, losses, experts=tokens)
-    np.testing.assert_allclose(model.slope_, [(11 * 3 + 2) / 13, (12 * 3 + 2) / 14], rtol=1e-9)
-    known = ~np.isnan(losses) & ~model.knows(mixtures)
+    np.testing.assert_allclose(model.slope_, [(14 * 3 + 2) / 16, (15 * 3 + 2) / 17], rtol=1e-9)
+    known = ~np.isnan(losses)
     np.testing.assert_allclose(
         [model.predict(mixtures)[known[:, t], t].mean() for t in range(2)],
         [losses[known[:, t], t].mean() for t in range(2)],
@@ -167,51 +167,56 @@ def test_what_is_out_of_fold_saw_neither_the_run_nor_its_mixture(tokens, mixture
 
 @pytest.fixture(scope="module")
 def with_own(tokens):
-    """Twenty mixtures with losses of two targets, the tenth on a domain alone and far off for its seed."""
+    """Twenty mixtures with losses of two targets, the tenth of them the expert `y` itself."""
     weights = np.random.default_rng(8).dirichlet(np.ones(3), 20)
     weights[9] = [0.0, 1.0, 0.0]
     noise = np.random.default_rng(7).normal(scale=0.01, size=20)
     losses = pd.DataFrame({"web": 1 + in_torch(tokens, weights)[:, 0] + noise, "other": weights[:, 0]})
-    losses.loc[9, "web"] += 0.3
-    return pd.DataFrame(weights, columns=DOMAINS), losses
+    names = [f"m{row}" if row != 9 else "y" for row in range(20)]
+    return pd.DataFrame(weights, names, DOMAINS), losses.set_axis(names)
 
 
-@pytest.mark.parametrize(
-    "params", [{"estimator": "experts"}, {"estimator": "auto", "members": ["ridge", "experts"]}]
-)
-def test_a_run_on_an_experts_own_mixture_judges_nothing(asked, with_own, params, tmp_path):
+AUTO = {"estimator": "auto", "members": ["ridge", "experts"]}
+
+
+@pytest.mark.parametrize("params", [{"estimator": "experts"}, AUTO], ids=["experts", "auto"])
+def test_a_run_that_is_an_expert_judges_no_family_beside_experts(asked, with_own, params, tmp_path):
     model = MixtureRegressor(**params).fit(*with_own, experts=asked)
-    missed = model.out_of_fold_residuals
-    assert np.flatnonzero(np.isnan(missed[:, 0])).tolist() == [9]
-    assert not np.isnan(missed[:, 1]).any(), "experts were not asked about it: the run tells like any"
-    beside = MixtureRegressor("ridge").fit(*with_own)
-    runs = Runs(*with_own, pd.Series(["fit"] * 20), experts=asked)
-    both = {"ridge": beside, "experts": model}
-    for judged in (predict("holdout", runs, both), cross_validation(runs, both)):
-        counts = [judged.num_judging(Target.parse(name, runs.quantities, {})) for name in runs.targets]
-        assert counts == [19, 20]
+    missed = pd.DataFrame(model.out_of_fold_residuals, with_own[0].index, ["web", "other"])
+    assert missed.index[missed["web"].isna()].tolist() == ["y"]
+    assert missed["other"].notna().all(), "experts were not asked about it: the run tells like any"
+    beside = MixtureRegressor("ridge").fit(*with_own, experts=asked)
+    assert not np.isnan(beside.out_of_fold_residuals).any()
+    runs = Runs(*with_own, pd.Series("fit", with_own[0].index), experts=asked)
+    for judges in (predict_held_out, cross_validation):
+        alone, both = judges(runs, {"ridge": beside}), judges(runs, {"ridge": beside, "experts": model})
+        counts = [
+            judged.num_judging(Target.parse(name, runs.quantities, {}))
+            for judged in (alone, both)
+            for name in runs.targets
+        ]
+        assert counts == [20, 20, 19, 20]
     model.save_pretrained(tmp_path)
     again = MixtureRegressor.from_pretrained(tmp_path).out_of_fold_residuals
     np.testing.assert_array_equal(again, missed)
 
 
+def predict_held_out(runs, regressors):
+    return predict("holdout", runs, regressors)
+
+
 @pytest.mark.parametrize("family", ["experts", "experts_and_law"])
-def test_a_run_on_an_experts_own_mixture_is_fitted_on_by_neither(asked, with_own, family):
-    weights, losses = with_own[0][3:11], with_own[1].loc[3:10, ["web"]]
+def test_what_a_run_lost_that_is_an_expert_moves_no_fit_of_experts(asked, with_own, family):
+    weights, losses = with_own[0][3:11], with_own[1].loc["m3":"m10", ["web"]]
     found = []
     for moved in (0.0, 0.2):
-        losses.loc[9, "web"] += moved
+        losses.loc["y", "web"] += moved
         model = MixtureRegressor(family).fit(weights, losses, experts=asked)
         found.append(np.append(model.predict(weights)["web"], model.out_of_fold_residuals))
     np.testing.assert_array_equal(*found)
-
-
-def test_auto_does_without_experts_where_every_run_is_one(asked):
-    weights = pd.DataFrame(np.eye(3)[np.arange(18) % 3], columns=DOMAINS)
-    losses = pd.DataFrame({"web": 3 - weights["code"] + 0.01 * np.random.default_rng(9).normal(size=18)})
-    model = Auto(["own_weight", "experts"])
-    model._experts = expert_tokens(asked, ["web"], DOMAINS, required=False)
-    assert model._fit_unchecked(weights.to_numpy(), losses.to_numpy(), np.array([0])).shares_.shape == (1, 1)
+    other_seed = (table.rename(index={"y": "y-again"}) for table in (weights, losses))
+    model = MixtureRegressor(family).fit(*other_seed, experts=asked)
+    assert not np.array_equal(model.predict(weights)["web"], found[1][:8]), "one of another seed tells"
 
 
 def test_it_keeps_the_contract_of_scikit_learn(tokens, mixtures):
