@@ -285,9 +285,8 @@ def of_experts(losses: pd.DataFrame, experts: Experts | None) -> pd.DataFrame:
     """
     found = pd.DataFrame(False, losses.index, losses.columns)
     if experts is not None:
-        lacking = not_asked(experts, list(losses))
-        asked = [name for name in losses if name not in lacking]
-        found.loc[losses.index.isin(experts.weights.index), asked] = True
+        asked = ~losses.columns.isin(not_asked(experts, list(map(str, losses.columns))))
+        found[:] = losses.index.isin(experts.weights.index)[:, None] & asked
     return found
 
 
