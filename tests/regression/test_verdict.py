@@ -44,7 +44,8 @@ def test_predictions_in_the_right_order_tell_mixtures_apart():
 
 def test_what_the_trivial_baseline_does_clearly_better_is_weak():
     found = verdict(swapped(RANKS), baseline=RANKS)
-    assert found.baseline == pytest.approx(1) and found.high < 1
+    assert found.baseline == pytest.approx(1)
+    assert found.high < 1
     assert (found.word, found.reasons[1]) == (WEAKLY, "the trivial baseline has 100 %")
     assert verdict(RANKS, baseline=swapped(RANKS)).word == TELLS
 
