@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from regmix_hf.readable import with_interval
 from regmix_hf.regression import intervals
+from regmix_hf.regression.expert_tokens import of_experts
 from regmix_hf.regression.metrics import METRICS, OF_NO_UNIT, Resamples, interval, measure
 from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.regression.target import Target
@@ -73,7 +74,15 @@ class HeldOut:
 
 def predict(test: str, runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> HeldOut:
     """Predict runs that no regressor was fitted on."""
-    return HeldOut(test, runs, {name: model.predict(runs.weights) for name, model in regressors.items()})
+    predictions = {name: model.predict(runs.weights) for name, model in regressors.items()}
+    return HeldOut(test, _judging(runs, regressors), predictions)
+
+
+def _judging(runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> Runs:
+    """Leave out what runs lost that are experts themselves, where any regressor has listened to these."""
+    listens = any(one.model.takes_experts for one in regressors.values())
+    told = of_experts(runs.losses, runs.experts if listens else None)
+    return replace(runs, losses=runs.losses.mask(told))
 
 
 def cross_validation(runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> HeldOut:
@@ -89,7 +98,8 @@ def cross_validation(runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> 
         else runs.losses - model.out_of_fold_residuals
         for name, model in regressors.items()
     }
-    return HeldOut(CROSS_VALIDATION if len(runs) >= MANY_TO_RANK else FITTED, runs, predictions)
+    test = CROSS_VALIDATION if len(runs) >= MANY_TO_RANK else FITTED
+    return HeldOut(test, _judging(runs, regressors), predictions)
 
 
 def quality_table(held_out: Sequence[HeldOut], target: Target, random_state: int) -> pd.DataFrame:
