@@ -242,8 +242,7 @@ def summary_tables(study: Study) -> list[Table]:
             "mixture": comparison.baseline,
             "outcome": str(comparison.outcome),
             "gain": comparison.gain,
-            "lower": None if comparison.half_width is None else comparison.gain - comparison.half_width,
-            "upper": None if comparison.half_width is None else comparison.gain + comparison.half_width,
+            **dict(zip(("lower", "upper"), comparison.interval or (), strict=False)),
         }
         for comparison in summary.comparisons
     ]
