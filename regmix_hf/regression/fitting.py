@@ -250,8 +250,8 @@ def _judge(
     noise = seed_noise(question.runs)
     verdict = Verdict.of(judged, selection.estimator, goal, noise, random_state)
     curve = learning_curve(
-        question.fitted,
-        holdout if judged.test == HOLDOUT else None,
+        question.fitted if judged.test == HOLDOUT else judged.runs,
+        judged.runs if judged.test == HOLDOUT else None,
         question.curved,
         goal,
         random_state=random_state,
