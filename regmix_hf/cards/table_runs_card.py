@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from huggingface_hub import DatasetCardData
 
@@ -68,8 +69,8 @@ class TableRunsCard:
         """How many runs there are of each size and length, the smallest first; nothing where nobody said."""
         if not set(SIZES) <= set(self.results):
             return []
-        counts = self.results.groupby(list(SIZES)).size()
-        return [f"{count} of {scale_words(*size)}" for size, count in counts.items()]
+        sizes, counts = np.unique(self.results[list(SIZES)].to_numpy(), axis=0, return_counts=True)
+        return [f"{count} of {scale_words(*size)}" for size, count in zip(sizes, counts, strict=True)]
 
     def _targets(self) -> Iterable[tuple[str, str]]:
         """Lowest and highest value of every column that was measured."""
