@@ -203,7 +203,7 @@ def _interval(width: HalfWidth) -> dict[str, Any]:
         "growth": np.where(varies, size.growth, 0.0).tolist(),
         "level": size.level,
         "quantile": width.quantile,
-        "seeds": width.seeds,
+        "everywhere": width.everywhere,
         "farthest": FARTHEST,
     }
 

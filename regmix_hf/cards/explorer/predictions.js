@@ -28,10 +28,10 @@ function predict(weights, by = law) {
 function halfWidths(losses, weights) {
   const [mixed, sure] = [entropy(weights), known === law ? losses : predict(weights, known)];
   return losses.map((loss, i) => {
-    const { mean, spread, growth, level, quantile, seeds, farthest } = facts.intervals[i];
+    const { mean, spread, growth, level, quantile, everywhere, farthest } = facts.intervals[i];
     const away = [loss, mixed].map((place, k) =>
       Math.min(farthest, Math.max(-farthest, (place - mean[k]) / spread[k])));
-    return Math.hypot(quantile * level * Math.exp(away[0] * growth[0] + away[1] * growth[1]), seeds, losses[i] - sure[i]);
+    return Math.hypot(quantile * level * Math.exp(away[0] * growth[0] + away[1] * growth[1]), everywhere, losses[i] - sure[i]);
   });
 }
 
