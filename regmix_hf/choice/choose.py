@@ -23,7 +23,7 @@ from regmix_hf.mixtures.constraints import EpochCap
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
-from regmix_hf.regression.assessment import OF_NO_SCALE, of_scale
+from regmix_hf.regression.assessment import OF_NO_MODEL, of_scale
 from regmix_hf.regression.target import Target, TargetValue
 from regmix_hf.regression.verdict import CANNOT, TELLS, Verdict
 
@@ -224,7 +224,7 @@ class ChoiceProblem:
     @property
     def _speaks_of(self) -> str:
         if not self.regressor.num_runs_:
-            return OF_NO_SCALE
+            return OF_NO_MODEL
         return of_scale(self.scale, holds_seed_noise=self.regressor.holds_seed_noise)
 
     @property
