@@ -18,6 +18,7 @@ from regmix_hf.jobs.devices import cuda_devices
 from regmix_hf.plan import make_plan
 from regmix_hf.preflight import check_study
 from regmix_hf.recipe import load_recipe
+from regmix_hf.runs.spending import PAGE
 from regmix_hf.study import Study
 
 _TEMPLATE = "recipe.yaml.jinja"
@@ -103,6 +104,7 @@ def _text(findings: Findings, budget: Budget, folder: Path, file: Path) -> str:
         num_bytes=sum(sizes),
         scale=budget.scale,
         budget=budget,
+        page=PAGE,
         mixtures=["chosen", "prior", *(["uniform"] if fits else [])],
     )
 

@@ -115,7 +115,14 @@ def test_what_experts_say_is_no_loss_where_no_run_gives_it_a_scale(browser: Brow
 
 def test_trees_have_a_part_in_a_stack(browser: Browser, tmp_path: Path) -> None:
     study = make_study(tmp_path, DOMAINS[:4], num_runs=24)
-    regressor = choose(study, "auto", members=["lightgbm", "log_linear", "experts"])
+    regressor = choose(study, "auto", members=["lightgbm", "log_linear"])
+    assert regressor.model.shares_.all(axis=1).any()
+    check_predictions(browser, write_page(study), regressor, "mean")
+
+
+def test_experts_have_a_part_in_a_stack(browser: Browser, tmp_path: Path) -> None:
+    study = make_study(tmp_path, DOMAINS[:3], num_runs=16)
+    regressor = choose(study, "auto", members=["experts", "own_weight"])
     assert regressor.model.shares_.all(axis=1).any()
     check_predictions(browser, write_page(study), regressor, "mean")
 
