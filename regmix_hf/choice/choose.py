@@ -31,6 +31,9 @@ Array = NDArray[np.float64]
 
 #: Probability with which the stated intervals hold the loss of a new run.
 COVERAGE = 0.9
+#: What a nat of divergence from the prior costs at least of convex predictions: it decides between equals,
+#: to the last digits, and moves no prediction by more than itself times a few.
+_BETWEEN_EQUALS = 1e-4
 
 
 def choose_mixture(
@@ -178,7 +181,12 @@ class ChoiceProblem:
     def _exactly(
         self, objective: Objective, bounds: Constraints, progress: Progress | None
     ) -> Iterator[tuple[str, Array]]:
-        """The one optimum of convex predictions: what costs to leave the prior is convex, too."""
+        """The one optimum of convex predictions: what costs to leave the prior is convex, too.
+
+        Several are as good where two domains are the same text, so leaving the prior costs something.
+        """
+        if (self._prior[bounds.upper > 0] > 0).all():
+            objective = replace(objective, kl_strength=max(objective.kl_strength, _BETWEEN_EQUALS))
         number = len(self.regressor.domains_)
         yield "optimised", optimise(objective, bounds, np.stack([self._prior, np.full(number, 1 / number)]))
 

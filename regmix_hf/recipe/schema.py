@@ -291,7 +291,8 @@ class Recipe(Section):
     proxies: tuple[Rung, ...] = ()
     """In the place of `proxy` a ladder: the swarm, then a few of its mixtures (`num_mixtures`) at larger
     sizes or lengths, so that a mixture is chosen for final models. An entry has the keys of `proxy`; what
-    it leaves out, but for `num_mixtures` and `scale`, is as in the one before."""
+    it leaves out, but for `num_mixtures` and `scale`, is as in the one before, each of `training_args`
+    alone; `null` there takes one away."""
     runs: SharedRuns | None = None
     """Runs of others to fit on; `run` then trains no proxies, those that are there are fitted on, too."""
     regression: Regression = Regression()

@@ -11,6 +11,7 @@ from typing import Any, Self
 from weakref import WeakValueDictionary
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from regmix_hf.errors import RegressionError
@@ -270,6 +271,23 @@ def _fault(experts: Experts | None, targets: Sequence[str], domains: Sequence[st
 def not_asked(experts: Experts, targets: Sequence[str]) -> list[str]:
     """The targets that experts know nothing of: others than losses and right answers, or later ones."""
     return [name for name in targets if _text_of(name, experts) not in experts.texts]
+
+
+def of_experts(losses: pd.DataFrame, experts: Experts | None) -> pd.DataFrame:
+    """Say which losses are those of runs that are experts themselves, of what these were asked about.
+
+    A mixture of the swarm that is one domain alone is such a run. There the formula is that run: it tells
+    neither how models of mixtures fare beside the formula, nor how good that is.
+
+    Args:
+        losses: Runs x targets; the index are the runs' ids.
+        experts: Of the runs; `None`: there are none.
+    """
+    found = pd.DataFrame(False, losses.index, losses.columns)
+    if experts is not None:
+        asked = ~losses.columns.isin(not_asked(experts, list(map(str, losses.columns))))
+        found[:] = losses.index.isin(experts.weights.index)[:, None] & asked
+    return found
 
 
 def _tokens(experts: Experts, targets: Sequence[str], domains: Sequence[str]) -> ExpertTokens:

@@ -33,6 +33,7 @@ class Experts(MixtureEstimator):
     (Belenki et al. 2025, arXiv 2502.15950; Thudi et al. 2025, "MixMin"). Offset and slope come from runs on
     mixtures, the slope drawn to 1 as if by two runs, for what the formula does not know is the scale: without
     any run it ranks mixtures, and its numbers are no promise. It is convex, so the best mixture is found.
+    A run that is itself one of the experts has no part in the line, and judges nothing (`of_experts`).
 
     It is fitted beside experts (`fit(..., experts=...)`), and cannot be without. A target that they were not
     asked about is predicted by the mean of the runs.
@@ -52,6 +53,7 @@ class Experts(MixtureEstimator):
     array([0.86, 0.8 ])
     """
 
+    takes_experts: ClassVar = True
     needs_experts: ClassVar = True
     ranks_all_sizes: ClassVar = True
     is_convex: ClassVar = True

@@ -26,7 +26,8 @@ class ExpertsAndLaw(MixtureEstimator):
     fitted where experts and mixtures together are ten, and knows the corners that no mixture comes near. The
     formula errs otherwise than the law does (`recipes/how-many-runs.md`).
 
-    A target that the experts were not asked about is predicted by the law on the mixtures alone.
+    A target that the experts were not asked about is predicted by the law on the mixtures alone. A run that
+    is itself one of the experts counts once, as the expert, and judges nothing (`of_experts`).
 
     Args:
         random_state: Seed of both.
@@ -36,6 +37,7 @@ class ExpertsAndLaw(MixtureEstimator):
         law_: The fitted law.
     """
 
+    takes_experts: ClassVar = True
     needs_experts: ClassVar = True
     is_smooth = True
 
