@@ -133,6 +133,7 @@ def _known(
         "targets": list(regressor.targets_),
         "law": law_state(regressor),
         "coverage": coverage,
+        "promised": regressor.num_runs_ > 0,
         "target": {
             "name": str(target),
             "unit": target.quantity.unit,

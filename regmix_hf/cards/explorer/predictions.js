@@ -7,7 +7,7 @@ const law = buildLaw(facts.law);
 const known = facts.law.repetition ? buildLaw(facts.law, doubles(facts.law.repetition.most.data)) : law;
 const runs = { weights: rows(facts.runs.weights), losses: rows(facts.runs.losses), ids: facts.runs.ids };
 // Without a run on any mixture experts rank mixtures, and what they say is no loss of a model.
-const promised = runs.ids.length > 0;
+const { promised } = facts;
 // Rows of every table of the page: what was to be made good first, then each target. A target that alone was asked
 // for is one of them, and stands once.
 const { alone } = facts.target;
