@@ -18,6 +18,7 @@ import argparse
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -180,15 +181,16 @@ def ways(runs: Runs, variants: Mapping[str, Experts]) -> Iterator[tuple[str, Way
     yield "a temperature", best
     yield "temperatures, drawn to 1", drawn
 
-    def law(fitted: NDArray[np.intp]) -> Fitted:
-        return Fitted(runs, "experts_and_law", fitted)
+    @cache
+    def law(*fitted: int) -> Fitted:
+        return Fitted(runs, "experts_and_law", np.array(fitted))
 
-    yield "experts and law", lambda fitted, tests: law(fitted).predict(tests)
+    yield "experts and law", lambda fitted, tests: law(*fitted).predict(tests)
     yield (
         "temperatures, drawn to 1, and law",
         # In the mean of both, the experts' half is put in the place of what it was.
         lambda fitted, tests: (
-            law(fitted).predict(tests)
+            law(*fitted).predict(tests)
             + (drawn(fitted, tests) - Fitted(runs, "experts", fitted).predict(tests)) / 2
         ),
     )
