@@ -14,9 +14,8 @@ from regmix_hf.regression.auto import Auto
 from regmix_hf.regression.base import MixtureEstimator
 from regmix_hf.regression.kriged_power_law import KrigedPowerLaw
 from regmix_hf.regression.lightgbm import LightGBM
-from regmix_hf.regression.scaled_curve import ScaledCurve, ScaledLayout
+from regmix_hf.regression.scaled_curve import ScaledLayout
 from regmix_hf.regression.scaled_law import ScaledLaw
-from regmix_hf.regression.size_process import at_size
 
 #: What a family adds to every weight before it takes roots or logarithms, and what it divides these by.
 _CONSTANTS = {
@@ -100,16 +99,8 @@ def _scaled(model: ScaledLaw) -> dict[str, Any]:
     by_size, by_length, by_early = np.exp(raw[:, [at.by_size, at.by_length, at.by_early]]).T
     parameters, tokens = model.at_ - model.centre_
     lengths = np.logaddexp(-by_length * tokens, raw[:, at.early] - by_early * tokens)
-    level, deviation = model.level_.T[:, :, None]
-    here, trend = (
-        (model.mean_[:, None] + spread * ScaledCurve(model.weights_, sizes - model.centre_)(raw)[0] - level)
-        / deviation
-        for sizes in (np.broadcast_to(model.at_, model.sizes_.shape), model.sizes_)
-    )
-    left = at_size(model.hyper_, model.at_, here, trend, model.sizes_, model.coefficients_)
-    # Runs of one mixture lie at one place, whatever their size: a page holds each mixture once.
-    mixtures, number = np.unique(model.weights_, axis=0, return_inverse=True)
-    is_of = (number.reshape(-1)[:, None] == np.arange(len(mixtures))).astype(np.float64)
+    level, deviation = model.level_.T
+    mixtures, kriged, left = model.at_one_size()
     arrays = {
         "by_domain_of_size": raw[:, at.sizes],
         "by_domain_of_length": raw[:, at.lengths],
@@ -119,12 +110,12 @@ def _scaled(model: ScaledLaw) -> dict[str, Any]:
         "spread": model.spread_,
         "totals": model.totals_,
         "lengths": model.lengths_,
-        "offset": left.offset - left.slope * level[:, 0] / deviation[:, 0],
-        "slope": left.slope / deviation[:, 0],
+        "offset": left.offset - left.slope * level / deviation,
+        "slope": left.slope / deviation,
         "mixtures": mixtures,
-        "kriged": model.kriged_ @ is_of,
-        "alike": left.alike @ is_of,
-        "own": left.own @ is_of,
+        "kriged": kriged,
+        "alike": left.alike,
+        "own": left.own,
     }
     return {"law": _CONSTANTS["power_law"] | _packed(power), "length": left.length, **_packed(arrays)}
 
