@@ -23,7 +23,7 @@ from regmix_hf.mixtures.final import choice_constraints
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
-from regmix_hf.regression.assessment import OF_NO_SCALE, of_scale
+from regmix_hf.regression.assessment import OF_NO_MODEL, of_scale
 from regmix_hf.regression.target import Target, TargetValue
 from regmix_hf.regression.verdict import CANNOT, TELLS, Verdict
 
@@ -31,6 +31,9 @@ Array = NDArray[np.float64]
 
 #: Probability with which the stated intervals hold the loss of a new run.
 COVERAGE = 0.9
+#: What a nat of divergence from the prior costs at least of convex predictions: it decides between equals,
+#: to the last digits, and moves no prediction by more than itself times a few.
+_BETWEEN_EQUALS = 1e-4
 
 
 def choose_mixture(
@@ -155,7 +158,12 @@ class ChoiceProblem:
     def _exactly(
         self, objective: Objective, bounds: Constraints, progress: Progress | None
     ) -> Iterator[tuple[str, Array]]:
-        """The one optimum of convex predictions: what costs to leave the prior is convex, too."""
+        """The one optimum of convex predictions: what costs to leave the prior is convex, too.
+
+        Several are as good where two domains are the same text, so leaving the prior costs something.
+        """
+        if (self._prior[bounds.upper > 0] > 0).all():
+            objective = replace(objective, kl_strength=max(objective.kl_strength, _BETWEEN_EQUALS))
         number = len(self.regressor.domains_)
         yield "optimised", optimise(objective, bounds, np.stack([self._prior, np.full(number, 1 / number)]))
 
@@ -201,7 +209,7 @@ class ChoiceProblem:
     @property
     def _speaks_of(self) -> str:
         if not self.regressor.num_runs_:
-            return OF_NO_SCALE
+            return OF_NO_MODEL
         return of_scale(self.scale, holds_seed_noise=self.regressor.holds_seed_noise)
 
     @property

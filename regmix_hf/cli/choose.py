@@ -180,7 +180,7 @@ def _choose_from_fit(
         max_epochs=choice.max_epochs,
     )
     console.note(f"chosen: {chosen.reason}")
-    console.note(f"predictions and intervals are those of a new run {chosen.speaks_of}")
+    console.note(f"predictions and intervals are those of {chosen.speaks_of}")
     for warning in chosen.warnings:
         console.note(f"warning: {warning}")
     if prior is None:

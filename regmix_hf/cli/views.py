@@ -102,9 +102,16 @@ def quality_tables(quality: pd.DataFrame, target: str, format: Format) -> list[T
         return [Table(kinds.QUALITY_OF_ALL, records(quality), "held-out quality")]
     shown = table_for_people(quality, target).rename(columns=lambda column: column.removesuffix(" (%)"))
     return [
-        Table(kinds.QUALITY_OF_TARGET, records(rows), f"{test}: {name} (with bootstrap 95 % intervals)")
+        Table(kinds.QUALITY_OF_TARGET, records(rows), f"{test}: {name} ({_said_of(str(name), rows)})")
         for (test, name), rows in shown.groupby(["test", "target"], sort=False)
     ]
+
+
+def _said_of(target: str, rows: pd.DataFrame) -> str:
+    """What stands above the quality of a target, or of the average, which may be one of several units."""
+    said = "with bootstrap 95 % intervals"
+    of_units = target == "average" and set(rows["mae"]) == {"-"} != set(rows["spearman"])
+    return f"{said}; errors are not averaged: targets are in several units" if of_units else said
 
 
 def _fit(study: Study, format: Format) -> list[Table]:
@@ -235,8 +242,7 @@ def summary_tables(study: Study) -> list[Table]:
             "mixture": comparison.baseline,
             "outcome": str(comparison.outcome),
             "gain": comparison.gain,
-            "lower": None if comparison.half_width is None else comparison.gain - comparison.half_width,
-            "upper": None if comparison.half_width is None else comparison.gain + comparison.half_width,
+            **dict(zip(("lower", "upper"), comparison.interval or (), strict=False)),
         }
         for comparison in summary.comparisons
     ]

@@ -307,7 +307,7 @@ def _check_ladder(recipe: Recipe) -> None:
         if bool(rung.training_args.get("use_cpu")) != bool(recipe.proxy.training_args.get("use_cpu")):
             raise RecipeError(
                 f"{section}.training_args.use_cpu: the first of `proxies` says otherwise.",
-                "write the same in both; training_args of an entry replace all of those before it",
+                "say it in the first alone",
             )
         if number and isinstance(rung.model.pretrained, Base):
             raise RecipeError(

@@ -65,7 +65,8 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     #: Whether what repeating text costs may be told apart from what the family fits, and added to it.
     takes_epochs: ClassVar[bool] = False
 
-    #: Whether it cannot be fitted without experts.
+    #: Whether it listens to experts where there are some, and whether it cannot be fitted without.
+    takes_experts: ClassVar[bool] = False
     needs_experts: ClassVar[bool] = False
 
     #: Whether it orders mixtures of runs of all sizes alike, and takes their scale from the largest.

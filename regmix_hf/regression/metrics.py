@@ -26,6 +26,8 @@ METRICS = {
     "mae": "mean absolute error of the predicted losses, in units of the losses",
     "regret": "true loss of the run that is predicted best, minus the best true loss",
 }
+#: Those of them that are the same whatever unit the losses are in.
+OF_NO_UNIT = ("spearman", "pearson")
 NUM_RESAMPLES = 1000
 #: Share of the resamples in which a metric must exist before an interval is given. A correlation of two runs
 #: exists in half of them, and is then the same in all.

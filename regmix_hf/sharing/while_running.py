@@ -111,12 +111,12 @@ class Publisher:
     def _bring(self) -> None:
         """Fetch what others have trained, so that nobody trains it again."""
         try:
-            count = bring_runs(Hub(progress=self._progress), self._study)
+            came = str(bring_runs(Hub(progress=self._progress), self._study))
         except (RegmixError, OSError) as error:
             self._progress.note(f"warning: runs of others not fetched: {error}")
         else:
-            if count:
-                self._progress.note(f"fetched {count} runs that were published before")
+            if came:
+                self._progress.note(came)
 
     def _num_ended(self) -> int:
         return sum(1 for _ in self._study.proxies.glob(f"*/{RESULT}"))

@@ -98,6 +98,31 @@ def test_without_runs_nobody_knows_what_leaving_the_prior_costs_and_it_is_said(k
     assert any("no run says what leaving the prior costs" in warning for warning in chosen.warnings)
 
 
+@pytest.mark.parametrize("most", [1.0, 0.05], ids=["free", "bounded"])
+def test_domains_of_one_text_share_what_one_would_get_as_in_the_prior(kept, most):
+    alike, names = np.array([0, 1, 1, 2, 3, 4, 1]), tuple("abxcdey")
+    prior = PRIOR[alike] * np.array([1.0, 0.5, 0.3, 1.0, 1.0, 1.0, 0.2])
+    table = pd.DataFrame(np.eye(7), list("stuvwxy"), names)
+    copied = Kept(table, {name: logs[alike] for name, logs in kept.logs.items()}, kept.texts)
+    found = []
+    for experts, domains, share, bounds in (
+        (kept, NAMES, PRIOR, {}),
+        (copied, names, prior, {"b": most}),
+    ):
+        nothing = pd.DataFrame(columns=list(domains), dtype=float)
+        regressor = MixtureRegressor("experts").fit(
+            nothing, pd.DataFrame(columns=["x"], dtype=float), experts=experts
+        )
+        given, free = dict(zip(domains, share.tolist(), strict=True)), Sampling(max_epochs=None)
+        chosen = choose_mixture(regressor, "x", prior=given, choice=Choice(max=bounds), sampling=free)
+        found.append(pd.Series(chosen.weights))
+    once, apart = found
+    copies = apart[["b", "x", "y"]]
+    np.testing.assert_allclose([copies.sum(), *apart[list("acde")]], once[list("bacde")], atol=2e-4)
+    assert copies["b"] == pytest.approx(min(once["b"] / 2, most), abs=1e-4)
+    assert copies["x"] / copies["y"] == pytest.approx(1.5, abs=0.01)
+
+
 def test_a_choice_draws_no_candidates_and_may_give_a_domain_what_its_expert_had(kept):
     swarm = pd.DataFrame(np.random.default_rng(2).dirichlet(10 * PRIOR, 12), columns=NAMES)
     losses = pd.DataFrame(

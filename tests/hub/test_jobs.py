@@ -123,7 +123,7 @@ def test_a_job_trains_its_shard_and_this_machine_fetches_what_it_did(
     here = elsewhere(prepared, prepared.root, executor=executor, hub=own)
     pipeline.run_stage(here, "proxies", recorder)
     assert here.state(proxies.STAGE) is State.DONE
-    assert "fetched 12 runs that were published before" in recorder.notes, job.log.read_text()
+    assert "fetched 12 runs published before" in recorder.notes, job.log.read_text()
     assert not list(here.proxies.glob("*/.tokens")), "nothing was trained here"
 
 

@@ -85,6 +85,28 @@ def test_intervals_are_wider_beyond_the_largest_size_and_the_wider_the_farther(f
     assert widths[0] < widths[1] < widths[2]
 
 
+@pytest.mark.parametrize("size", [(3e7, 8e9), (6e7, 8e9)], ids=["one that has runs", "another size"])
+def test_where_one_size_is_asked_for_what_runs_add_is_summed_by_mixture(fitted, trajectories, size):
+    seen, unseen = trajectories[0][:12], np.random.default_rng(6).dirichlet(np.ones(3), 12)
+    weights, sizes = np.concatenate([seen, unseen]), np.tile(np.log(size), (24, 1))
+    one_by_one = fitted.model.predict_runs(weights, sizes)
+    np.testing.assert_allclose(fitted.at(*size).predict(weights), one_by_one, rtol=0, atol=1e-10)
+
+
+def test_hyperparameters_are_sought_along_the_slope_of_their_likelihood():
+    rng = np.random.default_rng(0)
+    features, sizes = np.repeat(rng.random((8, 3)), 3, axis=0), rng.normal(size=(24, 2))
+    places, left = size_process.Places(features, 2 * rng.normal(size=24), sizes), rng.normal(size=24)
+    hyper = size_process._EXPECTED + rng.normal(scale=0.3, size=size_process.COUNT)
+    value, slope = size_process._misfit(hyper, places, left)
+    whole = size_process.covariance(hyper, places, places) + np.diag(size_process._noise(hyper, places))
+    explained = left @ np.linalg.solve(whole, left)
+    assert value == pytest.approx(0.5 * (np.linalg.slogdet(whole)[1] + explained))
+    steps = 1e-6 * np.eye(size_process.COUNT)
+    both = [[size_process._misfit(hyper + sign * d, places, left)[0] for sign in (1, -1)] for d in steps]
+    np.testing.assert_allclose(slope, np.subtract(*np.transpose(both)) / 2e-6, rtol=1e-5, atol=1e-6)
+
+
 def test_what_mixtures_of_high_loss_are_missed_by_more_is_told_from_a_few_runs():
     rng = np.random.default_rng(5)
     targets = [
