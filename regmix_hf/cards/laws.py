@@ -12,6 +12,9 @@ from scipy.special import expit
 from regmix_hf.regression import MixtureRegressor, gaussian_process, power_law
 from regmix_hf.regression.auto import Auto
 from regmix_hf.regression.base import MixtureEstimator
+from regmix_hf.regression.expert_tokens import LEAST, LEAST_LEFT
+from regmix_hf.regression.experts import Experts
+from regmix_hf.regression.experts_and_law import ExpertsAndLaw
 from regmix_hf.regression.kriged_power_law import KrigedPowerLaw
 from regmix_hf.regression.lightgbm import LightGBM
 from regmix_hf.regression.scaled_curve import ScaledLayout
@@ -29,7 +32,7 @@ _CONSTANTS = {
 
 #: Families whose formula `explorer/laws.js` has.
 FAMILIES = (
-    *("auto", "gaussian_process", "kriged_power_law", "lightgbm"),
+    *("auto", "experts", "experts_and_law", "gaussian_process", "kriged_power_law", "lightgbm"),
     *("log_linear", "own_weight", "power_law", "ridge", "scaled_law"),
 )
 
@@ -54,6 +57,8 @@ def packed(array: np.ndarray) -> dict[str, Any]:
 def _state(family: str, model: MixtureEstimator) -> dict[str, Any]:
     special: dict[str, Callable[[Any], dict[str, Any]]] = {
         "auto": _auto,
+        "experts": _experts,
+        "experts_and_law": _experts_and_law,
         "kriged_power_law": _kriged,
         "lightgbm": _lightgbm,
         "scaled_law": _scaled,
@@ -76,7 +81,24 @@ def _auto(model: Auto) -> dict[str, Any]:
         targets = np.flatnonzero(shares)
         law = _state(name, member)
         members.append({"law": law, "targets": targets.tolist(), "shares": shares[targets].tolist()})
-    return {"members": members, "num_targets": model.num_targets_}
+    return {"members": members}
+
+
+def _experts(model: Experts) -> dict[str, Any]:
+    tokens = model.tokens_
+    arrays = {"units": np.array(tokens.units), "shares": tokens.shares}
+    return {
+        **_arrays(model),
+        **_packed(arrays),
+        "least": LEAST,
+        "least_left": LEAST_LEFT,
+        "texts": [_base64(logs, "<f2") for logs in tokens.logs],
+    }
+
+
+def _experts_and_law(model: ExpertsAndLaw) -> dict[str, Any]:
+    parts = {"experts": _experts(model.experts_), "law": _kriged(model.law_)}
+    return parts | _packed({"share": model.shares})
 
 
 def _kriged(model: KrigedPowerLaw) -> dict[str, Any]:

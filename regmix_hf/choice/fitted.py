@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from regmix_hf.choice.choose import ChoiceProblem, choice_constraints
+from regmix_hf.choice.choose import ChoiceProblem
 from regmix_hf.errors import RegressionError, StudyError, did_you_mean
 from regmix_hf.files import damaged, read_json
 from regmix_hf.mixtures import AroundPrior, Constraints, around_prior, sampling_constraints
+from regmix_hf.mixtures.final import choice_constraints
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.agreement import DO_NOT_TELL, Agreement

@@ -122,7 +122,7 @@ def fit_runs(
     for agreement in Agreement.said_in(fit.summary):
         if agreement.target == str(fit.target) or agreement.word == DO_NOT_TELL:
             progress.note(str(agreement))
-    progress.note(f"predictions and intervals are those of a new run {speaks_of(fit.summary)}")
+    progress.note(f"predictions and intervals are those of {speaks_of(fit.summary)}")
     return fit
 
 

@@ -405,7 +405,7 @@ def test_held_out_runs_judge_experts_where_no_run_is_fitted_on(asked, tokens, mi
     fit = fit_runs(runs, ["experts"], list(asked.texts), tmp_path, progress=recorder)
     assert fit.verdict.spearman == pytest.approx(1.0)
     assert fit.summary["judged_on"] == "holdout"
-    assert "of no scale" in recorder.notes[-1]
+    assert "are those of no model" in recorder.notes[-1]
 
 
 @pytest.fixture(scope="module")
