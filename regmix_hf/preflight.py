@@ -14,10 +14,10 @@ from regmix_hf.evaluation.metrics import check_metrics
 from regmix_hf.evaluation.tasks import check_task_names
 from regmix_hf.files import hash_file, hash_value, read_json, write_json
 from regmix_hf.mixtures import Constraints
-from regmix_hf.mixtures.final import check_text, known_mixtures
+from regmix_hf.mixtures.final import check_text, choice_constraints, known_mixtures
 from regmix_hf.mixtures.repetition import matched_blocks
 from regmix_hf.readable import count_of
-from regmix_hf.recipe import Choice, Recipe
+from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.training import Training
 from regmix_hf.stages.prepare import STAGE as PREPARE
 from regmix_hf.study import State, Study, names
@@ -168,8 +168,7 @@ def _check_largest(recipe: Recipe, name: str) -> None:
 
 
 def _check_choose(study: Study) -> Iterator[str]:
-    bounds: Choice = study.recipe.choice
-    Constraints(study.recipe.training_domains, bounds.min, bounds.max, bounds.fixed, name="choice")
+    choice_constraints(study.recipe.choice, study.recipe.training_domains)
     yield "choice: its bounds leave room for a mixture"
     facts, rungs = known_facts(study), list(study.recipe.rungs.values())
     if len(rungs) > 1 and not _speaks_of_final_models(study.recipe):

@@ -58,7 +58,7 @@ class ChoiceFacts:
     @property
     def speaks_of(self) -> str:
         """Of what runs predicted losses and their intervals are, in words."""
-        return str(self.record["predicted"].get("speaks_of", f"a new run {of_scale(None)}"))
+        return str(self.record["predicted"].get("speaks_of", of_scale(None)))
 
     @property
     def size(self) -> tuple[float, float] | None:

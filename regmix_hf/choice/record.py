@@ -87,7 +87,7 @@ def _tree(chosen: ChosenMixture, name: str) -> dict[str, Any]:
         "kl_strength": chosen.kl_strength,
         "predicted": {
             "coverage": COVERAGE,
-            "speaks_of": f"a new run {chosen.speaks_of}".strip(),
+            "speaks_of": chosen.speaks_of,
             **size,
             "chosen": asdict(chosen.predicted),
             "prior": asdict(chosen.prior_predicted),

@@ -19,6 +19,7 @@ from regmix_hf.plan import make_plan
 from regmix_hf.preflight import check_study
 from regmix_hf.readable import count_of
 from regmix_hf.recipe import load_recipe
+from regmix_hf.runs.spending import PAGE
 from regmix_hf.study import Study
 
 _TEMPLATE = "recipe.yaml.jinja"
@@ -104,6 +105,7 @@ def _text(findings: Findings, budget: Budget, folder: Path, file: Path) -> str:
         num_bytes=sum(sizes),
         scale=budget.scale,
         budget=budget,
+        page=PAGE,
         mixtures=["chosen", "prior", *(["uniform"] if fits else [])],
     )
 

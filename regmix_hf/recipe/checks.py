@@ -233,6 +233,8 @@ def _check_bounds(recipe: Recipe) -> None:
                 raise RecipeError(
                     f"{section}: {name!r} has min {bounds.min[name]} above its max {bounds.max[name]}."
                 )
+    for name, group in recipe.choice.groups.items():
+        _check_names(f"choice.groups.{name}", group.domains, recipe.training_domains, "training domain")
 
 
 def _check_base(recipe: Recipe) -> None:

@@ -33,7 +33,7 @@ NOTHING = "no run on a mixture"
 #: what the others alone would put between two of them is mostly their own noise.
 MANY_TO_RANK = 10
 #: What predictions speak of where no run was fitted on.
-OF_NO_SCALE = "of no scale: experts alone rank mixtures, and their numbers are no losses of a model"
+OF_NO_MODEL = "no model: experts alone rank mixtures, and their numbers have no scale"
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +215,7 @@ class Promise:
 def speaks_of(summary: Mapping[str, Any]) -> str:
     """Say of which runs the predictions of a fit and their intervals are; `summary` is its `summary.json`."""
     if summary.get("num_runs", {}).get("fit") == 0:
-        return OF_NO_SCALE
+        return OF_NO_MODEL
     return of_scale(summary.get("scale"), holds_seed_noise=summary.get("intervals_hold_seed_noise"))
 
 
@@ -226,12 +226,13 @@ def of_scale(scale: str | None, *, holds_seed_noise: bool | None = None) -> str:
         scale: What the fitted runs trained for how long, where that is known.
         holds_seed_noise: Whether intervals hold the noise between seeds; `None`: nobody said.
     """
-    of = f"of {scale}, not of a larger model" if scale else "of the size and length of those fitted on"
+    of = f"{scale}, not of a larger model" if scale else "the size and length of those fitted on"
+    said = f"a new run of {of}"
     if holds_seed_noise is None:
-        return of
+        return said
     if holds_seed_noise:
-        return f"{of} (intervals hold the noise between seeds)"
-    return f"{of} (intervals do not hold the noise between seeds: no mixture was run with two)"
+        return f"{said} (intervals hold the noise between seeds)"
+    return f"{said} (intervals do not hold the noise between seeds: no mixture was run with two)"
 
 
 def number_mixtures(runs: Runs) -> NDArray[np.intp]:

@@ -24,10 +24,10 @@ Array = NDArray[np.float64]
 #: Tokens whose probabilities exist at once in double precision.
 _TOKENS_AT_ONCE = 4096
 #: Least probability of a token beside that of the domain which gives it the most; single precision has less.
-_LEAST = 1e-37
+LEAST = 1e-37
 #: Where experts that were filled up with other domains are told from these, what is left of a probability is
 #: at least this share of what it was the difference of.
-_LEAST_LEFT = 0.01
+LEAST_LEFT = 0.01
 #: Floating point puts so much into a matrix that is exact otherwise.
 _ROUNDING = 1e-9
 
@@ -67,11 +67,11 @@ class ExpertTokens:
     @property
     def without_expert(self) -> NDArray[np.intp]:
         """The domains whose share in a text the experts do not tell."""
-        found = np.abs(self._shares.T @ self.weights - np.eye(self.weights.shape[1])).max(axis=0)
+        found = np.abs(self.shares.T @ self.weights - np.eye(self.weights.shape[1])).max(axis=0)
         return np.flatnonzero(found > _ROUNDING)
 
     @property
-    def _shares(self) -> Array:
+    def shares(self) -> Array:
         """How much of each expert a domain alone is, experts x domains.
 
         That is 1 of its own expert; of several equal ones as much of each; of one that was filled up with
@@ -82,7 +82,7 @@ class ExpertTokens:
 
     def mixed(self) -> list[MixedLoss]:
         """The formula of each target."""
-        shares = self._shares
+        shares = self.shares
         return [MixedLoss.of(logs, shares, unit) for logs, unit in zip(self.logs, self.units, strict=True)]
 
     def save(self, file: Path) -> None:
@@ -163,9 +163,9 @@ class _Given:
             part = logs[:, start : start + _TOKENS_AT_ONCE].astype(np.float64)
             most = part.max(axis=0)
             given = np.exp(part - most)
-            domains = np.maximum(shares.T @ given, _LEAST_LEFT * (np.abs(shares).T @ given))
+            domains = np.maximum(shares.T @ given, LEAST_LEFT * (np.abs(shares).T @ given))
             largest = domains.max(axis=0)
-            relative[start : start + _TOKENS_AT_ONCE] = np.maximum(domains / largest, _LEAST).T
+            relative[start : start + _TOKENS_AT_ONCE] = np.maximum(domains / largest, LEAST).T
             highest += float((most + np.log(largest)).sum())
         return cls(relative, -highest / max(num_tokens, 1), logs)
 

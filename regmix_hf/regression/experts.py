@@ -91,7 +91,7 @@ class Experts(MixtureEstimator):
             folds = assign_folds(weights, self._num_folds(len(weights)), self.random_state, "out of fold")
         for fold in range(folds.max() + 1):
             held_out = folds == fold
-            offset, slope = _lines(formula[~held_out], losses[~held_out])
+            offset, slope = fit_lines(formula[~held_out], losses[~held_out])
             predicted[held_out] = offset + slope * formula[held_out]
         return predicted
 
@@ -136,7 +136,7 @@ class Experts(MixtureEstimator):
             raise RegressionError("experts: give them for the domains and targets of the fit.")
         self.tokens_ = self._experts
         self._mixed = self.tokens_.mixed()
-        self.offset_, self.slope_ = _lines(self._formula(weights), losses)
+        self.offset_, self.slope_ = fit_lines(self._formula(weights), losses)
 
     def _formula(self, weights: Array) -> Array:
         """`f` of each target, runs x targets."""
@@ -153,7 +153,7 @@ class Experts(MixtureEstimator):
         return max(1, min(4096, max(len(mixed.relative) for mixed in self._mixed)))
 
 
-def _lines(formula: Array, losses: Array) -> tuple[Array, Array]:
+def fit_lines(formula: Array, losses: Array) -> tuple[Array, Array]:
     """Offset and slope of each target: least squares, drawn towards the slope 1."""
     lines = [_line(*pair) for pair in zip(formula.T, losses.T, strict=True)]
     return np.array([offset for offset, _ in lines]), np.array([slope for _, slope in lines])

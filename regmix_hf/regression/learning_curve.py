@@ -113,6 +113,7 @@ def learning_curve(
         random_state: Seed of subsets, folds and fits.
         progress: Told how many fits are done.
     """
+    fitted = fitted.take(np.flatnonzero(fitted.losses[list(target.weights)].notna().all(axis=1)))
     if len(set(number_mixtures(fitted))) < 2:
         return LearningCurve.empty()
     work = _Work(fitted, held_out, target, random_state)
@@ -127,12 +128,11 @@ def learning_curve(
             draws.append(work.resamples.metrics(work.truth, predicted)["spearman"])
         bar.update(len(plan))
     points = pd.DataFrame(rows, columns=_POINTS)
-    num_runs = int(fitted.losses[list(target.weights)].notna().all(axis=1).sum())
     gains = {}
     for estimator in estimators:
         own = points[points["estimator"] == estimator]
         rng = generator(random_state, "outlook", estimator)
-        if found := _gains(own, np.array([draws[row] for row in own.index]), num_runs, rng):
+        if found := _gains(own, np.array([draws[row] for row in own.index]), len(fitted), rng):
             gains[estimator] = found
     return LearningCurve(points, gains)
 
@@ -142,7 +142,6 @@ class _Work:
 
     def __init__(self, fitted: Runs, held_out: Runs | None, target: Target, random_state: int):
         names = list(target.weights)
-        fitted = fitted.take(np.flatnonzero(fitted.losses[names].notna().all(axis=1)))
         folds = assign_folds(fitted.weights.to_numpy(), _NUM_FOLDS, random_state, "learning curve")
         if held_out is None and len(fitted) >= _FEW_RUNS:
             fitted, held_out = (fitted.take(np.flatnonzero(rows)) for rows in (folds > 0, folds == 0))

@@ -199,9 +199,9 @@ class MixtureRegressor(
         """
         self._check_fitted()
         part = copy(self)
-        part.model = self.model.at(num_parameters, num_train_tokens)
-        shift = self._signs * part.model.shift
-        part._out_of_fold = replace(self._out_of_fold, stretch=part.model.stretch, shift=shift)
+        part.model = model = self.model.at(num_parameters, num_train_tokens)
+        shift, unseen = self._signs * model.shift, self._signs * model.unseen
+        part._out_of_fold = replace(self._out_of_fold, stretch=model.stretch, shift=shift, unseen=unseen)
         return part
 
     @property

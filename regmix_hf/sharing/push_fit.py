@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 from huggingface_hub.constants import REPOCARD_NAME
@@ -96,7 +97,7 @@ def push_fit(
 
 
 def _runs_publication(fit: TableFit, address: Address, facts: StudyFacts, terms: Terms) -> Publication:
-    results = _results(read_parquet(fit.regression / names.FITTED_RUNS, FITTED_RUNS))
+    results = _results(_all_runs(fit.regression))
     for name in (names.RESULTS, names.MIXTURES_TABLE):
         require_public_table(results, name)
     check_table(results, "the table of runs")
@@ -118,6 +119,13 @@ def _runs_publication(fit: TableFit, address: Address, facts: StudyFacts, terms:
 
     message = f"Publish {count_of(len(results), 'run')} read from tables"
     return Publication(address.runs, files, message, terms.private, ("*.parquet", "*.png"))
+
+
+def _all_runs(folder: Path) -> pd.DataFrame:
+    """All runs that a fit was made on: those it is judged by first, then those of other sizes."""
+    files = [folder / name for name in (names.FITTED_RUNS, names.RUNS_BESIDE)]
+    tables = [read_parquet(file, FITTED_RUNS) for file in files if file.exists()]
+    return pd.concat(tables, ignore_index=True)
 
 
 def _results(runs: pd.DataFrame) -> pd.DataFrame:

@@ -274,3 +274,14 @@ def test_a_page_that_is_too_large_is_not_written(study: Study, monkeypatch: pyte
     explorer = explorer_page(study, StudyFacts.read(study))
     assert explorer.page is None
     assert explorer.missing == "with power_law it would take 0.1 MB, too many to share"
+
+
+def test_a_page_of_experts_that_is_too_large_says_what_makes_it_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(tmp_path, DOMAINS[:3], num_runs=12)
+    choose(study, "experts")
+    monkeypatch.setattr(pages, "MOST_MEGABYTES", 0.01)
+    explorer = explorer_page(study, StudyFacts.read(study))
+    assert explorer.page is None
+    assert "smaller corpus.max_validation_tokens" in explorer.missing

@@ -229,6 +229,20 @@ def test_the_scale_follows_from_text_and_machine():
         first_budget(100_000, 2, num_gpus=0)
 
 
+def test_few_runs_for_many_domains_are_spent_on_experts_too(tmp_path):
+    for name in ("one", "two", "three", "four", "five", "six"):
+        for number in range(20):
+            page = tmp_path / "text" / name / f"{number}.txt"
+            page.parent.mkdir(parents=True, exist_ok=True)
+            page.write_text(prose(number, 600))
+    recipe = load_recipe(write_draft(tmp_path / "text", tmp_path / "recipe.yaml").file)
+    assert recipe.sampling.experts
+    assert recipe.sampling.num_mixtures == 20 - 6
+    assert recipe.regression.estimator == "experts_and_law"
+    assert not first_budget(3_000_000, 5, num_gpus=0).experts
+    assert not first_budget(400_000_000, 8, num_gpus=1).experts, "nobody measured so many tokens"
+
+
 def test_a_recipe_for_a_gpu_is_valid_too(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "cuda_devices", lambda: ["0"])
     monkeypatch.setattr(scale, "GPU", replace(GPU, num_blocks=1))  # else this text is too little

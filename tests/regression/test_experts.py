@@ -205,6 +205,15 @@ def predict_held_out(runs, regressors):
     return predict("holdout", runs, regressors)
 
 
+def test_where_every_run_is_an_expert_nothing_is_judged(asked, tmp_path):
+    weights = pd.DataFrame(np.eye(3), list("xyz"), DOMAINS)
+    losses = pd.DataFrame({"web": [3.0, 4.0, 5.0]}, weights.index)
+    runs = Runs(weights, losses, pd.Series("fit", weights.index), experts=asked)
+    fit = fit_runs(runs, ["experts"], ["web"], tmp_path)
+    assert fit.quality["num_runs"].eq(0).all()
+    assert "over 0 runs" in str(fit.verdict)
+
+
 @pytest.mark.parametrize("family", ["experts", "experts_and_law"])
 def test_what_a_run_lost_that_is_an_expert_moves_no_fit_of_experts(asked, with_own, family):
     weights, losses = with_own[0][3:11], with_own[1].loc["m3":"m10", ["web"]]
@@ -396,7 +405,7 @@ def test_held_out_runs_judge_experts_where_no_run_is_fitted_on(asked, tokens, mi
     fit = fit_runs(runs, ["experts"], list(asked.texts), tmp_path, progress=recorder)
     assert fit.verdict.spearman == pytest.approx(1.0)
     assert fit.summary["judged_on"] == "holdout"
-    assert "of no scale" in recorder.notes[-1]
+    assert "are those of no model" in recorder.notes[-1]
 
 
 @pytest.fixture(scope="module")

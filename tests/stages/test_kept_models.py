@@ -10,8 +10,9 @@ import pytest
 
 from regmix_hf import pipeline
 from regmix_hf.corpus.corpus import Corpus
-from regmix_hf.errors import RecipeError, StudyError
+from regmix_hf.errors import RecipeError, RegmixError, StudyError
 from regmix_hf.files import read_json, read_yaml
+from regmix_hf.jobs.results import record_failed
 from regmix_hf.plan import make_plan
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
@@ -174,6 +175,40 @@ def test_a_later_domain_can_be_planned_as_the_target_of_a_study_that_has_chosen_
     assert str(target_of(now)) == "letters"
     assert choose.most_to_try(now) == 2 * now.recipe.choice.num_confirm
     assert str(target_of(reread(now, prepared, "regression.target=code"))) == "code"
+
+
+class Going(Here):
+    """A place that goes on as others do where a task fails, and ends where something is to be mended."""
+
+    def run(self, tasks, work, progress):
+        for task in tasks:
+            try:
+                super().run([task], work, progress)
+            except RegmixError:
+                raise
+            except Exception as error:
+                record_failed(task, str(error))
+
+
+def test_a_damaged_model_is_named_and_counted_and_the_others_are_measured(
+    copy_of_first, prepared, letters, recorder
+):
+    now = reread(copy_of_first, prepared, letters)
+    prepare.run(now, Silent())
+    damaged = proxies.tasks_of(now)[1]
+    weights = damaged.folder / "kept-model" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    proxies.run(now, recorder, Going())
+    said = f"1 of 4 runs failed, {damaged.name} the first: {weights.parent} is not the model that the run"
+    assert any(note.startswith(said) for note in recorder.notes)
+    table = pd.read_parquet(now.proxies / "results.parquet").set_index("run_id")["loss/letters"]
+    assert table.index[table.isna()].tolist() == [damaged.name]
+    assert now.state(proxies.STAGE) is not State.DONE
+    shutil.rmtree(weights.parent)
+    proxies.run(now, Silent(), Going())
+    assert now.state(proxies.STAGE) is State.DONE, "it does without, as was said"
 
 
 @pytest.mark.parametrize("executor", ["{place: jobs}", "{shard: 1/2}"])
