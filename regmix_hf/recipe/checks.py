@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from regmix_hf.errors import RecipeError, RegressionError, did_you_mean
 from regmix_hf.quantities import BPB, COLUMN_KINDS, FROM_LIKELIHOODS, is_metric, read_names
+from regmix_hf.readable import count_of
 from regmix_hf.recipe.model import Base
 from regmix_hf.recipe.schema import BUILT_IN_MIXTURES, CHOSEN, HOLDOUT, PARTS, Recipe
 from regmix_hf.recipe.target import TARGET_WORDS, AskedTarget, is_pattern
@@ -298,7 +299,7 @@ def _check_ladder(recipe: Recipe) -> None:
         if number and (count is None or count > once):
             raise RecipeError(
                 f"{section}.num_mixtures {'is missing' if count is None else count}: give how many of the "
-                f"swarm's mixtures, of which there are {once}, are trained so, too.",
+                f"swarm's {count_of(once, 'mixture')} to train so, too.",
                 "12 to 32 tell how a larger size differs; one of its own needs ten for intervals",
             )
         for key in _SHARED_BY_RUNGS:
