@@ -19,6 +19,7 @@ from regmix_hf.mixtures import Constraints
 from regmix_hf.mixtures.budgets import largest_in_proxies
 from regmix_hf.mixtures.final import check_text, choice_constraints, final_constraints, known_mixtures
 from regmix_hf.mixtures.repetition import matched_blocks
+from regmix_hf.readable import count_of
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.training import Training
 from regmix_hf.stages.prepare import STAGE as PREPARE
@@ -87,7 +88,7 @@ _WEIGH_EXPERTS = ("auto", "experts", "experts_and_law")
 
 def _check_prepare(study: Study) -> Iterator[str]:
     recipe = study.recipe
-    yield f"{len(recipe.domains)} domains, {len(recipe.training_domains)} of them trained on"
+    yield f"{count_of(len(recipe.domains), 'domain')}, {len(recipe.training_domains)} trained on"
     yield from survey(recipe) if not study.is_pulled else ["not the text: the study was pulled without it"]
 
 
@@ -144,7 +145,7 @@ def _check_fit(study: Study) -> Iterator[str]:
             if len(recipe.rungs) > 1
             else None,
         )
-    yield f"{recipe.sampling.num_mixtures} mixtures suffice for {', '.join(families)}"
+    yield f"enough for {', '.join(families)}: {count_of(recipe.sampling.num_mixtures, 'mixture')}"
     if recipe.sampling.experts and not {*_WEIGH_EXPERTS} & {*families}:
         yield (
             f"not what experts say: {', '.join(families)} asks none; regression.estimators: "
@@ -227,7 +228,7 @@ def _check_train(study: Study) -> Iterator[str]:
 def _check_evaluate(study: Study) -> Iterator[str]:
     tasks = study.recipe.evaluation.tasks
     check_task_names(tasks, study.recipe.evaluation.include_path)
-    yield f"evaluation: {len(tasks)} tasks are known"
+    yield f"evaluation: {count_of(len(tasks), 'known task')}"
 
 
 def _check_runs(study: Study, section: str, training: Training) -> Iterator[str]:

@@ -330,7 +330,7 @@ class ChoiceProblem:
             yield str(self.verdict)
         yield from self.doubts
         if self.choice.kl_strength == "auto" and not self.regressor.num_runs_:
-            yield "choice.kl_strength is 'auto', but no run says what leaving the prior costs: nothing"
+            yield "choice.kl_strength: auto: no run says what leaving the prior costs, so it costs nothing"
         if still := self._never_varied:
             named = ", ".join(f"{name!r} ({100 * share:.3g} %)" for name, share in still.items())
             yield f"{named}: the same share in all runs, so it is kept; what another would do is not known"
