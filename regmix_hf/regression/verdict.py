@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from regmix_hf.files import damaged
+from regmix_hf.readable import count_of
 from regmix_hf.regression.assessment import BASELINE, MANY_TO_RANK, HeldOut
 from regmix_hf.regression.metrics import interval, measure
 from regmix_hf.regression.target import Target
@@ -69,7 +70,7 @@ class Verdict:
         draws = judged.resamples(random_state).metrics(true, predicted)["spearman"]
         low, high = interval(draws) if not math.isnan(spearman) else (math.nan, math.nan)
         num_runs = judged.num_judging(target)
-        where = f"over {num_runs} runs ({judged.test})"
+        where = f"over {count_of(num_runs, 'run')} ({judged.test})"
         if num_runs < MANY_TO_RANK:
             low, high = math.nan, math.nan
             word, reasons = _by_few(nouns, where, spearman)
