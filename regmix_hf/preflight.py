@@ -14,9 +14,10 @@ from regmix_hf.evaluation.metrics import check_metrics
 from regmix_hf.evaluation.tasks import check_task_names
 from regmix_hf.files import hash_file, hash_value, read_json, write_json
 from regmix_hf.mixtures import Constraints
-from regmix_hf.mixtures.final import check_text, known_mixtures
+from regmix_hf.mixtures.final import check_text, choice_constraints, known_mixtures
 from regmix_hf.mixtures.repetition import matched_blocks
-from regmix_hf.recipe import Choice, Recipe
+from regmix_hf.readable import count_of
+from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.training import Training
 from regmix_hf.stages.prepare import STAGE as PREPARE
 from regmix_hf.study import State, Study, names
@@ -84,7 +85,7 @@ _WEIGH_EXPERTS = ("auto", "experts", "experts_and_law")
 
 def _check_prepare(study: Study) -> Iterator[str]:
     recipe = study.recipe
-    yield f"{len(recipe.domains)} domains, {len(recipe.training_domains)} of them trained on"
+    yield f"{count_of(len(recipe.domains), 'domain')}, {len(recipe.training_domains)} trained on"
     yield from survey(recipe) if not study.is_pulled else ["not the text: the study was pulled without it"]
 
 
@@ -141,7 +142,7 @@ def _check_fit(study: Study) -> Iterator[str]:
             if len(recipe.rungs) > 1
             else None,
         )
-    yield f"{recipe.sampling.num_mixtures} mixtures suffice for {', '.join(families)}"
+    yield f"enough for {', '.join(families)}: {count_of(recipe.sampling.num_mixtures, 'mixture')}"
     if recipe.sampling.experts and not {*_WEIGH_EXPERTS} & {*families}:
         yield (
             f"not what experts say: {', '.join(families)} asks none; regression.estimators: "
@@ -167,8 +168,7 @@ def _check_largest(recipe: Recipe, name: str) -> None:
 
 
 def _check_choose(study: Study) -> Iterator[str]:
-    bounds: Choice = study.recipe.choice
-    Constraints(study.recipe.training_domains, bounds.min, bounds.max, bounds.fixed, name="choice")
+    choice_constraints(study.recipe.choice, study.recipe.training_domains)
     yield "choice: its bounds leave room for a mixture"
     facts, rungs = known_facts(study), list(study.recipe.rungs.values())
     if len(rungs) > 1 and not _speaks_of_final_models(study.recipe):
@@ -213,7 +213,7 @@ def _check_train(study: Study) -> Iterator[str]:
 def _check_evaluate(study: Study) -> Iterator[str]:
     tasks = study.recipe.evaluation.tasks
     check_task_names(tasks, study.recipe.evaluation.include_path)
-    yield f"evaluation: {len(tasks)} tasks are known"
+    yield f"evaluation: {count_of(len(tasks), 'known task')}"
 
 
 def _check_runs(study: Study, section: str, training: Training) -> Iterator[str]:

@@ -225,7 +225,7 @@ def _interval(width: HalfWidth) -> dict[str, Any]:
         "growth": np.where(varies, size.growth, 0.0).tolist(),
         "level": size.level,
         "quantile": width.quantile if np.isfinite(width.quantile) else None,
-        "seeds": width.seeds,
+        "everywhere": width.everywhere,
         "farthest": FARTHEST,
     }
 

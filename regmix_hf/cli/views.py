@@ -17,7 +17,7 @@ from regmix_hf.cli.tables import Table
 from regmix_hf.files import read_parquet, read_record, read_yaml
 from regmix_hf.plan import Plan
 from regmix_hf.quantities import Quantity, by_kind
-from regmix_hf.readable import with_interval
+from regmix_hf.readable import count_of, with_interval
 from regmix_hf.regression.agreement import Agreement, by_pair
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
@@ -74,7 +74,7 @@ def _sample(study: Study, format: Format) -> list[Table]:
     ]
     counts = {str(split): int(count) for split, count in frame["split"].value_counts().items()}
     told = ", ".join(f"{count} {split}" for split, count in counts.items())
-    title = f"weights of {len(frame)} mixtures ({told})"
+    title = f"weights of {count_of(len(frame), 'mixture')} ({told})"
     return [Table(kinds.WEIGHTS, rows, title, {"mixtures": counts})]
 
 

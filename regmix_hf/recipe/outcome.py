@@ -59,6 +59,7 @@ _LEFT_OUT_BY_0_1 = {"output_dir", "num_proc", "num_workers", "accelerate_config"
 #: Keys that came after version 0.1, whose markers know nothing of them; whoever adds one names it here.
 _SINCE_0_1 = {
     ("choice", "force"),
+    ("choice", "groups"),
     ("choice", "num_confirm"),
     ("choice", "num_rounds"),
     ("regression", "min_signal"),

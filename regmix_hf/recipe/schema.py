@@ -156,6 +156,25 @@ class Regression(Section):
     """The estimator `choose` uses. `null`: the best on held-out runs."""
 
 
+class Group(Section):
+    """Domains that are bounded together, e.g. all code."""
+
+    domains: Annotated[tuple[DomainName, ...], Field(min_length=1)]
+    """Which they are; a domain may be in one group."""
+    min: Weight = 0.0
+    """Least sum of their weights."""
+    max: Weight = 1.0
+    """Largest sum of their weights."""
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Self:
+        if self.min == 0.0 and self.max == 1.0:
+            raise ValueError("bounds nothing; give `min`, `max` or both")
+        if self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        return self
+
+
 class Choice(Section):
     """How the mixture is chosen (RegMix, algorithm 1)."""
 
@@ -188,6 +207,9 @@ class Choice(Section):
     """Largest weights of single domains."""
     fixed: dict[DomainName, Weight] = Field(default_factory=dict)
     """Weights of single domains that are not to be chosen."""
+    groups: dict[DomainName, Group] = Field(default_factory=dict)
+    """Bounds of several domains together, under names of yours: `{code: {domains: [python, c], max: 0.3}}`.
+    What the swarm is drawn from stays as `sampling` says."""
 
 
 class Train(Training):

@@ -61,7 +61,9 @@ def _best_of(judged: HeldOut, candidates: Sequence[str], target: Target, random_
     is_few = num_runs < _FEW_RUNS
     if is_few and laws and best not in LAWS and not _is_better(judged, best, laws[0], target, random_state):
         both = " and ".join(_percent(quality[name]["spearman"]) for name in (laws[0], best))
-        reason = f"{laws[0]} is preferred: {num_runs} runs ({judged.test}) cannot tell it from {best}"
+        reason = (
+            f"{laws[0]} is preferred: {count_of(num_runs, 'run')} ({judged.test}) cannot tell it from {best}"
+        )
         return Selection(laws[0], judged.test, f"{reason}, Spearman {both} on {target}.")
     where = f"{count_of(num_runs, 'run')} ({judged.test})"
     score = f"Spearman {_percent(quality[best]['spearman'])} on {target} over {where}"

@@ -13,8 +13,8 @@ RANKS = np.arange(20.0)
 
 
 def verdict(predicted, *, baseline=-RANKS, noise=None, entropy=None):
-    """Judge predictions of twenty losses: 3 to 4.9 nats, one of each."""
-    losses = pd.DataFrame({"code": 3 + RANKS / 10})
+    """Judge predictions of as many losses: 3, 3.1, 3.2 nats and on, one of each."""
+    losses = pd.DataFrame({"code": 3 + RANKS[: len(predicted)] / 10})
     share = np.linspace(0.1, 0.9, len(losses))
     runs = Runs(
         pd.DataFrame({"a": share, "b": 1 - share}),
@@ -22,9 +22,8 @@ def verdict(predicted, *, baseline=-RANKS, noise=None, entropy=None):
         pd.Series("holdout", index=losses.index),
         token_entropy=entropy or {},
     )
-    known = {
-        name: pd.DataFrame({"code": values}) for name, values in (("ridge", predicted), (BASELINE, baseline))
-    }
+    said = {"ridge": predicted, BASELINE: baseline}
+    known = {name: pd.DataFrame({"code": told}) for name, told in said.items() if told is not None}
     return Verdict.of(
         HeldOut("holdout", runs, known), "ridge", Target.parse("code", runs.quantities), noise or {}, 0
     )
@@ -60,3 +59,10 @@ def test_losses_that_differ_as_much_between_seeds_are_weak_evidence_or_none(nois
 def test_runs_that_have_learnt_no_more_than_how_often_tokens_occur_are_weak_evidence(entropy, word):
     """The median run has 3.95 nats."""
     assert verdict(RANKS, entropy={"code": entropy}).word == word
+
+
+def test_few_runs_are_weak_evidence_at_best():
+    nine = slice(0, 9)
+    assert verdict(RANKS[nine], baseline=None).word == WEAKLY
+    assert "too few for an interval" in verdict(RANKS[nine], baseline=None).reasons[0]
+    assert verdict(-RANKS[nine], baseline=None).word == CANNOT
