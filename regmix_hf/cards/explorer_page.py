@@ -162,6 +162,15 @@ def _known(
             name: [mixture.get(domain, 0.0) for domain in domains]
             for name, mixture in _mixtures(place, facts, domains).items()
         },
+        "groups": [
+            {
+                "name": one.name,
+                "places": [domains.index(domain) for domain in one.domains],
+                "min": one.min,
+                "max": one.max,
+            }
+            for one in facts.choice.groups
+        ],
         "tokens": [tokens[domain] for domain in domains] if tokens else None,
         "budget": facts.asked.num_train_tokens,
         "epochs": facts.asked.max_epochs,

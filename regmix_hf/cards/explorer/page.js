@@ -84,6 +84,17 @@ function showDomains() {
   });
 }
 
+// Sliders move freely past the bounds of groups, which the page says: another choice needs another recipe.
+function showGroups() {
+  get("together").replaceChildren(...facts.groups.map((group) => {
+    const [sum, members] = [together(state.weights, group), group.places.map((i) => facts.domains[i]).join(", ")];
+    const ends = [group.min > 0 ? `at least ${percent(group.min)}` : null, group.max < 1 ? `at most ${percent(group.max)}` : null];
+    const met = meetsGroup(state.weights, group);
+    return make("p", `${group.name} (${members}): ${percent(sum)} together${met ? "" : ", which was not allowed"}; it was to have `
+      + `${ends.filter(Boolean).join(" and ")}`, { class: met ? "muted" : "warning" });
+  }));
+}
+
 function showLosses() {
   const losses = predict(state.weights);
   const half = halfWidths(losses, state.weights);
@@ -244,6 +255,7 @@ function showMore() {
 
 function show() {
   showDomains();
+  showGroups();
   showLosses();
   drawTrade();
   get("budget").value = state.budget;
