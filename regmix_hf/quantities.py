@@ -24,6 +24,8 @@ Direction = Literal["lower", "higher"]
 
 NATS, BITS, SHARE, PERCENT = "nats per token", "bits per byte", "share", "percent"
 _ANYWHERE = (-math.inf, math.inf)
+#: What values in a unit lie between; of others nobody knows.
+_BOUNDS = {NATS: (0.0, math.inf), BITS: (0.0, math.inf), SHARE: (0.0, 1.0), PERCENT: (0.0, 100.0)}
 #: What names of columns begin with. `target/` is the column of what has no other name in a table of results.
 LOSS, BPB, OTHER = "loss/", "bpb/", "target/"
 
@@ -70,6 +72,14 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _MOST_NATS = 13.0
 #: Words in the name of a column of which less is better, whatever else stands there.
 _FAULT = re.compile(r"bpb|bits|brier|ce|err|error|loss|losses|nll|perplexity|ppl|regret|wer")
+#: Benchmarks by whose names columns of scores are called: accuracies, pass rates, or how likely answers are.
+_BENCHMARK = re.compile(
+    r"(?<![a-z0-9])(?:agieval|aime|anli|arc[_-]?(?:[ce]|challenge|easy)|asdiv|bbh|belebele|boolq|ceval|coqa"
+    r"|commonsense_?qa|copa|csqa|gpqa|gsm_?8k|hellaswag|human_?eval|ifeval|lambada|logiqa|math_?500|mathqa|mbpp"
+    r"|medmcqa|medqa|mgsm|[a-z]*mmlu|musr|nq|obqa|open_?book_?qa|piqa|pubmed_?qa|race|sciq|siqa|squad"
+    r"|story_?cloze|super_?glue|trivia_?qa|truthful_?qa|web_?qs|wino_?grande|wmdp|wsc|xcopa|xnli|xwinograd)"
+    r"(?![a-z])"
+)
 #: Words that turn them: more of a negated loss is better.
 _NEGATED = {"minus", "neg", "negated", "negative"}
 
@@ -103,7 +113,7 @@ class Quantity:
     @property
     def bounds(self) -> tuple[float, float]:
         """What its values lie between, and so the ends of their intervals."""
-        return (0.0, {SHARE: 1.0, PERCENT: 100.0}[self.unit]) if self.unit in (SHARE, PERCENT) else _ANYWHERE
+        return _BOUNDS.get(self.unit or "", _ANYWHERE)
 
     @property
     def noun(self) -> str:
@@ -235,6 +245,17 @@ def is_said_to_be_small(column: str) -> bool:
     [True, False, True, False]
     """
     return _last_word(column) is _FAULT
+
+
+def is_called_as_benchmark(column: str) -> bool:
+    """Whether a column is called as a benchmark is, and nothing says what of it was measured.
+
+    Names such as `arc_challenge:rc::olmes` say it: Olmix's tables hold bits per byte under them.
+
+    >>> [is_called_as_benchmark(name) for name in ("gsm8k", "eval/arc_easy", "mmlu_loss", "bpb/piqa")]
+    [True, True, False, False]
+    """
+    return ":" not in column and _BENCHMARK.search(column.lower()) is not None and _last_word(column) is None
 
 
 def _last_word(name: str) -> re.Pattern[str] | None:

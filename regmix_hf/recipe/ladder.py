@@ -9,6 +9,8 @@ from typing import Any
 
 #: What no entry has from the one before.
 _OWN = ("num_mixtures", "scale")
+#: Of it an entry has what it does not say itself from the one before; `null` takes an argument away.
+_MERGED = "training_args"
 _ABSENT = object()
 
 
@@ -31,7 +33,7 @@ def with_swarm(tree: Any) -> Any:
         before = whole[-1] if whole else {}
         if isinstance(entry, dict) and isinstance(before, dict):
             handed_on = {key: value for key, value in before.items() if key not in _OWN}
-            entry = {**handed_on, **entry}
+            entry = {**handed_on, **entry, **_merged(before, entry)}
         whole.append(entry)
     swarm = whole[0]
     if isinstance(swarm, dict):
@@ -39,10 +41,19 @@ def with_swarm(tree: Any) -> Any:
     return {**tree, "proxies": whole, "proxy": swarm}
 
 
+def _merged(before: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of an entry that says some of them, under their key."""
+    said, known = entry.get(_MERGED), before.get(_MERGED)
+    if not isinstance(said, dict) or not isinstance(known, dict):
+        return {}
+    rest = {key: value for key, value in known.items() if key not in said}
+    return {_MERGED: rest | {key: value for key, value in said.items() if value is not None}}
+
+
 def with_section(entries: Any, keys: Sequence[str]) -> None:
     """Write into an entry the section that an override reaches into, where it is as in an entry before.
 
-    Else `proxies.1.training_args.learning_rate=1e-3` would leave the entry that argument alone.
+    Else `proxies.1.model.revision=main` would leave the entry that key alone. Arguments are merged anyway.
 
     Args:
         entries: `proxies` as they are written; changed.
@@ -51,6 +62,8 @@ def with_section(entries: Any, keys: Sequence[str]) -> None:
     if not isinstance(entries, list) or len(keys) < 3 or not keys[0].isdecimal():
         return
     number, section = int(keys[0]), keys[1]
+    if section == _MERGED:
+        return
     for entry in reversed(entries[: number + 1] if number < len(entries) else []):
         if isinstance(entry, dict) and section in entry:
             entries[number] |= {section: deepcopy(entry[section])}
@@ -76,4 +89,9 @@ def _changes(before: dict[str, Any], entry: dict[str, Any], rung: Any) -> dict[s
     """What an entry says that the one before does not, its defaults included."""
     lost = before.keys() - entry.keys() - set(_OWN)
     said = {key: value for key, value in entry.items() if key in _OWN or before.get(key, _ABSENT) != value}
-    return {**said, **{key: getattr(rung, key) for key in sorted(lost)}}
+    changes = {**said, **{key: getattr(rung, key) for key in sorted(lost)}}
+    if _MERGED in changes:
+        known, asked = before.get(_MERGED, {}), entry.get(_MERGED, {})
+        new = {key: value for key, value in asked.items() if known.get(key, _ABSENT) != value}
+        changes[_MERGED] = new | dict.fromkeys(sorted(known.keys() - asked.keys()))
+    return changes

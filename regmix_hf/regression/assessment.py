@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from regmix_hf.readable import with_interval
 from regmix_hf.regression import intervals
-from regmix_hf.regression.metrics import METRICS, Resamples, interval, measure
+from regmix_hf.regression.expert_tokens import of_experts
+from regmix_hf.regression.metrics import METRICS, OF_NO_UNIT, Resamples, interval, measure
 from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.regression.target import Target
 from regmix_hf.runs.runs import Runs
@@ -32,7 +33,7 @@ NOTHING = "no run on a mixture"
 #: what the others alone would put between two of them is mostly their own noise.
 MANY_TO_RANK = 10
 #: What predictions speak of where no run was fitted on.
-OF_NO_SCALE = "of no scale: experts alone rank mixtures, and their numbers are no losses of a model"
+OF_NO_MODEL = "no model: experts alone rank mixtures, and their numbers have no scale"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,15 @@ class HeldOut:
 
 def predict(test: str, runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> HeldOut:
     """Predict runs that no regressor was fitted on."""
-    return HeldOut(test, runs, {name: model.predict(runs.weights) for name, model in regressors.items()})
+    predictions = {name: model.predict(runs.weights) for name, model in regressors.items()}
+    return HeldOut(test, _judging(runs, regressors), predictions)
+
+
+def _judging(runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> Runs:
+    """Leave out what runs lost that are experts themselves, where any regressor has listened to these."""
+    listens = any(one.model.takes_experts for one in regressors.values())
+    told = of_experts(runs.losses, runs.experts if listens else None)
+    return replace(runs, losses=runs.losses.mask(told))
 
 
 def cross_validation(runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> HeldOut:
@@ -89,7 +98,8 @@ def cross_validation(runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> 
         else runs.losses - model.out_of_fold_residuals
         for name, model in regressors.items()
     }
-    return HeldOut(CROSS_VALIDATION if len(runs) >= MANY_TO_RANK else FITTED, runs, predictions)
+    test = CROSS_VALIDATION if len(runs) >= MANY_TO_RANK else FITTED
+    return HeldOut(test, _judging(runs, regressors), predictions)
 
 
 def quality_table(held_out: Sequence[HeldOut], target: Target, random_state: int) -> pd.DataFrame:
@@ -100,7 +110,8 @@ def quality_table(held_out: Sequence[HeldOut], target: Target, random_state: int
         `combined` for `target` where it is made of several, and `average` for the mean of the single
         rows' metrics (its `target` is `average`). `num_runs`, then `<metric>`, `<metric>_low` and
         `<metric>_high` for each of `METRICS`: the value and its bootstrap 95 % interval. All estimators
-        are resampled alike. NaN where a metric does not exist, e.g. the correlation of a constant.
+        are resampled alike. NaN where a metric does not exist: the correlation of a constant, the average
+        of errors in several units.
     """
     rows: list[dict[str, Any]] = []
     for part in held_out:
@@ -130,7 +141,7 @@ def table_for_people(quality: pd.DataFrame, target: str) -> pd.DataFrame:
     rows = pd.concat([group.sort_values("spearman", ascending=False, kind="stable") for _, group in groups])
     table = rows[["test", "target", "estimator", "num_runs"]].rename(columns={"num_runs": "runs"})
     for metric in METRICS:
-        in_percent = metric in ("spearman", "pearson")
+        in_percent = metric in OF_NO_UNIT
         values = rows[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy() * (100 if in_percent else 1)
         name = f"{metric} (%)" if in_percent else metric
         table[name] = [with_interval(value, low, high, 1 if in_percent else 4) for value, low, high in values]
@@ -204,7 +215,7 @@ class Promise:
 def speaks_of(summary: Mapping[str, Any]) -> str:
     """Say of which runs the predictions of a fit and their intervals are; `summary` is its `summary.json`."""
     if summary.get("num_runs", {}).get("fit") == 0:
-        return OF_NO_SCALE
+        return OF_NO_MODEL
     return of_scale(summary.get("scale"), holds_seed_noise=summary.get("intervals_hold_seed_noise"))
 
 
@@ -215,12 +226,13 @@ def of_scale(scale: str | None, *, holds_seed_noise: bool | None = None) -> str:
         scale: What the fitted runs trained for how long, where that is known.
         holds_seed_noise: Whether intervals hold the noise between seeds; `None`: nobody said.
     """
-    of = f"of {scale}, not of a larger model" if scale else "of the size and length of those fitted on"
+    of = f"{scale}, not of a larger model" if scale else "the size and length of those fitted on"
+    said = f"a new run of {of}"
     if holds_seed_noise is None:
-        return of
+        return said
     if holds_seed_noise:
-        return f"{of} (intervals hold the noise between seeds)"
-    return f"{of} (intervals do not hold the noise between seeds: no mixture was run with two)"
+        return f"{said} (intervals hold the noise between seeds)"
+    return f"{said} (intervals do not hold the noise between seeds: no mixture was run with two)"
 
 
 def number_mixtures(runs: Runs) -> NDArray[np.intp]:
@@ -263,7 +275,13 @@ def _quality(part: HeldOut, estimator: str, target: Target, resamples: Resamples
             points.append(point)
             draws.append(draw)
     if len(points) > 1:
-        point = {metric: float(np.mean([one[metric] for one in points])) for metric in METRICS}
+        is_one_unit = len({one.unit for one in part.runs.quantities.values()}) == 1
+        point = {
+            metric: float(np.mean([one[metric] for one in points]))
+            if is_one_unit or metric in OF_NO_UNIT
+            else np.nan
+            for metric in METRICS
+        }
         draw = {metric: np.mean([one[metric] for one in draws], axis=0) for metric in METRICS}
         labels = {"test": part.test, "estimator": estimator, "target": "average", "kind": "average"}
         rows.append(labels | {"num_runs": len(part.runs)} | _columns(point, draw))

@@ -26,12 +26,14 @@ METRICS = {
     "mae": "mean absolute error of the predicted losses, in units of the losses",
     "regret": "true loss of the run that is predicted best, minus the best true loss",
 }
+#: Those of them that are the same whatever unit the losses are in.
+OF_NO_UNIT = ("spearman", "pearson")
 NUM_RESAMPLES = 1000
 #: Share of the resamples in which a metric must exist before an interval is given. A correlation of two runs
 #: exists in half of them, and is then the same in all.
 _LEAST_DEFINED = 0.6
 #: Fewer mixtures than these are hardly ever drawn in two different ways.
-_LEAST_MIXTURES = 4
+LEAST_MIXTURES = 4
 #: A variance below this share of the whole sample's is rounding, not variance.
 _ROUNDING = 1e-12
 
@@ -58,7 +60,7 @@ class Resamples:
             rng: What they are drawn with.
         """
         groups = int(np.max(mixture)) + 1
-        if groups < _LEAST_MIXTURES:
+        if groups < LEAST_MIXTURES:
             return cls(np.zeros((NUM_RESAMPLES, len(mixture))))
         drawn = rng.multinomial(groups, np.full(groups, 1 / groups), NUM_RESAMPLES)
         return cls(drawn[:, mixture].astype(np.float64))

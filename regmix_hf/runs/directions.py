@@ -7,7 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from regmix_hf.errors import DataError
-from regmix_hf.quantities import Direction, Quantity, bare, looks_like_score, read_names, unsaid_among
+from regmix_hf.quantities import (
+    Direction,
+    Quantity,
+    bare,
+    is_called_as_benchmark,
+    looks_like_score,
+    read_names,
+    unsaid_among,
+)
 from regmix_hf.recipe.target import AskedTarget, TargetValue
 from regmix_hf.runs.outside import OutsideTables
 
@@ -54,13 +62,16 @@ def settled(
 
 
 def _scores_among(values: pd.DataFrame, domains: Iterable[str]) -> list[str]:
-    """Those of these columns whose values look like scores.
+    """Those of these columns that look like scores: by their values, or called as a benchmark and in percent.
 
-    A column that is called as a domain is the loss on it, and a loss may be below 1: it is taken for a score
-    where no loss has such values, or where those of all other domains look like scores, too.
+    What small models get of a benchmark is a few percent, which a loss may be, too. A column that is called
+    as a domain is the loss on it, and a loss may be below 1: it is taken for a score where no loss has such
+    values, or where those of all other domains look like scores, too.
     """
-    scores = [str(name) for name in values if looks_like_score(values[name])]
     own = set(values.columns) & set(domains)
+    called = {str(name) for name in values if name not in own and is_called_as_benchmark(str(name))}
+    percent = {name for name in called if values[name].dropna().between(0, 100).all()}
+    scores = [str(name) for name in values if name in percent or looks_like_score(values[name])]
     if own <= set(scores):
         return scores
     return [name for name in scores if name not in own or not values[name].dropna().between(0, 1).all()]

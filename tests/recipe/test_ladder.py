@@ -104,6 +104,28 @@ def test_an_override_of_one_argument_leaves_the_others_of_an_entry_as_they_were_
 
 
 @pytest.mark.parametrize(
+    ("later", "arguments"),
+    [
+        ("{warmup_steps: 5}", {"learning_rate": 4e-4, "warmup_steps": 5}),
+        ("{learning_rate: 1e-3}", {"learning_rate": 1e-3}),
+        ("{learning_rate: null, bf16: true}", {"bf16": True}),
+        ("{learning_rate: null}", {}),
+    ],
+)
+def test_arguments_of_a_later_entry_are_laid_over_those_before_it_as_overrides_are(read, later, arguments):
+    text = LADDER.replace("num_seeds: 1}", f"num_seeds: 1, training_args: {later}}}")
+    recipe = read(text)
+    assert [rung.training_args for rung in recipe.proxies[1:]] == [arguments] * 2
+    assert read(LADDER, f"proxies.1.training_args={later}").proxies == recipe.proxies
+    for written in (recipe_yaml(recipe), recipe.model_dump_json()):
+        again = Recipe.model_validate(YAML(typ="safe", pure=True).load(written))
+        assert again.proxies == recipe.proxies
+    whole = read(LADDER)
+    repeated = read(LADDER.replace("num_seeds: 1}", "num_seeds: 1, training_args: {learning_rate: 4e-4}}"))
+    assert stamp_ladder(repeated) == stamp_ladder(whole) != stamp_ladder(recipe)
+
+
+@pytest.mark.parametrize(
     ("override", "says"),
     [
         ("proxies.0.num_mixtures=3", ["proxies.0.num_mixtures", "sampling.num_mixtures 20"]),

@@ -1,7 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from regmix_hf.cli.console import Format
+from regmix_hf.cli.views import quality_tables
 from regmix_hf.quantities import read_names
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.assessment import (
@@ -164,3 +168,18 @@ def test_where_no_correlation_exists_the_smaller_error_is_selected():
     selection = select(held_out, ["far", "near"], Target.parse("a", read_names(["a"])), 0)
     assert selection.estimator == "near"
     assert "undefined" in selection.reason
+
+
+def test_errors_of_targets_in_several_units_have_no_average_and_the_table_says_so():
+    true = {"a": [1.0, 2.0, 3.0, 4.0], "t/acc": [40.0, 20.0, 30.0, 10.0]}
+    held_out = by_hand(true, {"zero": {"a": [1.0, 2.0, 4.0, 3.0], "t/acc": [40.0, 30.0, 20.0, 10.0]}})
+    mixed = replace(held_out, runs=replace(held_out.runs, quantities=read_names(true, domains=["a"])))
+    target = Target.parse("a", read_names(true, domains=["a"]))
+    table = quality_table([mixed], target, 0).set_index("target")
+    assert table.loc["average", ["mse", "mae", "mae_low", "regret"]].isna().all()
+    assert table.loc["average", "spearman"] == pytest.approx(table["spearman"].iloc[:2].mean())
+    assert table.loc[["a", "t/acc"], "mae"].tolist() == pytest.approx([0.5, 5.0])
+    of_a, of_all = quality_tables(table.reset_index(), "a", Format.HUMAN)
+    assert "several units" in of_all.title
+    assert of_all.rows[0]["mae"] == "-"
+    assert "several units" not in of_a.title

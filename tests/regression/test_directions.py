@@ -256,3 +256,17 @@ def test_directions_are_said_of_columns_that_are_there(tmp_path):
         load_runs(**files, maximize=["my_acc", "other"])
     with pytest.raises(DataError, match="higher and when lower"):
         load_runs(**files, maximize=["my_acc"], minimize=["my_acc"])
+
+
+def test_a_few_percent_of_a_benchmark_are_a_question_and_its_loss_is_none(tmp_path):
+    (tmp_path / "w.csv").write_text("index,a,piqa\n0,0.5,0.5\n1,0.2,0.8\n")
+    (tmp_path / "l.csv").write_text(
+        "index,gsm8k,arc_easy_5shot,mmlu_nll,trace,piqa\n0,2.1,9.5,2.2,3,2\n1,8.4,12,2.4,4,3\n"
+    )
+    files = {"mixtures": tmp_path / "w.csv", "losses": tmp_path / "l.csv"}
+    with pytest.raises(RegressionError, match="the columns 'gsm8k', 'arc_easy_5shot' look like scores"):
+        load_runs(**files)
+    said = load_runs(**files, maximize=["gsm8k"], minimize=["arc*"]).quantities
+    assert [said[name].sign for name in ("gsm8k", "arc_easy_5shot", "mmlu_nll", "trace")] == [-1, 1, 1, 1]
+    (tmp_path / "l.csv").write_text("index,loss_gsm8k,loss_piqa\n0,2.1,2.5\n1,3.4,2.0\n")
+    assert [one.sign for one in load_runs(**files).quantities.values()] == [1, 1]
