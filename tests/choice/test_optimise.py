@@ -10,6 +10,7 @@ from regmix_hf.choice.optimise import optimise
 from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures import Constraints
 from regmix_hf.quantities import read_names
+from regmix_hf.recipe import Group
 from regmix_hf.regression.target import Target
 from tests.bounds import allowed
 
@@ -41,6 +42,14 @@ def test_the_worst_of_two_is_least_where_both_are_equal(hyperbolic):
     found = optimise(objective, EVERYWHERE, STARTS)
     np.testing.assert_allclose(found, [0.5, 0.5, 0.0], atol=1e-5)
     assert objective(found[None])[0] == pytest.approx(10.0, abs=1e-3)
+
+
+def test_a_capped_group_keeps_its_cap_and_domains_their_proportions_in_it_and_outside(hyperbolic):
+    objective = Objective(hyperbolic([[3.0, 2.0, 1.0]]), np.array([1.0]), PRIOR)
+    capped = Constraints(("a", "b", "c"), groups={"x": Group(domains=("a", "c"), max=0.2)})
+    np.testing.assert_allclose(optimise(objective, capped, STARTS), [0.15, 0.8, 0.05], atol=1e-5)
+    asked = Constraints(("a", "b", "c"), groups={"x": Group(domains=("b", "c"), min=0.9)})
+    np.testing.assert_allclose(optimise(objective, asked, STARTS), [0.1, 0.6, 0.3], atol=1e-5)
 
 
 def test_a_strong_pull_ends_at_the_prior_and_a_weak_one_between(hyperbolic):
@@ -76,10 +85,13 @@ def test_no_allowed_mixture_is_better(hyperbolic, number, targets, seed, worst):
     rng = np.random.default_rng(seed)
     names = tuple(f"d{i}" for i in range(number))
     centre = rng.dirichlet(np.ones(number))
+    held = centre[: number // 2].sum()
+    ends = {"min": held * rng.random()} if seed % 2 else {"max": held + (1 - held) / 5 * rng.random()}
     bounds = Constraints(
         names,
         {name: float(weight * rng.random()) for name, weight in zip(names, centre, strict=True)},
         {name: float(min(1.0, weight + rng.random())) for name, weight in zip(names, centre, strict=True)},
+        groups={"half": Group(domains=names[: number // 2], **ends)} if seed % 3 else {},
     )
     shares = None if worst else rng.dirichlet(np.ones(targets))
     objective = Objective(hyperbolic(rng.random((targets, number)) / 10), shares, centre)
