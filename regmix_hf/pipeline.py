@@ -277,8 +277,8 @@ def _has_open_runs(study: Study, verb: str, progress: Progress) -> bool:
     if study.recipe.executor.place == "jobs":
         from regmix_hf.sharing.arriving_runs import bring_runs
 
-        if count := bring_runs(hub_client(progress), study):
-            progress.note(f"fetched {count} runs that were published before")
+        if came := str(bring_runs(hub_client(progress), study)):
+            progress.note(came)
     census = census_of(study, verb)
     if census is None and verb != "evaluate" and study.recipe.executor.place == "slurm":
         import_module(f"regmix_hf.stages.{verb}").tasks_of(study)  # says what every worker would stumble over

@@ -24,6 +24,8 @@ Direction = Literal["lower", "higher"]
 
 NATS, BITS, SHARE, PERCENT = "nats per token", "bits per byte", "share", "percent"
 _ANYWHERE = (-math.inf, math.inf)
+#: What values in a unit lie between; of others nobody knows.
+_BOUNDS = {NATS: (0.0, math.inf), BITS: (0.0, math.inf), SHARE: (0.0, 1.0), PERCENT: (0.0, 100.0)}
 #: What names of columns begin with. `target/` is the column of what has no other name in a table of results.
 LOSS, BPB, OTHER = "loss/", "bpb/", "target/"
 
@@ -111,7 +113,7 @@ class Quantity:
     @property
     def bounds(self) -> tuple[float, float]:
         """What its values lie between, and so the ends of their intervals."""
-        return (0.0, {SHARE: 1.0, PERCENT: 100.0}[self.unit]) if self.unit in (SHARE, PERCENT) else _ANYWHERE
+        return _BOUNDS.get(self.unit or "", _ANYWHERE)
 
     @property
     def noun(self) -> str:

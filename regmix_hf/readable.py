@@ -21,6 +21,17 @@ def short(number: float) -> str:
     return f"{number / size:.3g}{unit}" if unit else f"{number:.4g}"
 
 
+def count_of(number: int, thing: str) -> str:
+    """Write how many things there are.
+
+    >>> count_of(1, "file"), count_of(0, "run"), count_of(1_200, "file"), count_of(2, "proxy")
+    ('1 file', '0 runs', '1,200 files', '2 proxies')
+    """
+    if number == 1:
+        return f"1 {thing}"
+    return f"{number:,} {f'{thing[:-1]}ie' if thing.endswith(('ry', 'xy')) else thing}s"
+
+
 def at_most(number: float) -> str:
     """Write a number, 0 or more, like `short`, rounded down: never more than there is, or than is allowed.
 

@@ -56,17 +56,28 @@ class Comparison:
         return Outcome.BETTER if self.gain > 0 else Outcome.WORSE
 
     @property
+    def interval(self) -> tuple[float, float] | None:
+        """The `CONFIDENCE` interval of `gain`, within what two values can differ by."""
+        if self.half_width is None:
+            return None
+        least, most = self.target.bounds
+        return (
+            max(self.gain - self.half_width, least - most),
+            min(self.gain + self.half_width, most - least),
+        )
+
+    @property
     def sentence(self) -> str:
         """The outcome as a person says it."""
         size = f"{abs(self.gain):.3f} {self.target.unit or ''}".strip()
         noun = self.target.noun
         side = "lower" if self.gain * self.target.sign > 0 else "higher"
-        if self.half_width is None:
+        if self.interval is None:
             return (
                 f"The {noun} of `chosen` is {size} {side} than that of `{self.baseline}`. With one seed per "
                 "mixture nobody can say how much of that is noise."
             )
-        low, high = self.gain - self.half_width, self.gain + self.half_width
+        low, high = self.interval
         bounds = f"{100 * CONFIDENCE:.0f} % interval of the gain: {low:+.3f} to {high:+.3f}"
         if self.outcome is Outcome.UNDECIDED:
             return (

@@ -20,10 +20,12 @@ from regmix_hf.exports import TRAINERS, MixtureToTrain
 from regmix_hf.mixtures import check_mixture
 from regmix_hf.mixtures.final import given_mixture
 from regmix_hf.mixtures.mixture import uniform
+from regmix_hf.quantities import Quantity
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.by_size import scale_of
 from regmix_hf.regression.final_run import as_final_runs_read
 from regmix_hf.regression.intervals import FARTHEST, HalfWidth
+from regmix_hf.regression.registry import WITH_EXPERTS
 from regmix_hf.regression.target import Target
 from regmix_hf.runs.runs import Runs, load_runs
 from regmix_hf.runs.sizes import scale_words
@@ -31,7 +33,13 @@ from regmix_hf.study import Study, names
 from regmix_hf.study.described import described
 from regmix_hf.study.table_fit import TableFit
 
-MOST_MEGABYTES = 2
+#: What 16 experts give 8,192 tokens of each of their domains takes 5.6 MB, and sliders stay fluid.
+MOST_MEGABYTES = 6
+#: What a page of experts is large by.
+_OF_EXPERTS = (
+    ": it holds what each expert gives each token that is validated on, two bytes each; with a smaller "
+    "corpus.max_validation_tokens, or by a family without experts, a study has one"
+)
 _PARTS = Path(__file__).parent / "explorer"
 #: Read in this order: each uses what stands before it; `start` is called when all are there.
 _SCRIPTS = ("laws.js", "mixture.js", "predictions.js", "trade_off.js", "exports.js", "page.js")
@@ -69,7 +77,8 @@ def explorer_page(
     if not (folder / "config.json").exists() or not (place.regression / names.FITTED_RUNS).exists():
         return Explorer(None, f"{folder} holds no fit")
     regressor, runs = MixtureRegressor.from_pretrained(folder), load_runs(place.regression).part("fit")
-    if unknown := sorted({regressor.estimator, *getattr(regressor.model, "members_", ())} - set(FAMILIES)):
+    families = {regressor.estimator, *getattr(regressor.model, "members_", ())}
+    if unknown := sorted(families - set(FAMILIES)):
         return Explorer(None, f"it has no formula for {unknown[0]}")
     if (size := facts.choice.size) is not None:
         regressor = regressor.at(*size)
@@ -104,7 +113,9 @@ def explorer_page(
     megabytes = len(page.encode()) / 1e6
     if megabytes > MOST_MEGABYTES:
         return Explorer(
-            None, f"with {regressor.estimator} it would take {megabytes:.1f} MB, too many to share"
+            None,
+            f"with {regressor.estimator} it would take {megabytes:.1f} MB, too many to share"
+            + (_OF_EXPERTS if families.intersection(WITH_EXPERTS) else ""),
         )
     return Explorer(page)
 
@@ -116,13 +127,14 @@ def _known(
     assert facts.choice is not None
     domains, coverage = list(regressor.domains_), facts.choice.coverage
     target = Target.parse(facts.asked.target, regressor.quantities_, regressor.scales)
-    sizes = [*regressor.interval_sizes(coverage, target), *regressor.interval_sizes(coverage)]
+    (whole,) = regressor.interval_sizes(coverage, target)
     tokens = facts.available_tokens
     return {
         "domains": domains,
         "targets": list(regressor.targets_),
         "law": law_state(regressor),
         "coverage": coverage,
+        "promised": regressor.num_runs_ > 0,
         "target": {
             "name": str(target),
             "unit": target.quantity.unit,
@@ -131,14 +143,14 @@ def _known(
             "shares": target.shares.tolist() if target.is_linear else None,
             "factors": target.factors.tolist(),
             "offsets": target.offsets.tolist(),
+            "interval": _interval(whole),
+            "bounds": _bounds(target.quantity),
+            "alone": _alone(target),
         },
         "units": [one.unit for one in regressor.quantities_.values()],
         "signs": [one.sign for one in regressor.quantities_.values()],
-        "intervals": [_interval(width) for width in sizes],
-        "bounds": [
-            [end if np.isfinite(end) else None for end in one.bounds]
-            for one in (target.quantity, *regressor.quantities_.values())
-        ],
+        "intervals": [_interval(width) for width in regressor.interval_sizes(coverage)],
+        "bounds": [_bounds(one) for one in regressor.quantities_.values()],
         "runs": {
             "ids": [str(name) for name in runs.weights.index],
             "weights": packed(runs.weights[domains].to_numpy()),
@@ -150,10 +162,29 @@ def _known(
             name: [mixture.get(domain, 0.0) for domain in domains]
             for name, mixture in _mixtures(place, facts, domains).items()
         },
+        "groups": [
+            {
+                "name": one.name,
+                "places": [domains.index(domain) for domain in one.domains],
+                "min": one.min,
+                "max": one.max,
+            }
+            for one in facts.choice.groups
+        ],
         "tokens": [tokens[domain] for domain in domains] if tokens else None,
         "budget": facts.asked.num_train_tokens,
         "epochs": facts.asked.max_epochs,
     }
+
+
+def _alone(target: Target) -> int | None:
+    """The number of the target that alone was asked for, as it is; `None`: it is made of others."""
+    is_one = len(target.used) == 1 and not target.scales
+    return target.names.index(target.used[0].name) if is_one else None
+
+
+def _bounds(quantity: Quantity) -> list[float | None]:
+    return [end if np.isfinite(end) else None for end in quantity.bounds]
 
 
 def _other_scale(choice: ChoiceFacts, runs: Runs) -> str | None:
@@ -202,8 +233,8 @@ def _interval(width: HalfWidth) -> dict[str, Any]:
         "spread": np.where(varies, size.spread, 1.0).tolist(),
         "growth": np.where(varies, size.growth, 0.0).tolist(),
         "level": size.level,
-        "quantile": width.quantile,
-        "seeds": width.seeds,
+        "quantile": width.quantile if np.isfinite(width.quantile) else None,
+        "everywhere": width.everywhere,
         "farthest": FARTHEST,
     }
 

@@ -71,7 +71,7 @@ class RegressionFacts:
     @property
     def speaks_of(self) -> str:
         """Of what runs predicted losses and their intervals are, in words."""
-        return f"a new run {speaks_of(self.summary)}"
+        return speaks_of(self.summary)
 
     @property
     def judged(self) -> pd.DataFrame:

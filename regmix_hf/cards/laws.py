@@ -12,11 +12,13 @@ from scipy.special import expit
 from regmix_hf.regression import MixtureRegressor, gaussian_process, power_law
 from regmix_hf.regression.auto import Auto
 from regmix_hf.regression.base import MixtureEstimator
+from regmix_hf.regression.expert_tokens import LEAST, LEAST_LEFT
+from regmix_hf.regression.experts import Experts
+from regmix_hf.regression.experts_and_law import ExpertsAndLaw
 from regmix_hf.regression.kriged_power_law import KrigedPowerLaw
 from regmix_hf.regression.lightgbm import LightGBM
-from regmix_hf.regression.scaled_curve import ScaledCurve, ScaledLayout
+from regmix_hf.regression.scaled_curve import ScaledLayout
 from regmix_hf.regression.scaled_law import ScaledLaw
-from regmix_hf.regression.size_process import at_size
 
 #: What a family adds to every weight before it takes roots or logarithms, and what it divides these by.
 _CONSTANTS = {
@@ -30,7 +32,7 @@ _CONSTANTS = {
 
 #: Families whose formula `explorer/laws.js` has.
 FAMILIES = (
-    *("auto", "gaussian_process", "kriged_power_law", "lightgbm"),
+    *("auto", "experts", "experts_and_law", "gaussian_process", "kriged_power_law", "lightgbm"),
     *("log_linear", "own_weight", "power_law", "ridge", "scaled_law"),
 )
 
@@ -55,6 +57,8 @@ def packed(array: np.ndarray) -> dict[str, Any]:
 def _state(family: str, model: MixtureEstimator) -> dict[str, Any]:
     special: dict[str, Callable[[Any], dict[str, Any]]] = {
         "auto": _auto,
+        "experts": _experts,
+        "experts_and_law": _experts_and_law,
         "kriged_power_law": _kriged,
         "lightgbm": _lightgbm,
         "scaled_law": _scaled,
@@ -77,7 +81,24 @@ def _auto(model: Auto) -> dict[str, Any]:
         targets = np.flatnonzero(shares)
         law = _state(name, member)
         members.append({"law": law, "targets": targets.tolist(), "shares": shares[targets].tolist()})
-    return {"members": members, "num_targets": model.num_targets_}
+    return {"members": members}
+
+
+def _experts(model: Experts) -> dict[str, Any]:
+    tokens = model.tokens_
+    arrays = {"units": np.array(tokens.units), "shares": tokens.shares}
+    return {
+        **_arrays(model),
+        **_packed(arrays),
+        "least": LEAST,
+        "least_left": LEAST_LEFT,
+        "texts": [_base64(logs, "<f2") for logs in tokens.logs],
+    }
+
+
+def _experts_and_law(model: ExpertsAndLaw) -> dict[str, Any]:
+    parts = {"experts": _experts(model.experts_), "law": _kriged(model.law_)}
+    return parts | _packed({"share": model.shares})
 
 
 def _kriged(model: KrigedPowerLaw) -> dict[str, Any]:
@@ -100,16 +121,8 @@ def _scaled(model: ScaledLaw) -> dict[str, Any]:
     by_size, by_length, by_early = np.exp(raw[:, [at.by_size, at.by_length, at.by_early]]).T
     parameters, tokens = model.at_ - model.centre_
     lengths = np.logaddexp(-by_length * tokens, raw[:, at.early] - by_early * tokens)
-    level, deviation = model.level_.T[:, :, None]
-    here, trend = (
-        (model.mean_[:, None] + spread * ScaledCurve(model.weights_, sizes - model.centre_)(raw)[0] - level)
-        / deviation
-        for sizes in (np.broadcast_to(model.at_, model.sizes_.shape), model.sizes_)
-    )
-    left = at_size(model.hyper_, model.at_, here, trend, model.sizes_, model.coefficients_)
-    # Runs of one mixture lie at one place, whatever their size: a page holds each mixture once.
-    mixtures, number = np.unique(model.weights_, axis=0, return_inverse=True)
-    is_of = (number.reshape(-1)[:, None] == np.arange(len(mixtures))).astype(np.float64)
+    level, deviation = model.level_.T
+    mixtures, kriged, left = model.at_one_size()
     arrays = {
         "by_domain_of_size": raw[:, at.sizes],
         "by_domain_of_length": raw[:, at.lengths],
@@ -119,12 +132,12 @@ def _scaled(model: ScaledLaw) -> dict[str, Any]:
         "spread": model.spread_,
         "totals": model.totals_,
         "lengths": model.lengths_,
-        "offset": left.offset - left.slope * level[:, 0] / deviation[:, 0],
-        "slope": left.slope / deviation[:, 0],
+        "offset": left.offset - left.slope * level / deviation,
+        "slope": left.slope / deviation,
         "mixtures": mixtures,
-        "kriged": model.kriged_ @ is_of,
-        "alike": left.alike @ is_of,
-        "own": left.own @ is_of,
+        "kriged": kriged,
+        "alike": left.alike,
+        "own": left.own,
     }
     return {"law": _CONSTANTS["power_law"] | _packed(power), "length": left.length, **_packed(arrays)}
 

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ruamel.yaml import YAML
 
 from regmix_hf.cards.tables import ScoreRow
-from regmix_hf.readable import fixed, with_interval
+from regmix_hf.readable import count_of, fixed, with_interval
 from regmix_hf.recipe import Recipe
 
 
@@ -43,6 +43,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "code": "`{}`".format,
         "count": "{:,}".format,
+        "count_of": count_of,
         "metric": _metric,
         "number": _number,
         "points": _points,

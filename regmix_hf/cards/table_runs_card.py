@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from huggingface_hub import DatasetCardData
 
 from regmix_hf.cards.asked import Asked
 from regmix_hf.cards.hub_card import TAGS, configs, licence_words, size_category, span, write_card
+from regmix_hf.runs.sizes import scale_words
 from regmix_hf.study import names
 from regmix_hf.study.address import Address
+from regmix_hf.tables import SIZES
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +59,18 @@ class TableRunsCard:
             origin=self.origin,
             num_mixtures=self.results["mixture_id"].nunique(),
             splits=self.results["split"].value_counts().sort_index().to_dict(),
+            sizes=self._sizes(),
             domains=span(self.results, "weight", ".3f"),
             targets=dict(self._targets()),
             licence=licence_words(self.asked.license),
         )
+
+    def _sizes(self) -> list[str]:
+        """How many runs there are of each size and length, the smallest first; nothing where nobody said."""
+        if not set(SIZES) <= set(self.results):
+            return []
+        sizes, counts = np.unique(self.results[list(SIZES)].to_numpy(), axis=0, return_counts=True)
+        return [f"{count} of {scale_words(*size)}" for size, count in zip(sizes, counts, strict=True)]
 
     def _targets(self) -> Iterable[tuple[str, str]]:
         """Lowest and highest value of every column that was measured."""

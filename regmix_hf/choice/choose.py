@@ -15,15 +15,16 @@ from regmix_hf.choice.nearest import NearestRuns
 from regmix_hf.choice.objective import Objective
 from regmix_hf.choice.optimise import optimise
 from regmix_hf.choice.price import divergence, price_of_leaving
-from regmix_hf.choice.reach import WEIGHT_DECIMALS, held_back, never_varied, within_reach
+from regmix_hf.choice.reach import WEIGHT_DECIMALS, beyond_reach, held_back, never_varied, within_reach
 from regmix_hf.choice.simulate import Simulation, simulate
 from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures import AroundPrior, Constraints, around_prior, check_mixture, sampling_constraints
-from regmix_hf.mixtures.constraints import EpochCap
+from regmix_hf.mixtures.final import choice_constraints
+from regmix_hf.mixtures.group_shares import GroupShare
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
-from regmix_hf.regression.assessment import OF_NO_SCALE, of_scale
+from regmix_hf.regression.assessment import OF_NO_MODEL, of_scale
 from regmix_hf.regression.target import Target, TargetValue
 from regmix_hf.regression.verdict import CANNOT, TELLS, Verdict
 
@@ -31,6 +32,9 @@ Array = NDArray[np.float64]
 
 #: Probability with which the stated intervals hold the loss of a new run.
 COVERAGE = 0.9
+#: What a nat of divergence from the prior costs at least of convex predictions: it decides between equals,
+#: to the last digits, and moves no prediction by more than itself times a few.
+_BETWEEN_EQUALS = 1e-4
 
 
 def choose_mixture(
@@ -78,29 +82,6 @@ def choose_mixture(
         random_state=random_state,
     )
     return problem.solve()
-
-
-def choice_constraints(
-    choice: Choice,
-    domains: tuple[str, ...],
-    available_tokens: Mapping[str, float] | None = None,
-    num_train_tokens: float = 0.0,
-) -> Constraints:
-    """Return the bounds of single domains that `choice` gives, and `max_epochs` where the text is known.
-
-    Args:
-        choice: Bounds.
-        domains: All of them.
-        available_tokens: Of every domain; `None`: nobody knows, and epochs are not bounded.
-        num_train_tokens: Of the run that is chosen for.
-
-    Raises:
-        MixtureError: No mixture meets them.
-    """
-    epochs = None
-    if available_tokens is not None and choice.max_epochs is not None:
-        epochs = EpochCap(choice.max_epochs, available_tokens, num_train_tokens)
-    return Constraints(domains, choice.min, choice.max, choice.fixed, epochs=epochs, name="choice")
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +149,7 @@ class ChoiceProblem:
         objective = Objective.of(self.regressor, self.target, bounds, self.sampled.prior, self.kl_strength)
         search = self._exactly if objective.model.is_convex else self._among_many
         found = [
-            self._candidate(method, _round(weights), swarm)
+            self._candidate(method, _round(weights, bounds), swarm)
             for method, weights in search(objective, bounds, progress)
         ]
         if self.keeps_prior:
@@ -178,7 +159,12 @@ class ChoiceProblem:
     def _exactly(
         self, objective: Objective, bounds: Constraints, progress: Progress | None
     ) -> Iterator[tuple[str, Array]]:
-        """The one optimum of convex predictions: what costs to leave the prior is convex, too."""
+        """The one optimum of convex predictions: what costs to leave the prior is convex, too.
+
+        Several are as good where two domains are the same text, so leaving the prior costs something.
+        """
+        if (self._prior[bounds.upper > 0] > 0).all():
+            objective = replace(objective, kl_strength=max(objective.kl_strength, _BETWEEN_EQUALS))
         number = len(self.regressor.domains_)
         yield "optimised", optimise(objective, bounds, np.stack([self._prior, np.full(number, 1 / number)]))
 
@@ -224,7 +210,7 @@ class ChoiceProblem:
     @property
     def _speaks_of(self) -> str:
         if not self.regressor.num_runs_:
-            return OF_NO_SCALE
+            return OF_NO_MODEL
         return of_scale(self.scale, holds_seed_noise=self.regressor.holds_seed_noise)
 
     @property
@@ -239,8 +225,8 @@ class ChoiceProblem:
     @property
     def _kept(self) -> Array:
         """The prior itself, so that it is one with the final mixture of this name, or the nearest allowed."""
-        allowed = (self.constraints.lower <= self._prior) & (self._prior <= self.constraints.upper)
-        return self._prior if allowed.all() else _round(self.constraints.project(self._prior[None])[0])
+        prior, bounds = self._prior, self.constraints
+        return prior if bounds.allows(prior[None]).all() else _round(bounds.project(prior[None])[0], bounds)
 
     @cached_property
     def _never_varied(self) -> dict[str, float]:
@@ -251,10 +237,13 @@ class ChoiceProblem:
     @property
     def reach(self) -> Constraints:
         """The constraints and, on top, what `within_reach` of the swarm's bounds, or of experts, adds."""
-        known, alone = self.sampled.constraints.upper, self.regressor.model.reach
-        if alone is not None:
-            known = np.maximum(known, alone)
-        return within_reach(self.constraints, known, self._never_varied)
+        return within_reach(self.constraints, self._known, self._never_varied)
+
+    @property
+    def _known(self) -> Array:
+        """The largest weight of each domain in mixtures as the swarm's, or in those of experts."""
+        drawn, alone = self.sampled.constraints.upper, self.regressor.model.reach
+        return drawn if alone is None else np.maximum(drawn, alone)
 
     def _starts(self, simulation: Simulation) -> Array:
         """Where to search the optimum from: good mixtures, and two that owe nothing to the predictions."""
@@ -312,6 +301,7 @@ class ChoiceProblem:
             *self._unknown(),
             *(doubts(chosen, prior_predicted, self.target.quantity, gap) if chosen.method != "prior" else ()),
             *(held_back(weights, bounds, self.constraints) if chosen.method != "prior" else ()),
+            *(beyond_reach(self.constraints, self._known) if chosen.method != "prior" else ()),
         ]
         return ChosenMixture(
             weights=chosen.weights,
@@ -331,6 +321,7 @@ class ChoiceProblem:
             kl_strength=self.kl_strength,
             speaks_of=self._speaks_of,
             size=self.size,
+            groups=GroupShare.of(self.constraints.groups, self.sampled.prior, chosen.weights),
         )
 
     def _unknown(self) -> Iterator[str]:
@@ -339,7 +330,7 @@ class ChoiceProblem:
             yield str(self.verdict)
         yield from self.doubts
         if self.choice.kl_strength == "auto" and not self.regressor.num_runs_:
-            yield "choice.kl_strength is 'auto', but no run says what leaving the prior costs: nothing"
+            yield "choice.kl_strength: auto: no run says what leaving the prior costs, so it costs nothing"
         if still := self._never_varied:
             named = ", ".join(f"{name!r} ({100 * share:.3g} %)" for name, share in still.items())
             yield f"{named}: the same share in all runs, so it is kept; what another would do is not known"
@@ -364,11 +355,21 @@ class ChoiceProblem:
         return table.rename_axis("target")
 
 
-def _round(weights: Array) -> Array:
-    """Round to `WEIGHT_DECIMALS`, the sum staying 1: the largest remainders are rounded up."""
+def _round(weights: Array, bounds: Constraints) -> Array:
+    """Round to `WEIGHT_DECIMALS`, the sum staying 1, and that of each group itself, rounded."""
     scaled = np.maximum(weights, 0.0) * 10**WEIGHT_DECIMALS
-    whole = np.floor(scaled)
-    missing = round(10**WEIGHT_DECIMALS - whole.sum())
-    up = np.argsort(whole - scaled, kind="stable")[:missing]
-    whole[up] += 1
+    sums = np.array([scaled[part.places].sum() for part in bounds.parts])
+    floors = np.array([np.floor(scaled[part.places]).sum() for part in bounds.parts])
+    whole = np.empty_like(scaled)
+    for part, total in zip(bounds.parts, _to_sum(sums, floors, 10**WEIGHT_DECIMALS), strict=True):
+        own = scaled[part.places]
+        whole[part.places] = _to_sum(own, np.floor(own), total)
     return np.asarray(np.round(whole / 10**WEIGHT_DECIMALS, WEIGHT_DECIMALS))
+
+
+def _to_sum(values: Array, floors: Array, total: float) -> Array:
+    """Take what is whole of each, and 1 more where most remains, until they sum to `total`."""
+    whole = np.maximum(np.floor(values), floors)
+    up = np.argsort(whole - values, kind="stable")[: round(total - whole.sum())]
+    whole[up] += 1
+    return whole

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from regmix_hf.choice.choose import ChoiceProblem, choice_constraints
+from regmix_hf.choice.choose import ChoiceProblem
 from regmix_hf.errors import RegressionError, StudyError, did_you_mean
 from regmix_hf.files import damaged, read_json
 from regmix_hf.mixtures import AroundPrior, Constraints, around_prior, sampling_constraints
+from regmix_hf.mixtures.final import choice_constraints
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.agreement import DO_NOT_TELL, Agreement
@@ -119,7 +120,8 @@ class FittedRuns:
         if had is not None and asked is not None and not math.isclose(had, asked, rel_tol=_ALIKE):
             found.append(
                 f"all runs trained on {had:,.0f} tokens, and {asked:,.0f} are asked for: no run tells "
-                "what that does to the loss, whose level may lie outside the interval; two lengths would"
+                "what that does to the loss; the interval is as wide as one length left it where another "
+                "was measured, by a fifth of the loss for each e-fold of tokens; two lengths would tell"
             )
         return tuple(found)
 

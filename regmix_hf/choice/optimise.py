@@ -91,6 +91,12 @@ def _lower_worst(objective: Objective, constraints: Constraints, start: Array) -
         {"type": "eq", "fun": lambda point: point[:-1].sum() - 1.0, "jac": total_slope},
         {"type": "ineq", "fun": slack, "jac": slack_slope},
     ]
+    if constraints.groups:
+        matrix, least = constraints.group_limits
+        slopes = np.pad(matrix, ((0, 0), (0, 1)))
+        conditions.append(
+            {"type": "ineq", "fun": lambda point: slopes @ point - least, "jac": lambda _: slopes}
+        )
     worst = objective.values(start[None])[0].max()
     bounds = [*_bounds(constraints), (None, None)]
     solution = minimize(

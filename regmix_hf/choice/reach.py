@@ -9,11 +9,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from regmix_hf.mixtures import Constraints
+from regmix_hf.mixtures.capped_sum import meet_sum
 
 Array = NDArray[np.float64]
 
 #: Decimals of a chosen weight: below a block in any run, and what a person can copy.
 WEIGHT_DECIMALS = 6
+#: Added to what is known of a domain, so that one of which nothing is may have some, too.
+_LEAST_SHARE = 1e-9
 #: Shares that differ by less are one share, rounded.
 _STILL = 1e-9
 
@@ -33,8 +36,10 @@ def never_varied(swarm: pd.DataFrame) -> dict[str, float]:
 def within_reach(asked: Constraints, known: Array, still: Mapping[str, float]) -> Constraints:
     """Add to constraints that no domain gets more than is known, and that one that never varied stays.
 
-    What is asked comes first: a least weight above what is known stays, and where the two leave nothing to
-    choose the constraints are returned as they are.
+    What is asked comes first. A least weight above what is known stays. Where domains that must have
+    something together cannot, each may have more in proportion to what is known of it, as much as is asked;
+    and those of one share give way where a group may not have so much. Where nothing is left to choose the
+    constraints are returned as they are.
 
     Args:
         asked: The constraints.
@@ -46,11 +51,45 @@ def within_reach(asked: Constraints, known: Array, still: Mapping[str, float]) -
     for name, share in still.items():
         place = asked.domains.index(name)
         upper[place] = lower[place] = np.clip(share, asked.lower[place], asked.upper[place])
-    if upper.sum() < 1.0 or lower.sum() > 1.0:
+    for part in asked.parts[: len(asked.groups)]:
+        at = part.places
+        if upper[at].sum() < part.least:
+            upper[at] = _in_proportion(upper[at], upper[at], asked.upper[at], part.least)
+        if lower[at].sum() > part.most:
+            lower[at] = _in_proportion(lower[at], asked.lower[at], lower[at], part.most)
+    least, most = asked.span(lower, upper)
+    if most < 1.0 or least > 1.0:
         return asked
-    least = dict(zip(asked.domains, lower.tolist(), strict=True))
-    most = dict(zip(asked.domains, upper.tolist(), strict=True))
-    return Constraints(asked.domains, least, most, name=asked.name)
+    return Constraints(
+        asked.domains,
+        minimum=dict(zip(asked.domains, lower.tolist(), strict=True)),
+        maximum=dict(zip(asked.domains, upper.tolist(), strict=True)),
+        groups=asked.groups,
+        name=asked.name,
+    )
+
+
+def _in_proportion(bounds: Array, lower: Array, upper: Array, total: float) -> Array:
+    """Lower or raise bounds until they sum to `total`, each in proportion to what it was."""
+    return meet_sum(bounds[None], bounds[None] + _LEAST_SHARE, lower, upper, total)[0]
+
+
+def beyond_reach(asked: Constraints, known: Array) -> list[str]:
+    """Name the groups that must have more than their domains could have together in what is known.
+
+    Args:
+        asked: The constraints.
+        known: Largest weight of each domain that the runs tell of, `(d,)`.
+    """
+    found = []
+    for part in asked.parts[: len(asked.groups)]:
+        if (most := float(known[part.places].sum())) < part.least:
+            found.append(
+                f"{part.name} must have {100 * part.least:.3g} %, and its domains could have "
+                f"{100 * most:.3g} % together in the swarm's mixtures: predictions are extrapolated there; "
+                "to know, raise sampling.max_epochs or the domains' sampling.max"
+            )
+    return found
 
 
 def held_back(weights: Array, bounds: Constraints, asked: Constraints) -> list[str]:

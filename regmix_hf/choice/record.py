@@ -85,9 +85,10 @@ def _tree(chosen: ChosenMixture, name: str) -> dict[str, Any]:
         "method": chosen.method,
         "reason": chosen.reason,
         "kl_strength": chosen.kl_strength,
+        **({"groups": [one.plain for one in chosen.groups]} if chosen.groups else {}),
         "predicted": {
             "coverage": COVERAGE,
-            "speaks_of": f"a new run {chosen.speaks_of}".strip(),
+            "speaks_of": chosen.speaks_of,
             **size,
             "chosen": asdict(chosen.predicted),
             "prior": asdict(chosen.prior_predicted),

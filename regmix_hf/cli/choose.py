@@ -146,9 +146,9 @@ def _choose_from_fit(
     console: Console,
 ) -> None:
     from regmix_hf.choice import FittedRuns, write_chosen
-    from regmix_hf.choice.choose import choice_constraints
     from regmix_hf.choice.prior import read_available, read_prior
     from regmix_hf.cli.views import chosen_tables
+    from regmix_hf.mixtures.final import choice_constraints
 
     choice, regression = _asked(overrides, final)
     target = regression.target if "target" in regression.model_fields_set else None
@@ -180,7 +180,7 @@ def _choose_from_fit(
         max_epochs=choice.max_epochs,
     )
     console.note(f"chosen: {chosen.reason}")
-    console.note(f"predictions and intervals are those of a new run {chosen.speaks_of}")
+    console.note(f"predictions and intervals are those of {chosen.speaks_of}")
     for warning in chosen.warnings:
         console.note(f"warning: {warning}")
     if prior is None:

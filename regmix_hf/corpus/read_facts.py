@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from regmix_hf.corpus.columns import FILTERED
 from regmix_hf.corpus.reading import Counts
 from regmix_hf.corpus.source import CountingSource, Source
+from regmix_hf.readable import count_of
 from regmix_hf.recipe import Recipe
 from regmix_hf.study.corpus_facts import CorpusFacts, ReadFacts
 
@@ -82,11 +83,6 @@ def _left_over(facts: CorpusFacts) -> Iterator[str]:
                 f"{name}: {left:,} of {split.num_tokens:,} tokens ({left / split.num_tokens:.1%}) are left "
                 f"over: they are shorter than a block of {facts.context_length:,}"
             )
-
-
-def count_of(number: int, unit: str) -> str:
-    """A number of things: `1 file`, `1,200 files`."""
-    return f"{number:,} {unit}{'' if number == 1 else 's'}"
 
 
 def size_of(num_bytes: int) -> str:

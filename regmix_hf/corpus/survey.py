@@ -18,9 +18,10 @@ from regmix_hf.corpus.local_files import (
     local_files,
     patterns_of,
 )
-from regmix_hf.corpus.read_facts import count_of, size_of
+from regmix_hf.corpus.read_facts import size_of
 from regmix_hf.corpus.tables import TABLE_ENDS, header
 from regmix_hf.errors import DataError, did_you_mean
+from regmix_hf.readable import count_of
 from regmix_hf.recipe import Domain, Recipe
 from regmix_hf.recipe.schema import PYTHON_ENVIRONMENT
 

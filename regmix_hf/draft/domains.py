@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from regmix_hf.corpus.compressed import is_compressed, plain_name
-from regmix_hf.corpus.file_errors import FileError
 from regmix_hf.corpus.local_files import SourceFile, end_of, find_files, kind_of
-from regmix_hf.corpus.patterns import files_below, matches
-from regmix_hf.corpus.read_facts import count_of, size_of
+from regmix_hf.corpus.patterns import files_below
+from regmix_hf.corpus.read_facts import size_of
 from regmix_hf.draft.look import NO_TABLES, Tables, look_at_tables, look_at_texts
+from regmix_hf.draft.readable_files import MOST_NAMES, no_text, patterns_around, text_ends, written_end
 from regmix_hf.errors import DataError
+from regmix_hf.readable import count_of
 from regmix_hf.recipe import Domain
 
 #: Domains of less text, in bytes, are put together or left out: hardly a step is trained on them.
@@ -27,8 +28,6 @@ _LARGE_FILE = 100_000
 _LEAST_DOCUMENTS = 20
 #: More domains than these need more proxies than a first look is worth.
 _MOST_DOMAINS = 16
-#: More places, files or ends of names than these in one domain are no recipe that anybody reads.
-_MOST_NAMES = 40
 #: More lines about what was left out, or names in one, nobody reads.
 _MOST_LINES = 12
 #: Where files of known kinds hold less than this share of the text, the others are meant: code, say.
@@ -145,10 +144,10 @@ def _stem(file: Path) -> str:
     return re.sub(r"[-_.]?\d+(-of-\d+)?$", "", plain_name(file.name).stem) or file.stem
 
 
-def _domains_of(place: _Place) -> tuple[list[FoundDomain], dict[str, tuple[Path, ...]]]:
+def _domains_of(place: _Place) -> tuple[list[FoundDomain], dict[str, str]]:
     """The domains of a place: of the files whose names say what they are, or of all that are text.
 
-    And each end of names that files which are no text keep out, with these.
+    And each end of names of which files are kept out that would be read, with why.
 
     Raises:
         DataError: There are none, or they cannot be read.
@@ -157,12 +156,74 @@ def _domains_of(place: _Place) -> tuple[list[FoundDomain], dict[str, tuple[Path,
     for file in place.files:
         sizes[kind_of(file) is not None] += file.stat().st_size
     is_known = sizes[True] >= _LEAST_KNOWN * sizes.total()
-    ends, spoilt = _text_ends(place.folder, place.files) if place.folder and not is_known else ({}, {})
+    ends, spoilt = text_ends(place.folder, place.files) if place.folder and not is_known else ({}, {})
     if ends:
         files = list(dict.fromkeys(file for some in ends.values() for file in some))
         keys = {"path": "text", "data_files": [f"{place.keys['path']}/{pattern}" for pattern in ends]}
         return [_domain(place.name, keys, [SourceFile(str(file), "text") for file in files], [])], spoilt
-    return (list(_of_known_kinds(place)) if sizes[True] else []), spoilt
+    found, kept_out = _readable_of_known_kinds(place) if sizes[True] else ([], {})
+    return found, spoilt | kept_out
+
+
+class _UnreadableError(DataError):
+    """Some files of a domain cannot be read.
+
+    Attributes:
+        faults: Each of them, with why.
+    """
+
+    def __init__(self, faults: Mapping[Path, str]):
+        self.faults = faults
+        texts = [file for file in faults if kind_of(file) in ("text", None)]
+        super().__init__(f"{no_text(texts) if texts else next(iter(faults.values())).rstrip('.')}.")
+
+    @property
+    def by_end(self) -> dict[str, str]:
+        """Why, by the ends of their names."""
+        ends: dict[str, list[Path]] = {}
+        for file in self.faults:
+            ends.setdefault(written_end(file), []).append(file)
+        return {
+            end: _UnreadableError({file: self.faults[file] for file in files}).message.rstrip(".")
+            for end, files in ends.items()
+        }
+
+
+def _readable_of_known_kinds(place: _Place) -> tuple[list[FoundDomain], dict[str, str]]:
+    """The domains of such files; where some cannot be read, and no more than half, of the others.
+
+    Raises:
+        DataError: They cannot be read.
+    """
+    try:
+        return list(_of_known_kinds(place)), {}
+    except _UnreadableError as error:
+        rest, kept_out = _without(place, error.faults), error.by_end
+        if rest is None:
+            raise
+    found, more = _readable_of_known_kinds(rest)
+    return found, kept_out | more
+
+
+def _without(place: _Place, faults: Collection[Path]) -> _Place | None:
+    """The place with other files alone; `None`: most would be left out, or too many be named one by one."""
+    bad = {os.path.realpath(file) for file in faults}
+    files = tuple(file for file in place.files if os.path.realpath(file) not in bad)
+    known = [file for file in files if kind_of(file)]
+    if len(known) < len(faults) or len(files) == len(place.files):
+        return None
+    if place.folder is None:
+        named = [
+            name for name, file in zip(place.keys["data_files"], place.files, strict=True) if file in files
+        ]
+        return replace(place, files=files, keys=place.keys | {"data_files": named})
+    patterns: dict[str, list[Path]] = {}
+    for end in dict.fromkeys(map(written_end, known)):
+        alike = {file for file in known if written_end(file) == end}
+        patterns |= dict(patterns_around(place.folder, place.folder, end, alike))
+    if len(patterns) > MOST_NAMES:
+        return None
+    return replace(place, files=files, keys=place.keys | {"data_files": list(patterns)})
 
 
 def _of_known_kinds(place: _Place) -> Iterator[FoundDomain]:
@@ -179,16 +240,14 @@ def _of_known_kinds(place: _Place) -> Iterator[FoundDomain]:
     texts = [file for file in found.splits["train"] if file.kind == "text"]
     tables = [file for file in found.splits["train"] if file.kind != "text"]
     held_out = [file.path for file in found.splits.get("validation", ()) if file.path]
-    try:
-        rows = look_at_tables(tables)
-    except FileError:
-        if not texts:
-            raise
-        rows = NO_TABLES
+    rows = look_at_tables(tables)
+    if rows.unreadable:
+        raise _UnreadableError(rows.unreadable)
     if (
         texts and tables and rows.column != "text"
     ):  # one domain has one text column, and that of texts is `text`
-        where = place.keys["path"]
+        path = place.keys["path"]
+        where = [f"{path}/{name}" for name in place.keys.get("data_files", ())] or path
         name = f"{place.name}_texts" if rows.column else place.name
         yield _domain(name, {"path": "text", "data_files": where}, texts, [])
         if rows.column:
@@ -196,58 +255,6 @@ def _of_known_kinds(place: _Place) -> Iterator[FoundDomain]:
             yield _domain(f"{place.name}_tables", keys, [], tables, rows)
     else:
         yield _domain(place.name, keys, texts, tables, rows, held_out)
-
-
-def _text_ends(
-    folder: Path, files: Sequence[Path]
-) -> tuple[dict[str, list[Path]], dict[str, tuple[Path, ...]]]:
-    """Patterns whose files are all text, whatever their names say: `**/*.py` -> files; largest first.
-
-    A pattern cannot leave a file out: where one is no text, the folders beside it have patterns of their own,
-    and its neighbours are named one by one. Where these are more than a recipe may name, the second part has
-    the end of their names and what is no text.
-    """
-    found: dict[str, list[Path]] = {}
-    spoilt: dict[str, tuple[Path, ...]] = {}
-    for end in dict.fromkeys(map(_written_end, files)):
-        pattern = _ending(end)
-        alike = matches(pattern, folder)
-        unreadable = look_at_texts(alike).unreadable
-        texts = [file for file in alike if file not in unreadable and _written_end(file) == end]
-        if not unreadable:
-            found[pattern] = alike
-        elif len(texts) <= len(unreadable):
-            continue  # these are no texts, whatever single ones of them look like
-        elif len(around := dict(_patterns_around(folder, folder, end, set(texts)))) <= _MOST_NAMES:
-            found |= around
-        else:
-            spoilt[end] = unreadable
-    sizes = {pattern: sum(file.stat().st_size for file in alike) for pattern, alike in found.items()}
-    return {
-        pattern: found[pattern] for pattern in sorted(sizes, key=lambda one: -sizes[one])[:_MOST_NAMES]
-    }, spoilt
-
-
-def _ending(end: str) -> str:
-    return f"**/*{end}" if end.startswith(".") else f"**/{end}"
-
-
-def _patterns_around(folder: Path, top: Path, end: str, texts: set[Path]) -> Iterator[tuple[str, list[Path]]]:
-    """Patterns below `top` that match all of these texts in a folder, and nothing that is none."""
-    pattern = str(folder.relative_to(top) / _ending(end))
-    alike = matches(pattern, top)
-    if texts.issuperset(alike):
-        yield pattern, alike
-        return
-    here = [file for file in alike if file.parent == folder]
-    yield from ((str(file.relative_to(top)), [file]) for file in here if file in texts)
-    for name in sorted({file.relative_to(folder).parts[0] for file in alike if file not in here}):
-        yield from _patterns_around(folder / name, top, end, texts)
-
-
-def _written_end(file: Path) -> str:
-    """The end of a name in the letters it is written in, large or small, as patterns need it."""
-    return file.name[-len(end_of(file)) :]
 
 
 def _domain(
@@ -266,7 +273,7 @@ def _domain(
     files = [file.path for file in texts if file.path]
     seen = look_at_texts(files)
     if seen.unreadable:
-        raise DataError(f"{_no_text(seen.unreadable)}.")
+        raise _UnreadableError(dict.fromkeys(seen.unreadable, ""))
     if tables and rows.column is None:
         raise DataError("no column holds text.")
     if rows.column not in (None, "text"):
@@ -283,24 +290,15 @@ def _domain(
     return FoundDomain(name, keys, (*files, *held_out), num_documents, rows.num_bytes + seen.num_bytes)
 
 
-def _not_read(
-    place: _Place, found: Sequence[FoundDomain], spoilt: Mapping[str, tuple[Path, ...]]
-) -> Iterator[str]:
+def _not_read(place: _Place, found: Sequence[FoundDomain], spoilt: Mapping[str, str]) -> Iterator[str]:
     """Say how many of a place's files are in none of its domains, by the ends of their names, and why."""
     read = {os.path.realpath(file) for domain in found for file in domain.files}
     unread = [file for file in place.files if os.path.realpath(file) not in read]
-    for end, files in spoilt.items():
-        count = sum(_written_end(one) == end for one in unread)
-        yield f"{place.name}: {count:,} {end}, for {_no_text(files)}"
-    if ends := Counter(end_of(file) for file in unread if _written_end(file) not in spoilt):
+    for end, why in spoilt.items():
+        yield f"{place.name}: {sum(written_end(one) == end for one in unread):,} {end}, for {why}"
+    if ends := Counter(end_of(file) for file in unread if written_end(file) not in spoilt):
         most = ", ".join(f"{count:,} {end}" for end, count in ends.most_common(6))
         yield f"{place.name}: {most}{', ...' if len(ends) > 6 else ''}"
-
-
-def _no_text(files: Sequence[Path]) -> str:
-    names = ", ".join(str(file) for file in files[:3])
-    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
-    return f"{names}{more} cannot be read as UTF-8: convert or move what cannot"
 
 
 def _together(small: Sequence[FoundDomain]) -> FoundDomain | None:
@@ -310,7 +308,7 @@ def _together(small: Sequence[FoundDomain]) -> FoundDomain | None:
     """
     plain = [one for one in small if one.keys.keys() == {"path"}]
     num_bytes = sum(one.num_bytes for one in plain)
-    if len(plain) != len(small) or not 1 < len(plain) <= _MOST_NAMES or num_bytes < LEAST_BYTES:
+    if len(plain) != len(small) or not 1 < len(plain) <= MOST_NAMES or num_bytes < LEAST_BYTES:
         return None
     names = [Path(one.keys["path"]).name for one in plain]
     parent = Path(plain[0].keys["path"]).parent

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -43,11 +43,19 @@ class Texts:
 
 @dataclass(frozen=True)
 class Tables:
-    """What tables hold in the column that holds text, `None` where no column does."""
+    """What tables hold in the column that holds text.
+
+    Attributes:
+        num_bytes: Of text.
+        num_rows: How many rows there are.
+        column: Which; `None` where no column does.
+        unreadable: Files that cannot be read, with why; nothing else counts them.
+    """
 
     num_bytes: int
     num_rows: int
     column: str | None
+    unreadable: Mapping[Path, str] = field(default_factory=dict)
 
 
 NO_TABLES = Tables(0, 0, None)
@@ -89,37 +97,56 @@ def look_at_texts(files: Sequence[Path]) -> Texts:
 
 
 def look_at_tables(files: Sequence[SourceFile]) -> Tables:
-    """Read rows of JSON and Parquet files, up to `LOOKED_AT_BYTES` of text.
+    """Read rows of JSON and Parquet files, up to `LOOKED_AT_BYTES` of text."""
+    lengths: Counter[str] = Counter()
+    num_rows, seen, unreadable = 0, 0.0, {}
+    for file in files:
+        if lengths.total() > LOOKED_AT_BYTES:
+            break
+        try:
+            of_one = _look_at_table(file, LOOKED_AT_BYTES - lengths.total())
+        except FileError as error:
+            unreadable[Path(file.address)] = error.message
+            continue
+        lengths.update(of_one.lengths)
+        num_rows += of_one.num_rows
+        seen += of_one.share * _size(file)
+    usual = next((name for name in _USUAL_COLUMNS if lengths[name]), None)
+    column = usual or max(lengths, key=lambda name: lengths[name], default=None)
+    scale = sum(map(_size, files)) / max(seen, 1.0)
+    num_bytes = round(lengths[column] * scale) if column else 0
+    return Tables(num_bytes, round(num_rows * scale), column, unreadable)
+
+
+@dataclass
+class _Rows:
+    """What was seen of one table: bytes of text by column, rows, and how much of the file that is."""
+
+    lengths: Counter[str]
+    num_rows: int = 0
+    share: float = 1.0
+
+
+def _look_at_table(file: SourceFile, most: int) -> _Rows:
+    """Read rows of a file, up to so many bytes of text.
 
     Raises:
-        FileError: A file cannot be read.
+        FileError: It cannot be read.
     """
-    lengths: Counter[str] = Counter()
-    num_rows, seen, read = 0, 0.0, 0
-    for file in files:
-        share = 0.0
-        for batch in Files((file,)).batches(None, []):
-            rows = batch.table.to_pylist() if isinstance(batch, TableRows) else batch.rows
-            for row in rows:
-                found = _texts_of(row)
-                lengths.update(found)
-                read += sum(found.values())
-            num_rows += len(rows)
+    seen = _Rows(Counter())
+    for batch in Files((file,)).batches(None, []):
+        rows = batch.table.to_pylist() if isinstance(batch, TableRows) else batch.rows
+        for row in rows:
+            seen.lengths.update(_texts_of(row))
+        seen.num_rows += len(rows)
+        if seen.lengths.total() > most:
             if isinstance(batch, TableRows):
                 share = (batch.first_row + batch.num_rows) / pq.read_metadata(file.address).num_rows
             else:
                 share = batch.ends[-1] / _size(file) / (_TIMES_PACKED if is_compressed(file.address) else 1)
-            if read > LOOKED_AT_BYTES:
-                break
-        else:
-            share = 1.0
-        seen += min(share, 1.0) * _size(file)
-        if read > LOOKED_AT_BYTES:
+            seen.share = min(share, 1.0)
             break
-    usual = next((name for name in _USUAL_COLUMNS if lengths[name]), None)
-    column = usual or max(lengths, key=lambda name: lengths[name], default=None)
-    scale = sum(map(_size, files)) / max(seen, 1.0)
-    return Tables(round(lengths[column] * scale) if column else 0, round(num_rows * scale), column)
+    return seen
 
 
 def _texts_of(row: object) -> dict[str, int]:

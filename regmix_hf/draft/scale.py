@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from regmix_hf.corpus.read_facts import size_of
 from regmix_hf.errors import DataError
+from regmix_hf.runs.spending import experts_win
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Scale:
 CPU = Scale(
     *("recipes/quickstart", 128, 2048, 3.0, "{preset: tiny, num_hidden_layers: 1}", 8, 409_600),
     ("learning_rate: 3e-3", "adam_beta2: 0.99", "use_cpu: true"),
-    *(16_384, 0.25),
+    *(8_192, 0.25),
 )
 GPU = Scale(
     *("recipes/pile-17", 2048, 32_768, 4.0, "{preset: regmix-1m}", 64, 1_048_576_000),
@@ -69,12 +70,14 @@ class Budget:
         proxy_tokens: Of a proxy run.
         num_mixtures: To fit on.
         num_holdout: To test on.
+        experts: Whether there is an expert of each domain, too.
     """
 
     scale: Scale
     proxy_tokens: int
     num_mixtures: int
     num_holdout: int
+    experts: bool
 
     @property
     def final_tokens(self) -> int:
@@ -89,9 +92,7 @@ class Budget:
     def within(self, seconds: float) -> Budget:
         """Shorter runs, if all of them take `seconds` and that is more than the scale allows."""
         share = min(1.0, self.scale.hours * 3600 / seconds)
-        return Budget(
-            self.scale, _runs(self.scale, share * self.proxy_tokens), self.num_mixtures, self.num_holdout
-        )
+        return replace(self, proxy_tokens=_runs(self.scale, share * self.proxy_tokens))
 
 
 def first_budget(num_bytes: int, num_domains: int, *, num_gpus: int) -> Budget:
@@ -113,9 +114,11 @@ def first_budget(num_bytes: int, num_domains: int, *, num_gpus: int) -> Budget:
             f"read {size_of(round(least))}.",
             "give it more text",
         )
-    num_mixtures = max(20, 3 * num_domains)
-    tokens = min(scale.most_tokens, scale.num_tokens(num_bytes))
-    return Budget(scale, _runs(scale, tokens), num_mixtures, max(4, num_mixtures // 8))
+    num_runs = max(20, 3 * num_domains)
+    tokens = _runs(scale, min(scale.most_tokens, scale.num_tokens(num_bytes)))
+    experts = experts_win(num_domains, num_runs, tokens)
+    num_mixtures = num_runs - num_domains if experts else num_runs
+    return Budget(scale, tokens, num_mixtures, max(4, num_runs // 8), experts)
 
 
 def _steps(scale: Scale, num_bytes: int) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from regmix_hf.corpus.read_facts import count_of, size_of
+from regmix_hf.corpus.read_facts import size_of
 from regmix_hf.draft.domains import Findings, find_domains
 from regmix_hf.draft.scale import Budget, first_budget
 from regmix_hf.errors import DataError, RecipeError
@@ -17,7 +17,9 @@ from regmix_hf.files import atomic_path, parse_yaml
 from regmix_hf.jobs.devices import cuda_devices
 from regmix_hf.plan import make_plan
 from regmix_hf.preflight import check_study
+from regmix_hf.readable import count_of
 from regmix_hf.recipe import load_recipe
+from regmix_hf.runs.spending import PAGE
 from regmix_hf.study import Study
 
 _TEMPLATE = "recipe.yaml.jinja"
@@ -103,6 +105,7 @@ def _text(findings: Findings, budget: Budget, folder: Path, file: Path) -> str:
         num_bytes=sum(sizes),
         scale=budget.scale,
         budget=budget,
+        page=PAGE,
         mixtures=["chosen", "prior", *(["uniform"] if fits else [])],
     )
 

@@ -1,24 +1,26 @@
-"""Which mixtures are allowed: bounds of single domains and caps on how often a domain's data is repeated."""
+"""Which mixtures are allowed: bounds of domains, alone and in groups, and caps on repeating their data."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regmix_hf.errors import MixtureError, did_you_mean
+from regmix_hf.mixtures.capped_sum import meet_sum
 from regmix_hf.readable import at_most
+from regmix_hf.recipe import Group
 
 Array = NDArray[np.float64]
 
 #: Bounds may miss each other, and sums may miss 1, by this much before a mixture is refused.
 _TOLERANCE = 1e-9
-#: What floating point may leave of a sum that is 0, relative to its terms.
-_ROUNDING = 1e-14
+#: A mixture may pass a bound by this much: the rounding of a sum.
+_SLACK = 1e-12
 
 
 @dataclass(frozen=True)
@@ -49,26 +51,47 @@ class EpochCap:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Domains that are bounded together; one that is in no group is a part of its own.
+
+    Attributes:
+        name: In words.
+        places: Of its domains in every array of weights.
+        least: What they must have together, beside what each must.
+        most: What they may have together.
+    """
+
+    name: str
+    places: NDArray[np.intp]
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
 class Constraints:
-    """The set of allowed mixtures: `lower <= w <= upper`, sum 1. One that exists leaves something to choose.
+    """The set of allowed mixtures: `lower <= w <= upper`, the sums of groups within theirs, sum 1.
+
+    One that exists leaves something to choose.
 
     Attributes:
         domains: Names, in the order of every array of weights.
         minimum: Least weight of single domains; default 0.
         maximum: Largest weight of single domains; default 1.
         fixed: Weights that are pinned.
+        groups: Domains that are bounded together, each in one group at most, by name.
         epochs: Cap on the repetition of data, or `None`.
         name: What error messages call these constraints, e.g. the recipe's section.
 
     Raises:
-        MixtureError: On construction: an unknown domain, a bound outside 0..1, or constraints that no
-            mixture meets, with the ones that clash and what would do.
+        MixtureError: On construction: an unknown domain, one in two groups, a bound outside 0..1, or
+            constraints that no mixture meets, with the ones that clash and what would do.
     """
 
     domains: tuple[str, ...]
     minimum: Mapping[str, float] = field(default_factory=dict)
     maximum: Mapping[str, float] = field(default_factory=dict)
     fixed: Mapping[str, float] = field(default_factory=dict)
+    groups: Mapping[str, Group] = field(default_factory=dict)
     epochs: EpochCap | None = None
     name: str = "constraints"
 
@@ -81,12 +104,15 @@ class Constraints:
                     )
                 if not 0.0 <= weight <= 1.0:
                     raise MixtureError(f"{self.name}.{kind}.{domain} is {weight}; write a number in 0..1.")
+        self._check_members()
         if self.epochs is not None:
             for domain in self.domains:
                 if domain not in self.epochs.available_tokens:
                     raise MixtureError(f"{self.name}: max_epochs needs the number of tokens of {domain!r}.")
         for domain in self.domains:
             self._check_domain(domain)
+        for name, part in zip(self.groups, self.parts, strict=False):
+            self._check_group(name, part)
         self._check_sums()
 
     @cached_property
@@ -100,13 +126,61 @@ class Constraints:
         highest = np.array([self._upper(domain) for domain in self.domains])
         return np.maximum(highest, self.lower)  # they may miss each other by `_TOLERANCE`
 
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The groups, and then every domain that is in none."""
+        place = {domain: number for number, domain in enumerate(self.domains)}
+        grouped = [
+            Part(f"group {name!r}", np.array([place[one] for one in group.domains]), group.min, group.max)
+            for name, group in self.groups.items()
+        ]
+        members = {domain for group in self.groups.values() for domain in group.domains}
+        alone = [domain for domain in self.domains if domain not in members]
+        return (*grouped, *(Part(repr(domain), np.array([place[domain]]), 0.0, 1.0) for domain in alone))
+
+    @property
+    def largest(self) -> dict[str, float]:
+        """What each domain may have at most; none may have more than its group."""
+        largest = {}
+        for part in self.parts:
+            for place in part.places:
+                largest[self.domains[place]] = min(float(self.upper[place]), part.most)
+        return {domain: largest[domain] for domain in self.domains}
+
+    @property
+    def group_limits(self) -> tuple[Array, Array]:
+        """The bounds of groups as `A @ w >= b`: `A`, `(2 g, d)`, and `b`, `(2 g,)`."""
+        grouped = self.parts[: len(self.groups)]
+        member = np.zeros((len(grouped), len(self.domains)))
+        for row, part in zip(member, grouped, strict=True):
+            row[part.places] = 1.0
+        least, most = ([getattr(part, end) for part in grouped] for end in ("least", "most"))
+        return np.concatenate([member, -member]), np.concatenate([least, np.negative(most)])
+
+    def allows(self, mixtures: Array) -> NDArray[np.bool_]:
+        """Tell for each row, one that sums to 1, whether it meets the bounds, `(n, d) -> (n,)`."""
+        met = ((mixtures >= self.lower - _SLACK) & (mixtures <= self.upper + _SLACK)).all(axis=1)
+        if self.groups:
+            matrix, least = self.group_limits
+            met &= (mixtures @ matrix.T >= least - _SLACK).all(axis=1)
+        return np.asarray(met)
+
+    def span(self, lower: Array, upper: Array) -> tuple[float, float]:
+        """What all domains together must and may have, where each lies between these and groups hold."""
+        sums = [
+            (part, float(lower[part.places].sum()), float(upper[part.places].sum())) for part in self.parts
+        ]
+        least = math.fsum(max(part.least, low) for part, low, _ in sums)
+        return least, math.fsum(max(part.least, min(part.most, high)) for part, _, high in sums)
+
     def project(self, points: Array, scale: Array | None = None) -> Array:
         """Return the allowed mixture nearest to each point; exact.
 
         Nearest is what makes `sum_i (x_i - w_i)^2 / scale_i` small: `clip(x - t * scale, lower, upper)` with
-        the one `t` that makes the sum 1. The sum falls piecewise linearly with `t` and bends where a domain
-        meets a bound, so `t` is found by sorting the bends (Wang and Lu 2015, "Projection onto the capped
-        simplex", in O(d log d) a row).
+        the one `t` that makes the sum 1. A group whose sum would pass a bound stays at it, with a `t` of its
+        own: the `t` that is nearest to that of all between the two that make its sum what it may be at most,
+        and at least. So what its domains are at these two bounds them, row by row, in the place of
+        `lower` and `upper`.
 
         Args:
             points: `(n, d)`, any finite numbers.
@@ -116,18 +190,17 @@ class Constraints:
             `(n, d)`.
         """
         scale = np.ones_like(points) if scale is None else scale
-        bends = np.concatenate([(points - self.upper) / scale, (points - self.lower) / scale], axis=1)
-        order = np.argsort(bends, axis=1)
-        bends = np.take_along_axis(bends, order, axis=1)
-        bent = np.take_along_axis(np.concatenate([scale, -scale], axis=1), order, axis=1)
-        falling = np.cumsum(bent, axis=1)  # slope right of each bend
-        falls = falling[:, :-1] * np.diff(bends, axis=1)
-        sums = self.upper.sum() - np.cumsum(np.pad(falls, ((0, 0), (1, 0))), axis=1)
-        last = np.maximum((sums >= 1.0).sum(axis=1) - 1, 0)[:, None]  # the segment in which the sum passes 1
-        start, excess, slope = (np.take_along_axis(a, last, axis=1) for a in (bends, sums - 1.0, falling))
-        flat = _ROUNDING * scale.max(axis=1, keepdims=True)
-        shift = start + np.divide(excess, slope, out=np.zeros_like(excess), where=slope > flat)
-        return np.asarray(np.clip(points - shift * scale, self.lower, self.upper))
+        lower, upper = self.lower, self.upper
+        if self.groups:
+            lower, upper = (np.tile(ends, (len(points), 1)) for ends in (lower, upper))
+        for part in self.parts[: len(self.groups)]:
+            at = part.places
+            own = points[:, at], scale[:, at], self.lower[at], self.upper[at]
+            if part.most < self.upper[at].sum():
+                upper[:, at] = meet_sum(*own, part.most)
+            if part.least > self.lower[at].sum():
+                lower[:, at] = meet_sum(*own, part.least)
+        return meet_sum(points, scale, lower, upper, 1.0)
 
     def _lower(self, domain: str) -> float:
         return self.fixed.get(domain, self.minimum.get(domain, 0.0))
@@ -154,23 +227,79 @@ class Constraints:
                 f"{_ceil(needed)}",
             )
 
-    def _check_sums(self) -> None:
-        if (least := float(self.lower.sum())) > 1.0 + _TOLERANCE:
-            demands = sorted(self.domains, key=self._lower, reverse=True)
-            named = ", ".join(f"{d!r} {self._lower(d):g}" for d in demands if self._lower(d) > 0)
+    def _check_members(self) -> None:
+        group_of: dict[str, str] = {}
+        for name, group in self.groups.items():
+            for domain in group.domains:
+                if domain not in self.domains:
+                    raise MixtureError(
+                        f"{self.name}.groups.{name}: {domain!r} is no domain; "
+                        f"{did_you_mean(domain, self.domains)}"
+                    )
+                if (first := group_of.get(domain)) is not None:
+                    where = f"{first!r} twice" if first == name else f"{first!r} and in {name!r}"
+                    raise MixtureError(
+                        f"{self.name}.groups: {domain!r} is in {where}.",
+                        "a domain may be in one group, once",
+                    )
+                group_of[domain] = name
+
+    def _check_group(self, name: str, part: Part) -> None:
+        """Refuse a group whose domains must have more than it may, or may have less than it must."""
+        key, members = f"groups.{name}", [self.domains[place] for place in part.places]
+        if (least := float(self.lower[part.places].sum())) > part.most + _TOLERANCE:
+            named = ", ".join(f"{one!r} {self._lower(one):g}" for one in members if self._lower(one) > 0)
             raise MixtureError(
-                f"{self.name}: the least weights sum to {least:.4g}, above 1: {named}.",
+                f"{self.name}: the least weights of {part.name} sum to {least:.4g}, above its max "
+                f"{part.most:g}: {named}.",
+                f"raise {key}.max to {_ceil(least)}, or lower min or fixed of its domains by "
+                f"{_ceil(least - part.most)} together",
+            )
+        if (most := float(self.upper[part.places].sum())) < part.least - _TOLERANCE:
+            alone = [Part(repr(one), part.places[i : i + 1], 0.0, 1.0) for i, one in enumerate(members)]
+            raise MixtureError(
+                f"{self.name}: {self._binding(alone)}; {part.name} may have {_floor(most)}, less than "
+                f"its min {part.least:g}.",
+                f"lower {key}.min to {_floor(most)}, or {self._remedy(alone, part.least)}",
+            )
+
+    def _check_sums(self) -> None:
+        least, most = self.span(self.lower, self.upper)
+        if least > 1.0 + _TOLERANCE:
+            raise MixtureError(
+                f"{self.name}: the least weights sum to {least:.4g}, above 1: {self._demands()}.",
                 f"lower min or fixed by {_ceil(least - 1.0)} together",
             )
-        if (most := float(self.upper.sum())) < 1.0 - _TOLERANCE:
-            raise MixtureError(f"{self.name}: {self._binding(most)}", self._remedy())
+        if most < 1.0 - _TOLERANCE:
+            raise MixtureError(
+                f"{self.name}: {self._binding(self.parts)}; all domains together may have {_floor(most)}, "
+                "less than 1.",
+                self._remedy(self.parts, 1.0),
+            )
 
-    def _binding(self, most: float) -> str:
-        """Name the domains whose upper bounds leave too little, the two that may have most in full."""
-        bound = sorted((d for d in self.domains if self._upper(d) < 1.0), key=self._upper, reverse=True)
-        reasons = [self._explain_upper(domain) for domain in bound[:2]]
+    def _demands(self) -> str:
+        """Name what must have some weight, largest first: a group where it asks for more than its domains."""
+        demands = []
+        for part in self.parts:
+            alone = [(self._lower(self.domains[place]), repr(self.domains[place])) for place in part.places]
+            asks_more = part.least > math.fsum(weight for weight, _ in alone)
+            demands += [(part.least, part.name)] if asks_more else alone
+        demands.sort(key=lambda one: one[0], reverse=True)
+        return ", ".join(f"{name} {weight:g}" for weight, name in demands if weight > 0)
+
+    def _binding(self, parts: Iterable[Part]) -> str:
+        """Name the upper bounds that leave too little, the two that leave most in full."""
+        bound = []
+        for part in parts:
+            if part.most < self.upper[part.places].sum():
+                bound.append((part.most, f"{part.name} is given max {part.most:g}"))
+                continue
+            for domain in (self.domains[place] for place in part.places):
+                if self._upper(domain) < 1.0:
+                    bound.append((self._upper(domain), self._explain_upper(domain)))
+        bound.sort(key=lambda one: one[0], reverse=True)
         others = f"; so it is for {len(bound) - 2} more" if len(bound) > 2 else ""
-        return "; ".join(reasons) + f"{others}; all domains together may have {_floor(most)}, less than 1."
+        return "; ".join(reason for _, reason in bound[:2]) + others
 
     def _explain_upper(self, domain: str) -> str:
         if self.epochs is not None and self._upper(domain) < self._upper(domain, with_epochs=False):
@@ -178,11 +307,13 @@ class Constraints:
         kind = "fixed to" if domain in self.fixed else "given max"
         return f"domain {domain!r} is {kind} {self._upper(domain):g}"
 
-    def _remedy(self) -> str:
-        highest = math.fsum(self._upper(domain, with_epochs=False) for domain in self.domains)
-        if highest < 1.0:
-            return f"raise max or fixed by {_ceil(1.0 - highest)} together"
-        needed = self._needed_epochs()
+    def _remedy(self, parts: Sequence[Part], total: float) -> str:
+        """Say what would let parts have `total` together."""
+        without = np.array([self._upper(domain, with_epochs=False) for domain in self.domains])
+        highest = math.fsum(min(part.most, float(without[part.places].sum())) for part in parts)
+        if highest < total:
+            return f"raise max or fixed by {_ceil(total - highest)} together"
+        needed = self._needed_epochs(parts, total)
         if self.epochs is None or needed is None:
             return "raise max or fixed of a domain that has tokens"
         shorter = self.epochs.num_train_tokens * self.epochs.max_epochs / needed
@@ -191,21 +322,37 @@ class Constraints:
             "or give the domains more text"
         )
 
-    def _needed_epochs(self) -> float | None:
-        """The smallest `max_epochs` that would leave room; `None` when none would.
+    def _needed_epochs(self, parts: Sequence[Part], total: float) -> float | None:
+        """The smallest `max_epochs` that would let parts have `total` together; `None` when none would.
 
-        What the domains may have together grows with `max_epochs`, linearly between the points at which
-        a domain meets its own max.
+        What they may have together grows with `max_epochs`, linearly between the points at which a domain
+        meets its own max, or a group its.
         """
         if self.epochs is None:
             return None
         highest = np.array([self._upper(domain, with_epochs=False) for domain in self.domains])
         per_epoch = np.array([self.epochs.weight(domain) for domain in self.domains]) / self.epochs.max_epochs
-        knots = np.sort(highest[per_epoch > 0] / per_epoch[per_epoch > 0])
-        room = np.minimum(knots[:, None] * per_epoch, highest).sum(axis=1)
-        if not len(room) or room[-1] < 1.0:
-            return None
-        return float(np.interp(1.0, [0.0, *room], [0.0, *knots]))
+        has_text = per_epoch > 0
+        knots = (highest[has_text] / per_epoch[has_text]).tolist()
+        for part in parts:
+            free = replace(part, most=math.inf)
+            if len(part.places) > 1 and (full := _reaches(highest, per_epoch, [free], part.most, knots)):
+                knots.append(full)
+        return _reaches(highest, per_epoch, parts, total, knots)
+
+
+def _reaches(
+    highest: Array, per_epoch: Array, parts: Iterable[Part], total: float, knots: list[float]
+) -> float | None:
+    """The first number of epochs at which parts may have `total`, given where what they may have bends."""
+    at = np.sort(knots)
+    may = np.minimum(at[:, None] * per_epoch, highest)
+    room = np.zeros(len(at))
+    for part in parts:
+        room += np.minimum(may[:, part.places].sum(axis=1), part.most)
+    if not len(room) or room[-1] < total:
+        return None
+    return float(np.interp(total, [0.0, *room], [0.0, *at]))
 
 
 def _ceil(value: float) -> str:

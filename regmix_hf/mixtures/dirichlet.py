@@ -20,6 +20,8 @@ NUM_STRENGTHS = 15
 _MIN_ACCEPTED = 0.01
 #: An upper bound may be passed by this much: the rounding of a sum.
 _ROUNDING = 1e-12
+#: Added to weights that are raised in proportion, so that one of 0 can be raised where no other can.
+_LEAST_SCALE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,14 @@ class AroundPrior:
 
     A mixture is drawn from `Dirichlet(strength * prior**temperature / sum(prior**temperature))`, every one
     of 15 log-spaced strengths equally often; weights below a floor become 0. As in RegMix, draws beyond an
-    upper bound are thrown away, so what the bounds allow keeps its distribution. Three things are new, and
+    upper bound are thrown away, so what the bounds allow keeps its distribution. Four things are new, and
     do nothing under RegMix's own settings:
 
     - A domain's least weight is set aside first; the Dirichlet shares out the rest.
     - Where less than 1 % of the draws meets the upper bounds, throwing away would not end. Then what a
       domain has too much is handed to the others in proportion to their weights, until all bounds are met.
+    - So it is with groups: draws beyond their bounds are thrown away, and where that would not end, a group's
+      weights are raised or lowered in proportion, until it has what it must, or may.
     - Gammas are drawn as logarithms: with a strength of 0.1 and a prior of 0.001 they are as small as
       e**-10000, and a Dirichlet that divides 0 by 0 would give NaN.
 
@@ -54,12 +58,14 @@ class AroundPrior:
     min_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        room = self._room[self._drawn].sum()
-        if self._mass > room + 1e-9:
+        reached = self.constraints.lower.copy()
+        reached[self._drawn] = self.constraints.upper[self._drawn]
+        _, most = self.constraints.span(self.constraints.lower, reached)
+        if most < 1.0 - 1e-9:
             without = [d for d in self.constraints.domains if not self.prior[d]]
             raise MixtureError(
                 f"{self.constraints.name}: the domains that the prior gives tokens may have at most "
-                f"{room + 1.0 - self._mass:.3g} together; {', '.join(map(repr, without))} has none.",
+                f"{most:.3g} together; {', '.join(map(repr, without))} has none.",
                 "raise their max, or give the domain without tokens a min",
             )
 
@@ -118,7 +124,8 @@ class AroundPrior:
         total = shares.sum(axis=1, keepdims=True)
         shares *= np.divide(self._mass, total, out=np.zeros_like(total), where=total > 0)
         within = (shares <= self._room[self._drawn] + _ROUNDING).all(axis=1)
-        return self._assemble(shares[within & ((total > 0).ravel() | (self._mass == 0))])
+        mixtures = self._assemble(shares[within & ((total > 0).ravel() | (self._mass == 0))])
+        return mixtures[self.constraints.allows(mixtures)] if self.constraints.groups else mixtures
 
     def _hand_on(self, logs: Array) -> Array:
         """Turn draws into mixtures, handing the excess over an upper bound to the other domains."""
@@ -129,7 +136,14 @@ class AroundPrior:
         enough = (~floored * room).sum(axis=1) >= self._mass - _ROUNDING
         again = enough & floored.any(axis=1)
         shares[again] = _fill(logs[again], room, self._mass)
-        return self._assemble(shares[enough])
+        mixtures = self._assemble(shares[enough])
+        return self._regroup(mixtures) if self.constraints.groups else mixtures
+
+    def _regroup(self, mixtures: Array) -> Array:
+        """Meet the bounds of groups, weights in proportion; without mixtures with one below the floor."""
+        met = self.constraints.project(mixtures, mixtures + _LEAST_SCALE)
+        low = (met < self.min_weight) & (met > self.constraints.lower + _LEAST_SCALE)
+        return np.asarray(met[~low.any(axis=1)])
 
     def _is_floored(self, shares: Array) -> NDArray[np.bool_]:
         return (shares + self.constraints.lower[self._drawn]) < self.min_weight

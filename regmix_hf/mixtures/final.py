@@ -10,7 +10,7 @@ from regmix_hf.mixtures.constraints import Constraints, EpochCap
 from regmix_hf.mixtures.mixture import normalise, uniform
 from regmix_hf.mixtures.repetition import check_repetition
 from regmix_hf.mixtures.table import read_mixtures
-from regmix_hf.recipe import Recipe
+from regmix_hf.recipe import Choice, Recipe
 from regmix_hf.recipe.schema import CHOSEN, HOLDOUT
 from regmix_hf.tables import by_domain
 
@@ -95,9 +95,8 @@ def largest_weights(
     if HOLDOUT in recipe.train.mixtures:
         largest.append(dict(drawn))
     if CHOSEN in recipe.train.mixtures:
-        allowed = final_constraints(recipe, tokens)
-        upper = zip(allowed.domains, allowed.upper.tolist(), strict=True)
-        largest.append({domain: min(weight, drawn[domain]) for domain, weight in upper})
+        allowed = final_constraints(recipe, tokens).largest
+        largest.append({domain: min(weight, drawn[domain]) for domain, weight in allowed.items()})
     return largest
 
 
@@ -111,11 +110,32 @@ def final_constraints(recipe: Recipe, tokens: Mapping[str, int]) -> Constraints:
     Raises:
         MixtureError: No mixture meets them.
     """
+    return choice_constraints(recipe.choice, tuple(tokens), tokens, recipe.train.num_train_tokens)
+
+
+def choice_constraints(
+    choice: Choice,
+    domains: tuple[str, ...],
+    available_tokens: Mapping[str, float] | None = None,
+    num_train_tokens: float = 0.0,
+) -> Constraints:
+    """Return the bounds of domains and groups that `choice` gives, and `max_epochs` where the text is known.
+
+    Args:
+        choice: Bounds.
+        domains: All of them.
+        available_tokens: Of every domain; `None`: nobody knows, and epochs are not bounded.
+        num_train_tokens: Of the run that is chosen for.
+
+    Raises:
+        MixtureError: No mixture meets them.
+    """
     epochs = None
-    if recipe.choice.max_epochs is not None:
-        epochs = EpochCap(recipe.choice.max_epochs, tokens, recipe.train.num_train_tokens)
-    bounds = recipe.choice
-    return Constraints(tuple(tokens), bounds.min, bounds.max, bounds.fixed, epochs=epochs, name="choice")
+    if available_tokens is not None and choice.max_epochs is not None:
+        epochs = EpochCap(choice.max_epochs, available_tokens, num_train_tokens)
+    return Constraints(
+        domains, choice.min, choice.max, choice.fixed, choice.groups, epochs=epochs, name="choice"
+    )
 
 
 def given_mixture(recipe: Recipe, name: str, tokens: Mapping[str, int]) -> dict[str, float]:

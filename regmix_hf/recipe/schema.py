@@ -110,7 +110,8 @@ class Sampling(Section):
     """Mixtures to fit on; `num_holdout` more are drawn that no regression is ever fitted on. 0 only beside
     `experts`, from which alone can be chosen, too."""
     experts: bool = False
-    """Train a proxy on each training domain alone, too, for the estimator `experts`; bounds of single domains
+    """Train a proxy on each training domain alone, too, for the estimators `experts` and `experts_and_law`:
+    best where runs are few for the number of domains (`recipes/how-many-runs.md`). Bounds of single domains
     do not hold for them. Where one would see its domain more than `max_epochs` times the others fill it up,
     in their shares of the text."""
     num_holdout: Annotated[int, Field(ge=0)] = 32
@@ -140,8 +141,8 @@ class Regression(Section):
 
     estimators: Annotated[list[str], Field(min_length=1)] = ["ridge", "lightgbm", "power_law"]
     """Families to fit and compare; the names are those of `regmix fit --estimators`, and `experts` and
-    `experts_and_law` beside `sampling.experts`. `regmix init` writes `auto`; the default is that of version
-    0.1, so that recipes without this key mean what they meant."""
+    `experts_and_law` beside `sampling.experts`. `regmix init` writes `experts_and_law` or `auto`; the default
+    is that of version 0.1, so that recipes without this key mean what they meant."""
     target: Annotated[str | list[str | Combined] | Shares | Combined, BeforeValidator(checked_target)] = (
         "mean"
     )
@@ -153,6 +154,25 @@ class Regression(Section):
     of one mixture, or else standard errors. `null`: those below 1 are named."""
     estimator: str | None = None
     """The estimator `choose` uses. `null`: the best on held-out runs."""
+
+
+class Group(Section):
+    """Domains that are bounded together, e.g. all code."""
+
+    domains: Annotated[tuple[DomainName, ...], Field(min_length=1)]
+    """Which they are; a domain may be in one group."""
+    min: Weight = 0.0
+    """Least sum of their weights."""
+    max: Weight = 1.0
+    """Largest sum of their weights."""
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Self:
+        if self.min == 0.0 and self.max == 1.0:
+            raise ValueError("bounds nothing; give `min`, `max` or both")
+        if self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        return self
 
 
 class Choice(Section):
@@ -187,6 +207,9 @@ class Choice(Section):
     """Largest weights of single domains."""
     fixed: dict[DomainName, Weight] = Field(default_factory=dict)
     """Weights of single domains that are not to be chosen."""
+    groups: dict[DomainName, Group] = Field(default_factory=dict)
+    """Bounds of several domains together, under names of yours: `{code: {domains: [python, c], max: 0.3}}`.
+    What the swarm is drawn from stays as `sampling` says."""
 
 
 class Train(Training):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from regmix_hf.readable import with_interval
 from regmix_hf.regression import intervals
+from regmix_hf.regression.expert_tokens import of_experts
 from regmix_hf.regression.metrics import METRICS, OF_NO_UNIT, Resamples, interval, measure
 from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.regression.target import Target
@@ -32,7 +33,7 @@ NOTHING = "no run on a mixture"
 #: what the others alone would put between two of them is mostly their own noise.
 MANY_TO_RANK = 10
 #: What predictions speak of where no run was fitted on.
-OF_NO_SCALE = "of no scale: experts alone rank mixtures, and their numbers are no losses of a model"
+OF_NO_MODEL = "no model: experts alone rank mixtures, and their numbers have no scale"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,15 @@ class HeldOut:
 
 def predict(test: str, runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> HeldOut:
     """Predict runs that no regressor was fitted on."""
-    return HeldOut(test, runs, {name: model.predict(runs.weights) for name, model in regressors.items()})
+    predictions = {name: model.predict(runs.weights) for name, model in regressors.items()}
+    return HeldOut(test, _judging(runs, regressors), predictions)
+
+
+def _judging(runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> Runs:
+    """Leave out what runs lost that are experts themselves, where any regressor has listened to these."""
+    listens = any(one.model.takes_experts for one in regressors.values())
+    told = of_experts(runs.losses, runs.experts if listens else None)
+    return replace(runs, losses=runs.losses.mask(told))
 
 
 def cross_validation(runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> HeldOut:
@@ -89,7 +98,8 @@ def cross_validation(runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> 
         else runs.losses - model.out_of_fold_residuals
         for name, model in regressors.items()
     }
-    return HeldOut(CROSS_VALIDATION if len(runs) >= MANY_TO_RANK else FITTED, runs, predictions)
+    test = CROSS_VALIDATION if len(runs) >= MANY_TO_RANK else FITTED
+    return HeldOut(test, _judging(runs, regressors), predictions)
 
 
 def quality_table(held_out: Sequence[HeldOut], target: Target, random_state: int) -> pd.DataFrame:
@@ -205,7 +215,7 @@ class Promise:
 def speaks_of(summary: Mapping[str, Any]) -> str:
     """Say of which runs the predictions of a fit and their intervals are; `summary` is its `summary.json`."""
     if summary.get("num_runs", {}).get("fit") == 0:
-        return OF_NO_SCALE
+        return OF_NO_MODEL
     return of_scale(summary.get("scale"), holds_seed_noise=summary.get("intervals_hold_seed_noise"))
 
 
@@ -216,12 +226,13 @@ def of_scale(scale: str | None, *, holds_seed_noise: bool | None = None) -> str:
         scale: What the fitted runs trained for how long, where that is known.
         holds_seed_noise: Whether intervals hold the noise between seeds; `None`: nobody said.
     """
-    of = f"of {scale}, not of a larger model" if scale else "of the size and length of those fitted on"
+    of = f"{scale}, not of a larger model" if scale else "the size and length of those fitted on"
+    said = f"a new run of {of}"
     if holds_seed_noise is None:
-        return of
+        return said
     if holds_seed_noise:
-        return f"{of} (intervals hold the noise between seeds)"
-    return f"{of} (intervals do not hold the noise between seeds: no mixture was run with two)"
+        return f"{said} (intervals hold the noise between seeds)"
+    return f"{said} (intervals do not hold the noise between seeds: no mixture was run with two)"
 
 
 def number_mixtures(runs: Runs) -> NDArray[np.intp]:

@@ -64,6 +64,7 @@ class Auto(MixtureEstimator):
     """
 
     takes_epochs = True
+    takes_experts: ClassVar = True
     arrays: ClassVar = {
         "shares_": ("targets", "members"),
         "errors_": ("targets", "members"),

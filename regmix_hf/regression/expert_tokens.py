@@ -11,6 +11,7 @@ from typing import Any, Self
 from weakref import WeakValueDictionary
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from regmix_hf.errors import RegressionError
@@ -23,10 +24,10 @@ Array = NDArray[np.float64]
 #: Tokens whose probabilities exist at once in double precision.
 _TOKENS_AT_ONCE = 4096
 #: Least probability of a token beside that of the domain which gives it the most; single precision has less.
-_LEAST = 1e-37
+LEAST = 1e-37
 #: Where experts that were filled up with other domains are told from these, what is left of a probability is
 #: at least this share of what it was the difference of.
-_LEAST_LEFT = 0.01
+LEAST_LEFT = 0.01
 #: Floating point puts so much into a matrix that is exact otherwise.
 _ROUNDING = 1e-9
 
@@ -66,11 +67,11 @@ class ExpertTokens:
     @property
     def without_expert(self) -> NDArray[np.intp]:
         """The domains whose share in a text the experts do not tell."""
-        found = np.abs(self._shares.T @ self.weights - np.eye(self.weights.shape[1])).max(axis=0)
+        found = np.abs(self.shares.T @ self.weights - np.eye(self.weights.shape[1])).max(axis=0)
         return np.flatnonzero(found > _ROUNDING)
 
     @property
-    def _shares(self) -> Array:
+    def shares(self) -> Array:
         """How much of each expert a domain alone is, experts x domains.
 
         That is 1 of its own expert; of several equal ones as much of each; of one that was filled up with
@@ -81,7 +82,7 @@ class ExpertTokens:
 
     def mixed(self) -> list[MixedLoss]:
         """The formula of each target."""
-        shares = self._shares
+        shares = self.shares
         return [MixedLoss.of(logs, shares, unit) for logs, unit in zip(self.logs, self.units, strict=True)]
 
     def save(self, file: Path) -> None:
@@ -162,9 +163,9 @@ class _Given:
             part = logs[:, start : start + _TOKENS_AT_ONCE].astype(np.float64)
             most = part.max(axis=0)
             given = np.exp(part - most)
-            domains = np.maximum(shares.T @ given, _LEAST_LEFT * (np.abs(shares).T @ given))
+            domains = np.maximum(shares.T @ given, LEAST_LEFT * (np.abs(shares).T @ given))
             largest = domains.max(axis=0)
-            relative[start : start + _TOKENS_AT_ONCE] = np.maximum(domains / largest, _LEAST).T
+            relative[start : start + _TOKENS_AT_ONCE] = np.maximum(domains / largest, LEAST).T
             highest += float((most + np.log(largest)).sum())
         return cls(relative, -highest / max(num_tokens, 1), logs)
 
@@ -270,6 +271,23 @@ def _fault(experts: Experts | None, targets: Sequence[str], domains: Sequence[st
 def not_asked(experts: Experts, targets: Sequence[str]) -> list[str]:
     """The targets that experts know nothing of: others than losses and right answers, or later ones."""
     return [name for name in targets if _text_of(name, experts) not in experts.texts]
+
+
+def of_experts(losses: pd.DataFrame, experts: Experts | None) -> pd.DataFrame:
+    """Say which losses are those of runs that are experts themselves, of what these were asked about.
+
+    A mixture of the swarm that is one domain alone is such a run. There the formula is that run: it tells
+    neither how models of mixtures fare beside the formula, nor how good that is.
+
+    Args:
+        losses: Runs x targets; the index are the runs' ids.
+        experts: Of the runs; `None`: there are none.
+    """
+    found = pd.DataFrame(False, losses.index, losses.columns)
+    if experts is not None:
+        asked = ~losses.columns.isin(not_asked(experts, list(map(str, losses.columns))))
+        found[:] = losses.index.isin(experts.weights.index)[:, None] & asked
+    return found
 
 
 def _tokens(experts: Experts, targets: Sequence[str], domains: Sequence[str]) -> ExpertTokens:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from regmix_hf.errors import RegressionError
+from regmix_hf.readable import count_of
 from regmix_hf.regression.base import Array, MixtureEstimator
 from regmix_hf.regression.expert_tokens import ExpertTokens, MixedLoss
 from regmix_hf.regression.folds import assign_folds
@@ -33,6 +34,7 @@ class Experts(MixtureEstimator):
     (Belenki et al. 2025, arXiv 2502.15950; Thudi et al. 2025, "MixMin"). Offset and slope come from runs on
     mixtures, the slope drawn to 1 as if by two runs, for what the formula does not know is the scale: without
     any run it ranks mixtures, and its numbers are no promise. It is convex, so the best mixture is found.
+    A run that is itself one of the experts has no part in the line, and judges nothing (`of_experts`).
 
     It is fitted beside experts (`fit(..., experts=...)`), and cannot be without. A target that they were not
     asked about is predicted by the mean of the runs.
@@ -52,6 +54,7 @@ class Experts(MixtureEstimator):
     array([0.86, 0.8 ])
     """
 
+    takes_experts: ClassVar = True
     needs_experts: ClassVar = True
     ranks_all_sizes: ClassVar = True
     is_convex: ClassVar = True
@@ -88,7 +91,7 @@ class Experts(MixtureEstimator):
             folds = assign_folds(weights, self._num_folds(len(weights)), self.random_state, "out of fold")
         for fold in range(folds.max() + 1):
             held_out = folds == fold
-            offset, slope = _lines(formula[~held_out], losses[~held_out])
+            offset, slope = fit_lines(formula[~held_out], losses[~held_out])
             predicted[held_out] = offset + slope * formula[held_out]
         return predicted
 
@@ -114,7 +117,9 @@ class Experts(MixtureEstimator):
         file = _tokens_file(folder, part)
         self.tokens_ = ExpertTokens.load(file, num_domains=num_domains, num_targets=num_targets)
         if len(self.tokens_.without_expert):
-            raise RegressionError(f"{file} lacks experts of {len(self.tokens_.without_expert)} domains.")
+            raise RegressionError(
+                f"{file} lacks experts of {count_of(len(self.tokens_.without_expert), 'domain')}."
+            )
         self._mixed = self.tokens_.mixed()
         return self
 
@@ -131,7 +136,7 @@ class Experts(MixtureEstimator):
             raise RegressionError("experts: give them for the domains and targets of the fit.")
         self.tokens_ = self._experts
         self._mixed = self.tokens_.mixed()
-        self.offset_, self.slope_ = _lines(self._formula(weights), losses)
+        self.offset_, self.slope_ = fit_lines(self._formula(weights), losses)
 
     def _formula(self, weights: Array) -> Array:
         """`f` of each target, runs x targets."""
@@ -148,7 +153,7 @@ class Experts(MixtureEstimator):
         return max(1, min(4096, max(len(mixed.relative) for mixed in self._mixed)))
 
 
-def _lines(formula: Array, losses: Array) -> tuple[Array, Array]:
+def fit_lines(formula: Array, losses: Array) -> tuple[Array, Array]:
     """Offset and slope of each target: least squares, drawn towards the slope 1."""
     lines = [_line(*pair) for pair in zip(formula.T, losses.T, strict=True)]
     return np.array([offset for offset, _ in lines]), np.array([slope for _, slope in lines])

@@ -26,7 +26,8 @@ class ExpertsAndLaw(MixtureEstimator):
     fitted where experts and mixtures together are ten, and knows the corners that no mixture comes near. The
     formula errs otherwise than the law does (`recipes/how-many-runs.md`).
 
-    A target that the experts were not asked about is predicted by the law on the mixtures alone.
+    A target that the experts were not asked about is predicted by the law on the mixtures alone. A run that
+    is itself one of the experts counts once, as the expert, and judges nothing (`of_experts`).
 
     Args:
         random_state: Seed of both.
@@ -36,6 +37,7 @@ class ExpertsAndLaw(MixtureEstimator):
         law_: The fitted law.
     """
 
+    takes_experts: ClassVar = True
     needs_experts: ClassVar = True
     is_smooth = True
 
@@ -88,7 +90,7 @@ class ExpertsAndLaw(MixtureEstimator):
 
     def sampling_errors(self, weights: Array) -> Array:
         """Standard error of the difference between two mixtures, `(2, d) -> (t,)`, as tokens are a sample."""
-        return np.asarray(self._shares * self.experts_.sampling_errors(weights))
+        return np.asarray(self.shares * self.experts_.sampling_errors(weights))
 
     def _fit(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
         self.experts_ = Experts(random_state=self.random_state)
@@ -102,13 +104,13 @@ class ExpertsAndLaw(MixtureEstimator):
         return np.vstack([weights, tokens.weights]), np.vstack([losses, tokens.losses])
 
     @property
-    def _shares(self) -> Array:
+    def shares(self) -> Array:
         """Of the formula, per target: none where the experts were not asked."""
         asked = [logs.shape[1] > 0 for logs in self.experts_.tokens_.logs]
         return np.where(asked, _SHARE, 0.0)
 
     def _mean(self, formula: Array, law: Array) -> Array:
-        return np.asarray(self._shares * formula + (1.0 - self._shares) * law)
+        return np.asarray(self.shares * formula + (1.0 - self.shares) * law)
 
     def _predict(self, weights: Array) -> Array:
         formula, law = (
@@ -117,7 +119,7 @@ class ExpertsAndLaw(MixtureEstimator):
         return self._mean(formula, law)
 
     def _gradient(self, weights: Array) -> Array:
-        share = self._shares[:, None]
+        share = self.shares[:, None]
         return np.asarray(
             share * self.experts_.gradient(weights) + (1.0 - share) * self.law_.gradient(weights)
         )

@@ -94,7 +94,8 @@ def fit_runs(
         target: What a mixture will be judged on: a loss, several (their mean), a map of weights, `mean` or
             `worst`.
         folder: Where to save: `<estimator>/`, `quality.parquet`, `predictions.parquet`,
-            `learning_curve.parquet`, `runs.parquet` (all usable runs) and, last, `summary.json`.
+            `learning_curve.parquet`, `runs.parquet` (all usable runs), `runs_beside.parquet` (those of other
+            sizes) and, last, `summary.json`.
         test_sets: Further runs to predict, by name. They never decide which estimator is best.
         use: The estimator to choose mixtures with. `None`: the best on held-out runs.
         random_state: Seed of fits, folds and bootstrap.
@@ -111,7 +112,7 @@ def fit_runs(
         fit = _judge(question, regressors, folder, random_state, progress)
     else:
         fit = _unjudged(question, regressors, folder)
-    _save(fit, question.runs, regressors)
+    _save(fit, question, regressors)
     progress.note(fit.selection.reason)
     progress.note(f"{fit.selection.estimator}: {fit.summary['outlook']}")
     progress.note(str(fit.verdict))
@@ -121,7 +122,7 @@ def fit_runs(
     for agreement in Agreement.said_in(fit.summary):
         if agreement.target == str(fit.target) or agreement.word == DO_NOT_TELL:
             progress.note(str(agreement))
-    progress.note(f"predictions and intervals are those of a new run {speaks_of(fit.summary)}")
+    progress.note(f"predictions and intervals are those of {speaks_of(fit.summary)}")
     return fit
 
 
@@ -249,8 +250,8 @@ def _judge(
     noise = seed_noise(question.runs)
     verdict = Verdict.of(judged, selection.estimator, goal, noise, random_state)
     curve = learning_curve(
-        question.fitted,
-        holdout if judged.test == HOLDOUT else None,
+        question.fitted if judged.test == HOLDOUT else judged.runs,
+        judged.runs if judged.test == HOLDOUT else None,
         question.curved,
         goal,
         random_state=random_state,
@@ -385,11 +386,15 @@ def _carries(runs: Runs, quality: pd.DataFrame, selection: Selection) -> list[di
     return [replace(one, spearman=ranks.get(one.target)).plain for one in carries(runs)]
 
 
-def _save(fit: Fit, runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> None:
+def _save(fit: Fit, question: Question, regressors: Mapping[str, MixtureRegressor]) -> None:
     for name, regressor in regressors.items():
         regressor.save_pretrained(fit.folder / name)
     write_parquet(fit.folder / names.QUALITY, fit.quality)
     write_parquet(fit.folder / names.PREDICTIONS, fit.predictions)
     write_parquet(fit.folder / names.LEARNING_CURVE, fit.curve.table())
-    write_parquet(fit.folder / names.FITTED_RUNS, runs.to_results())
+    write_parquet(fit.folder / names.FITTED_RUNS, question.runs.to_results())
+    (fit.folder / names.RUNS_BESIDE).unlink(missing_ok=True)
+    if question.beside is not None:
+        beside = question.beside.of_targets(question.runs.targets)
+        write_parquet(fit.folder / names.RUNS_BESIDE, beside.to_results())
     write_json(fit.folder / names.FIT_SUMMARY, fit.summary)

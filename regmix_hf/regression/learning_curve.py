@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from regmix_hf.progress import Progress
+from regmix_hf.readable import count_of
 from regmix_hf.regression.assessment import number_mixtures
 from regmix_hf.regression.expert_tokens import expert_tokens
 from regmix_hf.regression.folds import assign_folds
@@ -80,12 +81,14 @@ class LearningCurve:
         sizes = points["num_runs"].unique()
         if estimator not in self.gains:
             return (
-                f"the runs are too few to tell what more would bring: {len(sizes)} sizes could be compared, "
+                "the runs are too few to tell what more would bring: "
+                f"{count_of(len(sizes), 'size')} could be compared, "
                 f"an outlook needs {_LEAST_SIZES} with a correlation at each."
             )
         gain = self.gains[estimator][1]
         return (
-            f"{gain.num_more} more runs would bring at most {100 * gain.at_most:+.1f} points of Spearman "
+            f"{count_of(gain.num_more, 'more run')} would bring at most {100 * gain.at_most:+.1f} "
+            "points of Spearman "
             f"correlation (about {100 * gain.expected:+.1f})."
         )
 
@@ -110,6 +113,7 @@ def learning_curve(
         random_state: Seed of subsets, folds and fits.
         progress: Told how many fits are done.
     """
+    fitted = fitted.take(np.flatnonzero(fitted.losses[list(target.weights)].notna().all(axis=1)))
     if len(set(number_mixtures(fitted))) < 2:
         return LearningCurve.empty()
     work = _Work(fitted, held_out, target, random_state)
@@ -124,12 +128,11 @@ def learning_curve(
             draws.append(work.resamples.metrics(work.truth, predicted)["spearman"])
         bar.update(len(plan))
     points = pd.DataFrame(rows, columns=_POINTS)
-    num_runs = int(fitted.losses[list(target.weights)].notna().all(axis=1).sum())
     gains = {}
     for estimator in estimators:
         own = points[points["estimator"] == estimator]
         rng = generator(random_state, "outlook", estimator)
-        if found := _gains(own, np.array([draws[row] for row in own.index]), num_runs, rng):
+        if found := _gains(own, np.array([draws[row] for row in own.index]), len(fitted), rng):
             gains[estimator] = found
     return LearningCurve(points, gains)
 
@@ -139,7 +142,6 @@ class _Work:
 
     def __init__(self, fitted: Runs, held_out: Runs | None, target: Target, random_state: int):
         names = list(target.weights)
-        fitted = fitted.take(np.flatnonzero(fitted.losses[names].notna().all(axis=1)))
         folds = assign_folds(fitted.weights.to_numpy(), _NUM_FOLDS, random_state, "learning curve")
         if held_out is None and len(fitted) >= _FEW_RUNS:
             fitted, held_out = (fitted.take(np.flatnonzero(rows)) for rows in (folds > 0, folds == 0))

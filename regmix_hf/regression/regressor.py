@@ -16,9 +16,10 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from regmix_hf.errors import RegressionError
 from regmix_hf.files import write_json
 from regmix_hf.quantities import BPB, Quantity, fitting, read_names
+from regmix_hf.readable import count_of
 from regmix_hf.regression.absurd import find_absurd
 from regmix_hf.regression.base import UnfittedError, check_runs, of_largest
-from regmix_hf.regression.expert_tokens import expert_tokens
+from regmix_hf.regression.expert_tokens import expert_tokens, of_experts
 from regmix_hf.regression.frames import Table, losses_table, weights_table
 from regmix_hf.regression.intervals import HalfWidth, OutOfFold, entropy, number_rows
 from regmix_hf.regression.pretrained import CARD, SharedRegressor
@@ -111,12 +112,12 @@ class MixtureRegressor(
 
     @property
     def out_of_fold_residuals(self) -> NDArray[np.float64]:
-        """Loss minus its prediction by a fit on other mixtures, fitted runs x targets; NaN without a loss."""
+        """Loss minus its prediction by a fit on other mixtures, fitted runs x targets; NaN without either."""
         self._check_fitted()
         return self._out_of_fold.residuals
 
     def out_of_fold(self, target: Target) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The fitted runs' values of `target`, NaN without one, and predictions by fits on other mixtures."""
+        """The fitted runs' values of `target`, and predictions by fits on other mixtures; NaN without."""
         self._check_fitted()
         missed = self._out_of_fold.combined(target)
         return missed.losses[:, 0], missed.predicted[:, 0]
@@ -151,7 +152,8 @@ class MixtureRegressor(
                 times the tokens of the run over the tokens that there are. What repeating costs
                 (`Repetition`) is told apart from what the family fits; predictions are of runs that repeat
                 as those of the largest size do, a copy's by `reading`. `None`: repeating plays no part.
-            experts: What models of single domains give each token of the targets, for families that use it.
+            experts: What models of single domains give each token of the targets, for families that use it;
+                in these, runs that are experts themselves (by the ids in the index) do not count.
 
         Raises:
             RegressionError: Tables that do not match or hold what is no weight or no loss, a target whose
@@ -173,9 +175,10 @@ class MixtureRegressor(
         self.model = build_estimator(self.estimator, self.random_state, self.params)
         if len(self.domains_) == 1:
             raise RegressionError(f"there is one domain, {self.domains_[0]!r}: every mixture is the same.")
-        check_runs(self.estimator, self.model.min_runs(len(self.domains_)), X, y, self.targets_)
+        told = of_experts(truth, experts if self.model.takes_experts else None).to_numpy()
         signs, mixture = self._signs, number_rows(X).astype(np.float64)
-        rest, repetition = signs * y, None
+        rest, repetition = signs * np.where(told, np.nan, y), None
+        check_runs(self.estimator, self.model.min_runs(len(self.domains_)), X, rest, self.targets_)
         if (again := self._repeated(epochs, mixtures)) is not None:
             repetition = fit_repetition(X, rest, np.array(own), again, size, self.random_state)
             rest = rest - repetition.seen
@@ -184,7 +187,7 @@ class MixtureRegressor(
         missed = self.model.out_of_fold(X, rest, own)
         if repetition is not None:
             missed, self.model.repetition_ = missed + repetition.unseen, repetition.term
-        missed = signs * missed
+        missed = np.where(told, np.nan, signs * missed)
         self._out_of_fold = OutOfFold(y[largest], missed[largest], entropy(X)[largest], mixture[largest])
         return self
 
@@ -196,9 +199,9 @@ class MixtureRegressor(
         """
         self._check_fitted()
         part = copy(self)
-        part.model = self.model.at(num_parameters, num_train_tokens)
-        shift = self._signs * part.model.shift
-        part._out_of_fold = replace(self._out_of_fold, stretch=part.model.stretch, shift=shift)
+        part.model = model = self.model.at(num_parameters, num_train_tokens)
+        shift, unseen = self._signs * model.shift, self._signs * model.unseen
+        part._out_of_fold = replace(self._out_of_fold, stretch=model.stretch, shift=shift, unseen=unseen)
         return part
 
     @property
@@ -310,10 +313,9 @@ class MixtureRegressor(
 
     @property
     def _about(self) -> str:
-        return (
-            f"A `{self.estimator}` regressor that predicts {len(self.targets_)} targets from the weights of "
-            f"{len(self.domains_)} domains, fitted on {self.num_runs_} runs."
-        )
+        made = ((len(self.targets_), "target"), (len(self.domains_), "domain"), (self.num_runs_, "run"))
+        targets, domains, runs = (count_of(number, thing) for number, thing in made)
+        return f"A `{self.estimator}` regressor of {targets} on the weights of {domains}, fitted on {runs}."
 
     def _save_pretrained(self, save_directory: Path) -> None:
         self._check_fitted()
@@ -362,9 +364,8 @@ class MixtureRegressor(
         regressor.quantities_ = quantities_in(config, folder / "config.json")
         regressor.num_runs_, regressor.num_dropped_ = config["num_runs"], config["num_dropped"]
         lengths = {"domains": len(domains), "targets": len(targets), "runs": regressor.num_runs_}
-        arrays = read_arrays(
-            folder / "out_of_fold.safetensors", _MISSED, lengths, may_be_nan=("losses",), may_lack=_NEW
-        )
+        file = folder / "out_of_fold.safetensors"
+        arrays = read_arrays(file, _MISSED, lengths, may_be_nan=("losses", "predicted"), may_lack=_NEW)
         regressor._out_of_fold = OutOfFold(**arrays, stretch=regressor.model.stretch)
         return regressor
 

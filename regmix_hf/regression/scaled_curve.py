@@ -120,13 +120,15 @@ class ScaledCurve:
         """Derivatives of the values with respect to the weights, problems x runs x domains."""
         return self._evaluate(raw)[2]
 
+    def values(self, raw: Array) -> Array:
+        """Values alone, problems x runs: what the derivatives need is a hundred times as large."""
+        both = np.exp(np.exp(raw[:, [self.layout.joint]]) * self._joint(raw)[0])
+        return np.asarray(raw[:, [self.layout.floor]] + self._falling(raw)[0] + self._harm(raw) + both)
+
     def _evaluate(self, raw: Array) -> tuple[Array, Array, Array]:
         at = self.layout
-        scale, alpha, offset = np.exp(raw[:, at.scale : at.offset + 1]).T[:, :, None]
-        beta = expit(raw[:, [at.saturation]] + raw[:, at.saturations])
-        helps = np.exp(beta[:, None, :] * self.logs + raw[:, None, at.affinities])
-        tokens = offset + helps.sum(axis=2)
-        falling = scale * tokens**-alpha
+        falling, tokens, helps, beta = self._falling(raw)
+        alpha, offset = np.exp(raw[:, [at.exponent]]), np.exp(raw[:, [at.offset]])
         per_token = -alpha * falling / tokens
         jacobian = np.empty((*falling.shape, at.count))
         jacobian[:, :, at.floor] = 1.0
@@ -138,14 +140,26 @@ class ScaledCurve:
         jacobian[:, :, at.saturation] = by_saturation.sum(axis=2)
         jacobian[:, :, at.harms] = self.weights
         by_size, by_length, both = self._fill_size_and_length(raw, jacobian)
-        values = raw[:, at.floor, None] + falling + raw[:, at.harms] @ self.weights.T + both
+        values = raw[:, [at.floor]] + falling + self._harm(raw) + both
         by_weight = helps * beta[:, None, :] / (self.weights + WEIGHT_OFFSET) + raw[:, None, at.harms]
         by_weight += by_size[:, :, None] * raw[:, None, at.sizes]
         by_weight += by_length[:, :, None] * raw[:, None, at.lengths]
         return values, jacobian, by_weight
 
-    def _fill_size_and_length(self, raw: Array, jacobian: Array) -> tuple[Array, Array, Array]:
-        """Fill in their derivatives; return those by log S and by log L, and the joint term."""
+    def _falling(self, raw: Array) -> tuple[Array, Array, Array, Array]:
+        """The term that falls with the weights, its effective tokens, those of each domain, and beta."""
+        at = self.layout
+        scale, alpha, offset = np.exp(raw[:, at.scale : at.offset + 1]).T[:, :, None]
+        beta = expit(raw[:, [at.saturation]] + raw[:, at.saturations])
+        helps = np.exp(beta[:, None, :] * self.logs + raw[:, None, at.affinities])
+        tokens = offset + helps.sum(axis=2)
+        return scale * tokens**-alpha, tokens, helps, beta
+
+    def _harm(self, raw: Array) -> Array:
+        return np.asarray(raw[:, self.layout.harms] @ self.weights.T)
+
+    def _joint(self, raw: Array) -> tuple[Array, Array, Array, Array]:
+        """The joint term's logarithm over q, log S, log L, and the part of the steep beginning in L."""
         at = self.layout
         by_parameters, by_tokens, by_early = np.exp(raw[:, [at.by_size, at.by_length, at.by_early]]).T[
             :, :, None
@@ -156,9 +170,19 @@ class ScaledCurve:
         shape = np.logaddexp(late, early)
         log_length = raw[:, [at.length]] + raw[:, at.lengths] @ self.weights.T + shape
         together = np.logaddexp(log_size / joint, log_length / joint)
+        return together, log_size, log_length, np.exp(early - shape)
+
+    def _fill_size_and_length(self, raw: Array, jacobian: Array) -> tuple[Array, Array, Array]:
+        """Fill in their derivatives; return those by log S and by log L, and the joint term."""
+        at = self.layout
+        by_parameters, by_tokens, by_early = np.exp(raw[:, [at.by_size, at.by_length, at.by_early]]).T[
+            :, :, None
+        ]
+        joint = np.exp(raw[:, [at.joint]])
+        together, log_size, log_length, of_early = self._joint(raw)
         both = np.exp(joint * together)
         of_size, of_length = np.exp(log_size / joint - together), np.exp(log_length / joint - together)
-        by_size, by_length, of_early = both * of_size, both * of_length, np.exp(early - shape)
+        by_size, by_length = both * of_size, both * of_length
         jacobian[:, :, at.size] = by_size
         jacobian[:, :, at.by_size] = -by_size * by_parameters * self.parameters
         jacobian[:, :, at.length] = by_length

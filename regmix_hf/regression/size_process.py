@@ -18,13 +18,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
+from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from regmix_hf.regression.base import Array
-from regmix_hf.regression.matern import matern, matern_slope
+from regmix_hf.regression.matern import correlate_quickly, matern, matern_slope
 from regmix_hf.regression.threads import one_blas_thread
 
 #: Hyperparameters, as logarithms; variances in units of the squared robust size of what the trend leaves.
@@ -41,6 +45,8 @@ _BOUNDS, _LENGTH_BOUNDS = (-8.0, 6.0), (float(np.log(0.4)), float(np.log(4.0)))
 _GROWTH_BOUNDS = (-1.0, 1.5)
 #: Standard deviations of the trend beyond which nothing grows further.
 _FARTHEST = 3.0
+#: L-BFGS steps for the hyperparameters.
+_MAX_STEPS = 10
 #: Mixtures closer than this are one.
 _SAME = 1e-9
 
@@ -67,34 +73,30 @@ def covariance(hyper: Array, here: Places, there: Places) -> Array:
     return _covariance(hyper, slow, fast * known, here, there, known)
 
 
-def pull(hyper: Array, here: Places, there: Places, coefficients: Array) -> tuple[Array, Array]:
-    """Derivatives of `covariance(here, there) @ coefficients` by the features and by the trend of `here`.
+def correlate(here: Array, there: Array, coefficients: Array, length: float) -> Array:
+    """`sum_j coefficient_j matern(|here - there_j| / length)` of each row of `here`, in double precision."""
+    if not len(used := np.flatnonzero(coefficients)):
+        return np.zeros(len(here))
+    return correlate_quickly(here / length, there[used] / length, coefficients[used], np.float64)
 
-    What one mixture has for itself is left out: it has no slope.
 
-    Returns:
-        Runs x domains, and one per run.
-    """
-    size = np.exp(hyper)
-    slow, fast = _between_sizes(hyper, here.sizes, there.sizes)
-    fast *= _has_runs(here.sizes, there.sizes)
-    along = (slow * size[_MIXTURE] + fast * size[_CELL_MIXTURE]) * coefficients
-    along *= matern_slope(cdist(here.features, there.features) / size[_LENGTH]) / size[_LENGTH] ** 2
-    by_feature = along.sum(axis=1, keepdims=True) * here.features - along @ there.features
-    return by_feature, size[_SLOPE] * (slow @ (coefficients * there.trend))
+def correlate_slope(here: Array, there: Array, coefficients: Array, length: float) -> Array:
+    """Derivatives of `correlate` by each row of `here`, rows x features."""
+    along = matern_slope(cdist(here, there) / length) * coefficients / length**2
+    return np.asarray(along.sum(axis=1, keepdims=True) * here - along @ there)
 
 
 @dataclass(frozen=True)
 class AtSize:
-    """What is left over by the runs of one size and length, as a function of the mixture alone; by target.
+    """What is left over at one size and length, as a function of the mixture alone; by target.
 
-        offset + slope * trend + sum_j alike_j matern(apart_j / length) + own_j [it is the mixture of run j]
+        offset + slope * trend + sum_j alike_j matern(apart_j / length) + own_j [it is mixture j]
 
     Attributes:
         offset: One per target.
         slope: On the trend's standardised loss, one per target.
-        alike: Targets x runs.
-        own: Targets x runs.
+        alike: Targets x mixtures.
+        own: Targets x mixtures.
         length: Of the process, in root shares of effective tokens.
     """
 
@@ -104,13 +106,38 @@ class AtSize:
     own: Array
     length: float
 
+    def left_over(self, target: int, here: Array, trend: Array, mixtures: Array) -> Array:
+        """What is left over of one target, one per row of `here`.
 
-def at_size(hyper: Array, at: Array, here: Array, trend: Array, sizes: Array, coefficients: Array) -> AtSize:
+        Args:
+            target: Its number.
+            here: Root shares of effective tokens, rows x domains.
+            trend: The trend's standardised loss of each.
+            mixtures: Root shares of the mixtures, mixtures x domains.
+        """
+        left = self.offset[target] + self.slope[target] * trend
+        left += correlate(here, mixtures, self.alike[target], self.length)
+        if len(used := np.flatnonzero(self.own[target])):
+            near = cKDTree(here).sparse_distance_matrix(cKDTree(mixtures[used]), _SAME, output_type="ndarray")
+            left += np.bincount(near["i"], self.own[target, used][near["j"]], minlength=len(here))
+        return np.asarray(left)
+
+
+def at_size(
+    hyper: Array,
+    at: Array,
+    mixture: NDArray[np.intp],
+    here: Array,
+    trend: Array,
+    sizes: Array,
+    coefficients: Array,
+) -> AtSize:
     """Return `covariance(here, runs) @ coefficients` for places of one size and length.
 
     Args:
         hyper: Hyperparameters.
         at: Logarithms of parameters and tokens of all places, `(2,)`.
+        mixture: Number of each run's mixture.
         here: The trend's standardised losses of the runs' mixtures at this size, targets x runs.
         trend: Those of the runs, each at its own size, targets x runs.
         sizes: Of the runs, runs x 2.
@@ -120,11 +147,13 @@ def at_size(hyper: Array, at: Array, here: Array, trend: Array, sizes: Array, co
     slow, fast = _between_sizes(hyper, at[None], sizes)
     known = _has_runs(at[None], sizes)
     kept, shared = coefficients * slow, coefficients * fast * known
+    is_of = np.equal.outer(mixture, np.arange(mixture.max() + 1)).astype(np.float64)
+    own = size[_OWN] * known * kept * _growth(hyper, here) * _growth(hyper, trend)
     return AtSize(
         offset=(size[_OFFSET] * kept + size[_CELL] * shared).sum(axis=1),
         slope=size[_SLOPE] * (kept * trend).sum(axis=1),
-        alike=size[_MIXTURE] * kept + size[_CELL_MIXTURE] * shared,
-        own=size[_OWN] * known * kept * _growth(hyper, here) * _growth(hyper, trend),
+        alike=(size[_MIXTURE] * kept + size[_CELL_MIXTURE] * shared) @ is_of,
+        own=own @ is_of,
         length=float(size[_LENGTH]),
     )
 
@@ -136,7 +165,7 @@ def solve(hyper: Array, places: Places, left: Array) -> Array:
     return np.asarray(np.linalg.solve(whole, left))
 
 
-def learn(places: Sequence[Places], left: Sequence[Array], max_steps: int = 10) -> Array:
+def learn(places: Sequence[Places], left: Sequence[Array], max_steps: int = _MAX_STEPS) -> Array:
     """Hyperparameters of the largest posterior, shared by all targets.
 
     Args:
@@ -144,25 +173,86 @@ def learn(places: Sequence[Places], left: Sequence[Array], max_steps: int = 10) 
         left: What the trend leaves over of each target, in units of its robust size; NaN where unknown.
         max_steps: Most L-BFGS steps.
     """
-
-    def misfit(hyper: Array) -> float:
-        slow, fast = _between_sizes(hyper, places[0].sizes, places[0].sizes)
-        value = 0.5 * len(places) * float(_PRECISION @ (hyper - _EXPECTED) ** 2)
-        for at, values in zip(places, left, strict=True):
-            known = ~np.isnan(values)
-            whole = _covariance(hyper, slow, fast, at, at)
-            whole[np.diag_indices_from(whole)] += _noise(hyper, at)
-            whole = whole[np.ix_(known, known)]
-            factor = np.linalg.cholesky(whole)
-            solved = np.linalg.solve(factor, values[known])
-            value += float(np.log(np.diag(factor)).sum() + 0.5 * solved @ solved)
-        return value
-
     bounds = [_BOUNDS] * COUNT
     bounds[_LENGTH], bounds[_GROWTH] = _LENGTH_BOUNDS, _GROWTH_BOUNDS
+    targets = [Evidence.of(at, values) for at, values in zip(places, left, strict=True)]
+
+    def misfit(hyper: Array) -> tuple[float, Array]:
+        away = hyper - _EXPECTED
+        value, slope = 0.5 * len(places) * float(_PRECISION @ away**2), len(places) * _PRECISION * away
+        for target in targets:
+            more, steeper = target.misfit(hyper)
+            value, slope = value + more, slope + steeper
+        return value, slope
+
+    options = {"maxiter": max_steps}
     with one_blas_thread():
-        found = minimize(misfit, _EXPECTED, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_steps})
+        found = minimize(misfit, _EXPECTED, method="L-BFGS-B", jac=True, bounds=bounds, options=options)
     return np.asarray(found.x)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the runs of one target say of the hyperparameters.
+
+    Attributes:
+        places: Where they lie.
+        left: What the trend leaves over of them.
+        apart: Between their features, runs x runs.
+        sizes_apart: Squared differences of log parameters and of log tokens, 2 x runs x runs.
+    """
+
+    places: Places
+    left: Array
+    apart: Array
+    sizes_apart: Array
+
+    @classmethod
+    def of(cls, places: Places, left: Array) -> Self:
+        """Take the runs that have a loss."""
+        known = ~np.isnan(left)
+        at = Places(places.features[known], places.trend[known], places.sizes[known])
+        sizes_apart = (at.sizes.T[:, :, None] - at.sizes.T[:, None]) ** 2
+        return cls(at, left[known], cdist(at.features, at.features), sizes_apart)
+
+    def misfit(self, hyper: Array) -> tuple[float, Array]:
+        """Negative logarithm of the likelihood, and its derivatives."""
+        size, growth, trend = np.exp(hyper), _growth(hyper, self.places.trend), self.places.trend
+        slow, slow_by = self._by_size(size[[_SLOW_N, _SLOW_D]])
+        fast, fast_by = self._by_size(size[[_FAST_N, _FAST_D]])
+        distance = self.apart / size[_LENGTH]
+        alike = matern(distance)
+        own = size[_OWN] * (self.apart < _SAME) * np.outer(growth, growth)
+        kept = size[_OFFSET] + size[_SLOPE] * np.outer(trend, trend) + size[_MIXTURE] * alike + own
+        shared = size[_CELL] + size[_CELL_MIXTURE] * alike
+        noise = _noise(hyper, self.places)
+        factor = cho_factor(slow * kept + fast * shared + np.diag(noise), lower=True)
+        solved = cho_solve(factor, self.left)
+        value = float(np.log(np.diag(factor[0])).sum() + 0.5 * self.left @ solved)
+        # Half of what the misfit changes by with each element of the covariance.
+        by = 0.5 * (cho_solve(factor, np.eye(len(solved))) - np.outer(solved, solved))
+        by_slow, by_fast, by_noise = by * slow, by * fast, np.diag(by) * noise
+        by_length = size[_MIXTURE] * by_slow + size[_CELL_MIXTURE] * by_fast
+        own_by_run = (by_slow * own).sum(axis=1)
+        slope = np.empty(COUNT)
+        slope[_OFFSET] = size[_OFFSET] * by_slow.sum()
+        slope[_SLOPE] = size[_SLOPE] * (trend @ by_slow @ trend)
+        slope[_MIXTURE] = size[_MIXTURE] * np.vdot(by_slow, alike)
+        slope[_OWN] = own_by_run.sum()
+        slope[[_SLOW_N, _SLOW_D]] = [np.vdot(by * kept, one) for one in slow_by]
+        slope[_CELL] = size[_CELL] * by_fast.sum()
+        slope[_CELL_MIXTURE] = size[_CELL_MIXTURE] * np.vdot(by_fast, alike)
+        slope[[_FAST_N, _FAST_D]] = [np.vdot(by * shared, one) for one in fast_by]
+        slope[_LENGTH] = -np.vdot(by_length, matern_slope(distance) * distance**2)
+        slope[_NOISE] = by_noise.sum()
+        slope[_GROWTH] = 2 * (own_by_run + by_noise) @ np.clip(trend, -_FARTHEST, _FARTHEST)
+        return value, slope
+
+    def _by_size(self, scale: Array) -> tuple[Array, Array]:
+        """Correlations between sizes, and derivatives by the logarithm of each length scale."""
+        squares = self.sizes_apart / scale[:, None, None] ** 2
+        distance = np.sqrt(squares.sum(axis=0))
+        return matern(distance), -matern_slope(distance) * squares
 
 
 def _growth(hyper: Array, trend: Array) -> Array:

@@ -15,6 +15,9 @@ from regmix_hf.readable import short
 
 #: What is measured speaks of numbers of domains and of runs up to so many times as large or as small.
 _NEAR = 1.5
+#: Up to so many runs a domain, experts beside mixtures rank unseen runs better (`experts_and_law`) than as
+#: many mixtures do (`power_law`), wherever both were measured; a test holds it against the table.
+_FEW_PER_DOMAIN = 3.5
 #: Proxies so many times as long, or as short, are said not to have been measured.
 _FAR = 10.0
 #: Where all that was measured is told.
@@ -121,6 +124,21 @@ def advice(
                 f"{'; '.join(map(str, best.values()))}; see {PAGE}"
                 + (f"; not measured with {short(num_tokens)} tokens" if _is_far(with_, num_tokens) else "")
             )
+
+
+def experts_win(num_domains: int, num_runs: int, num_tokens: int) -> bool:
+    """Tell whether an expert a domain, and mixtures for the rest of so few runs, win over as many mixtures.
+
+    Nobody knows it of numbers of domains or of tokens far from those that were measured: it is denied.
+
+    Args:
+        num_domains: To train on.
+        num_runs: To spend on experts and mixtures.
+        num_tokens: That each of them is to be trained on.
+    """
+    known = (row for row in measured_spending() if _is_near(row.domains, num_domains))
+    is_few = num_runs <= _FEW_PER_DOMAIN * num_domains
+    return is_few and any(not _is_far(row, num_tokens) for row in known)
 
 
 def _is_far(row: Spent, num_tokens: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 from huggingface_hub.constants import REPOCARD_NAME
@@ -18,6 +19,7 @@ from regmix_hf.hub import Hub, Publication, Snapshot, parquet_bytes
 from regmix_hf.hub.privacy import require_public_table
 from regmix_hf.hub.publish import Files
 from regmix_hf.progress import Progress, Silent
+from regmix_hf.readable import count_of
 from regmix_hf.recipe.schema import PARTS
 from regmix_hf.runs.published import check_table
 from regmix_hf.sharing.exporting import mixture_of_fit
@@ -95,7 +97,7 @@ def push_fit(
 
 
 def _runs_publication(fit: TableFit, address: Address, facts: StudyFacts, terms: Terms) -> Publication:
-    results = _results(read_parquet(fit.regression / names.FITTED_RUNS, FITTED_RUNS))
+    results = _results(_all_runs(fit.regression))
     for name in (names.RESULTS, names.MIXTURES_TABLE):
         require_public_table(results, name)
     check_table(results, "the table of runs")
@@ -115,8 +117,15 @@ def _runs_publication(fit: TableFit, address: Address, facts: StudyFacts, terms:
             REPOCARD_NAME: written(card.render),
         }
 
-    message = f"Publish {len(results)} runs read from tables"
+    message = f"Publish {count_of(len(results), 'run')} read from tables"
     return Publication(address.runs, files, message, terms.private, ("*.parquet", "*.png"))
+
+
+def _all_runs(folder: Path) -> pd.DataFrame:
+    """All runs that a fit was made on: those it is judged by first, then those of other sizes."""
+    files = [folder / name for name in (names.FITTED_RUNS, names.RUNS_BESIDE)]
+    tables = [read_parquet(file, FITTED_RUNS) for file in files if file.exists()]
+    return pd.concat(tables, ignore_index=True)
 
 
 def _results(runs: pd.DataFrame) -> pd.DataFrame:

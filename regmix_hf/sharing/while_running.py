@@ -66,13 +66,18 @@ class Publisher:
             with self._watching():
                 yield
             with self._claim() as granted:
-                # Else somebody else, who also has all runs by now, is about to.
-                published = granted is not None and self._try(_PARTS[verb])
+                if granted is None:  # somebody else, who also has all runs by now, is about to
+                    return
+                published = self._try(_PARTS[verb])
         else:
             yield
             published = self._try(_PARTS[verb])
         if published:
             mark.unlink(missing_ok=True)
+        else:
+            self._progress.note(
+                f"{verb}: what it did stays; the same command, or `regmix push`, publishes it"
+            )
 
     def finish(self) -> Push:
         """Publish all that is finished as a new version.
@@ -111,12 +116,12 @@ class Publisher:
     def _bring(self) -> None:
         """Fetch what others have trained, so that nobody trains it again."""
         try:
-            count = bring_runs(Hub(progress=self._progress), self._study)
+            came = str(bring_runs(Hub(progress=self._progress), self._study))
         except (RegmixError, OSError) as error:
             self._progress.note(f"warning: runs of others not fetched: {error}")
         else:
-            if count:
-                self._progress.note(f"fetched {count} runs that were published before")
+            if came:
+                self._progress.note(came)
 
     def _num_ended(self) -> int:
         return sum(1 for _ in self._study.proxies.glob(f"*/{RESULT}"))

@@ -103,7 +103,7 @@ def run(study: Study, progress: Progress) -> None:
         progress.note("predictions count what repeating costs, as often as a final run reads each domain")
     if recipe.choice.kl_strength == "auto" and problem.regressor.num_runs_:
         progress.note(f"choice.kl_strength: auto is {chosen.kl_strength:.4g} per nat of divergence")
-    progress.note(f"predictions and intervals are those of a new run {chosen.speaks_of}")
+    progress.note(f"predictions and intervals are those of {chosen.speaks_of}")
     for warning in chosen.warnings:
         progress.note(f"warning: {warning}")
     if longer is not None:
@@ -287,6 +287,6 @@ def _try(
         weights=dict(chosen.weights),
         trials=trials,
         proxies=proxies_of(study),
-        speaks_of=None if problem.size is None else f"a new run {of_scale(problem.scale)}",
+        speaks_of=None if problem.size is None else of_scale(problem.scale),
         scales=dict(problem.target.scales),
     )

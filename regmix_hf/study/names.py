@@ -24,8 +24,8 @@ EXPERTS = "experts.safetensors"
 #: What a fit came to; how well every estimator predicts, what it predicted, and both by number of runs.
 FIT_SUMMARY = "summary.json"
 QUALITY, PREDICTIONS, LEARNING_CURVE = "quality.parquet", "predictions.parquet", "learning_curve.parquet"
-#: The runs that a fit was made on.
-FITTED_RUNS = "runs.parquet"
+#: The runs that a fit was made on and is judged by, and those of other sizes and lengths fitted beside them.
+FITTED_RUNS, RUNS_BESIDE = "runs.parquet", "runs_beside.parquet"
 #: What a fit on tables was asked and read, and what a choice from it was asked; in the folders of both.
 FIT_RECORD, CHOICE_RECORD = "fit.json", "choice.json"
 FIT_TABLES = (QUALITY, PREDICTIONS, LEARNING_CURVE, FITTED_RUNS)

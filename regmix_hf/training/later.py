@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regmix_hf.errors import StudyError
 from regmix_hf.files import write_json
 from regmix_hf.quantities import BPB, error_column
 from regmix_hf.study.names import EXPERTS, RESULT
@@ -20,6 +19,10 @@ if TYPE_CHECKING:
 
     from regmix_hf.corpus.corpus import Corpus
     from regmix_hf.study.corpus_facts import CorpusFacts
+
+
+class KeptModelError(Exception):
+    """A kept model is not what its run left: that run alone cannot be measured, so this stops no others."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def measure_kept(spec: KeptRun, corpus: Corpus, folder: Path) -> None:
     Writes of an expert `experts.safetensors`, and then `result.json` into `folder`: both of what is asked.
 
     Raises:
-        StudyError: The model is not what the run left.
+        KeptModelError: The model is not what the run left.
         TrainingError: The training arguments cannot be used here.
     """
     from regmix_hf.training.asked import Asked
@@ -105,9 +108,9 @@ def _opened(spec: KeptRun, folder: Path) -> tuple[nn.Module, Accelerator, int]:
     from regmix_hf.training.run import arguments_of
 
     if hash_weights(spec.model) != spec.sha256:
-        raise StudyError(
-            f"{spec.model} is not the model that the run {spec.run.run_id} kept.",
-            f"remove it to do without its values, or {spec.model.parent} to train the run again",
+        raise KeptModelError(
+            f"{spec.model} is not the model that the run {spec.run.run_id} kept: remove it to do without its "
+            f"values, or {spec.model.parent} to train the run again"
         )
     arguments = arguments_of(spec.run, folder, saves=False)
     if arguments.device.type == "cpu":

@@ -16,6 +16,8 @@ from regmix_hf.exports import MixtureToTrain, render_export
 from regmix_hf.files import write_json, write_parquet, write_text
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression import MixtureRegressor
+from regmix_hf.regression.registry import WITH_EXPERTS
+from regmix_hf.runs.experts import Experts, TargetText
 from regmix_hf.runs.runs import Runs
 from regmix_hf.runs.sizes import scale_words
 from regmix_hf.study import Study
@@ -59,13 +61,35 @@ def losses_of(mixtures: pd.DataFrame) -> pd.DataFrame:
     return losses.assign(letters=1.0 + 0.5 * losses.iloc[:, 0] + 0.3 * losses.iloc[:, 1])
 
 
+def experts_of(domains: list[str], targets: list[str]) -> Experts:
+    """An expert of each domain, the first filled up with the others, asked about all targets but the last."""
+    rng, weights = np.random.default_rng(2), np.eye(len(domains))
+    weights[0] = 0.8 * weights[0] + 0.2 / len(domains)
+    logs = {}
+    for number, name in enumerate(targets[:-1]):
+        given = -rng.exponential(3.0, (len(domains), 90 + number)).astype(np.float16)
+        given[number] /= 3  # most likely to that of its own domain
+        logs[name] = given
+    texts = {
+        name: TargetText(sha256=name, num_tokens=part.shape[1], bits_per_nat=0.4)
+        for name, part in logs.items()
+    }
+    table = pd.DataFrame(weights, index=[f"expert{k}" for k in range(len(domains))], columns=domains)
+    return Experts(table, logs, texts)
+
+
 def choose(
     study: Study, estimator: str, *, size: tuple[float, float] | None = None, **params: Any
 ) -> MixtureRegressor:
-    """Fit one family, and say that it chose a mixture, where `size` is given for runs of that size."""
+    """Fit one family, and say that it chose a mixture, where `size` is given for runs of that size.
+
+    Beside experts (`experts_of`), if it or one of its members asks any.
+    """
     results = pd.read_parquet(study.regression / "runs.parquet")
     runs = Runs.from_results(results, "runs")
     told = {"sizes": runs.sizes, "epochs": runs.epochs}
+    if {estimator, *params.get("members", ())}.intersection(WITH_EXPERTS):
+        told["experts"] = experts_of(list(runs.weights), list(runs.losses))
     regressor = MixtureRegressor(estimator, **params).fit(runs.weights, runs.losses, **told)
     regressor.save_pretrained(study.regression / estimator)
     domains = list(study.recipe.training_domains)

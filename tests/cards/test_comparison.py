@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regmix_hf.cards.comparison import Outcome, compare, seed_noise
+from regmix_hf.quantities import SHARE, Quantity
 
 
 def test_noise_is_pooled_over_mixtures() -> None:
@@ -44,6 +45,16 @@ def test_with_one_seed_nobody_knows() -> None:
     assert comparison.outcome is Outcome.UNKNOWN
     assert comparison.half_width is None
     assert "With one seed per mixture" in comparison.sentence
+
+
+def test_an_interval_of_two_seeds_ends_where_values_can_differ_by_no_more() -> None:
+    shares = {"chosen": [0.2, 0.6], "prior": [0.3]}
+    (comparison,) = compare(shares, target=Quantity("t/acc", SHARE, "higher"))
+    assert comparison.half_width == pytest.approx(4.4, abs=0.1)
+    assert comparison.interval == (-1.0, 1.0)
+    assert "-1.000 to +1.000" in comparison.sentence
+    (of_losses,) = compare(shares)
+    assert of_losses.interval == pytest.approx((-0.1 - of_losses.half_width, -0.1 + of_losses.half_width))
 
 
 def test_without_the_chosen_mixture_there_is_nothing_to_compare() -> None:

@@ -16,6 +16,7 @@ from regmix_hf.cards.explorer_page import explorer_page
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.laws import FAMILIES
 from regmix_hf.regression import ESTIMATORS, MixtureRegressor
+from regmix_hf.regression.registry import WITH_EXPERTS
 from regmix_hf.regression.target import Target
 from regmix_hf.runs.sizes import scale_words
 from regmix_hf.study import names
@@ -39,17 +40,25 @@ def check_predictions(browser: Browser, file: Path, regressor: MixtureRegressor,
     both = "w => [explorer.predict(w), explorer.halfWidths(explorer.predict(w), w)]"
     found = np.array(browser.run(f"{json.dumps(mixtures.tolist())}.map({both})"))
     table = pd.DataFrame(mixtures, columns=domains)
-    combined = regressor.predict_target(table, Target.parse(target, regressor.quantities_, regressor.scales))
+    asked = Target.parse(target, regressor.quantities_, regressor.scales)
+    combined = regressor.predict_target(table, asked)
     lower, upper = regressor.predict_interval(table)
-    losses = np.column_stack([combined["loss"], regressor.predict(table)])
-    half = np.column_stack([combined["upper"] - combined["loss"], (upper - lower) / 2])
-    assert np.abs(found[:, 0] - losses).max() < 1e-6
-    assert np.abs(found[:, 1] - half).max() < 1e-6
+    losses = regressor.predict(table).assign(**{str(asked): combined["loss"]})
+    half = ((upper - lower) / 2).assign(**{str(asked): combined["upper"] - combined["loss"]})
+    rows = browser.run("explorer.names")
+    assert sorted(rows) == sorted(losses)
+    assert rows[0] == str(asked)
+    has_trees = "lightgbm" in {regressor.estimator, *getattr(regressor.model, "members_", ())}
+    assert np.abs(found[:, 0] - losses[rows]).max(axis=None) < (1e-6 if has_trees else 1e-11)  # of 4 bytes
+    assert np.abs(found[:, 1] - half[rows]).max(axis=None) < 1e-6
+    one = f"[...explorer.names.keys()].map(k => explorer.predictOne({mixtures[0].tolist()}, k))"
+    assert browser.run(one) == found[0, 0].tolist()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_computes_what_every_family_predicts(family: str, browser: Browser, tmp_path: Path) -> None:
-    study = make_study(tmp_path, DOMAINS[:4] if family == "auto" else DOMAINS, num_runs=24)
+    few = family in ("auto", "experts_and_law")
+    study = make_study(tmp_path, DOMAINS[:4] if few else DOMAINS, num_runs=24)
     regressor = choose(study, family, **PARAMS.get(family, {}))
     check_predictions(browser, write_page(study), regressor, "mean")
 
@@ -60,7 +69,7 @@ def test_a_law_over_sizes_speaks_of_the_size_that_was_chosen_for(browser: Browse
     large = small[:12].assign(num_parameters=6e7, run_id=[f"large{k}" for k in range(12)])
     losses = [name for name in small if name.startswith(("loss/", "target/"))]
     large[losses] = 0.8 * large[losses] + 0.3 * large["weight/code"].to_numpy()[:, None] ** 2
-    for size in ((6e7, 1e9), (1e9, 2e10)):  # one that runs are of, and one beyond them
+    for size in ((6e7, 1e9), (1e9, 2e9)):  # one that runs are of, and one beyond them
         pd.concat([small, large]).to_parquet(study.regression / file)
         regressor = choose(study, "scaled_law", size=size).at(*size)
         assert all(array.any() for array in (regressor.model.kriged_, regressor.model.coefficients_))
@@ -86,9 +95,34 @@ def test_it_counts_what_a_final_run_repeats(browser: Browser, tmp_path: Path) ->
     check_predictions(browser, write_page(study), final, "mean")
 
 
+def test_what_experts_say_is_no_loss_where_no_run_gives_it_a_scale(browser: Browser, tmp_path: Path) -> None:
+    study = make_study(tmp_path, DOMAINS[:3], num_runs=0)
+    regressor = choose(study, "experts")
+    file = write_page(study)
+    browser.open(file)
+    text = browser.run("document.body.innerText")
+    assert "their numbers are no losses of any model" in text
+    for word in ("nats", "interval", "measured", "NaN", "undefined", "null", "Infinity"):
+        assert word not in text
+    found = browser.run("explorer.predict(explorer.state.weights)")
+    given = pd.DataFrame([browser.run("explorer.state.weights")], columns=DOMAINS[:3])
+    losses = regressor.predict(given).iloc[0]
+    assert found == pytest.approx([losses.mean(), *losses], abs=1e-12)
+    browser.run("document.getElementById('along').value = 0")
+    browser.run("document.getElementById('take').click()")
+    assert browser.run("explorer.predictOne(explorer.state.weights, 1)") < losses.iloc[0]
+
+
 def test_trees_have_a_part_in_a_stack(browser: Browser, tmp_path: Path) -> None:
     study = make_study(tmp_path, DOMAINS[:4], num_runs=24)
     regressor = choose(study, "auto", members=["lightgbm", "log_linear"])
+    assert regressor.model.shares_.all(axis=1).any()
+    check_predictions(browser, write_page(study), regressor, "mean")
+
+
+def test_experts_have_a_part_in_a_stack(browser: Browser, tmp_path: Path) -> None:
+    study = make_study(tmp_path, DOMAINS[:3], num_runs=16)
+    regressor = choose(study, "auto", members=["experts", "own_weight"])
     assert regressor.model.shares_.all(axis=1).any()
     check_predictions(browser, write_page(study), regressor, "mean")
 
@@ -131,6 +165,8 @@ def test_a_score_is_shown_as_it_is_and_more_of_it_is_better(browser: Browser, tm
         assert page is not None
         (study.root / "explorer.html").write_text(page)
         check_predictions(browser, study.root / "explorer.html", regressor, value)
+    names = browser.run("explorer.names")
+    assert len(set(names)) == len(names)
     caption = browser.run("document.querySelector('#losses caption').textContent")
     assert "quiz/acc: share, higher is better" in caption
 
@@ -139,4 +175,4 @@ def test_the_script_knows_the_same_families_as_the_writer() -> None:
     text = (Path(pages.__file__).parent / "explorer" / "laws.js").read_text()
     block = text[text.index("const FAMILIES = {") : text.index("};", text.index("const FAMILIES = {"))]
     names = re.findall(r"\b(\w+)(?:: \w+)?,", block)
-    assert set(names) == set(FAMILIES) <= set(ESTIMATORS)
+    assert set(names) == set(FAMILIES) == {*ESTIMATORS, *WITH_EXPERTS}

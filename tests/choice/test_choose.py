@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 
 from regmix_hf import choose_mixture
-from regmix_hf.choice import ChoiceProblem, choice_constraints
+from regmix_hf.choice import ChoiceProblem
 from regmix_hf.choice.choose import _round
 from regmix_hf.choice.nearest import NearestRuns
 from regmix_hf.errors import MixtureError, RegressionError
 from regmix_hf.mixtures import Constraints, EpochCap, around_prior, sampling_constraints
+from regmix_hf.mixtures.final import choice_constraints
 from regmix_hf.quantities import read_names
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
@@ -181,7 +182,7 @@ def test_rounded_weights_sum_to_one_exactly():
     rng = np.random.default_rng(0)
     for number in (2, 17, 300):
         weights = rng.dirichlet(np.ones(number))
-        rounded = _round(weights)
+        rounded = _round(weights, Constraints(tuple(f"d{i}" for i in range(number))))
         assert rounded.sum() == pytest.approx(1.0, abs=1e-13)
         assert np.abs(rounded - weights).max() < 1e-6
         np.testing.assert_array_equal(rounded, np.round(rounded, 6))

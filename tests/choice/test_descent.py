@@ -9,8 +9,9 @@ from regmix_hf.choice.objective import Objective
 from regmix_hf.choice.optimise import optimise
 from regmix_hf.mixtures import Constraints
 from regmix_hf.mixtures.constraints import EpochCap
+from regmix_hf.recipe import Group
 from regmix_hf.regression.power_law import PowerLaw
-from tests.bounds import allowed
+from tests.bounds import allowed, promised_fall
 
 
 def law(domains, targets, seed=0):
@@ -34,19 +35,29 @@ def bounds_of(domains, prior):
         minimum={"d1": 0.01},
         maximum=dict(zip(names, np.minimum(1.0, 8 * prior).tolist(), strict=True)),
         fixed={"d0": 0.02},
+        groups={
+            "few": Group(domains=names[:2], max=max(0.031, 0.9 * float(prior[:2].sum()))),
+            "many": Group(
+                domains=names[2 : 2 + domains // 3], min=1.5 * float(prior[2 : 2 + domains // 3].sum())
+            ),
+        },
         epochs=EpochCap(4.0, dict(zip(names, 1e6 * prior, strict=True)), 1e6),
     )
 
 
 def solved_by_slsqp(objective, bounds, starts):
     """The best that sequential quadratic programming finds from the same starts."""
+    matrix, least = bounds.group_limits
     points = [
         minimize(
             lambda w: float(objective(np.maximum(w, 0)[None])[0]),
             start,
             jac=lambda w: objective.slope(np.maximum(w, 0)[None])[0],
             bounds=list(zip(bounds.lower, bounds.upper, strict=True)),
-            constraints=[{"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like}],
+            constraints=[
+                {"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+                {"type": "ineq", "fun": lambda w: matrix @ w - least, "jac": lambda _: matrix},
+            ],
             method="SLSQP",
             options={"ftol": 1e-12, "maxiter": 500},
         ).x
@@ -57,7 +68,9 @@ def solved_by_slsqp(objective, bounds, starts):
 
 @pytest.mark.parametrize("kl_strength", [0.0, 0.02])
 @pytest.mark.parametrize("domains", [4, 17, 60])
-def test_the_optimum_is_no_worse_than_that_of_quadratic_programming(domains, kl_strength):
+def test_the_optimum_meets_its_conditions_and_is_no_worse_than_that_of_quadratic_programming(
+    domains, kl_strength
+):
     rng = np.random.default_rng(domains)
     prior = rng.dirichlet(np.full(domains, 20.0))
     objective = Objective(law(domains, 4), np.full(4, 0.25), prior, kl_strength)
@@ -66,6 +79,7 @@ def test_the_optimum_is_no_worse_than_that_of_quadratic_programming(domains, kl_
     found = optimise(objective, bounds, starts)
     assert allowed(bounds, found[None]).all()
     assert found[0] == pytest.approx(0.02)
+    assert promised_fall(bounds, found, objective.slope(found[None])[0]) <= 1e-7
     assert objective(found[None])[0] <= solved_by_slsqp(objective, bounds, starts) + 1e-8
 
 
@@ -123,7 +137,9 @@ def test_a_worst_loss_is_no_worse_than_any_of_many_mixtures_near_it():
     rng = np.random.default_rng(3)
     prior = rng.dirichlet(np.full(20, 2.0))
     names = tuple(f"d{i}" for i in range(20))
-    objective, bounds = Objective(law(20, 5), None, prior, 0.01), Constraints(names)
+    groups = {"few": Group(domains=names[:6], max=0.2), "many": Group(domains=names[10:15], max=0.5)}
+    objective, bounds = Objective(law(20, 5), None, prior, 0.01), Constraints(names, groups=groups)
     found = optimise(objective, bounds, np.stack([prior, np.full(20, 0.05)]))
+    assert (found[:6].sum(), found[10:15].sum()) == pytest.approx((0.2, 0.5))
     steps = rng.normal(size=(2000, 20)) * rng.choice([1e-1, 1e-2, 1e-3], (2000, 1))
     assert objective(found[None])[0] <= objective(bounds.project(found + steps)).min() + 1e-7

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from regmix_hf.corpus.local_files import find_files
 from regmix_hf.draft import find_domains, scale, write_draft, writing
 from regmix_hf.draft.scale import CPU, GPU, first_budget
 from regmix_hf.errors import DataError
-from regmix_hf.recipe import load_recipe
+from regmix_hf.recipe import Domain, load_recipe
 from tests.cli.conftest import regmix  # noqa: F401 - a fixture
 
 WORDS = (
@@ -135,7 +136,7 @@ def test_folders_that_are_too_small_are_one_domain_together(tmp_path, monkeypatc
     assert found.left_out == ()
 
 
-def test_one_file_that_is_no_text_keeps_out_itself_or_is_named(tmp_path, monkeypatch):
+def test_files_that_are_no_text_keep_out_themselves_and_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for number in range(50):
         for end in ("Code", "many", *(["few"] if number < 30 else [])):
@@ -144,17 +145,22 @@ def test_one_file_that_is_no_text_keeps_out_itself_or_is_named(tmp_path, monkeyp
     (tmp_path / "b").mkdir()  # beside it: of a folder alone the files are looked at one by one
     (tmp_path / "b" / "b.txt").write_text(prose(1, 20_000))
     (tmp_path / "a" / "latin.few").write_bytes(b"caf\xe9")
-    for name in ("latin", "more"):
+    for name in ("latin", "17"):
         (tmp_path / "a" / f"{name}.many").write_bytes(b"caf\xe9")
     found = find_domains(tmp_path, tmp_path)
     domain = next(domain for domain in found.domains if domain.name == "a")
-    assert sorted(domain.keys["data_files"]) == sorted(["a/**/*.Code", *(f"a/{n}.few" for n in range(30))])
-    assert domain.num_documents == 80
-    assert found.left_out == (
-        f"a: 52 .many, for {tmp_path}/a/latin.many, {tmp_path}/a/more.many cannot be read as UTF-8: convert "
-        "or move what cannot",
-        "a: 1 .few",
+    assert sorted(domain.keys["data_files"]) == sorted(
+        [
+            *("a/**/*.Code", *(f"a/{n}.few" for n in range(30))),
+            *("a/[023456789]*.many", "a/1.many", "a/1[012345689]*.many"),
+        ]
     )
+    assert domain.num_documents == 50 + 30 + 49
+    assert set(found.left_out) == {
+        f"a: 2 .many, for {tmp_path}/a/17.many, {tmp_path}/a/latin.many cannot be read as UTF-8: convert "
+        "or move what cannot",
+        f"a: 1 .few, for {tmp_path}/a/latin.few cannot be read as UTF-8: convert or move what cannot",
+    }
 
 
 def test_one_file_that_is_no_text_keeps_out_its_neighbours_only(tmp_path, monkeypatch):
@@ -172,7 +178,40 @@ def test_one_file_that_is_no_text_keeps_out_its_neighbours_only(tmp_path, monkey
         ["a/good/**/*.many", "a/bad/deep/**/*.many", *(f"a/bad/{n}.many" for n in range(50, 60, 2))]
     )
     assert domain.num_documents == 60
-    assert found.left_out == ("a: 1 .many",)
+    assert found.left_out == (
+        f"a: 1 .many, for {tmp_path}/a/bad/latin.many cannot be read as UTF-8: convert or move what cannot",
+    )
+
+
+def test_one_file_that_cannot_be_read_leaves_the_others_of_a_known_kind_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in range(30):
+        for name in ("texts", "mixed/pages", "shards"):
+            (tmp_path / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / f"{number}.txt").write_text(prose(number, 300))
+        (tmp_path / f"part-{number}.jsonl").write_text(json.dumps({"text": prose(number, 300)}) + "\n")
+    (tmp_path / "texts" / "latin.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "mixed" / "rows.jsonl").write_text('{"text": "no end')
+    (tmp_path / "part-30.jsonl").write_text("no row\n")
+    (tmp_path / "shards" / "0.md").write_bytes(b"\xff" * 20)
+    found = find_domains(tmp_path, tmp_path)
+    keys = {domain.name: domain.keys for domain in found.domains}
+    assert {domain.num_documents for domain in found.domains} == {30}
+    assert keys["part"] == {
+        "path": "json",
+        "data_files": [f"part-{n}.jsonl" for n in sorted(range(30), key=str)],
+    }
+    assert keys["mixed"] == {"path": "mixed", "data_files": ["**/*.txt"]}
+    assert keys["shards"] == {"path": "shards", "data_files": ["**/*.txt"]}
+    assert sorted(keys["texts"]["data_files"]) == sorted(f"{n}.txt" for n in range(30))
+    assert [said.partition(", for ")[0] for said in found.left_out] == [
+        *("mixed: 1 .jsonl", "shards: 1 .md", "texts: 1 .txt", "part: 1 .jsonl")
+    ]
+    assert "latin.txt cannot be read as UTF-8" in found.left_out[2]
+    assert "part-30.jsonl" in found.left_out[3]
+    for domain in found.domains:  # a recipe reads what was found
+        read = find_files(Domain.model_validate(domain.keys))
+        assert {file.resolve() for file in read.paths} == {file.resolve() for file in domain.files}
 
 
 def test_the_scale_follows_from_text_and_machine():
@@ -188,6 +227,20 @@ def test_the_scale_follows_from_text_and_machine():
     assert small.within(seconds=60.0) == small
     with pytest.raises(DataError, match="are too little"):
         first_budget(100_000, 2, num_gpus=0)
+
+
+def test_few_runs_for_many_domains_are_spent_on_experts_too(tmp_path):
+    for name in ("one", "two", "three", "four", "five", "six"):
+        for number in range(20):
+            page = tmp_path / "text" / name / f"{number}.txt"
+            page.parent.mkdir(parents=True, exist_ok=True)
+            page.write_text(prose(number, 600))
+    recipe = load_recipe(write_draft(tmp_path / "text", tmp_path / "recipe.yaml").file)
+    assert recipe.sampling.experts
+    assert recipe.sampling.num_mixtures == 20 - 6
+    assert recipe.regression.estimator == "experts_and_law"
+    assert not first_budget(3_000_000, 5, num_gpus=0).experts
+    assert not first_budget(400_000_000, 8, num_gpus=1).experts, "nobody measured so many tokens"
 
 
 def test_a_recipe_for_a_gpu_is_valid_too(folder, tmp_path, monkeypatch):

@@ -16,6 +16,8 @@ from huggingface_hub import DatasetCard
 
 from regmix_hf import MixtureRegressor, load_runs
 from regmix_hf.cli import app
+from regmix_hf.progress import Silent
+from regmix_hf.regression.by_size import by_size, fit_one
 from tests.table_fit import FEW, make_fit
 
 TERMS = ("--namespace", "me", "--name", "table", "--license", "cc-by-4.0", "--origin", "runs of our cluster")
@@ -92,6 +94,10 @@ def test_a_law_over_sizes_and_what_it_chose_for_a_larger_model_are_published_and
         np.testing.assert_array_equal(one, other)
     page = standin.repo("me/table-mixture").head.files["README.md"].content.decode()
     assert "1,000,000,000 parameters on 25,000,000,000 tokens" in page
+    again = fit_one("scaled_law", 0, *by_size(load_runs("me/table-runs@v1"), Silent())).at(1e9, 2.5e10)
+    np.testing.assert_array_equal(again.predict(swarm), here.predict(swarm))
+    page = standin.repo("me/table-runs").head.files["README.md"].content.decode()
+    assert "By size: 20 of 1,000,000 parameters on 1,000,000,000 tokens, 10 of 60,000,000" in page
 
 
 @pytest.mark.parametrize("missing", ["--namespace", "--license", "--origin"])

@@ -104,7 +104,7 @@ def test_a_shard_that_begins_again_in_an_empty_folder_fetches_what_it_had_publis
     place = AtOnce()
     with pipeline.publishing(study, "proxies", recorder):
         proxies.run(study, recorder, place)
-    assert "fetched 2 runs that were published before" in recorder.notes
+    assert "fetched 2 runs published before" in recorder.notes
     assert place.begun == [task.name for task in own[2:]]
     assert sorted(published(standin)) == sorted(task.name for task in own)
 

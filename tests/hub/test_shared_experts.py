@@ -75,7 +75,7 @@ def test_what_is_pulled_or_fetched_gives_the_same_numbers(hub, with_experts, new
     tasks = proxies.tasks_of(other)
     for task in filter(lambda task: task.leaves, tasks):
         shutil.rmtree(task.folder, ignore_errors=True)
-    assert bring_runs(Hub(), other) == 3
+    assert bring_runs(Hub(), other).runs == 3
     collect(tasks, other.proxies)
     assert (other.proxies / EXPERTS).read_bytes() == kept
     assert push_study(study, stages, only=["runs"]).changed == frozenset()
@@ -154,3 +154,12 @@ def test_what_kept_models_were_asked_later_takes_the_place_of_what_was_published
     assert Experts.read(tmp_path / EXPERTS).logs["rhymes"].tolist() == [[-3.5, -3.5]] * 3
     results = pd.read_parquet(io.BytesIO(published.file("v2", "results.parquet")))
     assert results.loc[results["status"] == "ok", "loss/rhymes"].tolist() == [3.5] * len(tasks)
+    # who pulled before that, and has no models, has the answers fetched, too
+    for task in tasks:
+        shutil.rmtree(task.folder / "asked-later")
+    came = bring_runs(Hub(), study)
+    assert str(came) == f"fetched what {len(tasks)} runs had been asked elsewhere"
+    collected, _ = collect(proxies.tasks_of(study), study.proxies)
+    assert collected.loc[collected["status"] == "ok", "loss/rhymes"].tolist() == [3.5] * len(tasks)
+    assert Experts.read(study.proxies / EXPERTS).logs["rhymes"].tolist() == [[-3.5, -3.5]] * 3
+    assert not str(bring_runs(Hub(), study))

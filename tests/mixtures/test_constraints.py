@@ -8,7 +8,13 @@ from scipy.optimize import minimize
 
 from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures import Constraints, EpochCap
+from regmix_hf.recipe import Group
 from tests.bounds import allowed
+
+
+def grouped(domains, **bounds):
+    """The argument that bounds these together, in a group that is called `few`."""
+    return {"groups": {"few": Group(domains=tuple(domains), **bounds)}}
 
 
 def test_bounds_are_the_tightest_of_all_that_is_said():
@@ -29,6 +35,31 @@ def test_bounds_are_the_tightest_of_all_that_is_said():
         ({"minimum": {"a": 0.7, "b": 0.5}}, "least weights sum to 1.2, above 1: 'a' 0.7, 'b' 0.5"),
         ({"maximum": {"a": 0.5, "b": 0.2}, "fixed": {"c": 0.1}}, "together may have 0.8, less than 1"),
         ({"epochs": EpochCap(4, {"a": 1.0, "b": 1.0}, 1.0)}, "max_epochs needs the number of tokens of 'c'"),
+        (grouped(["a", "x"], max=0.1), "constraints.groups.few: 'x' is no domain; known are 'a', 'b', 'c'."),
+        (grouped(["b", "a", "b"], max=0.1), "constraints.groups: 'b' is in 'few' twice."),
+        (
+            {"groups": {n: Group(domains=("a", "b"), max=0.2) for n in ("few", "small")}},
+            "'a' is in 'few' and in 'small'.\n  a domain may be in one group, once",
+        ),
+        (
+            {"minimum": {"a": 0.25}, "fixed": {"b": 0.15}, **grouped(["a", "b"], max=0.3)},
+            "the least weights of group 'few' sum to 0.4, above its max 0.3: 'a' 0.25, 'b' 0.15.\n"
+            "  raise groups.few.max to 0.4, or lower min or fixed of its domains by 0.1 together",
+        ),
+        (
+            {"maximum": {"a": 0.1, "b": 0.2}, **grouped(["a", "b"], min=0.5)},
+            "domain 'b' is given max 0.2; domain 'a' is given max 0.1; group 'few' may have 0.3, less than "
+            "its min 0.5.\n  lower groups.few.min to 0.3, or raise max or fixed by 0.2 together",
+        ),
+        (
+            {"minimum": {"c": 0.3}, **grouped(["a", "b"], min=0.8)},
+            "the least weights sum to 1.1, above 1: group 'few' 0.8, 'c' 0.3.\n  lower min or fixed by 0.1",
+        ),
+        (
+            {"maximum": {"c": 0.2}, **grouped(["a", "b"], max=0.5)},
+            "group 'few' is given max 0.5; domain 'c' is given max 0.2; all domains together may have 0.7, "
+            "less than 1.\n  raise max or fixed by 0.3 together",
+        ),
     ],
 )
 def test_what_cannot_be_met_is_refused_by_name(bounds, message):
@@ -60,6 +91,28 @@ def test_the_advised_number_of_epochs_is_enough_and_hardly_more():
         Constraints(tuple(tokens), **bounds, epochs=EpochCap(advised * 0.99, tokens, 1e6))
 
 
+@pytest.mark.parametrize(
+    ("groups", "total"),
+    [
+        (grouped(["a", "b"], max=0.3), "all domains together"),
+        (grouped(["b", "c"], min=0.55), "group 'few' may have 0.42"),
+    ],
+)
+def test_so_it_is_where_groups_bind(groups, total):
+    tokens = {"a": 100_000.0, "b": 70_000.0, "c": 140_000.0, "d": 90_000.0}
+    with pytest.raises(MixtureError, match=total) as error:
+        Constraints(tuple(tokens), **groups, epochs=EpochCap(2, tokens, 1e6))
+    advised = float(str(error.value).split("raise max_epochs to ")[1].split(",")[0])
+    Constraints(tuple(tokens), **groups, epochs=EpochCap(advised, tokens, 1e6))
+    with pytest.raises(MixtureError):
+        Constraints(tuple(tokens), **groups, epochs=EpochCap(advised * 0.99, tokens, 1e6))
+
+
+def test_no_domain_may_have_more_than_its_group():
+    bounds = Constraints(("a", "b", "c"), maximum={"a": 0.1}, **grouped(["a", "b"], max=0.3))
+    assert bounds.largest == {"a": 0.1, "b": 0.3, "c": 1.0}
+
+
 def test_a_min_above_what_the_data_allows_names_both():
     cap = EpochCap(2, {"a": 10_000, "b": 1_000_000}, 100_000)
     with pytest.raises(MixtureError) as error:
@@ -76,6 +129,25 @@ def test_projection_of_hand_checked_points():
     np.testing.assert_allclose(bounds.project(points), expected, atol=1e-15)
 
 
+def test_projection_onto_groups_of_hand_checked_points():
+    bounds = Constraints(tuple("abcd"), {"d": 0.1}, {"a": 0.15}, **grouped(["a", "b"], max=0.4))
+    points = np.array([[0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 0.0, 0.0], [0.1, 0.5, 0.5, 0.5]])
+    # The second: the group stops at 0.4, of which a may have 0.15; c and d share the other 0.6 evenly.
+    # The third: with 0.2 less of each a would be at 0 and the sum 0.9, so the others give 0.5 / 3 each.
+    expected = [[0.1, 0.2, 0.3, 0.4], [0.15, 0.25, 0.3, 0.3], [0.0, 1 / 3, 1 / 3, 1 / 3]]
+    np.testing.assert_allclose(bounds.project(points), expected, atol=1e-15)
+    asked = Constraints(tuple("abcd"), **grouped(["a", "b"], min=0.5))
+    expected = [[0.2, 0.3, 0.2, 0.3], [0.5, 0.5, 0.0, 0.0], [0.05, 0.45, 0.25, 0.25]]
+    np.testing.assert_allclose(asked.project(points), expected, atol=1e-15)
+
+
+def test_weights_of_a_group_are_scaled_where_the_scale_is_the_weight_itself():
+    points = np.array([[0.1, 0.3, 0.2, 0.4]])
+    bounds = Constraints(tuple("abcd"), **grouped(["a", "b"], max=0.2))
+    expected = [[0.05, 0.15, 0.8 / 3, 1.6 / 3]]
+    np.testing.assert_allclose(bounds.project(points, points), expected, atol=1e-15)
+
+
 def test_projection_onto_a_single_point_is_that_point():
     bounds = Constraints(("a", "b"), fixed={"a": 0.3, "b": 0.7})
     np.testing.assert_allclose(bounds.project(np.array([[5.0, -5.0], [0.0, 0.0]])), [[0.3, 0.7]] * 2)
@@ -90,11 +162,22 @@ def bounds_and_points(draw):
     tight = draw(st.sampled_from([0.0, 0.3, 1.0]))
     lower = {n: float(w * (1 - tight * rng.random())) for n, w in zip(names, inside, strict=True)}
     upper = {n: float(min(1.0, w + tight * rng.random())) for n, w in zip(names, inside, strict=True)}
+    groups = {}
+    for name, share in zip("xy", draw(st.sampled_from([(), (0.5,), (0.4, 0.8)])), strict=False):
+        # The first group takes some of the domains, the second some of those that are left.
+        taken = {domain for group in groups.values() for domain in group.domains}
+        if own := tuple(domain for domain in names if domain not in taken and rng.random() < share):
+            held = min(1.0, sum(float(inside[names.index(domain)]) for domain in own))
+            ends = held * (1 - tight * rng.random()), min(1.0, held + tight * rng.random() / 2)
+            end = draw(st.sampled_from(["min", "max", "both"]))
+            if (ends := (ends[0] if end != "max" else 0.0, ends[1] if end != "min" else 1.0)) != (0.0, 1.0):
+                groups[name] = Group(domains=own, min=ends[0], max=ends[1])
     keep = rng.random(number) < 0.7
     bounds = Constraints(
         names,
         {n: lower[n] for n, k in zip(names, keep, strict=True) if k},
         {n: upper[n] for n, k in zip(names, keep, strict=True) if not k or tight == 1.0},
+        groups=groups,
     )
     points = rng.normal(scale=draw(st.sampled_from([1e-3, 1.0, 100.0])), size=(3, number))
     return bounds, points, rng
@@ -114,13 +197,23 @@ def test_projection_is_allowed_and_idempotent_and_no_allowed_mixture_is_nearer(c
 
 def test_projection_agrees_with_a_general_solver():
     rng = np.random.default_rng(3)
-    bounds = Constraints(tuple("abcde"), {"a": 0.05, "e": 0.1}, {"b": 0.3, "d": 0.25})
+    bounds = Constraints(
+        tuple("abcde"),
+        {"a": 0.05, "e": 0.1},
+        {"b": 0.3},
+        groups={"x": Group(domains=("c", "a"), min=0.2, max=0.35), "y": Group(domains=("b", "e"), min=0.3)},
+        epochs=EpochCap(4, dict.fromkeys("abcde", 100) | {"d": 5}, 80),
+    )
+    matrix, least = bounds.group_limits
     for point in rng.normal(size=(5, 5)):
         solved = minimize(
             lambda w, point=point: ((w - point) ** 2).sum(),
             np.full(5, 0.2),
             bounds=list(zip(bounds.lower, bounds.upper, strict=True)),
-            constraints={"type": "eq", "fun": lambda w: w.sum() - 1},
+            constraints=[
+                {"type": "eq", "fun": lambda w: w.sum() - 1},
+                {"type": "ineq", "fun": lambda w: matrix @ w - least},
+            ],
             options={"ftol": 1e-14},
         )
         np.testing.assert_allclose(bounds.project(point[None])[0], solved.x, atol=1e-6)

@@ -19,7 +19,7 @@ from regmix_hf.mixtures import (
 )
 from regmix_hf.mixtures.sampling import NEAR
 from regmix_hf.mixtures.table import append, without_copies
-from regmix_hf.recipe import Sampling
+from regmix_hf.recipe import Group, Sampling
 from regmix_hf.tables import by_domain
 from tests.bounds import allowed
 
@@ -128,6 +128,36 @@ def test_excess_is_handed_on_in_proportion():
     around = AroundPrior({"a": 0.9, "b": 0.05, "c": 0.05}, bounds)
     filled = around._hand_on(np.log([[0.96, 0.03, 0.01], [0.2, 0.5, 0.3]]))
     np.testing.assert_allclose(filled, [[0.5, 0.375, 0.125], [0.2, 0.5, 0.3]], atol=1e-12)
+
+
+def test_groups_leave_the_distribution_of_what_they_allow():
+    prior, rng = {"a": 0.3, "b": 0.4, "c": 0.2, "d": 0.1}, np.random.default_rng(1)
+    groups = {"few": Group(domains=("a", "d"), max=0.3), "many": Group(domains=("b", "c"), min=0.2, max=0.9)}
+    free = next(AroundPrior(prior, Constraints(tuple(prior))).chunks(rng, 60_000))
+    bounds = Constraints(tuple(prior), groups=groups)
+    bound = next(AroundPrior(prior, bounds).chunks(rng, 60_000))
+    meets = free[allowed(bounds, free)]
+    assert len(free) / 2 > len(meets) > 5_000
+    assert allowed(bounds, bound).all()
+    for domain in range(4):
+        assert kstest(bound[:, domain], meets[:, domain]).pvalue > 0.01
+
+
+def test_where_groups_would_let_no_draw_through_their_weights_are_scaled_in_proportion():
+    # b and c, drawn 0.6 and 0.3, must stop at 0.3 together; a and d share the rest, of which a may have 0.4.
+    groups = {"few": Group(domains=("b", "c"), max=0.3)}
+    bounds = Constraints(tuple("abcd"), maximum={"a": 0.4}, groups=groups)
+    around = AroundPrior(dict.fromkeys("abcd", 0.25), bounds)
+    filled = around._hand_on(np.log([[0.05, 0.6, 0.3, 0.05], [0.3, 0.1, 0.1, 0.5]]))
+    np.testing.assert_allclose(filled, [[0.35, 0.2, 0.1, 0.35], [0.3, 0.1, 0.1, 0.5]], atol=1e-7)
+    names = tuple(f"d{i}" for i in range(40))
+    rare = {"rare": Group(domains=names[:2], min=0.6)}
+    prior = {name: 1e-4 if name in names[:2] else 1.0 for name in names}
+    tight = Constraints(names, groups=rare)
+    weights = next(AroundPrior(prior, tight).chunks(np.random.default_rng(0), 600))
+    assert len(weights) == 600
+    assert allowed(tight, weights).all()
+    assert len(np.unique(weights.round(6), axis=0)) > 500
 
 
 def test_concentrations_that_underflow_give_mixtures_and_no_nan():

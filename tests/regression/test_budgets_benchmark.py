@@ -3,10 +3,16 @@
 import json
 import random
 
+import numpy as np
 import pandas as pd
+
+from regmix_hf.runs import Runs
+from regmix_hf.runs.experts import Experts, TargetText
 
 from ..benchmarks.budgets import best_known, of_choices, ways
 from ..benchmarks.debian_corpus import write_task
+from ..benchmarks.expert_variants import at_temperature
+from ..benchmarks.experts import Fitted
 
 
 def test_ways_that_a_budget_cannot_pay_for_are_left_out():
@@ -63,3 +69,20 @@ def test_questions_are_made_of_a_dictionary(tmp_path):
     for row in rows:
         assert len(set(row["choices"])) == 4
         assert row["choices"][row["right"]].endswith(f"of {row['word']}.")
+
+
+def test_a_temperature_is_found_where_runs_follow_one():
+    rng, domains = np.random.default_rng(0), ("a", "b", "c")
+    weights = pd.DataFrame(rng.dirichlet(np.ones(3), 30), columns=domains)
+    logs = -rng.exponential(4.0, (3, 500)).astype(np.float16)
+    text = TargetText(sha256="0", num_tokens=500, bits_per_nat=1.0)
+    experts = Experts(pd.DataFrame(np.eye(3), list("xyz"), domains), {"web": logs}, {"web": text})
+    given = np.exp(0.5 * logs.astype(np.float64))
+    losses = pd.DataFrame({"web": 1.0 - 2.0 * np.log(weights.to_numpy() @ given).mean(axis=1)})
+    runs = Runs(weights, losses, pd.Series("fit", weights.index), experts=experts)
+    fitted, tests = np.arange(20), np.arange(20, 30)
+    plain = Fitted(runs, "experts", fitted).predict(tests)
+    found = [plain, *(at_temperature(runs, drawn_to_one=drawn)(fitted, tests) for drawn in (False, True))]
+    missed = [np.abs(one["web"] - losses["web"][20:]).max() for one in found]
+    assert missed[0] > 0.01
+    assert max(missed[1:]) < 1e-6

@@ -12,11 +12,13 @@ from sklearn.base import clone
 
 from regmix_hf import MixtureRegressor
 from regmix_hf.errors import RegressionError, StudyError
+from regmix_hf.regression.assessment import cross_validation, predict
 from regmix_hf.regression.auto import MEMBERS
 from regmix_hf.regression.expert_tokens import ExpertTokens
 from regmix_hf.regression.experts import Experts
 from regmix_hf.regression.fitting import fit_runs
 from regmix_hf.regression.kriged_power_law import KrigedPowerLaw
+from regmix_hf.regression.target import Target
 from regmix_hf.runs import experts as kept
 from regmix_hf.runs.experts import TargetText, joined
 from regmix_hf.runs.runs import Runs
@@ -161,6 +163,69 @@ def test_what_is_out_of_fold_saw_neither_the_run_nor_its_mixture(tokens, mixture
     np.testing.assert_allclose(apart[~others], alone.predict(mixtures[rows[~others]]))
     empty = without_runs(tokens).out_of_fold(np.empty((0, 3)), np.empty((0, 2)), [-1, -1])
     assert empty.shape == (0, 2)
+
+
+@pytest.fixture(scope="module")
+def with_own(tokens):
+    """Twenty mixtures with losses of two targets, the tenth of them the expert `y` itself."""
+    weights = np.random.default_rng(8).dirichlet(np.ones(3), 20)
+    weights[9] = [0.0, 1.0, 0.0]
+    noise = np.random.default_rng(7).normal(scale=0.01, size=20)
+    losses = pd.DataFrame({"web": 1 + in_torch(tokens, weights)[:, 0] + noise, "other": weights[:, 0]})
+    names = [f"m{row}" if row != 9 else "y" for row in range(20)]
+    return pd.DataFrame(weights, names, DOMAINS), losses.set_axis(names)
+
+
+AUTO = {"estimator": "auto", "members": ["ridge", "experts"]}
+
+
+@pytest.mark.parametrize("params", [{"estimator": "experts"}, AUTO], ids=["experts", "auto"])
+def test_a_run_that_is_an_expert_judges_no_family_beside_experts(asked, with_own, params, tmp_path):
+    model = MixtureRegressor(**params).fit(*with_own, experts=asked)
+    missed = pd.DataFrame(model.out_of_fold_residuals, with_own[0].index, ["web", "other"])
+    assert missed.index[missed["web"].isna()].tolist() == ["y"]
+    assert missed["other"].notna().all(), "experts were not asked about it: the run tells like any"
+    beside = MixtureRegressor("ridge").fit(*with_own, experts=asked)
+    assert not np.isnan(beside.out_of_fold_residuals).any()
+    runs = Runs(*with_own, pd.Series("fit", with_own[0].index), experts=asked)
+    for judges in (predict_held_out, cross_validation):
+        alone, both = judges(runs, {"ridge": beside}), judges(runs, {"ridge": beside, "experts": model})
+        counts = [
+            judged.num_judging(Target.parse(name, runs.quantities, {}))
+            for judged in (alone, both)
+            for name in runs.targets
+        ]
+        assert counts == [20, 20, 19, 20]
+    model.save_pretrained(tmp_path)
+    again = MixtureRegressor.from_pretrained(tmp_path).out_of_fold_residuals
+    np.testing.assert_array_equal(again, missed)
+
+
+def predict_held_out(runs, regressors):
+    return predict("holdout", runs, regressors)
+
+
+def test_where_every_run_is_an_expert_nothing_is_judged(asked, tmp_path):
+    weights = pd.DataFrame(np.eye(3), list("xyz"), DOMAINS)
+    losses = pd.DataFrame({"web": [3.0, 4.0, 5.0]}, weights.index)
+    runs = Runs(weights, losses, pd.Series("fit", weights.index), experts=asked)
+    fit = fit_runs(runs, ["experts"], ["web"], tmp_path)
+    assert fit.quality["num_runs"].eq(0).all()
+    assert "over 0 runs" in str(fit.verdict)
+
+
+@pytest.mark.parametrize("family", ["experts", "experts_and_law"])
+def test_what_a_run_lost_that_is_an_expert_moves_no_fit_of_experts(asked, with_own, family):
+    weights, losses = with_own[0][3:11], with_own[1].loc["m3":"m10", ["web"]]
+    found = []
+    for moved in (0.0, 0.2):
+        losses.loc["y", "web"] += moved
+        model = MixtureRegressor(family).fit(weights, losses, experts=asked)
+        found.append(np.append(model.predict(weights)["web"], model.out_of_fold_residuals))
+    np.testing.assert_array_equal(*found)
+    other_seed = (table.rename(index={"y": "y-again"}) for table in (weights, losses))
+    model = MixtureRegressor(family).fit(*other_seed, experts=asked)
+    assert not np.array_equal(model.predict(weights)["web"], found[1][:8]), "one of another seed tells"
 
 
 def test_it_keeps_the_contract_of_scikit_learn(tokens, mixtures):
@@ -340,7 +405,7 @@ def test_held_out_runs_judge_experts_where_no_run_is_fitted_on(asked, tokens, mi
     fit = fit_runs(runs, ["experts"], list(asked.texts), tmp_path, progress=recorder)
     assert fit.verdict.spearman == pytest.approx(1.0)
     assert fit.summary["judged_on"] == "holdout"
-    assert "of no scale" in recorder.notes[-1]
+    assert "are those of no model" in recorder.notes[-1]
 
 
 @pytest.fixture(scope="module")

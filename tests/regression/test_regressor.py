@@ -11,9 +11,11 @@ from safetensors.numpy import load_file, save_file
 
 from regmix_hf.errors import RegmixError, RegressionError
 from regmix_hf.files import read_json, write_json
+from regmix_hf.quantities import BITS, NATS, Quantity
 from regmix_hf.regression import ESTIMATORS, MixtureRegressor
 from regmix_hf.regression.registry import estimator_class
 from regmix_hf.regression.storage import write_arrays
+from regmix_hf.regression.target import Target
 
 pytestmark = pytest.mark.long
 
@@ -264,3 +266,15 @@ def test_fits_of_version_0_1_predict_as_they_did(tables, tmp_path):
     step = np.array([0, 1e-6, 0])
     difference = (roots.model.predict(at + step) - roots.model.predict(at - step)) / 2e-6
     np.testing.assert_allclose(roots.model.gradient(at)[:, :, 1], difference, rtol=1e-4, atol=1e-5)
+
+
+def test_an_interval_of_losses_ends_at_0_and_that_of_what_has_no_unit_does_not(tables):
+    weights, losses = tables
+    low = losses["prose"] - losses["prose"].min() + 0.01
+    named = {"a": Quantity("a", NATS), "b": Quantity("b", BITS), "c": Quantity("c")}
+    model = MixtureRegressor("ridge").fit(weights, pd.DataFrame(dict.fromkeys(named, low)), quantities=named)
+    lower, _ = model.predict_interval(weights)
+    assert (lower.min()[["a", "b"]] == 0).all()
+    assert lower["c"].min() < 0
+    for name, least in lower.min().items():
+        assert model.predict_target(weights, Target.parse(name, named))["lower"].min() == pytest.approx(least)

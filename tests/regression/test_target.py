@@ -70,3 +70,20 @@ def test_coefficients_of_a_linear_target_reproduce_it(weights):
 def test_what_is_no_target_is_named(value, message):
     with pytest.raises(RegressionError, match=message):
         Target.parse(value, read_names(NAMES))
+
+
+def test_a_target_that_was_fitted_the_other_way_round_is_refused():
+    fitted = read_names(["arc/acc", "arc/acc_norm"])
+    assert Target.parse({"arc/acc": {"maximize": True}}, fitted).quantity.direction == "higher"
+    with pytest.raises(
+        RegressionError, match="'arc/acc' is better when lower here, and was fitted as better when higher"
+    ):
+        Target.parse({"arc/acc": {"maximize": False}}, fitted)
+
+
+def test_a_target_is_in_a_table_that_has_all_of_it_whatever_else_is_there():
+    target = Target.parse(["a", "c"], read_names(NAMES))
+    table = pd.DataFrame(LOSSES, columns=NAMES)
+    assert target.is_in(table)
+    assert target.is_in(table[["c", "a"]])
+    assert not target.is_in(table[["a", "b"]])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from regmix_hf.runs.spending import PAGE, advice, measured_spending
+from regmix_hf.runs.spending import PAGE, advice, experts_win, measured_spending
 
 TABLES = re.compile(r"^\| *runs *\| *spent on *\| *predicts *\|.*\n\|[-:| ]+\|\n((?:\|.*\n)+)", re.MULTILINE)
 
@@ -73,3 +73,20 @@ def test_nothing_is_claimed_far_from_what_was_measured(asked, said, quickstart):
     [line] = advice(*asked, 307_200, quickstart)
     assert said in line
     assert "%" not in line
+
+
+def test_experts_win_where_they_ranked_better_and_nowhere_else():
+    told = set()
+    for row in measured_spending():
+        if row.predicts == "experts_and_law":
+            beside = [
+                other.rank
+                for other in measured_spending()
+                if (other.corpus, other.runs, other.predicts) == (row.corpus, row.runs, "power_law")
+            ]
+            won = row.rank > max(beside)
+            assert experts_win(row.domains, row.runs, row.tokens) == won, row
+            told.add(won)
+    assert told == {True, False}
+    assert not experts_win(8, 16, 10**9), "not measured with so many tokens"
+    assert not experts_win(40, 60, 307_200), "nor with so many domains"

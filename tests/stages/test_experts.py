@@ -51,22 +51,23 @@ def alone(new_study):
 
 @pytest.fixture(scope="module")
 def untried(alone):
-    """What it says before anything is tried: the record of the choice and the report."""
+    """What it says before anything is tried: the record of the choice, the report and the page to explore."""
     report.run(alone, Silent())
-    return read_yaml(alone.mixture), alone.page.read_text()
+    return read_yaml(alone.mixture), alone.page.read_text(), (alone.report / "explorer.html").read_text()
 
 
 def test_experts_alone_choose_and_promise_no_loss(alone, untried):
-    summary, (record, page) = read_json(alone.regression / "summary.json"), untried
+    summary, (record, page, explorer) = read_json(alone.regression / "summary.json"), untried
     assert summary["num_runs"]["fit"] == 0
     assert summary["verdict"]["word"] == record["verdict"]["word"] == "weakly"
     assert record["weights"]["prose"] == pytest.approx(0.2, abs=1e-4)
     assert record["predicted"]["chosen"]["lower"] is None
-    assert "of no scale" in record["predicted"]["speaks_of"]
+    assert record["predicted"]["speaks_of"].startswith("no model: experts alone rank mixtures")
     assert any("nobody knows the scale" in warning for warning in record["warnings"])
     assert not record["predicted"]["is_better_than_prior"]
     assert "no run on a mixture has tried" in page
     assert "](None)" not in page, "there is nothing to draw of predictions"
+    assert "nats" not in explorer.partition("<script")[0], "the page to explore has words of its own for it"
     assert "of the size and length" not in page, "its predictions speak of no size"
     assert "Of their tokens went 100 % to 3 experts of one domain each" in page
     assert "| mixture | what experts say | 90 % interval |" in page

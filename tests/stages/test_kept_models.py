@@ -10,8 +10,9 @@ import pytest
 
 from regmix_hf import pipeline
 from regmix_hf.corpus.corpus import Corpus
-from regmix_hf.errors import RecipeError, StudyError
+from regmix_hf.errors import RecipeError, RegmixError, StudyError
 from regmix_hf.files import read_json, read_yaml
+from regmix_hf.jobs.results import record_failed
 from regmix_hf.plan import make_plan
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
@@ -62,7 +63,7 @@ def test_a_later_domain_costs_forward_passes_and_gives_the_numbers_of_one_that_w
     now = reread(first, prepared, letters)  # the key may be gone by then
     assert now.state(proxies.STAGE) is State.DONE
     [kept, waiting] = told_of_later(now)
-    assert kept.startswith("4 runs kept their models in")
+    assert kept.startswith("4 kept models in")
     assert waiting.startswith("letters: not prepared yet")
     prepare.run(now, Silent())
     sample.run(now, Silent())
@@ -73,7 +74,7 @@ def test_a_later_domain_costs_forward_passes_and_gives_the_numbers_of_one_that_w
     assert len(pipeline.kept_to_measure(now, "proxies")) == 4
     assert pipeline.is_left_to_others(now, "proxies"), "workers elsewhere would have something to do"
     proxies.run(now, recorder, Here())
-    assert "letters: measured of 4 runs by their kept models; nothing is trained again" in recorder.notes
+    assert "letters: measured of 4 runs by kept models; nothing is trained again" in recorder.notes
     assert not [note for note in recorder.notes if "have no loss on it" in note]
     assert {file: file.read_bytes() for file in before} == before, "what runs left stays as it is"
     assert now.state(proxies.STAGE) is State.DONE
@@ -176,6 +177,40 @@ def test_a_later_domain_can_be_planned_as_the_target_of_a_study_that_has_chosen_
     assert str(target_of(reread(now, prepared, "regression.target=code"))) == "code"
 
 
+class Going(Here):
+    """A place that goes on as others do where a task fails, and ends where something is to be mended."""
+
+    def run(self, tasks, work, progress):
+        for task in tasks:
+            try:
+                super().run([task], work, progress)
+            except RegmixError:
+                raise
+            except Exception as error:
+                record_failed(task, str(error))
+
+
+def test_a_damaged_model_is_named_and_counted_and_the_others_are_measured(
+    copy_of_first, prepared, letters, recorder
+):
+    now = reread(copy_of_first, prepared, letters)
+    prepare.run(now, Silent())
+    damaged = proxies.tasks_of(now)[1]
+    weights = damaged.folder / "kept-model" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    proxies.run(now, recorder, Going())
+    said = f"1 of 4 runs failed, {damaged.name} the first: {weights.parent} is not the model that the run"
+    assert any(note.startswith(said) for note in recorder.notes)
+    table = pd.read_parquet(now.proxies / "results.parquet").set_index("run_id")["loss/letters"]
+    assert table.index[table.isna()].tolist() == [damaged.name]
+    assert now.state(proxies.STAGE) is not State.DONE
+    shutil.rmtree(weights.parent)
+    proxies.run(now, Silent(), Going())
+    assert now.state(proxies.STAGE) is State.DONE, "it does without, as was said"
+
+
 @pytest.mark.parametrize("executor", ["{place: jobs}", "{shard: 1/2}"])
 def test_models_that_would_stay_elsewhere_are_refused(prepared, executor):
     with pytest.raises(RecipeError, match="would stay on the machines") as raised:
@@ -201,7 +236,7 @@ def test_what_experts_alone_were_asked_they_rank_and_tries_of_the_choice_give_it
     assert any(note.startswith("1 of 4 runs were trained before domain 'letters'") for note in recorder.notes)
     fit.run(now, recorder)
     choose.run(now, Silent())
-    said = "of letters experts alone know, so none of the 1 runs on mixtures is fitted on"
+    said = "of letters experts alone know, so no run on a mixture, of 1, is fitted on"
     assert said in recorder.notes
     assert "they rank mixtures, and promise no loss" in read_yaml(now.mixture)["verdict"]["reasons"][0]
     proxies.run(now, Silent(), Here())  # two that try the choice

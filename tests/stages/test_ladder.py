@@ -261,7 +261,7 @@ def test_experts_of_the_smallest_size_rank_and_runs_of_the_largest_say_the_scale
     assert {one["num_mixtures"] for one in summary["size_agreement"]} == {10}
     said = "of large on 640 tokens, not of a larger model"
     assert said in record["predicted"]["speaks_of"]
-    judged = "10 runs of large on 640 tokens are judged; 10 of other sizes and lengths stand beside"
+    judged = "judged: 10 runs of large on 640 tokens; beside: 10 of other sizes and lengths"
     assert judged in notes
     [row] = read_mixtures(study.mixtures).query("origin == 'confirm'").to_dict("records")
     assert row["rung"] == 1

@@ -1,4 +1,4 @@
-// The fitted laws, one builder per family of regmix_hf.regression: state -> (weights -> losses, one per target).
+// The fitted laws, one builder per family of regmix_hf.regression: state -> ((weights, target) -> loss).
 // Each is the formula of its Python class, in double precision.
 
 const ROOT5 = Math.sqrt(5);
@@ -9,6 +9,15 @@ function bytes(text) {
 
 function doubles(text) {
   return new Float64Array(bytes(text).buffer);
+}
+
+// Numbers of half precision, of which none is infinite or none at all.
+function halves(text) {
+  return Float64Array.from(new Uint16Array(bytes(text).buffer), (word) => {
+    const [exponent, fraction] = [(word >> 10) & 31, word & 1023];
+    const size = exponent ? (1024 + fraction) * 2 ** (exponent - 25) : fraction * 2 ** -24;
+    return word >> 15 ? -size : size;
+  });
 }
 
 // A matrix of doubles as rows.
@@ -60,13 +69,13 @@ function process(weights_, coefficients_, features, correlation = matern) {
 function linear(state) {
   const coef = rows(state.coef_);
   const intercept = doubles(state.intercept_.data);
-  return (weights) => coef.map((row, target) => intercept[target] + dot(row, weights));
+  return (weights, t) => intercept[t] + dot(coef[t], weights);
 }
 
 function logLinear(state) {
   const rate = rows(state.rate_);
   const [floor, scale] = [state.floor_, state.scale_].map((array) => doubles(array.data));
-  return (weights) => rate.map((row, t) => floor[t] + scale[t] * Math.exp(dot(row, weights)));
+  return (weights, t) => floor[t] + scale[t] * Math.exp(dot(rate[t], weights));
 }
 
 function effectiveTokens(state) {
@@ -81,10 +90,10 @@ function powerLaw(state) {
   const harm = rows(state.harm_);
   const [floor, scale, exponent, offset] = [state.floor_, state.scale_, state.exponent_, state.offset_]
     .map((array) => doubles(array.data));
-  return (weights) => harm.map((row, t) => {
+  return (weights, t) => {
     const total = tokens(weights, t).reduce((sum, value) => sum + value, offset[t]);
-    return floor[t] + dot(row, weights) + scale[t] * total ** -exponent[t];
-  });
+    return floor[t] + dot(harm[t], weights) + scale[t] * total ** -exponent[t];
+  };
 }
 
 function gaussianProcess(state) {
@@ -95,7 +104,7 @@ function gaussianProcess(state) {
     // A fit of version 0.1 has length scales of the roots only.
     return lengths[target].map((length, k) => (k < roots.length ? roots[k] : logs[k - roots.length]) / length);
   });
-  return (weights) => Array.from(mean, (value, target) => value + add(weights, target));
+  return (weights, target) => mean[target] + add(weights, target);
 }
 
 function krigedPowerLaw(state) {
@@ -103,7 +112,7 @@ function krigedPowerLaw(state) {
   const [lengths, totals] = [doubles(state.lengths_.data), doubles(state.totals_.data)];
   const add = process(state.weights_, state.coefficients_, (weights, target) =>
     tokens(weights, target).map((value) => Math.sqrt(value / totals[target]) / lengths[target]));
-  return (weights) => law(weights).map((loss, target) => loss + add(weights, target));
+  return (weights, target) => law(weights, target) + add(weights, target);
 }
 
 // The scaled law at one size and length: a kriged power law, what too few parameters and tokens cost, and what
@@ -118,12 +127,12 @@ function scaledLaw(state) {
   const kriged = process(state.mixtures, state.kriged, roots((t) => lengths[t]));
   const alike = process(state.mixtures, state.alike, roots(() => state.length));
   const own = process(state.mixtures, state.own, roots(() => 1), same);
-  return (weights) => law(weights).map((loss, t) => {
+  return (weights, t) => {
     const [size, length] = [logSize[t] + dot(ofSize[t], weights), logLength[t] + dot(ofLength[t], weights)];
     const [more, less] = [Math.max(size, length) / joint[t], Math.min(size, length) / joint[t]];
-    const trend = loss + spread[t] * Math.exp(joint[t] * (more + Math.log1p(Math.exp(less - more))));
+    const trend = law(weights, t) + spread[t] * Math.exp(joint[t] * (more + Math.log1p(Math.exp(less - more))));
     return trend + offset[t] + slope[t] * trend + kriged(weights, t) + alike(weights, t) + own(weights, t);
-  });
+  };
 }
 
 // Trees of one target: `node` holds the number of a split, `left` and `right` a node, or ~leaf.
@@ -149,32 +158,87 @@ function trees(state) {
 
 function lightgbm(state) {
   const targets = state.targets.map(trees);
-  return (weights) => targets.map((target) => target(weights));
+  return (weights, target) => targets[target](weights);
 }
 
 // A weighted mean of families; a member predicts the targets in which it has a share.
 function auto(state) {
   const members = state.members.map((member) => ({ ...member, law: buildLaw(member.law) }));
-  return (weights) => {
-    const losses = new Array(state.num_targets).fill(0);
-    for (const { law, targets, shares } of members) {
-      law(weights).forEach((loss, i) => { losses[targets[i]] += shares[i] * loss; });
+  return (weights, target) => members.reduce((sum, { law, targets, shares }) => {
+    const at = targets.indexOf(target);
+    return at < 0 ? sum : sum + shares[at] * law(weights, at);
+  }, 0);
+}
+
+// What domains give each token of a text beside the domain that gives it the most, tokens x domains in single precision,
+// and the mean of minus the logarithm of that most.
+function givenTokens(logs, shares, least, leastLeft) {
+  const [values, numDomains] = [halves(logs), shares[0].length];
+  const numTokens = values.length / shares.length;
+  const relative = new Float32Array(numTokens * numDomains);
+  const domains = new Float64Array(numDomains);
+  let highest = 0;
+  for (let token = 0; token < numTokens; token++) {
+    let most = -Infinity;
+    for (let e = 0; e < shares.length; e++) most = Math.max(most, values[e * numTokens + token]);
+    for (let d = 0; d < numDomains; d++) {
+      let [sum, size] = [0, 0];
+      for (let e = 0; e < shares.length; e++) {
+        const part = shares[e][d] * Math.exp(values[e * numTokens + token] - most);
+        sum += part;
+        size += Math.abs(part);
+      }
+      domains[d] = Math.max(sum, leastLeft * size);
     }
-    return losses;
-  };
+    const largest = domains.reduce((a, b) => Math.max(a, b));
+    domains.forEach((value, d) => { relative[token * numDomains + d] = Math.max(value / largest, least); });
+    highest += most + Math.log(largest);
+  }
+  return { relative, level: -highest / Math.max(numTokens, 1) };
+}
+
+// Minus the mean logarithm of what a mixture of the domains gives a token. Probabilities are multiplied as long as that
+// leaves a number, for logarithms take most of the time.
+function mixedLoss({ relative, level }, weights) {
+  let [sum, product] = [0, 1];
+  for (let at = 0; at < relative.length;) {
+    let given = 0;
+    for (let d = 0; d < weights.length; d++, at++) given += weights[d] * relative[at];
+    product *= given;
+    if (product < 1e-200) {
+      sum += Math.log(product);
+      product = 1;
+    }
+  }
+  const numTokens = Math.max(relative.length / weights.length, 1);
+  return level - (sum + Math.log(product)) / numTokens;
+}
+
+// Experts of one domain each, on a line through the runs.
+function experts(state) {
+  const [offset, slope, units, shares] = [doubles(state.offset_.data), doubles(state.slope_.data),
+    doubles(state.units.data), rows(state.shares)];
+  const texts = state.texts.map((text) => givenTokens(text, shares, state.least, state.least_left));
+  return (weights, t) => offset[t] + slope[t] * units[t] * mixedLoss(texts[t], weights);
+}
+
+function expertsAndLaw(state) {
+  const [formula, law, share] = [experts(state.experts), krigedPowerLaw(state.law), doubles(state.share.data)];
+  return (weights, t) => (share[t] > 0 ? share[t] * formula(weights, t) : 0) + (1 - share[t]) * law(weights, t);
 }
 
 const FAMILIES = {
-  auto, lightgbm, ridge: linear, own_weight: linear, log_linear: logLinear, power_law: powerLaw,
-  gaussian_process: gaussianProcess, kriged_power_law: krigedPowerLaw, scaled_law: scaledLaw,
+  auto, experts, lightgbm, ridge: linear, own_weight: linear, log_linear: logLinear, power_law: powerLaw,
+  experts_and_law: expertsAndLaw, gaussian_process: gaussianProcess, kriged_power_law: krigedPowerLaw, scaled_law: scaledLaw,
 };
 
 // What reading domains again costs (regmix_hf.regression.repetition), beside what the family says.
 function repeated(law, state, most) {
   const [harm, threshold, passes] = [rows(state.harm), doubles(state.threshold.data), doubles(state.passes.data)];
   const softplus = (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
-  return (weights) => Array.from(law(weights), (loss, t) => harm[t].reduce((sum, each, i) =>
-    sum + each * softplus(Math.log1p(Math.min(weights[i] * passes[i], most?.[i] ?? Infinity)) - threshold[t]) ** 2, loss));
+  return (weights, t) => harm[t].reduce((sum, each, i) =>
+    sum + each * softplus(Math.log1p(Math.min(weights[i] * passes[i], most?.[i] ?? Infinity)) - threshold[t]) ** 2,
+  law(weights, t));
 }
 
 // `most`: epochs beyond which a domain counts as if read no more often, or null.

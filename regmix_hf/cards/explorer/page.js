@@ -1,7 +1,11 @@
 // What a person sees and moves. Everything is drawn from `state`, which the address holds too.
 
+// Milliseconds without a move after which the dearest table is drawn, a prediction for each domain: so sliders stay
+// fluid where a prediction takes some of them.
+const RESTED = 100;
+
 const state = { weights: [], locked: facts.domains.map(() => false), budget: facts.budget,
-  epochs: facts.epochs ?? 4, capped: facts.tokens !== null && facts.epochs !== null };
+  resting: null, epochs: facts.epochs ?? 4, capped: facts.tokens !== null && facts.epochs !== null };
 const given = Object.entries(facts.mixtures);
 const givenLosses = new Map(given.map(([name, weights]) => [name, predict(weights)]));
 const get = (id) => document.getElementById(id);
@@ -80,48 +84,71 @@ function showDomains() {
   });
 }
 
+// Sliders move freely past the bounds of groups, which the page says: another choice needs another recipe.
+function showGroups() {
+  get("together").replaceChildren(...facts.groups.map((group) => {
+    const [sum, members] = [together(state.weights, group), group.places.map((i) => facts.domains[i]).join(", ")];
+    const ends = [group.min > 0 ? `at least ${percent(group.min)}` : null, group.max < 1 ? `at most ${percent(group.max)}` : null];
+    const met = meetsGroup(state.weights, group);
+    return make("p", `${group.name} (${members}): ${percent(sum)} together${met ? "" : ", which was not allowed"}; it was to have `
+      + `${ends.filter(Boolean).join(" and ")}`, { class: met ? "muted" : "warning" });
+  }));
+}
+
 function showLosses() {
   const losses = predict(state.weights);
   const half = halfWidths(losses, state.weights);
   const near = nearestRun(state.weights);
   const head = make("tr");
-  for (const word of ["loss on", "here", `${Math.round(100 * facts.coverage)} % interval`,
-    ...given.map(([name]) => name), "nearest run (measured)"]) head.append(make("th", word, { scope: "col" }));
+  for (const word of [promised ? "loss on" : "experts say of", "here",
+    ...(promised ? [`${Math.round(100 * facts.coverage)} % interval`] : []), ...given.map(([name]) => name),
+    ...(near ? ["nearest run (measured)"] : [])]) head.append(make("th", word, { scope: "col" }));
   const lines = names.map((name, k) => {
     const line = make("tr");
     line.append(make("th", name, { scope: "row" }),
       make("td", number(losses[k]), { "data-value": losses[k], "data-half": half[k] }),
-      make("td", `${number(within(losses[k] - half[k], k))} to ${number(within(losses[k] + half[k], k))}`),
+      ...(promised ? [make("td", interval(losses[k], half[k], k))] : []),
       ...given.map(([other]) => make("td", number(givenLosses.get(other)[k]))),
-      make("td", number(near.losses[k])));
+      ...(near ? [make("td", number(near.losses[k]))] : []));
     return line;
   });
   const [top, body] = [make("thead"), make("tbody")];
   top.append(head);
   body.append(...lines);
   get("losses").replaceChildren(make("caption", caption()), top, body);
+  get("spoken").textContent = `${names[0]}: ${number(losses[0])}`
+    + `${Number.isFinite(half[0]) ? ` plus or minus ${number(half[0])}` : ""}; `
+    + given.map(([name]) => `${name} ${number(givenLosses.get(name)[0])}`).join(", ");
+  if (near) showNearest(near);
+}
+
+function showNearest(near) {
   const distance = percent(near.distance);
   get("nearest").textContent = `The nearest real run is ${runs.ids[near.number]}: ${distance} of its tokens are elsewhere.`
     + (facts.runs.scale === null ? "" : ` It trained ${facts.runs.scale}; what is predicted is of another size.`);
   get("far").textContent = facts.widest_gap !== null && near.distance > facts.widest_gap
     ? `This has left the swarm: the nearest run differs in ${distance} of the tokens, runs among themselves in at most `
       + `${percent(facts.widest_gap)}. The law knows nothing out here.` : "";
-  get("spoken").textContent = `${names[0]}: ${number(losses[0])} plus or minus ${number(half[0])}; `
-    + given.map(([name]) => `${name} ${number(givenLosses.get(name)[0])}`).join(", ");
+}
+
+function interval(loss, half, k) {
+  return Number.isFinite(half) ? `${number(within(loss - half, k))} to ${number(within(loss + half, k))}` : "-";
 }
 
 // The end of an interval, no farther than values can lie.
 function within(end, k) {
-  const [least, most] = facts.bounds[k];
+  const [least, most] = bounds[k];
   return Math.min(Math.max(end, least ?? -Infinity), most ?? Infinity);
 }
 
 // What the values are in, and which way is better where that is not lower.
 function note(k) {
-  return [units[k], signs[k] < 0 ? "higher is better" : null].filter(Boolean).join(", ");
+  return [promised ? units[k] : null, signs[k] < 0 ? "higher is better" : null].filter(Boolean).join(", ");
 }
 
 function caption() {
+  if (!promised) return "Less is better; in no unit, for no run on a mixture gives these numbers a scale. The first row is what "
+    + "was to be made small.";
   const groups = Map.groupBy(names, (_, k) => note(k) || "in its own unit");
   const [usual, ...others] = [...groups.keys()].sort((a, b) => groups.get(b).length - groups.get(a).length);
   const words = others.map((other) => `${[...new Set(groups.get(other))].join(", ")}: ${other}`);
@@ -149,6 +176,7 @@ function showEffects() {
   top.append(head);
   body.append(...lines);
   get("effects").replaceChildren(top, body);
+  showMore();
 }
 
 // Indented, so that it can stand below the line `baselines:` of a recipe.
@@ -227,8 +255,8 @@ function showMore() {
 
 function show() {
   showDomains();
+  showGroups();
   showLosses();
-  showEffects();
   drawTrade();
   get("budget").value = state.budget;
   get("epochs").value = state.epochs;
@@ -236,6 +264,8 @@ function show() {
   showText();
   history.replaceState(null, "", `#${fragment()}`);
   showMore();
+  clearTimeout(state.resting);
+  state.resting = setTimeout(showEffects, RESTED);
 }
 
 // Begins the page. What is returned is there for whoever drives the page from the console.
@@ -261,5 +291,5 @@ function start() {
   addEventListener("resize", showMore);
   for (const box of document.querySelectorAll(".scroll")) box.addEventListener("scroll", showMore);
   if (!readAddress()) setWeights([...facts.mixtures.chosen]);
-  return { facts, state, predict, halfWidths, nearestRun, effects, setWeights, caps };
+  return { facts, state, names, predict, predictOne, halfWidths, nearestRun, effects, setWeights, caps };
 }

@@ -12,7 +12,8 @@ function drawn(tag, attributes, text) {
 }
 
 function buildTrade() {
-  for (const [id, chosen] of [["across", names.length > 2 ? 1 : 0], ["up", Math.min(2, names.length - 1)]]) {
+  const single = alone === null && names.length > 2 ? 1 : 0;
+  for (const [id, chosen] of [["across", single], ["up", Math.min(single + 1, names.length - 1)]]) {
     names.forEach((name, k) => get(id).append(make("option", name, { value: k })));
     get(id).value = chosen;
     get(id).addEventListener("change", drawTrade);
@@ -23,7 +24,8 @@ function buildTrade() {
   });
 }
 
-// The runs and the mixtures between them, predicted once, and what is drawn for the caps and targets of now.
+// The runs and the mixtures between them, and what is drawn for the caps and targets of now. A mixture is predicted
+// once for each target that is looked at. Where experts alone speak, single domains are in the place of runs.
 const cloud = { key: null, runs: [], tried: null };
 
 function tryMixtures(x, y) {
@@ -31,17 +33,20 @@ function tryMixtures(x, y) {
   if (cloud.key === key) return;
   cloud.key = key;
   const random = randomNumbers(1);
-  const known = (weights) => ({ weights: Array.from(weights), losses: predict(weights) });
+  const known = (weights) => ({ weights: Array.from(weights), losses: [] });
+  const loss = ({ weights, losses }, row) => (losses[row] ??= predictOne(weights, row));
   const anywhere = facts.domains.map(() => 1);
   if (cloud.tried === null) {
-    const starts = [...runs.weights, ...given.map(([, weights]) => weights)];
+    const corners = anywhere.map((_, i) => anywhere.map((_, j) => Number(i === j)));
+    const starts = [...(promised ? runs.weights : corners), ...given.map(([, weights]) => weights)];
     cloud.tried = [...starts, ...mixturesBetween(starts, TRIED, anywhere, random)].map(known);
   }
-  const place = ({ weights, losses }) => Object.assign([losses[x], losses[y]], { weights });
+  const place = (tried) => Object.assign([loss(tried, x), loss(tried, y)], { weights: tried.weights });
   const limits = caps();
   const better = [signs[x], signs[y]];
   cloud.runs = cloud.tried.slice(0, runs.weights.length).map(place);
-  const allowed = cloud.tried.filter(({ weights }) => weights.every((w, i) => w <= limits[i] + 1e-9)).map(place);
+  const allowed = cloud.tried.filter(({ weights }) => weights.every((w, i) => w <= limits[i] + 1e-9)
+    && facts.groups.every((group) => meetsGroup(weights, group))).map(place);
   // Between mixtures on the front lie better ones: once more from there.
   const best = paretoFront(allowed, better).map(({ weights }) => weights);
   const again = best.length ? mixturesBetween(best, TRIED / 3, limits, random) : [];
@@ -53,8 +58,7 @@ function tryMixtures(x, y) {
 function drawTrade() {
   const [x, y] = [Number(get("across").value), Number(get("up").value)];
   tryMixtures(x, y);
-  const losses = predict(state.weights);
-  const here = [losses[x], losses[y]];
+  const here = [x, y].map((row) => predictOne(state.weights, row));
   const known = given.map(([name]) => [givenLosses.get(name)[x], givenLosses.get(name)[y], name]);
   const all = [...cloud.runs, ...front, ...known, here];
   const scale = [0, 1].map((k) => {
@@ -80,12 +84,13 @@ function drawTrade() {
     ...ticks(all, 0, (value) => ({ x: at([value, all[0][1]])[0], y: 352, "text-anchor": "middle" })),
     ...ticks(all, 1, (value) => ({ x: BOX.left - 6, y: at([all[0][0], value])[1] + 4, "text-anchor": "end" })));
   get("trade-words").textContent = `Here ${names[x]} is ${number(here[0])} and ${names[y]} ${number(here[1])}. `
-    + `The front holds ${front.length} of the mixtures tried between runs`
+    + `The front holds ${front.length} of the mixtures tried between ${promised ? "runs" : "domains"}`
     + (picked ? `; the one marked has ${number(picked[0])} and ${number(picked[1])}.` : ".");
   get("along").setAttribute("aria-valuetext", picked ? `${number(picked[0])} and ${number(picked[1])}` : "none");
 }
 
 function axis(k) {
+  if (!promised) return `what experts say of ${names[k]}`;
   return units[k] === "nats per token" ? `predicted loss on ${names[k]}`
     : `predicted ${names[k]}${note(k) ? ` (${note(k)})` : ""}`;
 }
