@@ -43,6 +43,7 @@ def sampled(tmp_path: Path, write_corpus) -> Study:
         "num_evaluations": 1,
         "training_args": {"per_device_train_batch_size": 8, "use_cpu": True},
     }
+    tree["train"]["num_train_tokens"] = 20_480
     tree["hub"] |= {"push_to_hub": True, "push_every": 2}
     (tmp_path / "recipe.json").write_text(json.dumps(tree))
     study = Study(load_recipe(tmp_path / "recipe.json"))
