@@ -20,6 +20,7 @@ from regmix_hf.choice.simulate import Simulation, simulate
 from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures import AroundPrior, Constraints, around_prior, check_mixture, sampling_constraints
 from regmix_hf.mixtures.final import choice_constraints
+from regmix_hf.mixtures.group_shares import GroupShare
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
@@ -299,8 +300,7 @@ class ChoiceProblem:
         warnings = [
             *self._unknown(),
             *(doubts(chosen, prior_predicted, self.target.quantity, gap) if chosen.method != "prior" else ()),
-            *(held_back(weights, bounds, self.constraints) if chosen.method != "prior" else ()),
-            *(beyond_reach(self.constraints, self._known) if chosen.method != "prior" else ()),
+            *(self._of_reach(weights, bounds) if chosen.method != "prior" else ()),
         ]
         return ChosenMixture(
             weights=chosen.weights,
@@ -320,7 +320,14 @@ class ChoiceProblem:
             kl_strength=self.kl_strength,
             speaks_of=self._speaks_of,
             size=self.size,
+            groups=GroupShare.of(self.constraints.groups, self.sampled.prior, chosen.weights),
         )
+
+    def _of_reach(self, weights: Array, bounds: Constraints) -> list[str]:
+        return [
+            *held_back(weights, bounds, self.constraints, self._known),
+            *beyond_reach(self.constraints, self._known),
+        ]
 
     def _unknown(self) -> Iterator[str]:
         """What the runs say nothing about: mixtures, or the domains that never varied."""
@@ -328,7 +335,7 @@ class ChoiceProblem:
             yield str(self.verdict)
         yield from self.doubts
         if self.choice.kl_strength == "auto" and not self.regressor.num_runs_:
-            yield "choice.kl_strength is 'auto', but no run says what leaving the prior costs: nothing"
+            yield "choice.kl_strength: auto: no run says what leaving the prior costs, so it costs nothing"
         if still := self._never_varied:
             named = ", ".join(f"{name!r} ({100 * share:.3g} %)" for name, share in still.items())
             yield f"{named}: the same share in all runs, so it is kept; what another would do is not known"

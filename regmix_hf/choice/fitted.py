@@ -120,7 +120,8 @@ class FittedRuns:
         if had is not None and asked is not None and not math.isclose(had, asked, rel_tol=_ALIKE):
             found.append(
                 f"all runs trained on {had:,.0f} tokens, and {asked:,.0f} are asked for: no run tells "
-                "what that does to the loss, whose level may lie outside the interval; two lengths would"
+                "what that does to the loss; the interval is as wide as one length left it where another "
+                "was measured, by a fifth of the loss for each e-fold of tokens; two lengths would tell"
             )
         return tuple(found)
 

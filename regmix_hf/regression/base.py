@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_consistent_length, validate_data
 
 from regmix_hf.errors import RegressionError
+from regmix_hf.readable import count_of
 from regmix_hf.regression.absurd import without_absurd
 from regmix_hf.regression.expert_tokens import ExpertTokens
 from regmix_hf.regression.folds import assign_folds
@@ -78,12 +79,12 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     random_state: int
     n_features_in_: int
     num_targets_: int
-    single_target_: bool = False
+    single_target_ = False
     #: Log parameters and log tokens of the runs to fit, runs x 2; `None` where all are of one size.
     _sizes: Array | None = None
     #: What models of single domains give each token of the targets; `None` where there are none.
     _experts: ExpertTokens | None = None
-    #: What repeating text costs the runs that are predicted, beside what the family says; `None`: nothing.
+    #: What repeating text costs the runs that are predicted, beside what the family says.
     repetition_: Repetition | None = None
 
     @property
@@ -93,10 +94,7 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     @property
     def reach(self) -> Array | None:
-        """Largest weight of each domain up to which predictions rest on something else than the fitted runs.
-
-        `None`: they rest on these alone.
-        """
+        """Largest weight of each domain up to which more than runs is known; `None`: these alone are."""
         return None
 
     @property
@@ -106,13 +104,17 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def beyond(self, weights: Array) -> Array:
         """What of predictions rests on more repetition than any fitted run had, runs x targets."""
-        if self.repetition_ is None:
-            return np.zeros((len(weights), self.num_targets_))
-        return self.repetition_.beyond(weights)
+        again = self.repetition_
+        return np.zeros((len(weights), self.num_targets_)) if again is None else again.beyond(weights)
 
     @property
     def shift(self) -> Array:
         """What predictions of the fitted mixtures are more than where `out_of_fold` judged them, `(t,)`."""
+        return np.zeros(self.num_targets_)
+
+    @property
+    def unseen(self) -> Array:
+        """Standard deviation of what predictions may be off because no run tells of their length, `(t,)`."""
         return np.zeros(self.num_targets_)
 
     def at(self, num_parameters: float, num_train_tokens: float) -> Self:
@@ -158,8 +160,7 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 beside those of all other runs is taken for one (`find_absurd`).
             own_domains: For each target the column of `X` whose loss it is, or -1 where it is no
                 domain's. Families may use it as prior knowledge. `None` is -1 everywhere.
-            sizes: Parameters and training tokens of each run, runs x 2. `None`: all are of one size and
-                length.
+            sizes: Parameters and training tokens of each run, runs x 2. `None`: all are alike in both.
             experts: What models of single domains give each token of the targets; families that know nothing
                 of experts do without.
 
@@ -396,5 +397,5 @@ def check_runs(estimator: str, needed: int, weights: Array, losses: Array, names
         raise RegressionError(
             f"{estimator} needs at least {needed} runs of different mixtures with a loss for "
             f"{weights.shape[1]} domains; target {target} has {int(counts.min())}.",
-            f"train {needed - int(counts.min())} more proxies, or choose another estimator",
+            f"train {count_of(needed - int(counts.min()), 'more proxy')}, or choose another estimator",
         )

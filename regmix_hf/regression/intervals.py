@@ -15,6 +15,8 @@ simulated 90 % intervals hold 98 % of new runs where seeds act on each mixture i
 of the variance is common to all, and 83 % where all of it is; without repeats 90, 69 and 28 %. Where no
 mixture was run twice nothing is added, and whoever states an interval says so.
 
+Where no run tells what another length of training does, what it may do (`unseen`) is added in squares, too.
+
 Fewer than nine runs, as those that try a choice by experts, have no such quantile: theirs is Student's, of
 the root mean square; without two the interval is not known.
 """
@@ -29,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import entr
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from regmix_hf.errors import RegressionError
@@ -62,6 +65,8 @@ class OutOfFold:
             all runs.
         shift: What predictions are more there than here, one per target, so that a place is known by where it
             lies among the others; `None`: nothing.
+        unseen: Standard deviation of what predictions may be off there because no run tells, one per target,
+            all off the same way; `None`: nothing.
     """
 
     losses: Array
@@ -70,6 +75,7 @@ class OutOfFold:
     mixture: Array | None = None
     stretch: float = 1.0
     shift: Array | None = None
+    unseen: Array | None = None
 
     @property
     def residuals(self) -> Array:
@@ -79,11 +85,13 @@ class OutOfFold:
     def combined(self, target: Target) -> Self:
         """The same for what `target` makes of the losses: runs x 1."""
         losses, predicted = (target.combine(table)[:, None] for table in (self.losses, self.predicted))
-        shift = None
-        if self.shift is not None:
-            moved = target.combine(self.predicted + self.shift)[:, None] - predicted
-            shift = np.asarray(moved.mean(axis=0))
-        return type(self)(losses, predicted, self.entropy, self.mixture, self.stretch, shift)
+        shift, unseen = (
+            None
+            if more is None
+            else np.asarray((target.combine(self.predicted + more)[:, None] - predicted).mean(axis=0))
+            for more in (self.shift, self.unseen)
+        )
+        return type(self)(losses, predicted, self.entropy, self.mixture, self.stretch, shift, unseen)
 
     @property
     def holds_seed_noise(self) -> bool:
@@ -118,19 +126,20 @@ class OutOfFold:
             raise RegressionError(f"coverage is {coverage}; write a number between 0 and 1, e.g. 0.9.")
         sizes = []
         shift = np.zeros(self.losses.shape[1]) if self.shift is None else self.shift
-        for seen, residual, seeds, moved in zip(
-            self.predicted.T, self.residuals.T, self._from_seeds(coverage), shift, strict=True
+        everywhere = np.hypot(self._from_seeds(coverage), self._from_unseen(coverage))
+        for seen, residual, alike, moved in zip(
+            self.predicted.T, self.residuals.T, everywhere, shift, strict=True
         ):
             known = ~np.isnan(residual)
             missed, places = np.abs(residual[known]), _places(seen[known], self.entropy[known])
             if len(missed) < 2:
-                sizes.append(HalfWidth(ResidualSize.unknown(places.shape[1]), math.nan, float(seeds)))
+                sizes.append(HalfWidth(ResidualSize.unknown(places.shape[1]), math.nan, float(alike)))
                 continue
             size = ResidualSize.fit(places, missed)
             relative = missed / size.without_own(places, missed)
             take = _quantile if len(missed) >= _ENOUGH else _of_few
             size = replace(size, mean=size.mean + np.array([moved, 0.0]))
-            sizes.append(HalfWidth(size, self.stretch * take(relative, coverage), float(seeds)))
+            sizes.append(HalfWidth(size, self.stretch * take(relative, coverage), float(alike)))
         return sizes
 
     def _from_seeds(self, coverage: float) -> Array:
@@ -141,24 +150,31 @@ class OutOfFold:
         known = freedom > 0
         return np.where(known, student.ppf((1 + coverage) / 2, np.where(known, freedom, 1)) * deviation, 0.0)
 
+    def _from_unseen(self, coverage: float) -> Array:
+        """Half the width of an interval for what no run tells of, one per target."""
+        if self.unseen is None:
+            return np.zeros(self.losses.shape[1])
+        return np.asarray(norm.ppf((1 + coverage) / 2) * np.abs(self.unseen))
+
 
 @dataclass(frozen=True)
 class HalfWidth:
-    """Half the width of a target's intervals: `sqrt((quantile * size(place))^2 + seeds^2)`.
+    """Half the width of a target's intervals: `sqrt((quantile * size(place))^2 + everywhere^2)`.
 
     Attributes:
         size: The usual size of a residual, by place.
         quantile: How many such sizes the share of runs is off that an interval shall hold.
-        seeds: What a seed of its own adds to a new run, in the unit of the losses; 0 where it is not known.
+        everywhere: What is added at every place, in the unit of the losses: what a seed of its own does to a
+            new run, where that is known, and what no run tells of.
     """
 
     size: ResidualSize
     quantile: float
-    seeds: float
+    everywhere: float
 
     def __call__(self, places: Array) -> Array:
         """Half the width at each place, runs x coordinates."""
-        return np.hypot(self.quantile * self.size(places), self.seeds)
+        return np.hypot(self.quantile * self.size(places), self.everywhere)
 
 
 @dataclass(frozen=True)

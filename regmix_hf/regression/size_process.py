@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,8 @@ _BOUNDS, _LENGTH_BOUNDS = (-8.0, 6.0), (float(np.log(0.4)), float(np.log(4.0)))
 _GROWTH_BOUNDS = (-1.0, 1.5)
 #: Standard deviations of the trend beyond which nothing grows further.
 _FARTHEST = 3.0
+#: L-BFGS steps for the hyperparameters.
+_MAX_STEPS = 10
 #: Mixtures closer than this are one.
 _SAME = 1e-9
 
@@ -162,7 +165,7 @@ def solve(hyper: Array, places: Places, left: Array) -> Array:
     return np.asarray(np.linalg.solve(whole, left))
 
 
-def learn(places: Sequence[Places], left: Sequence[Array], max_steps: int = 10) -> Array:
+def learn(places: Sequence[Places], left: Sequence[Array], max_steps: int = _MAX_STEPS) -> Array:
     """Hyperparameters of the largest posterior, shared by all targets.
 
     Args:
@@ -170,17 +173,15 @@ def learn(places: Sequence[Places], left: Sequence[Array], max_steps: int = 10) 
         left: What the trend leaves over of each target, in units of its robust size; NaN where unknown.
         max_steps: Most L-BFGS steps.
     """
-
     bounds = [_BOUNDS] * COUNT
     bounds[_LENGTH], bounds[_GROWTH] = _LENGTH_BOUNDS, _GROWTH_BOUNDS
+    targets = [Evidence.of(at, values) for at, values in zip(places, left, strict=True)]
 
     def misfit(hyper: Array) -> tuple[float, Array]:
         away = hyper - _EXPECTED
         value, slope = 0.5 * len(places) * float(_PRECISION @ away**2), len(places) * _PRECISION * away
-        for at, values in zip(places, left, strict=True):
-            known = ~np.isnan(values)
-            part = Places(at.features[known], at.trend[known], at.sizes[known])
-            more, steeper = _misfit(hyper, part, values[known])
+        for target in targets:
+            more, steeper = target.misfit(hyper)
             value, slope = value + more, slope + steeper
         return value, slope
 
@@ -190,46 +191,68 @@ def learn(places: Sequence[Places], left: Sequence[Array], max_steps: int = 10) 
     return np.asarray(found.x)
 
 
-def _misfit(hyper: Array, places: Places, left: Array) -> tuple[float, Array]:
-    """Negative logarithm of the likelihood of what is left over of one target, and its derivatives."""
-    size, growth = np.exp(hyper), _growth(hyper, places.trend)
-    (slow, slow_by), (fast, fast_by) = (
-        _with_slopes(places.sizes / size[[by_size, by_length]])
-        for by_size, by_length in ((_SLOW_N, _SLOW_D), (_FAST_N, _FAST_D))
-    )
-    apart = cdist(places.features, places.features)
-    alike = matern(apart / size[_LENGTH])
-    own = size[_OWN] * (apart < _SAME) * np.outer(growth, growth)
-    kept = size[_OFFSET] + size[_SLOPE] * np.outer(places.trend, places.trend) + size[_MIXTURE] * alike + own
-    shared = size[_CELL] + size[_CELL_MIXTURE] * alike
-    noise = _noise(hyper, places)
-    factor = cho_factor(slow * kept + fast * shared + np.diag(noise), lower=True)
-    solved = cho_solve(factor, left)
-    value = float(np.log(np.diag(factor[0])).sum() + 0.5 * left @ solved)
-    # Half of what the misfit changes by with each element of the covariance.
-    by = 0.5 * (cho_solve(factor, np.eye(len(left))) - np.outer(solved, solved))
-    far = np.clip(places.trend, -_FARTHEST, _FARTHEST)
-    longer = -matern_slope(apart / size[_LENGTH]) * (apart / size[_LENGTH]) ** 2
-    slope = np.empty(COUNT)
-    slope[_OFFSET] = size[_OFFSET] * (by * slow).sum()
-    slope[_SLOPE] = size[_SLOPE] * (places.trend @ (by * slow) @ places.trend)
-    slope[_MIXTURE] = size[_MIXTURE] * (by * slow * alike).sum()
-    slope[_OWN] = (by * slow * own).sum()
-    slope[[_SLOW_N, _SLOW_D]] = (by * slow_by * kept).sum(axis=(1, 2))
-    slope[_CELL] = size[_CELL] * (by * fast).sum()
-    slope[_CELL_MIXTURE] = size[_CELL_MIXTURE] * (by * fast * alike).sum()
-    slope[[_FAST_N, _FAST_D]] = (by * fast_by * shared).sum(axis=(1, 2))
-    slope[_LENGTH] = (by * longer * (size[_MIXTURE] * slow + size[_CELL_MIXTURE] * fast)).sum()
-    slope[_NOISE] = np.diag(by) @ noise
-    slope[_GROWTH] = 2 * ((by * slow * own).sum(axis=1) + np.diag(by) * noise) @ far
-    return value, slope
+@dataclass(frozen=True)
+class Evidence:
+    """What the runs of one target say of the hyperparameters.
 
+    Attributes:
+        places: Where they lie.
+        left: What the trend leaves over of them.
+        apart: Between their features, runs x runs.
+        sizes_apart: Squared differences of log parameters and of log tokens, 2 x runs x runs.
+    """
 
-def _with_slopes(sizes: Array) -> tuple[Array, Array]:
-    """Correlations between sizes in length scales, and derivatives by the logarithm of each length scale."""
-    apart = (sizes[:, None] - sizes[None]) ** 2
-    distance = np.sqrt(apart.sum(axis=2))
-    return matern(distance), -matern_slope(distance) * apart.transpose(2, 0, 1)
+    places: Places
+    left: Array
+    apart: Array
+    sizes_apart: Array
+
+    @classmethod
+    def of(cls, places: Places, left: Array) -> Self:
+        """Take the runs that have a loss."""
+        known = ~np.isnan(left)
+        at = Places(places.features[known], places.trend[known], places.sizes[known])
+        sizes_apart = (at.sizes.T[:, :, None] - at.sizes.T[:, None]) ** 2
+        return cls(at, left[known], cdist(at.features, at.features), sizes_apart)
+
+    def misfit(self, hyper: Array) -> tuple[float, Array]:
+        """Negative logarithm of the likelihood, and its derivatives."""
+        size, growth, trend = np.exp(hyper), _growth(hyper, self.places.trend), self.places.trend
+        slow, slow_by = self._by_size(size[[_SLOW_N, _SLOW_D]])
+        fast, fast_by = self._by_size(size[[_FAST_N, _FAST_D]])
+        distance = self.apart / size[_LENGTH]
+        alike = matern(distance)
+        own = size[_OWN] * (self.apart < _SAME) * np.outer(growth, growth)
+        kept = size[_OFFSET] + size[_SLOPE] * np.outer(trend, trend) + size[_MIXTURE] * alike + own
+        shared = size[_CELL] + size[_CELL_MIXTURE] * alike
+        noise = _noise(hyper, self.places)
+        factor = cho_factor(slow * kept + fast * shared + np.diag(noise), lower=True)
+        solved = cho_solve(factor, self.left)
+        value = float(np.log(np.diag(factor[0])).sum() + 0.5 * self.left @ solved)
+        # Half of what the misfit changes by with each element of the covariance.
+        by = 0.5 * (cho_solve(factor, np.eye(len(solved))) - np.outer(solved, solved))
+        by_slow, by_fast, by_noise = by * slow, by * fast, np.diag(by) * noise
+        by_length = size[_MIXTURE] * by_slow + size[_CELL_MIXTURE] * by_fast
+        own_by_run = (by_slow * own).sum(axis=1)
+        slope = np.empty(COUNT)
+        slope[_OFFSET] = size[_OFFSET] * by_slow.sum()
+        slope[_SLOPE] = size[_SLOPE] * (trend @ by_slow @ trend)
+        slope[_MIXTURE] = size[_MIXTURE] * np.vdot(by_slow, alike)
+        slope[_OWN] = own_by_run.sum()
+        slope[[_SLOW_N, _SLOW_D]] = [np.vdot(by * kept, one) for one in slow_by]
+        slope[_CELL] = size[_CELL] * by_fast.sum()
+        slope[_CELL_MIXTURE] = size[_CELL_MIXTURE] * np.vdot(by_fast, alike)
+        slope[[_FAST_N, _FAST_D]] = [np.vdot(by * shared, one) for one in fast_by]
+        slope[_LENGTH] = -np.vdot(by_length, matern_slope(distance) * distance**2)
+        slope[_NOISE] = by_noise.sum()
+        slope[_GROWTH] = 2 * (own_by_run + by_noise) @ np.clip(trend, -_FARTHEST, _FARTHEST)
+        return value, slope
+
+    def _by_size(self, scale: Array) -> tuple[Array, Array]:
+        """Correlations between sizes, and derivatives by the logarithm of each length scale."""
+        squares = self.sizes_apart / scale[:, None, None] ** 2
+        distance = np.sqrt(squares.sum(axis=0))
+        return matern(distance), -matern_slope(distance) * squares
 
 
 def _growth(hyper: Array, trend: Array) -> Array:

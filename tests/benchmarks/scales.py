@@ -1,17 +1,22 @@
-"""How well the scaled law predicts larger models: `python -m tests.benchmarks.scales [ladder|regmix ...]`.
+"""How well the scaled law predicts larger models: `python -m tests.benchmarks.scales [ladder|noise|regmix]`.
 
 `ladder` fits all trajectories of `../shared/data/scale-ladder` at 122M and 310M parameters, alone or with
 those of 8 mixtures at 680M, and predicts all others at 680M: mean relative error in percent over all lengths
 and at the last, mean Spearman of the 8 targets at the last in percent, and the share of last losses inside
-90 % intervals. `regmix` fits RegMix's 512 runs of 1M with n of 60M and predicts the others of 60M: mean
-absolute error in nats, Spearman over the 13 targets, coverage. Seconds are processor time of a fit,
-cross-validation included.
+90 % intervals. Beside the error stands what it would be if the median of what is missed were known of every
+length and target, and if what each mixture is missed by, on average over the lengths after the first, were
+known, too. `noise` prints by how much single checkpoints miss the line between their neighbours, in percent
+of the loss, once what all mixtures have in common at a length is taken off, over the root of what the squares
+of three independent errors sum to: no law foresees it. `regmix` fits RegMix's 512 runs of 1M with n of 60M
+and predicts the others of 60M: mean absolute error in nats, Spearman over the 13 targets, coverage. Seconds
+are processor time of a fit, cross-validation included.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -40,17 +45,41 @@ def extrapolate(num_larger: int, seed: int) -> str:
     model = MixtureRegressor("scaled_law").fit(weights[fitted], losses[fitted], sizes=sizes[fitted])
     seconds = time.process_time() - start
     unseen = large & ~fitted
-    errors = []
+    missed = []
     for size, rows in sizes[unseen].groupby(list(SIZES)):
         at = model.at(*size)
         predicted, true = at.predict(weights.loc[rows.index]), losses.loc[rows.index]
-        errors.append(100 * (predicted / true - 1).abs().mean(axis=None))
+        missed.append((100 * (predicted / true - 1)).set_axis(mixture[rows.index]).sort_index())
+    errors = np.stack(missed)
+    of_mixture = errors[1:].mean(axis=0)
+    known_of_length, of_both = (
+        np.abs(rest - np.median(rest, axis=1, keepdims=True)).mean() for rest in (errors, errors - of_mixture)
+    )
     lower, upper = at.predict_interval(weights.loc[rows.index])
     inside = 100 * ((lower <= true) & (true <= upper)).mean(axis=None)
     return (
-        f"680M + {num_larger:<3} error {np.mean(errors):.2f} %  last {errors[-1]:.2f} %  "
+        f"680M + {num_larger:<3} error {np.abs(errors).mean():.3f} % ({known_of_length:.3f}, {of_both:.3f})  "
+        f"last {np.abs(errors[-1]).mean():.3f} %  "
         f"rank {mean_spearman(predicted, true):.2f}  coverage {inside:.0f}  fit {seconds:.0f} s"
     )
+
+
+def noise(num_parameters: float) -> str:
+    """Compare each checkpoint of one size with those before and after it."""
+    weights, losses, sizes = ladder()
+    rows = sizes["num_parameters"] == num_parameters
+    mixture = weights.groupby(list(weights)).ngroup()
+    cells = np.log(losses[rows]).groupby([mixture[rows], sizes.loc[rows, "num_train_tokens"]]).mean()
+    # The last two lengths are a step apart, and one checkpoint.
+    table = np.stack([cells[name].unstack().to_numpy()[:, :-1] for name in losses])
+    table -= np.nanmedian(table, axis=1, keepdims=True)
+    tokens = np.log(np.unique(sizes.loc[rows, "num_train_tokens"]))[:-1]
+    before = (tokens[2:] - tokens[1:-1]) / (tokens[2:] - tokens[:-2])
+    off = table[:, :, 1:-1] - before * table[:, :, :-2] - (1 - before) * table[:, :, 2:]
+    off = (off - np.nanmedian(off, axis=1, keepdims=True)) / np.sqrt(1 + before**2 + (1 - before) ** 2)
+    lengths = " ".join(f"{value:.2f}" for value in 100 * np.nanmean(np.abs(off), axis=(0, 1)))
+    mean = 100 * np.nanmean(np.abs(off))
+    return f"{num_parameters:.3g} parameters: a checkpoint is off by {mean:.2f} % ({lengths})"
 
 
 def transfer(num_larger: int, seed: int) -> str:
@@ -79,16 +108,23 @@ def transfer(num_larger: int, seed: int) -> str:
 def main() -> None:
     """Print one line per table, number of runs at the larger size, and seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tables", nargs="*", default=["ladder", "regmix"])
+    parser.add_argument("tables", nargs="*", default=["ladder", "noise", "regmix"])
     parser.add_argument("--seeds", type=int, default=3, help="random choices of runs at the larger size")
     parser.add_argument("--larger", nargs="+", type=int, help="runs or mixtures at the larger size")
     arguments = parser.parse_args()
-    measures = {"ladder": (extrapolate, [0, 8]), "regmix": (transfer, [16, 32, 64])}
     for table in arguments.tables:
-        measure, usual = measures[table]
-        for num_larger in arguments.larger or usual:
-            for seed in range(arguments.seeds if num_larger else 1):
-                print(measure(num_larger, seed), flush=True)
+        for line in _lines(table, arguments.larger, arguments.seeds):
+            print(line, flush=True)
+
+
+def _lines(table: str, larger: Sequence[int] | None, seeds: int) -> Iterator[str]:
+    if table == "noise":
+        yield from map(noise, sorted(ladder()[2]["num_parameters"].unique()))
+        return
+    measure, usual = {"ladder": (extrapolate, [0, 8]), "regmix": (transfer, [16, 32, 64])}[table]
+    for num_larger in larger or usual:
+        for seed in range(seeds if num_larger else 1):
+            yield measure(num_larger, seed)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def test_a_law_over_sizes_speaks_of_the_size_that_was_chosen_for(browser: Browse
     large = small[:12].assign(num_parameters=6e7, run_id=[f"large{k}" for k in range(12)])
     losses = [name for name in small if name.startswith(("loss/", "target/"))]
     large[losses] = 0.8 * large[losses] + 0.3 * large["weight/code"].to_numpy()[:, None] ** 2
-    for size in ((6e7, 1e9), (1e9, 2e10)):  # one that runs are of, and one beyond them
+    for size in ((6e7, 1e9), (1e9, 2e9)):  # one that runs are of, and one beyond them
         pd.concat([small, large]).to_parquet(study.regression / file)
         regressor = choose(study, "scaled_law", size=size).at(*size)
         assert all(array.any() for array in (regressor.model.kriged_, regressor.model.coefficients_))

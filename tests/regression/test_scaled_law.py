@@ -98,13 +98,35 @@ def test_hyperparameters_are_sought_along_the_slope_of_their_likelihood():
     features, sizes = np.repeat(rng.random((8, 3)), 3, axis=0), rng.normal(size=(24, 2))
     places, left = size_process.Places(features, 2 * rng.normal(size=24), sizes), rng.normal(size=24)
     hyper = size_process._EXPECTED + rng.normal(scale=0.3, size=size_process.COUNT)
-    value, slope = size_process._misfit(hyper, places, left)
+    evidence = size_process.Evidence.of(places, left)
+    value, slope = evidence.misfit(hyper)
     whole = size_process.covariance(hyper, places, places) + np.diag(size_process._noise(hyper, places))
     explained = left @ np.linalg.solve(whole, left)
     assert value == pytest.approx(0.5 * (np.linalg.slogdet(whole)[1] + explained))
     steps = 1e-6 * np.eye(size_process.COUNT)
-    both = [[size_process._misfit(hyper + sign * d, places, left)[0] for sign in (1, -1)] for d in steps]
+    both = [[evidence.misfit(hyper + sign * d)[0] for sign in (1, -1)] for d in steps]
     np.testing.assert_allclose(slope, np.subtract(*np.transpose(both)) / 2e-6, rtol=1e-5, atol=1e-6)
+
+
+def test_where_all_runs_trained_equally_long_intervals_are_wider_the_farther_a_length_is_from_theirs(
+    fitted, trajectories
+):
+    weights, sizes, losses = trajectories
+    equally = sizes[:, 1] == 2e9
+    table = pd.DataFrame(sizes[equally], columns=list(SIZES))
+    model = MixtureRegressor("scaled_law").fit(weights[equally], losses[equally], sizes=table)
+    widths = []
+    for length in (2e9, 4e9, 8e9, 1e9):
+        at, expected = model.at(3e7, length), true_losses(weights[::6], np.tile([3e7, length], (24, 1)))
+        lower, upper = at.predict_interval(weights[::6])
+        widths.append((upper - lower).to_numpy().mean())
+        assert ((lower <= expected) & (expected <= upper)).to_numpy().mean() > 0.85
+    assert widths[0] < 0.5 * widths[1] < 0.4 * widths[2]
+    assert widths[3] == pytest.approx(widths[1], rel=0.1)
+    by_a_fifth = 2 * 0.209 * np.log(2) * losses[equally].mean()
+    assert widths[1] == pytest.approx(by_a_fifth, rel=0.1)
+    for length in (4e9, 8e9):
+        assert not fitted.model.at(3e7, length).unseen.any()
 
 
 def test_what_mixtures_of_high_loss_are_missed_by_more_is_told_from_a_few_runs():

@@ -43,11 +43,11 @@ function predict(weights, by = law) {
 function halfWidths(losses, weights) {
   const [mixed, sure] = [entropy(weights), known === law ? losses : predict(weights, known)];
   return losses.map((loss, i) => {
-    const { mean, spread, growth, level, quantile, seeds, farthest } = intervals[i];
+    const { mean, spread, growth, level, quantile, everywhere, farthest } = intervals[i];
     const away = [loss, mixed].map((place, k) =>
       Math.min(farthest, Math.max(-farthest, (place - mean[k]) / spread[k])));
     const size = (quantile ?? NaN) * level * Math.exp(away[0] * growth[0] + away[1] * growth[1]);
-    return Math.hypot(size, seeds, losses[i] - sure[i]);
+    return Math.hypot(size, everywhere, losses[i] - sure[i]);
   });
 }
 
