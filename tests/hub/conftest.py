@@ -16,6 +16,9 @@ import pytest
 from huggingface_hub import constants
 
 from regmix_hf import pipeline
+from regmix_hf.cards import explorer_page
+from regmix_hf.cards.export_parts import export_parts
+from regmix_hf.exports import MixtureToTrain
 from regmix_hf.hub import Hub, Repository, Snapshot
 from regmix_hf.recipe import load_recipe
 from regmix_hf.sharing import push_study
@@ -183,6 +186,23 @@ def strike(standin: StandIn) -> Callable[..., None]:
 @pytest.fixture(autouse=True)
 def _pictures(drawn_once: None) -> None:
     """How pictures look is for `tests/cards`."""
+
+
+#: What `export_parts` found for a mixture, by its pickle.
+_taken_apart: dict[bytes, object] = {}
+
+
+@pytest.fixture(autouse=True)
+def _parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take what trainers are told apart once for what is the same, which `tests/cards` is about."""
+
+    def once(mixture: MixtureToTrain) -> object:
+        key = pickle.dumps(mixture)
+        if key not in _taken_apart:
+            _taken_apart[key] = export_parts(mixture)
+        return _taken_apart[key]
+
+    monkeypatch.setattr(explorer_page, "export_parts", once)
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,10 @@ import pytest
 
 from regmix_hf.cli.schema import output_model
 from regmix_hf.errors import HubError
+from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
 from regmix_hf.sharing import push_study
+from regmix_hf.stages import report
 from regmix_hf.study import Study
 from regmix_hf.study.names import RESULTS
 
@@ -183,7 +185,7 @@ def test_the_quickstart_is_pushed_and_pulled_by_two_commands_that_keep_the_token
     pulled = regmix("pull", "me/quickstart", str(tmp_path / "pulled"), "--format", "json")
     output_model("pull").model_validate_json(pulled.stdout)
     assert f"Next: regmix report {tmp_path / 'pulled'}" in pulled.stderr
-    regmix("report", str(tmp_path / "pulled"))
+    report.run(Study(load_recipe(tmp_path / "pulled")), Silent())
     regmix("pull", "me/quickstart", str(tmp_path / "models"), "--only", "mixture,model")
     assert (tmp_path / "models/6-models/chosen/model.safetensors").exists()
     here, there = tmp_path / "quickstart", tmp_path / "pulled"
