@@ -14,7 +14,7 @@ from regmix_hf.mixtures.group_shares import GroupShare
 from regmix_hf.quantities import with_quantities
 from regmix_hf.regression.assessment import of_scale
 from regmix_hf.regression.verdict import Verdict
-from regmix_hf.study.rounds import Round, last_measured, of_target, rounds_in
+from regmix_hf.study.rounds import Round, counted, last_measured, rounds_in
 from regmix_hf.tables import MIXTURE, SIZES
 
 
@@ -55,7 +55,7 @@ class ChoiceFacts:
         table = read_parquet(beside, MIXTURE)
         record = _record(file)
         verdict = Verdict.said_in(record, file)
-        rounds = of_target(rounds_in(record, file), str(record.get("target")))
+        rounds = counted(rounds_in(record, file), str(record.get("target")))
         groups = GroupShare.said_in(record, file)
         return cls(table.set_index("domain"), record, verdict, tuple(rounds), groups)
 

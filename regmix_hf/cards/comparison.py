@@ -24,6 +24,8 @@ class Outcome(StrEnum):
     WORSE = "worse"
     #: The interval of the difference holds 0.
     UNDECIDED = "undecided"
+    #: Both have the same weights, so they are the same models.
+    SAME = "the same"
     #: No mixture was trained with two seeds, so nothing is known of the noise.
     UNKNOWN = "unknown"
 
@@ -38,6 +40,7 @@ class Comparison:
         half_width: Half of the `CONFIDENCE` interval of `gain`; `None` where the noise is not known.
         num_seeds: Runs of the chosen mixture and of the other.
         target: What is compared: its unit and direction.
+        is_same: Whether both are the same runs, which say nothing of each other.
     """
 
     baseline: str
@@ -45,10 +48,13 @@ class Comparison:
     half_width: float | None
     num_seeds: tuple[int, int]
     target: Quantity = _LOSS
+    is_same: bool = False
 
     @property
     def outcome(self) -> Outcome:
         """What this says, at the confidence of the interval."""
+        if self.is_same:
+            return Outcome.SAME
         if self.half_width is None:
             return Outcome.UNKNOWN
         if abs(self.gain) <= self.half_width:
@@ -69,6 +75,8 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """The outcome as a person says it."""
+        if self.is_same:
+            return f"`chosen` is `{self.baseline}`: the same weights, and the same models."
         size = f"{abs(self.gain):.3f} {self.target.unit or ''}".strip()
         noun = self.target.noun
         side = "lower" if self.gain * self.target.sign > 0 else "higher"
@@ -89,7 +97,10 @@ class Comparison:
 
 
 def compare(
-    losses: Mapping[str, Sequence[float]], chosen: str = "chosen", target: Quantity = _LOSS
+    losses: Mapping[str, Sequence[float]],
+    chosen: str = "chosen",
+    target: Quantity = _LOSS,
+    runs: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Comparison]:
     """Compare one mixture with every other one.
 
@@ -100,21 +111,28 @@ def compare(
         losses: Mixture -> the target after its runs, one value per seed.
         chosen: The mixture that is compared.
         target: Its unit and direction.
+        runs: Mixture -> its runs. Those that two mixtures share are noise of one only, and no comparison;
+            `None`: no mixture shares any.
     """
     if chosen not in losses:
         return []
-    noise, freedom = seed_noise(losses)
+    of = {name: tuple(runs[name]) if runs else (name,) for name in losses}
+    noise, freedom = seed_noise({" ".join(of[name]): values for name, values in losses.items()})
     mine = losses[chosen]
     comparisons = []
     for name, theirs in losses.items():
         if name == chosen:
+            continue
+        num_seeds = (len(mine), len(theirs))
+        if of[name] == of[chosen]:
+            comparisons.append(Comparison(name, 0.0, None, num_seeds, target, is_same=True))
             continue
         half_width = None
         if noise is not None:
             quantile = float(stdtrit(freedom, 0.5 + CONFIDENCE / 2))
             half_width = quantile * noise * float(np.sqrt(1 / len(mine) + 1 / len(theirs)))
         gain = target.sign * float(np.mean(theirs) - np.mean(mine))
-        comparisons.append(Comparison(name, gain, half_width, (len(mine), len(theirs)), target))
+        comparisons.append(Comparison(name, gain, half_width, num_seeds, target))
     return comparisons
 
 

@@ -106,6 +106,12 @@ class FinalFacts:
         }
 
     @cached_property
+    def runs(self) -> dict[str, list[str]]:
+        """Mixture -> its runs that ended well. Two mixtures of equal weights have the same."""
+        usable = self.results[self.results["status"] == "ok"]
+        return {str(name): list(part) for name, part in usable.groupby("mixture_id", sort=False)["run_id"]}
+
+    @cached_property
     def curves(self) -> pd.DataFrame:
         """`mixture`, `seed`, `num_tokens` and the target's `loss` while the models trained."""
         runs = self.results[["run_id", "mixture_id", "seed"]]

@@ -80,5 +80,7 @@ def summarise(facts: StudyFacts) -> Summary:
         predicted=predicted,
         held_out=held_out,
         final=[{"mixture": name, "loss": Spread.of(values)} for name, values in losses.items()],
-        comparisons=compare(losses, target=facts.target.quantity),
+        comparisons=compare(
+            losses, target=facts.target.quantity, runs=facts.final.runs if facts.final else None
+        ),
     )

@@ -23,7 +23,7 @@ from regmix_hf.regression.agreement import Agreement, by_pair
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
-from regmix_hf.study.rounds import Round, of_target, rounds_in
+from regmix_hf.study.rounds import Round, counted, rounds_in
 from regmix_hf.tables import MIXTURE, MIXTURES, QUALITY, RESULTS, by_domain
 
 
@@ -214,7 +214,7 @@ def _choose(study: Study, format: Format) -> list[Table]:
     record = read_yaml(study.mixture)
     return [
         *chosen_tables(study.mixture.parent / names.CHOSEN_TABLE),
-        *tried_tables(of_target(rounds_in(record, study.mixture), str(record.get("target")))),
+        *tried_tables(counted(rounds_in(record, study.mixture), str(record.get("target")))),
     ]
 
 

@@ -70,7 +70,7 @@ def _best_of(judged: HeldOut, candidates: Sequence[str], target: Target, random_
     if len(ranked) == 1:
         return Selection(best, judged.test, f"{best} is the only estimator: {score}.")
     second = ranked[1]
-    reason = f"{best} ranks held-out runs best: {score}; {second} {_percent(quality[second]['spearman'])}."
+    reason = f"{best} ranks unseen runs best: {score}; {second} {_percent(quality[second]['spearman'])}."
     if not _is_better(judged, best, second, target, random_state):
         reason += f" {num_runs} runs are too few to tell the two apart."
     return Selection(best, judged.test, reason)

@@ -88,7 +88,7 @@ def run(study: Study, progress: Progress) -> None:
     chosen = final.solve(progress)
     rounds, longer = measured_rounds(study, problem.target), None
     if (last := last_measured(rounds, chosen.target)) is not None and last.chosen is not None:
-        progress.note(f"the choice of round {last.number} was tried: {last.chosen}")
+        progress.note(f"what was chosen last was tried: {last.chosen}")
     if _is_to_be_tried(study, chosen, rounds) and _speaks_of_tries(study, fitted, progress):
         table = over(read_mixtures(study.mixtures), list(tokens))
         tried_by = _problem(study, _at(study, fitted, _tried_with(recipe)), tokens)

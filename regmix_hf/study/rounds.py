@@ -179,6 +179,14 @@ def of_target(rounds: Sequence[Round], target: str) -> list[Round]:
     return [one for one in rounds if one.target == target]
 
 
+def counted(rounds: Sequence[Round], target: str) -> list[Round]:
+    """Those of this target, numbered from 1 as `choice.num_rounds` counts them.
+
+    In the table of mixtures their numbers come after those of the swarm, of experts and of other targets.
+    """
+    return [one.model_copy(update={"number": n}) for n, one in enumerate(of_target(rounds, target), start=1)]
+
+
 def last_measured(rounds: Sequence[Round], target: str) -> Round | None:
     """The last round whose chosen mixture was measured, of those that asked for this target."""
     return next((one for one in reversed(of_target(rounds, target)) if one.chosen is not None), None)

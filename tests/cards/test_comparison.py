@@ -61,6 +61,17 @@ def test_without_the_chosen_mixture_there_is_nothing_to_compare() -> None:
     assert compare({"prior": [3.0, 3.1], "uniform": [3.0, 3.1]}) == []
 
 
+def test_mixtures_that_are_the_same_runs_are_not_compared_and_their_noise_counts_once() -> None:
+    losses = {"chosen": [3.0, 3.1], "prior": [3.0, 3.1], "uniform": [3.2, 3.4]}
+    runs = {"chosen": ["a", "b"], "prior": ["a", "b"], "uniform": ["c", "d"]}
+    prior, uniform = compare(losses, runs=runs)
+    assert prior.outcome is Outcome.SAME
+    assert (prior.gain, prior.interval) == (0.0, None)
+    assert prior.sentence == "`chosen` is `prior`: the same weights, and the same models."
+    (alone,) = compare({name: losses[name] for name in ("chosen", "uniform")})
+    assert uniform.interval == alone.interval
+
+
 @given(
     st.lists(st.floats(2.0, 4.0), min_size=2, max_size=4),
     st.lists(st.floats(2.0, 4.0), min_size=2, max_size=4),

@@ -251,7 +251,7 @@ def test_a_promise_that_holds_ends_the_rounds_and_stands_beside_what_was_measure
     assert only.chosen.num_seeds == 2
     assert only.chosen.holds
     assert only.chosen.difference == pytest.approx(promised - only.chosen.measured)
-    assert any(line.startswith("the choice of round 1 was tried: promised") for line in notes.lines)
+    assert any(line.startswith("what was chosen last was tried: promised") for line in notes.lines)
     assert (choose.asked_for(study), choose.most_to_try(study)) == ([], 4)
 
 
