@@ -15,7 +15,14 @@ from regmix_hf.choice.nearest import NearestRuns
 from regmix_hf.choice.objective import Objective
 from regmix_hf.choice.optimise import optimise
 from regmix_hf.choice.price import divergence, price_of_leaving
-from regmix_hf.choice.reach import WEIGHT_DECIMALS, beyond_reach, held_back, never_varied, within_reach
+from regmix_hf.choice.reach import (
+    WEIGHT_DECIMALS,
+    beyond_reach,
+    held_back,
+    never_varied,
+    unknown_shares,
+    within_reach,
+)
 from regmix_hf.choice.simulate import Simulation, simulate
 from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures import AroundPrior, Constraints, around_prior, check_mixture, sampling_constraints
@@ -298,10 +305,15 @@ class ChoiceProblem:
         prior_predicted = self.predict(prior)
         warnings = [
             *self._unknown(),
-            *(doubts(chosen, prior_predicted, self.target.quantity, gap) if chosen.method != "prior" else ()),
-            *(held_back(weights, bounds, self.constraints) if chosen.method != "prior" else ()),
-            *(beyond_reach(self.constraints, self._known) if chosen.method != "prior" else ()),
+            *unknown_shares(weights, bounds.domains, self._never_varied),
         ]
+        if chosen.method != "prior":
+            varied = np.array([name not in self._never_varied for name in bounds.domains])
+            warnings += [
+                *doubts(chosen, prior_predicted, self.target.quantity, gap),
+                *held_back(np.where(varied, weights, 0.0), self.constraints, self._known),
+                *beyond_reach(np.where(varied, weights, 0.0), self.constraints, self._known),
+            ]
         return ChosenMixture(
             weights=chosen.weights,
             prior=dict(zip(bounds.domains, prior.tolist(), strict=True)),
@@ -323,15 +335,12 @@ class ChoiceProblem:
         )
 
     def _unknown(self) -> Iterator[str]:
-        """What the runs say nothing about: mixtures, or the domains that never varied."""
+        """What the runs say nothing about, whatever is chosen."""
         if self.verdict is not None and self.verdict.word != TELLS:
             yield str(self.verdict)
         yield from self.doubts
         if self.choice.kl_strength == "auto" and not self.regressor.num_runs_:
             yield "choice.kl_strength is 'auto', but no run says what leaving the prior costs: nothing"
-        if still := self._never_varied:
-            named = ", ".join(f"{name!r} ({100 * share:.3g} %)" for name, share in still.items())
-            yield f"{named}: the same share in all runs, so it is kept; what another would do is not known"
 
     def _trade_off(self, weights: Array, prior: Array) -> pd.DataFrame:
         both = np.stack([weights, prior])

@@ -19,6 +19,8 @@ WEIGHT_DECIMALS = 6
 _LEAST_SHARE = 1e-9
 #: Shares that differ by less are one share, rounded.
 _STILL = 1e-9
+#: By how much a chosen weight may differ from what it was before it was rounded.
+_ROUNDED = 2 * 10**-WEIGHT_DECIMALS
 
 
 def never_varied(swarm: pd.DataFrame) -> dict[str, float]:
@@ -74,32 +76,72 @@ def _in_proportion(bounds: Array, lower: Array, upper: Array, total: float) -> A
     return meet_sum(bounds[None], bounds[None] + _LEAST_SHARE, lower, upper, total)[0]
 
 
-def beyond_reach(asked: Constraints, known: Array) -> list[str]:
-    """Name the groups that must have more than their domains could have together in what is known.
+def beyond_reach(weights: Array, asked: Constraints, known: Array) -> list[str]:
+    """Name the groups that must have more than is known of their domains together, and other domains.
 
     Args:
+        weights: The chosen mixture, `(d,)`; other domains are those that have more in it than is known.
         asked: The constraints.
         known: Largest weight of each domain that the runs tell of, `(d,)`.
     """
-    found = []
+    more, found = weights > known + _ROUNDED, []
     for part in asked.parts[: len(asked.groups)]:
         if (most := float(known[part.places].sum())) < part.least:
+            more[part.places] = False
             found.append(
                 f"{part.name} must have {100 * part.least:.3g} %, and its domains could have "
                 f"{100 * most:.3g} % together in the swarm's mixtures: predictions are extrapolated there; "
                 "to know, raise sampling.max_epochs or the domains' sampling.max"
             )
+    if more.any():
+        named = ", ".join(
+            f"{asked.domains[i]!r} ({100 * weights[i]:.3g} %, of {100 * known[i]:.3g} %)"
+            for i in np.flatnonzero(more)
+        )
+        found.append(
+            f"{named}: more than the swarm's mixtures could have, as is asked: predictions are extrapolated "
+            "there; to know, raise sampling.max_epochs or the domain's sampling.max"
+        )
     return found
 
 
-def held_back(weights: Array, bounds: Constraints, asked: Constraints) -> list[str]:
+def held_back(weights: Array, asked: Constraints, known: Array) -> list[str]:
     """Name the domains that have as much as they could have in the swarm, but could have more now."""
-    most = (weights > 0) & (weights >= bounds.upper - 10**-WEIGHT_DECIMALS)
-    held = np.flatnonzero(most & (bounds.upper < asked.upper))
+    most = (weights > 0) & (np.abs(weights - known) <= _ROUNDED)
+    held = np.flatnonzero(most & (known < asked.upper))
     if not len(held):
         return []
-    named = ", ".join(f"{bounds.domains[i]!r} ({100 * weights[i]:.3g} %)" for i in held)
+    named = ", ".join(f"{asked.domains[i]!r} ({100 * weights[i]:.3g} %)" for i in held)
     return [
         f"{named}: the most the swarm's mixtures could have; more may be better, and to know, raise "
         "sampling.max_epochs or the domain's sampling.max"
     ]
+
+
+def unknown_shares(weights: Array, domains: tuple[str, ...], still: Mapping[str, float]) -> list[str]:
+    """Name the domains that never varied: those that keep their share, and those that may not.
+
+    Args:
+        weights: The chosen mixture, `(d,)`.
+        domains: Its names.
+        still: Share of each domain that never varied.
+    """
+    kept, moved = [], []
+    for name, share in still.items():
+        now = float(weights[domains.index(name)])
+        if abs(now - share) <= _ROUNDED:
+            kept.append(f"{name!r} ({100 * share:.3g} %)")
+        else:
+            moved.append(f"{name!r} ({100 * share:.3g} %, and {100 * now:.3g} % now)")
+    found = []
+    if kept:
+        found.append(
+            f"{', '.join(kept)}: the same share in all runs, so it is kept; what another would do is not "
+            "known"
+        )
+    if moved:
+        found.append(
+            f"{', '.join(moved)}: the same share in all runs, and another now, as bounds demand; what that "
+            "does is not known"
+        )
+    return found

@@ -157,7 +157,8 @@ def chosen_tables(file: Path) -> list[Table]:
     domains = read_chosen(file.with_suffix(".yaml"))
     frame = read_parquet(file, MIXTURE).sort_values(["weight", "prior"], ascending=False, kind="stable")
     weights = frame.loc[frame["domain"].isin(list(domains)), ["domain", "prior", "weight", "epochs"]]
-    weights = weights.assign(change=weights["weight"] - weights["prior"])
+    # Shares are rounded to millionths; what is less is the rounding of a difference.
+    weights = weights.assign(change=(weights["weight"] - weights["prior"]).round(9) + 0.0)
     return [
         Table(kinds.CHOSEN, records(weights), "chosen mixture (share of training tokens)"),
         *_predicted_tables(frame),
@@ -259,6 +260,8 @@ def summary_tables(study: Study) -> list[Table]:
     told = {**about, "coverage": COVERAGE, "of": facts.choice.speaks_of if facts.choice else None}
     predicted = [{**row, "value": row["loss"]} for row in summary.predicted]
     title = kind.noted(f"predicted {kind.noun}{speaks_of}: {summary.target}", "90 % interval")
+    if summary.predicted and all(row["lower"] is None for row in summary.predicted):
+        title = kind.noted(f"what experts say of {summary.target}", "an order of mixtures, no promise")
     gain = kind.noted("chosen against the others", "95 % interval from the seeds")
     return [
         Table(kinds.VERDICT, worth, "what the regression is worth"),
@@ -342,6 +345,8 @@ def _promised(study: Study) -> dict[str, str]:
     if not file.exists():
         return {}
     known = read_parquet(file, MIXTURE).dropna(subset=["loss"])
+    if known["loss_lower"].isna().all():  # experts alone, who promise nothing
+        return {}
     columns = (known[name] for name in ("domain", "loss", "loss_lower", "loss_upper"))
     return {name: with_interval(loss, low, high, 4) for name, loss, low, high in zip(*columns, strict=True)}
 
