@@ -13,6 +13,7 @@ from regmix_hf.jobs.slurm import ArrayJob, Queue, worker_command
 from regmix_hf.jobs.told import tell_recipe, told_recipe
 from regmix_hf.mixtures.final import num_final_mixtures
 from regmix_hf.progress import Progress
+from regmix_hf.readable import count_of
 from regmix_hf.stages import prepare, proxies, sample
 from regmix_hf.study import Stage, Study
 from regmix_hf.study.address import Address
@@ -96,15 +97,17 @@ def submit(study: Study, stage: Stage, progress: Progress) -> None:
     verb = stage.verb
     if study.recipe.executor.place == "slurm":
         if (queue := Queue.read(study.root / stage.folder)) and queue.rows:
-            progress.note(f"{verb}: {len(queue.rows)} workers of job {queue.job} are at it")
+            progress.note(f"{verb}: job {queue.job} is at it, with {count_of(len(queue.rows), 'worker')}")
             return
         job = written_job(study, stage)
         count = job.executor.num_workers
-        progress.note(f"{verb}: submitted job {job.submit()}, {count} workers; logs in {job.folder}")
+        progress.note(
+            f"{verb}: submitted job {job.submit()}, {count_of(count, 'worker')}; logs in {job.folder}"
+        )
         return
     jobs, hub = hub_jobs(study, verb), hub_client(progress)
     if at_it := [row for row in jobs.rows(hub) if row["state"] in UNDER_WAY]:
-        progress.note(f"{verb}: {len(at_it)} jobs of {jobs.namespace} are at it")
+        progress.note(f"{verb}: {jobs.namespace} is at it, with {count_of(len(at_it), 'job')}")
         return
     if shares_corpus(study):
         share_corpus(study, progress)
@@ -117,7 +120,8 @@ def submit(study: Study, stage: Stage, progress: Progress) -> None:
         progress.note(f"{verb}: started job {one} in {jobs.namespace}")
     count = study.recipe.executor.num_workers
     progress.note(
-        f"{verb}: {count} jobs meet in {jobs.runs}; without `--on`, the same command fetches what they do"
+        f"{verb}: {count_of(count, 'job')} for {jobs.runs}; without `--on`, the same command "
+        "fetches what they do"
     )
 
 

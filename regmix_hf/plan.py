@@ -16,7 +16,7 @@ from regmix_hf.mixtures.budgets import token_budgets
 from regmix_hf.mixtures.final import num_final_mixtures
 from regmix_hf.mixtures.table import CONFIRM, empty, read_mixtures
 from regmix_hf.placement import hub_jobs
-from regmix_hf.readable import short
+from regmix_hf.readable import count_of, short
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.model import Base
 from regmix_hf.recipe.training import Training
@@ -294,7 +294,7 @@ def _note_on_cost(study: Study, speed: _Speed) -> Iterator[str]:
         yield f"cost: not known, the Hub has no price for {flavor!r}"
         return
     yield (
-        f"cost of the proxies: {workers} jobs x {hours:.1f} h x {price:.2f} USD/h = "
+        f"cost of the proxies: {count_of(workers, 'job')} x {hours:.1f} h x {price:.2f} USD/h = "
         f"{workers * hours * price:.2f} USD"
     )
 
@@ -311,7 +311,7 @@ def _note_on_tasks(study: Study) -> str:
     """How much of a proxy's cost it is to score its tasks; a forward pass is a third of training."""
     recipe, facts = study.recipe, CorpusFacts.find(study.corpus)
     told, num_tasks = ", ".join(_told_of_tasks(recipe)), len({*recipe.proxy.tasks, *recipe.proxy.judged})
-    said = f"{told}: each proxy is scored on {num_tasks} task{'s' * (num_tasks != 1)}"
+    said = f"{told}: each proxy is scored on {count_of(num_tasks, 'task')}"
     if facts is None or facts.scored.keys() != set(recipe.proxy.scored):
         return f"{said}; how many tokens that is, is known after `prepare`"
     spec = planned_spec(recipe, facts, recipe.proxy)
@@ -362,7 +362,7 @@ def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
         there = sum(recipe.domains[name].num_tokens or 0 for name in budgets)
         yield (
             f"prepare: reads {short(sum(budgets.values()))} of the {short(there)} tokens of "
-            f"{len(budgets)} streams, as much as a run can need"
+            f"{count_of(len(budgets), 'stream')}, as much as a run can need"
         )
     if isinstance(base := recipe.proxy.model.pretrained, Base):
         length = short(base.num_train_tokens)

@@ -8,14 +8,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from regmix_hf.corpus.survey import survey
 from regmix_hf.errors import RecipeError, TrainingError
 from regmix_hf.evaluation.metrics import check_metrics
 from regmix_hf.evaluation.tasks import check_task_names
 from regmix_hf.files import hash_file, hash_value, read_json, write_json
 from regmix_hf.mixtures import Constraints
-from regmix_hf.mixtures.final import check_text, choice_constraints, known_mixtures
+from regmix_hf.mixtures.budgets import largest_in_proxies
+from regmix_hf.mixtures.final import check_text, choice_constraints, final_constraints, known_mixtures
 from regmix_hf.mixtures.repetition import matched_blocks
+from regmix_hf.readable import count_of
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.training import Training
 from regmix_hf.stages.prepare import STAGE as PREPARE
@@ -84,7 +88,7 @@ _WEIGH_EXPERTS = ("auto", "experts", "experts_and_law")
 
 def _check_prepare(study: Study) -> Iterator[str]:
     recipe = study.recipe
-    yield f"{len(recipe.domains)} domains, {len(recipe.training_domains)} of them trained on"
+    yield f"{count_of(len(recipe.domains), 'domain')}, {len(recipe.training_domains)} trained on"
     yield from survey(recipe) if not study.is_pulled else ["not the text: the study was pulled without it"]
 
 
@@ -133,20 +137,33 @@ def _check_fit(study: Study) -> Iterator[str]:
                 f"write sampling.num_mixtures: {needed}, or leave {name!r} out of regression.estimators"
                 + (": [experts] is fitted on none" if recipe.sampling.experts else ""),
             )
-    if recipe.regression.estimator not in (None, *families):
-        raise RecipeError(
-            f"regression.estimator {recipe.regression.estimator!r} is none of "
-            f"regression.estimators {families}.",
-            "proxies of several sizes are fitted with scaled_law, or with experts"
-            if len(recipe.rungs) > 1
-            else None,
-        )
-    yield f"{recipe.sampling.num_mixtures} mixtures suffice for {', '.join(families)}"
+    _check_estimator(recipe, families)
+    yield f"enough for {', '.join(families)}: {count_of(recipe.sampling.num_mixtures, 'mixture')}"
     if recipe.sampling.experts and not {*_WEIGH_EXPERTS} & {*families}:
         yield (
             f"not what experts say: {', '.join(families)} asks none; regression.estimators: "
             + ("[experts, scaled_law] does" if len(recipe.rungs) > 1 else "[experts] or [auto] does")
         )
+
+
+def _check_estimator(recipe: Recipe, families: list[str]) -> None:
+    """Refuse to choose by a family that is not fitted.
+
+    Raises:
+        RecipeError: It is none of them.
+    """
+    asked = recipe.regression.estimator
+    if asked is None or asked in families:
+        return
+    if len(recipe.rungs) > 1:
+        raise RecipeError(
+            f"regression.estimator {asked!r} is not fitted on proxies of several sizes.",
+            f"write {' or '.join(families)}, or leave it out",
+        )
+    raise RecipeError(
+        f"regression.estimator {asked!r} is none of regression.estimators {families}.",
+        "write one of them, or add it there and fit again",
+    )
 
 
 def _check_largest(recipe: Recipe, name: str) -> None:
@@ -167,8 +184,10 @@ def _check_largest(recipe: Recipe, name: str) -> None:
 
 
 def _check_choose(study: Study) -> Iterator[str]:
-    choice_constraints(study.recipe.choice, study.recipe.training_domains)
-    yield "choice: its bounds leave room for a mixture"
+    from regmix_hf.regression.by_size import families_of
+
+    _check_estimator(study.recipe, families_of(study.recipe))
+    yield from _check_bounds(study.recipe, _available_tokens(study))
     facts, rungs = known_facts(study), list(study.recipe.rungs.values())
     if len(rungs) > 1 and not _speaks_of_final_models(study.recipe):
         yield (
@@ -185,6 +204,19 @@ def _check_choose(study: Study) -> Iterator[str]:
                 "give one of them another model, or write `proxy`",
             )
         yield "proxies: a mixture can be chosen for the size and length of final models"
+
+
+def _check_bounds(recipe: Recipe, tokens: Mapping[str, int] | None) -> Iterator[str]:
+    """Check that a mixture can be chosen, and name the groups that must have more than proxies tell of."""
+    bounds = choice_constraints(recipe.choice, recipe.training_domains)
+    if tokens is not None:
+        bounds = final_constraints(recipe, tokens)
+    yield "choice: its bounds leave room for a mixture"
+    if tokens is not None and bounds.groups:
+        from regmix_hf.choice.reach import beyond_reach
+
+        known = np.array(list(largest_in_proxies(recipe, tokens).values()))
+        yield from (f"not what proxies can tell: {found}" for found in beyond_reach(bounds, known))
 
 
 def _speaks_of_final_models(recipe: Recipe) -> bool:
@@ -212,7 +244,7 @@ def _check_train(study: Study) -> Iterator[str]:
 def _check_evaluate(study: Study) -> Iterator[str]:
     tasks = study.recipe.evaluation.tasks
     check_task_names(tasks, study.recipe.evaluation.include_path)
-    yield f"evaluation: {len(tasks)} tasks are known"
+    yield f"evaluation: {count_of(len(tasks), 'known task')}"
 
 
 def _check_runs(study: Study, section: str, training: Training) -> Iterator[str]:

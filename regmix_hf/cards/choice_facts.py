@@ -10,6 +10,7 @@ from typing import Any, Self
 import pandas as pd
 
 from regmix_hf.files import damaged, read_parquet, read_yaml
+from regmix_hf.mixtures.group_shares import GroupShare
 from regmix_hf.quantities import with_quantities
 from regmix_hf.regression.assessment import of_scale
 from regmix_hf.regression.verdict import Verdict
@@ -26,12 +27,14 @@ class ChoiceFacts:
         record: `mixture.yaml`: `estimator`, `reason`, `predicted`, `warnings`, ...
         verdict: Whether the regression knew enough to choose by; `None` in a choice of version 0.1.
         rounds: In which choices for this target were tried with further proxies.
+        groups: What domains have that were bounded together.
     """
 
     table: pd.DataFrame
     record: Mapping[str, Any]
     verdict: Verdict | None
     rounds: tuple[Round, ...] = ()
+    groups: tuple[GroupShare, ...] = ()
 
     @property
     def tried(self) -> Round | None:
@@ -53,7 +56,8 @@ class ChoiceFacts:
         record = _record(file)
         verdict = Verdict.said_in(record, file)
         rounds = of_target(rounds_in(record, file), str(record.get("target")))
-        return cls(table.set_index("domain"), record, verdict, tuple(rounds))
+        groups = GroupShare.said_in(record, file)
+        return cls(table.set_index("domain"), record, verdict, tuple(rounds), groups)
 
     @property
     def speaks_of(self) -> str:

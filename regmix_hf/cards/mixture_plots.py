@@ -17,6 +17,7 @@ from regmix_hf.cards.style import (
     style,
 )
 from regmix_hf.quantities import Quantity, by_kind
+from regmix_hf.readable import count_of
 
 #: More rows than this are not read: the least are drawn as one, or left out and counted.
 MAX_ROWS = 40
@@ -70,7 +71,7 @@ def draw_effects(effects: pd.DataFrame, num_runs: int) -> Figure:
     only_losses = not any("/" in name for name in columns)
     helps = "lowers the column's loss" if only_losses else "makes the column better"
     what, on = ("loss", "loss on") if only_losses else ("target", "loss on, or target")
-    parts = [f"blue: more of the row {helps} ({num_runs} proxies)"]
+    parts = [f"blue: more of the row {helps} ({count_of(num_runs, 'proxy')})"]
     if shown.isna().to_numpy().any():
         parts.append("grey: did not vary")
     if shown.shape != effects.shape:

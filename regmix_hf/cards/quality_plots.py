@@ -22,7 +22,7 @@ from regmix_hf.cards.style import (
     style,
 )
 from regmix_hf.quantities import NATS, Quantity
-from regmix_hf.readable import short
+from regmix_hf.readable import count_of, short
 
 _MAX_PANELS_PER_ROW = 3
 #: What is drawn where nothing else is said.
@@ -50,7 +50,7 @@ def draw_predictions(
     columns = math.ceil(len(names) / rows)
     low, high = _limits(predictions[["true", "predicted"]].to_numpy(dtype=float))
     runs = predictions.groupby("estimator").size().max()
-    subtitle = f"{target}, {runs} runs {runs_are}; line: predicted = true"
+    subtitle = f"{target}, {count_of(runs, 'run')} {runs_are}; line: predicted = true"
     title = f"Predicted and true {'losses' if unit.noun == 'loss' else 'values'}"
     with style():
         size = (max(5.2, 2.75 * columns + 0.4), 2.75 * rows + 0.3)

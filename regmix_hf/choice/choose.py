@@ -27,6 +27,7 @@ from regmix_hf.choice.simulate import Simulation, simulate
 from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures import AroundPrior, Constraints, around_prior, check_mixture, sampling_constraints
 from regmix_hf.mixtures.final import choice_constraints
+from regmix_hf.mixtures.group_shares import GroupShare
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
@@ -308,12 +309,8 @@ class ChoiceProblem:
             *unknown_shares(weights, bounds.domains, self._never_varied),
         ]
         if chosen.method != "prior":
-            varied = np.array([name not in self._never_varied for name in bounds.domains])
-            warnings += [
-                *doubts(chosen, prior_predicted, self.target.quantity, gap),
-                *held_back(np.where(varied, weights, 0.0), self.constraints, self._known),
-                *beyond_reach(np.where(varied, weights, 0.0), self.constraints, self._known),
-            ]
+            warnings += doubts(chosen, prior_predicted, self.target.quantity, gap)
+            warnings += self._of_reach(weights, bounds)
         return ChosenMixture(
             weights=chosen.weights,
             prior=dict(zip(bounds.domains, prior.tolist(), strict=True)),
@@ -332,7 +329,16 @@ class ChoiceProblem:
             kl_strength=self.kl_strength,
             speaks_of=self._speaks_of,
             size=self.size,
+            groups=GroupShare.of(self.constraints.groups, self.sampled.prior, chosen.weights),
         )
+
+    def _of_reach(self, weights: Array, bounds: Constraints) -> list[str]:
+        varied = np.array([name not in self._never_varied for name in bounds.domains])
+        weights = np.where(varied, weights, 0.0)
+        return [
+            *held_back(weights, bounds, self.constraints, self._known),
+            *beyond_reach(weights, self.constraints, self._known),
+        ]
 
     def _unknown(self) -> Iterator[str]:
         """What the runs say nothing about, whatever is chosen."""
@@ -340,7 +346,7 @@ class ChoiceProblem:
             yield str(self.verdict)
         yield from self.doubts
         if self.choice.kl_strength == "auto" and not self.regressor.num_runs_:
-            yield "choice.kl_strength is 'auto', but no run says what leaving the prior costs: nothing"
+            yield "choice.kl_strength: auto: no run says what leaving the prior costs, so it costs nothing"
 
     def _trade_off(self, weights: Array, prior: Array) -> pd.DataFrame:
         both = np.stack([weights, prior])

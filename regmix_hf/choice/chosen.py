@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from regmix_hf.mixtures.group_shares import GroupShare
 from regmix_hf.quantities import Quantity
 from regmix_hf.regression.verdict import Verdict
 
@@ -69,6 +70,7 @@ class ChosenMixture:
         kl_strength: What a nat of divergence from the prior cost in the choice, in the target's unit.
         speaks_of: Of what runs the predicted losses and their intervals are, in words.
         size: Their parameters and tokens, where it was chosen for a size that was asked for.
+        groups: What domains have that are bounded together.
     """
 
     weights: Mapping[str, float]
@@ -88,6 +90,7 @@ class ChosenMixture:
     kl_strength: float = 0.0
     speaks_of: str = ""
     size: tuple[float, float] | None = None
+    groups: tuple[GroupShare, ...] = ()
 
     @property
     def is_better_than_prior(self) -> bool:

@@ -85,6 +85,7 @@ def _tree(chosen: ChosenMixture, name: str) -> dict[str, Any]:
         "method": chosen.method,
         "reason": chosen.reason,
         "kl_strength": chosen.kl_strength,
+        **({"groups": [one.plain for one in chosen.groups]} if chosen.groups else {}),
         "predicted": {
             "coverage": COVERAGE,
             "speaks_of": chosen.speaks_of,

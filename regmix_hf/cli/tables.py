@@ -187,6 +187,14 @@ CHOSEN = Kind(
         *(number("change", SHARE, "+.3f"), number("epochs", "epochs", ".2f")),
     ),
 )
+GROUPS = Kind(
+    "groups",
+    (
+        *(name("group"), name("domains"), number("prior", SHARE, ".3f")),
+        number("weight", SHARE, ".3f", "chosen"),
+        *(number("min", SHARE, ".3f"), number("max", SHARE, ".3f"), name("held_at", "held at")),
+    ),
+)
 PREDICTED = Kind(
     "predicted",
     (
@@ -297,14 +305,26 @@ PUBLISHED = Kind(
 PULLED = Kind("commits", (name("repository"), name("commit")), (name("version"),))
 ENVIRONMENT = Kind("environment", (name("what"), name("value")))
 
-_ANSWER = (VERDICT, TRIED, PROMISES, SIZES, AGREEMENT, CHOSEN, PREDICTED_TARGET, HELD_OUT, FINAL, AGAINST)
+_ANSWER = (
+    VERDICT,
+    TRIED,
+    PROMISES,
+    SIZES,
+    AGREEMENT,
+    CHOSEN,
+    GROUPS,
+    PREDICTED_TARGET,
+    HELD_OUT,
+    FINAL,
+    AGAINST,
+)
 _MEASURED = (PROMISES, SIZES, AGREEMENT, SCORES_OF_ALL)
 _STAGES: dict[str, tuple[Kind, ...]] = {
     "prepare": (CORPUS,),
     "sample": (WEIGHTS,),
     "proxies": (PROXY_RUNS, PROXY_LOSSES, PROXY_TARGETS, PLAN),
     "fit": (QUALITY_OF_ALL, SIZE_AGREEMENT, CARRIES),
-    "choose": (CHOSEN, PREDICTED, TRIED),
+    "choose": (CHOSEN, GROUPS, PREDICTED, TRIED),
     "train": (FINAL_RUNS,),
     "evaluate": (*_MEASURED, PLAN),
     "report": (),

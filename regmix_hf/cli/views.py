@@ -15,9 +15,10 @@ from regmix_hf.cli.console import Format
 from regmix_hf.cli.proxy_tables import proxy_tables
 from regmix_hf.cli.tables import Table
 from regmix_hf.files import read_parquet, read_record, read_yaml
+from regmix_hf.mixtures.group_shares import GroupShare
 from regmix_hf.plan import Plan
 from regmix_hf.quantities import Quantity, by_kind
-from regmix_hf.readable import with_interval
+from regmix_hf.readable import count_of, with_interval
 from regmix_hf.regression.agreement import Agreement, by_pair
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
@@ -74,7 +75,7 @@ def _sample(study: Study, format: Format) -> list[Table]:
     ]
     counts = {str(split): int(count) for split, count in frame["split"].value_counts().items()}
     told = ", ".join(f"{count} {split}" for split, count in counts.items())
-    title = f"weights of {len(frame)} mixtures ({told})"
+    title = f"weights of {count_of(len(frame), 'mixture')} ({told})"
     return [Table(kinds.WEIGHTS, rows, title, {"mixtures": counts})]
 
 
@@ -154,15 +155,34 @@ def chosen_tables(file: Path) -> list[Table]:
 
     What is only validated on is no domain that could have a weight, and stands among the targets alone.
     """
-    domains = read_chosen(file.with_suffix(".yaml"))
+    domains = read_chosen(yaml := file.with_suffix(".yaml"))
     frame = read_parquet(file, MIXTURE).sort_values(["weight", "prior"], ascending=False, kind="stable")
     weights = frame.loc[frame["domain"].isin(list(domains)), ["domain", "prior", "weight", "epochs"]]
     # Shares are rounded to millionths; what is less is the rounding of a difference.
     weights = weights.assign(change=(weights["weight"] - weights["prior"]).round(9) + 0.0)
     return [
         Table(kinds.CHOSEN, records(weights), "chosen mixture (share of training tokens)"),
+        *_group_tables(GroupShare.said_in(read_yaml(yaml), yaml)),
         *_predicted_tables(frame),
     ]
+
+
+def _group_tables(groups: Sequence[GroupShare]) -> list[Table]:
+    """What domains have that were bounded together; none where no group was."""
+    rows = [
+        {
+            "group": one.name,
+            "domains": ", ".join(one.domains),
+            "prior": one.prior,
+            "weight": one.chosen,
+            "min": one.min,
+            "max": one.max,
+            "held_at": one.held_at,
+        }
+        for one in groups
+    ]
+    title = "domains that are bounded together (share of training tokens)"
+    return [Table(kinds.GROUPS, rows, title)] if rows else []
 
 
 def _predicted_tables(mixture: pd.DataFrame) -> list[Table]:
@@ -268,6 +288,7 @@ def summary_tables(study: Study) -> list[Table]:
         *(tried_tables(facts.choice.rounds) if facts.choice else []),
         *promised,
         Table(kinds.CHOSEN, mixture, "chosen mixture (share of training tokens)"),
+        *(_group_tables(facts.choice.groups) if facts.choice else []),
         Table(kinds.PREDICTED_TARGET, predicted, title, told),
         Table(kinds.HELD_OUT, summary.held_out, "held-out quality of the regression"),
         Table(kinds.FINAL, final, kind.noted(f"final models: {summary.target}"), about),
@@ -344,9 +365,7 @@ def _promised(study: Study) -> dict[str, str]:
     file = study.mixture.with_suffix(".parquet")
     if not file.exists():
         return {}
-    known = read_parquet(file, MIXTURE).dropna(subset=["loss"])
-    if known["loss_lower"].isna().all():  # experts alone, who promise nothing
-        return {}
+    known = read_parquet(file, MIXTURE).dropna(subset=["loss", "loss_lower"])  # without one is no promise
     columns = (known[name] for name in ("domain", "loss", "loss_lower", "loss_upper"))
     return {name: with_interval(loss, low, high, 4) for name, loss, low, high in zip(*columns, strict=True)}
 

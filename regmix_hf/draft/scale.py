@@ -51,7 +51,7 @@ class Scale:
 CPU = Scale(
     *("recipes/quickstart", 128, 2048, 3.0, "{preset: tiny, num_hidden_layers: 1}", 8, 409_600),
     ("learning_rate: 3e-3", "adam_beta2: 0.99", "use_cpu: true"),
-    *(16_384, 0.25),
+    *(8_192, 0.25),
 )
 GPU = Scale(
     *("recipes/pile-17", 2048, 32_768, 4.0, "{preset: regmix-1m}", 64, 1_048_576_000),

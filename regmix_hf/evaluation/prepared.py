@@ -12,7 +12,7 @@ from regmix_hf.evaluation.answers import Questions, prepare_answers, questions_o
 from regmix_hf.evaluation.exams import Papers, papers_of, prepare_exam
 from regmix_hf.evaluation.tasks import load_each
 from regmix_hf.progress import Progress
-from regmix_hf.readable import short
+from regmix_hf.readable import count_of, short
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import names
 from regmix_hf.study.corpus_facts import CorpusFacts, TaskFacts
@@ -83,15 +83,17 @@ def prepare_tasks(loaded: Loaded, corpus: Path, facts: CorpusFacts, progress: Pr
     facts.save(corpus)
     everything: list[tuple[str, TaskFacts]] = [*tasks.items(), *exams.items()]
     progress.note(
-        f"{sum(task.num_documents for _, task in everything):,} questions of {len({*tasks, *exams})} tasks, "
+        f"{sum(task.num_documents for _, task in everything):,} questions of "
+        f"{count_of(len({*tasks, *exams}), 'task')}, "
         f"{short(sum(task.num_tokens for _, task in everything))} tokens each time they are asked"
     )
     for name, task in everything:
         if task.num_left_out:
             progress.note(
-                f"{name}: {task.num_left_out} documents are left out: without a text for an answer, or with "
+                f"{name}: {count_of(task.num_left_out, 'document')} left out: without a text for "
+                "an answer, or with "
                 "one that is longer than a block"
             )
         if task.num_cut:
-            progress.note(f"{name}: the beginning of {task.num_cut} contexts is cut off; they are too long")
+            progress.note(f"{name}: {count_of(task.num_cut, 'context')} too long, cut off at the beginning")
     return facts

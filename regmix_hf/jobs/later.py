@@ -10,7 +10,7 @@ from typing import Self
 from regmix_hf.files import hash_value
 from regmix_hf.jobs.results import result_of, row_with_later
 from regmix_hf.jobs.tasks import Do, Task, telling_out_of_memory
-from regmix_hf.readable import short
+from regmix_hf.readable import count_of, short
 from regmix_hf.study import names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.training.later import KeptRun
@@ -60,7 +60,7 @@ def kept_in(folder: Path) -> str | None:
     """Say how many models runs have kept in a stage's folder, and how large they are; `None`: none is."""
     models = [path for path in folder.glob(f"*/{names.MODEL}") if (path.parent / names.RESULT).exists()]
     size = sum(file.stat().st_size for path in models for file in path.iterdir())
-    return f"{len(models)} runs kept their models in {folder}, {short(size)} bytes" if models else None
+    return f"{count_of(len(models), 'kept model')} in {folder}, {short(size)} bytes" if models else None
 
 
 def later_tasks(tasks: Sequence[Task[RunSpec]], facts: CorpusFacts) -> list[Task[KeptRun]]:

@@ -23,6 +23,7 @@ from regmix_hf.jobs.results import result_of, status_of
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.jobs.tokens import tokens_so_far
 from regmix_hf.progress import Bar, Progress
+from regmix_hf.readable import count_of
 from regmix_hf.recipe import Train
 from regmix_hf.training.device import uses_cpu
 
@@ -210,7 +211,10 @@ def watch(
     """
     remaining = [task for task in tasks if result_of(task) is None]
     total = sum(task.num_tokens for task in remaining)
-    with ExitStack() as stack, progress.bar(f"{len(remaining)} runs", total=total, unit="tokens") as bar:
+    with (
+        ExitStack() as stack,
+        progress.bar(count_of(len(remaining), "run"), total=total, unit="tokens") as bar,
+    ):
         started = []
         for launch in launches:
             launched = start(launch)

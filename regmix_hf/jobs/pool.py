@@ -29,6 +29,7 @@ from regmix_hf.jobs.dispatch import Dispatch
 from regmix_hf.jobs.messages import Assignment, Elsewhere, Message, Raised, Ready, Refused, Settled
 from regmix_hf.jobs.tasks import Task, Work
 from regmix_hf.progress import Bar, Progress
+from regmix_hf.readable import count_of
 
 #: Times in a row that a worker may die before it is ready.
 _MAX_STARTS = 3
@@ -65,7 +66,7 @@ class Pool:
             total = sum(task.num_tokens for task in dispatch.queue)
             with (
                 _crew(work, self.slots[:num_open], self.logs) as crew,
-                progress.bar(f"{num_open} runs", total=total, unit="tokens") as bar,
+                progress.bar(count_of(num_open, "run"), total=total, unit="tokens") as bar,
             ):
                 _work_off(dispatch, crew, bar, stays=self.stays)
         return dispatch.counts

@@ -31,6 +31,7 @@ from regmix_hf.jobs.results import bring
 from regmix_hf.jobs.tasks import Do, OutOfMemoryError, PortableWork, Task
 from regmix_hf.jobs.tokens import TokenCount
 from regmix_hf.progress import Progress
+from regmix_hf.readable import count_of
 from regmix_hf.recipe import Ray
 from regmix_hf.study.names import LEASE, LOCK, LOG, ROOM, TOKENS
 from regmix_hf.version import VERSION
@@ -74,7 +75,7 @@ class RayCluster:
             total = sum(task.num_tokens for task in dispatch.queue)
             with (
                 self._connected() as width,
-                progress.bar(f"{num_open} runs", total=total, unit="tokens") as bar,
+                progress.bar(count_of(num_open, "run"), total=total, unit="tokens") as bar,
             ):
                 flight = _Flight(dispatch, self._submitter(work), _AHEAD * width)
                 try:

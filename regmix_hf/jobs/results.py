@@ -13,6 +13,7 @@ import pandas as pd
 from regmix_hf.files import damaged, read_json, read_parquet, read_record, write_json, write_parquet
 from regmix_hf.jobs.claims import Claim, Watch
 from regmix_hf.jobs.tasks import Task
+from regmix_hf.readable import count_of
 from regmix_hf.runs.experts import Experts, joined
 from regmix_hf.study import names
 from regmix_hf.tables import TRAJECTORIES, Columns
@@ -179,8 +180,8 @@ def check_whole(folder: Path) -> str:
         if hash_weights(model) != sha256:
             raise damaged(model, "is not the model that its run kept")
     later = [_read(file) for file in sorted(folder.glob(f"*/{names.LATER}/*/{names.RESULT}"))]
-    said = f"{folder.name}: {len(results) + len(later)} results can be read"
-    return f"{said}, and {len(kept)} kept models are those of their runs" if kept else said
+    said = f"{folder.name}: {count_of(len(results) + len(later), 'result')} can be read"
+    return f"{said}, and {count_of(len(kept), 'kept model')} as runs left them" if kept else said
 
 
 def _collect_experts(tasks: Sequence[Task[RunSpec]], file: Path) -> None:

@@ -61,14 +61,28 @@ def stamp_budgets(recipe: Recipe) -> dict[str, str]:
     return {"tokens to read": hash_value(budgets)} if budgets else {}
 
 
-def _demands(recipe: Recipe, tokens: Mapping[str, int]) -> Iterator[tuple[dict[str, float], int]]:
-    """Largest weights in every kind of run, and the tokens of one."""
+def largest_in_proxies(recipe: Recipe, tokens: Mapping[str, int]) -> dict[str, float]:
+    """Return the largest weight of each domain that the swarm's mixtures, or experts, can have.
+
+    Args:
+        recipe: The recipe.
+        tokens: Available tokens of every training domain.
+
+    Raises:
+        MixtureError: The bounds of `sampling` leave no mixture.
+    """
     drawn = sampling_constraints(recipe.sampling, tokens, num_train_tokens=longest_reading(recipe))
     largest = dict(zip(drawn.domains, drawn.upper.tolist(), strict=True))
     if recipe.sampling.experts:
         experts = expert_mixtures(tokens, recipe.sampling.max_epochs, longest_reading(recipe))
         alone = zip(tokens, experts.max(axis=0).tolist(), strict=True)
         largest = {name: max(largest[name], weight) for name, weight in alone}
+    return largest
+
+
+def _demands(recipe: Recipe, tokens: Mapping[str, int]) -> Iterator[tuple[dict[str, float], int]]:
+    """Largest weights in every kind of run, and the tokens of one."""
+    largest = largest_in_proxies(recipe, tokens)
     for rung in recipe.rungs.values():
         yield largest, rung.num_train_tokens
     base = recipe.proxy.model.pretrained

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from regmix_hf.errors import RecipeError, RegressionError, did_you_mean
 from regmix_hf.quantities import BPB, COLUMN_KINDS, FROM_LIKELIHOODS, is_metric, read_names
+from regmix_hf.readable import count_of
 from regmix_hf.recipe.model import Base
 from regmix_hf.recipe.schema import BUILT_IN_MIXTURES, CHOSEN, HOLDOUT, PARTS, Recipe
 from regmix_hf.recipe.target import TARGET_WORDS, AskedTarget, is_pattern
@@ -182,11 +183,16 @@ def _check_target(recipe: Recipe) -> None:
         )
         scored = [*recipe.domains, *recipe.proxy.tasks]
         bits = [name.removeprefix(BPB) for name in names if name.startswith(BPB)]
-        _check_mistyped(bits, scored, recipe.proxy.tasks)
+        for name in (name for name in bits if name not in scored):
+            _check_mistyped("proxy.tasks", name, recipe.proxy.tasks, BPB)
         _check_names("regression.target", bits, scored, "domain or task")
         for name in names:
             if "/" in name and not name.startswith(BPB) and name not in recipe.proxy.metrics:
                 _check_metric(name, [])
+                alike = [
+                    one for one in recipe.proxy.metrics if one.partition("/")[2] == name.partition("/")[2]
+                ]
+                _check_mistyped("proxy.metrics", name, alike)
                 raise RecipeError(
                     f"regression.target: {name!r} is measured of no proxy.",
                     f"write proxy.metrics: [{', '.join([*recipe.proxy.metrics, name])}]",
@@ -205,15 +211,14 @@ def _check_target(recipe: Recipe) -> None:
         raise RecipeError(f"regression.target: {error.message}", error.hint) from None
 
 
-def _check_mistyped(asked: Iterable[str], known: Iterable[str], tasks: list[str]) -> None:
+def _check_mistyped(key: str, asked: str, given: list[str], kind: str = "") -> None:
     """Name the task where a target is called nearly like one: lm-eval, which knows them, is not asked."""
-    for name in (name for name in asked if name not in known):
-        if close := difflib.get_close_matches(name, tasks, n=1, cutoff=0.8):
-            raise RecipeError(
-                f"proxy.tasks: {close[0]!r} is scored, and regression.target names bpb/{name}, which is not; "
-                f"did you mean {name!r}?",
-                f"write it there, or, if the task is {close[0]!r}, regression.target: bpb/{close[0]}",
-            )
+    if close := difflib.get_close_matches(asked, given, n=1, cutoff=0.8):
+        raise RecipeError(
+            f"{key}: {close[0]!r} is scored, and regression.target names {kind}{asked}, which is not; "
+            f"did you mean {asked!r}?",
+            f"write it there, or, if the task is {close[0]!r}, regression.target: {kind}{close[0]}",
+        )
 
 
 def _check_bounds(recipe: Recipe) -> None:
@@ -294,7 +299,7 @@ def _check_ladder(recipe: Recipe) -> None:
         if number and (count is None or count > once):
             raise RecipeError(
                 f"{section}.num_mixtures {'is missing' if count is None else count}: give how many of the "
-                f"swarm's {once} mixtures are trained so, too.",
+                f"swarm's {count_of(once, 'mixture')} to train so, too.",
                 "12 to 32 tell how a larger size differs; one of its own needs ten for intervals",
             )
         for key in _SHARED_BY_RUNGS:

@@ -120,8 +120,13 @@ def decisive_but_name(recipe: Recipe) -> dict[str, Any]:
 
 
 def decisive_in_0_1(recipe: Recipe, key: str) -> Any:
-    """Return what version 0.1 took for decisive under a key: the markers that it wrote hold its hash."""
-    tree = _without(_with_swarm_apart(recipe.model_dump(mode="json")), _SINCE_0_1)
+    """Return what version 0.1 took for decisive under a key: the markers that it wrote hold its hash.
+
+    And what the recipe says in keys that came later, so that a study is done anew where it says something.
+    """
+    said = _decisive(recipe)
+    unsaid = [path for path in _SINCE_0_1 if _reach(said, ".".join(path)) is None]
+    tree = _without(_with_swarm_apart(recipe.model_dump(mode="json")), unsaid)
     return _without_names(_reach(tree, key), _LEFT_OUT_BY_0_1)
 
 

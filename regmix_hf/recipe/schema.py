@@ -159,7 +159,7 @@ class Regression(Section):
 class Group(Section):
     """Domains that are bounded together, e.g. all code."""
 
-    domains: tuple[RunsDomain, ...]
+    domains: list[RunsDomain]
     """Which they are; a domain may be in one group."""
     min: Weight = 0.0
     """Least sum of their weights."""

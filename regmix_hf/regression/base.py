@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_consistent_length, validate_data
 
 from regmix_hf.errors import RegressionError
+from regmix_hf.readable import count_of
 from regmix_hf.regression.absurd import without_absurd
 from regmix_hf.regression.expert_tokens import ExpertTokens
 from regmix_hf.regression.folds import assign_folds
@@ -396,5 +397,5 @@ def check_runs(estimator: str, needed: int, weights: Array, losses: Array, names
         raise RegressionError(
             f"{estimator} needs at least {needed} runs of different mixtures with a loss for "
             f"{weights.shape[1]} domains; target {target} has {int(counts.min())}.",
-            f"train {needed - int(counts.min())} more proxies, or choose another estimator",
+            f"train {count_of(needed - int(counts.min()), 'more proxy')}, or choose another estimator",
         )

@@ -10,6 +10,7 @@ import pandas as pd
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.progress import Progress
+from regmix_hf.readable import count_of
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression.base import of_largest
 from regmix_hf.regression.registry import estimator_class
@@ -91,8 +92,8 @@ def by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:
         return runs, None
     own, beside = (runs.take(np.flatnonzero(rows)) for rows in (largest, ~largest))
     beside = beside.part("fit")
-    others = f"{len(beside)} of other sizes and lengths stand beside"
-    progress.note(f"{len(own)} runs of {scale_of(own)} are judged; {others}")
+    others = f"beside: {len(beside)} of other sizes and lengths"
+    progress.note(f"judged: {count_of(len(own), 'run')} of {scale_of(own)}; {others}")
     counts = {name: getattr(runs, name) for name in ("num_diverged", "num_failed", "num_duplicates")}
     return replace(own, **counts), beside
 
@@ -130,9 +131,13 @@ def of_one_scale(runs: Runs, own: str, progress: Progress) -> Runs:
     others = runs.scale[runs.scale != own].value_counts()
     if len(others):
         scale, count = others.index[0], others.iloc[0]
-        more = f" and {others.iloc[1:].sum()} of {len(others) - 1} more scales" if len(others) > 1 else ""
+        more = (
+            f" and {others.iloc[1:].sum()} of {count_of(len(others) - 1, 'more scale')}"
+            if len(others) > 1
+            else ""
+        )
         progress.note(
-            f"{count} runs of {scale}{more} are no part of the fit: it is of {own}, and losses differ"
+            f"{count_of(count, 'run')} of {scale}{more}: no part of the fit, which is of {own}; losses differ"
         )
     return replace(
         runs.take(np.flatnonzero(runs.scale == own)),

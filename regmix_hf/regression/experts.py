@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from regmix_hf.errors import RegressionError
+from regmix_hf.readable import count_of
 from regmix_hf.regression.base import Array, MixtureEstimator
 from regmix_hf.regression.expert_tokens import ExpertTokens, MixedLoss
 from regmix_hf.regression.folds import assign_folds
@@ -116,7 +117,9 @@ class Experts(MixtureEstimator):
         file = _tokens_file(folder, part)
         self.tokens_ = ExpertTokens.load(file, num_domains=num_domains, num_targets=num_targets)
         if len(self.tokens_.without_expert):
-            raise RegressionError(f"{file} lacks experts of {len(self.tokens_.without_expert)} domains.")
+            raise RegressionError(
+                f"{file} lacks experts of {count_of(len(self.tokens_.without_expert), 'domain')}."
+            )
         self._mixed = self.tokens_.mixed()
         return self
 

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from regmix_hf.progress import Progress
+from regmix_hf.readable import count_of
 from regmix_hf.regression.assessment import number_mixtures
 from regmix_hf.regression.expert_tokens import expert_tokens
 from regmix_hf.regression.folds import assign_folds
@@ -80,12 +81,14 @@ class LearningCurve:
         sizes = points["num_runs"].unique()
         if estimator not in self.gains:
             return (
-                f"the runs are too few to tell what more would bring: {len(sizes)} sizes could be compared, "
+                "the runs are too few to tell what more would bring: "
+                f"{count_of(len(sizes), 'size')} could be compared, "
                 f"an outlook needs {_LEAST_SIZES} with a correlation at each."
             )
         gain = self.gains[estimator][1]
         return (
-            f"{gain.num_more} more runs would bring at most {100 * gain.at_most:+.1f} points of Spearman "
+            f"{count_of(gain.num_more, 'more run')} would bring at most {100 * gain.at_most:+.1f} "
+            "points of Spearman "
             f"correlation (about {100 * gain.expected:+.1f})."
         )
 

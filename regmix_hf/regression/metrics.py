@@ -33,7 +33,7 @@ NUM_RESAMPLES = 1000
 #: exists in half of them, and is then the same in all.
 _LEAST_DEFINED = 0.6
 #: Fewer mixtures than these are hardly ever drawn in two different ways.
-_LEAST_MIXTURES = 4
+LEAST_MIXTURES = 4
 #: A variance below this share of the whole sample's is rounding, not variance.
 _ROUNDING = 1e-12
 
@@ -60,7 +60,7 @@ class Resamples:
             rng: What they are drawn with.
         """
         groups = int(np.max(mixture)) + 1
-        if groups < _LEAST_MIXTURES:
+        if groups < LEAST_MIXTURES:
             return cls(np.zeros((NUM_RESAMPLES, len(mixture))))
         drawn = rng.multinomial(groups, np.full(groups, 1 / groups), NUM_RESAMPLES)
         return cls(drawn[:, mixture].astype(np.float64))

@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from regmix_hf.errors import RegressionError
 from regmix_hf.files import write_json
 from regmix_hf.quantities import BPB, Quantity, fitting, read_names
+from regmix_hf.readable import count_of
 from regmix_hf.regression.absurd import find_absurd
 from regmix_hf.regression.base import UnfittedError, check_runs, of_largest
 from regmix_hf.regression.expert_tokens import expert_tokens, of_experts
@@ -312,10 +313,9 @@ class MixtureRegressor(
 
     @property
     def _about(self) -> str:
-        return (
-            f"A `{self.estimator}` regressor that predicts {len(self.targets_)} targets from the weights of "
-            f"{len(self.domains_)} domains, fitted on {self.num_runs_} runs."
-        )
+        made = ((len(self.targets_), "target"), (len(self.domains_), "domain"), (self.num_runs_, "run"))
+        targets, domains, runs = (count_of(number, thing) for number, thing in made)
+        return f"A `{self.estimator}` regressor of {targets} on the weights of {domains}, fitted on {runs}."
 
     def _save_pretrained(self, save_directory: Path) -> None:
         self._check_fitted()

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from regmix_hf.readable import count_of
 from regmix_hf.regression.assessment import BASELINE, HeldOut, number_mixtures
 from regmix_hf.regression.metrics import Resamples, interval, measure
 from regmix_hf.regression.target import Target
@@ -60,9 +61,11 @@ def _best_of(judged: HeldOut, candidates: Sequence[str], target: Target, random_
     is_few = num_runs < _FEW_RUNS
     if is_few and laws and best not in LAWS and not _is_better(judged, best, laws[0], target, random_state):
         both = " and ".join(_percent(quality[name]["spearman"]) for name in (laws[0], best))
-        reason = f"{laws[0]} is preferred: {num_runs} runs ({judged.test}) cannot tell it from {best}"
+        reason = (
+            f"{laws[0]} is preferred: {count_of(num_runs, 'run')} ({judged.test}) cannot tell it from {best}"
+        )
         return Selection(laws[0], judged.test, f"{reason}, Spearman {both} on {target}.")
-    where = f"{num_runs} runs ({judged.test})"
+    where = f"{count_of(num_runs, 'run')} ({judged.test})"
     score = f"Spearman {_percent(quality[best]['spearman'])} on {target} over {where}"
     if len(ranked) == 1:
         return Selection(best, judged.test, f"{best} is the only estimator: {score}.")

@@ -11,8 +11,9 @@ from typing import Any, Self
 import numpy as np
 
 from regmix_hf.files import damaged
-from regmix_hf.regression.assessment import BASELINE, MANY_TO_RANK, HeldOut
-from regmix_hf.regression.metrics import interval, measure
+from regmix_hf.readable import count_of
+from regmix_hf.regression.assessment import BASELINE, MANY_TO_RANK, HeldOut, number_mixtures
+from regmix_hf.regression.metrics import LEAST_MIXTURES, interval, measure
 from regmix_hf.regression.target import Target
 
 TELLS, WEAKLY, CANNOT = "tells mixtures apart", "weakly", "cannot: keep the prior"
@@ -69,10 +70,12 @@ class Verdict:
         draws = judged.resamples(random_state).metrics(true, predicted)["spearman"]
         low, high = interval(draws) if not math.isnan(spearman) else (math.nan, math.nan)
         num_runs = judged.num_judging(target)
-        where = f"over {num_runs} runs ({judged.test})"
+        where = f"over {count_of(num_runs, 'run')} ({judged.test})"
         if num_runs < MANY_TO_RANK:
             low, high = math.nan, math.nan
-            word, reasons = _by_few(nouns, where, spearman)
+            mixtures = number_mixtures(judged.runs)[~np.isnan(true)]
+            is_noisy = len(set(mixtures)) < LEAST_MIXTURES and not target.weights.keys() <= noise.keys()
+            word, reasons = _by_few(nouns, where, spearman, is_noisy=is_noisy)
         else:
             word, reasons = _by_correlation(nouns, where, spearman, low, high)
         if estimator != BASELINE and not math.isnan(trivial):
@@ -145,12 +148,22 @@ def _by_correlation(
     return word, [found]
 
 
-def _by_few(nouns: str, where: str, spearman: float) -> tuple[str, list[str]]:
-    """Judge by fewer runs than a correlation needs: the order of what was tried is right, or it is not."""
+def _by_few(nouns: str, where: str, spearman: float, *, is_noisy: bool) -> tuple[str, list[str]]:
+    """Judge by fewer runs than a correlation needs: the order of what was tried is right, or it is not.
+
+    Args:
+        nouns: What was measured.
+        where: Over which runs.
+        spearman: Their rank correlation.
+        is_noisy: Whether noise alone may have put them into this order: of two mixtures it does so in half of
+            all cases, of three in a sixth, and no mixture was run with two seeds.
+    """
     if math.isnan(spearman):
         return WEAKLY, [f"{nouns} of one mixture alone were measured {where}"]
-    word = WEAKLY if spearman > 0 else CANNOT
-    return word, [f"rank correlation {100 * spearman:.0f} % {where}, too few for an interval"]
+    found = f"rank correlation {100 * spearman:.0f} % {where}, too few for an interval"
+    if is_noisy:
+        return WEAKLY, [f"{found}: noise alone may put so few mixtures into any order"]
+    return WEAKLY if spearman > 0 else CANNOT, [found]
 
 
 def _learnt(true: np.ndarray, target: Target, entropy: Mapping[str, float]) -> tuple[float, str] | None:

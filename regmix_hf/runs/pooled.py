@@ -5,6 +5,7 @@ from __future__ import annotations
 from regmix_hf.files import read_parquet
 from regmix_hf.hub import Hub, Reference
 from regmix_hf.progress import Progress, Silent
+from regmix_hf.readable import count_of
 from regmix_hf.recipe.target import AskedTarget
 from regmix_hf.runs.comparable import Swarm, below_each_other, check_comparable
 from regmix_hf.runs.experts import pooled_experts, read_experts
@@ -63,7 +64,7 @@ def _pooled(study: Study, progress: Progress) -> Runs:
     results = results.drop_duplicates("run_id").sort_index(ignore_index=True)  # a run that ended well, if any
     if len(parts) > 1:
         sources = ", ".join(f"{len(part.results)} of {part.name}" for part in parts)
-        progress.note(f"{len(results)} runs from {len(parts)} sources: {sources}")
+        progress.note(f"{count_of(len(results), 'run')} from {len(parts)} sources: {sources}")
     origin = " and ".join(part.name for part in parts)
     return Runs.from_results(
         results,

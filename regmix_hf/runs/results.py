@@ -70,7 +70,7 @@ def with_values(
         return runs, list(columns), ()
     said = ", ".join(lacking.values())
     if set(lacking.values()) & set(asked):
-        note = f"of {said} experts alone know, so none of the {len(runs)} runs on mixtures is fitted on"
+        note = f"of {said} experts alone know, so no run on a mixture, of {len(runs)}, is fitted on"
         return runs.iloc[:0], list(columns), (note,)
     left = [column for column in columns if column not in lacking]
     return runs, left, (f"left out: {said}, which experts alone were asked about",)

@@ -14,7 +14,7 @@ from regmix_hf.errors import HubError
 from regmix_hf.files import read_record, write_json
 from regmix_hf.hub import Expected, Hub, Publication, Snapshot, fetch, parse_json, publish
 from regmix_hf.progress import Progress
-from regmix_hf.readable import short
+from regmix_hf.readable import count_of, short
 from regmix_hf.runs.published import read_corpus_facts
 from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.address import Address
@@ -90,7 +90,7 @@ def push_corpus(hub: Hub, study: Study, stages: Sequence[Stage], progress: Progr
     size = sum(path.stat().st_size for path in files.values() if isinstance(path, Path))
     is_private = study.recipe.hub.corpus != "public"
     who = "for you alone" if is_private else "for everybody"
-    progress.note(f"corpus: {len(files)} files, {short(size)} bytes, to {repository}, {who}")
+    progress.note(f"corpus: {count_of(len(files), 'file')}, {short(size)} bytes, to {repository}, {who}")
     markers = {stage.verb: read_record(study.marker(stage)) for stage in stages}
     files[names.STAGES] = json.dumps(markers, indent=2).encode() + b"\n"
     files[REPOCARD_NAME] = _CARD.format(name=study.recipe.name).encode()

@@ -12,6 +12,7 @@ from regmix_hf.errors import HubError, RecipeError, did_you_mean
 from regmix_hf.files import read_record
 from regmix_hf.hub import Hub, Publication, Repository, draft, publish
 from regmix_hf.progress import Progress, Silent
+from regmix_hf.readable import count_of
 from regmix_hf.sharing.collection import collect_repositories
 from regmix_hf.sharing.exporting import mixture_to_publish
 from regmix_hf.sharing.other_parts import mixture_publication, model_publications, regressor_publication
@@ -48,7 +49,7 @@ class Push:
         """What became of a repository, or would."""
         if repository in self.files:
             changed, total = self.files[repository]
-            return f"{changed} of {total} files"
+            return f"{changed} of {count_of(total, 'file')}"
         return "yes" if repository in self.changed else "no"
 
 

@@ -19,6 +19,7 @@ from regmix_hf.hub import Hub, Publication, Snapshot, parquet_bytes
 from regmix_hf.hub.privacy import require_public_table
 from regmix_hf.hub.publish import Files
 from regmix_hf.progress import Progress, Silent
+from regmix_hf.readable import count_of
 from regmix_hf.recipe.schema import PARTS
 from regmix_hf.runs.published import check_table
 from regmix_hf.sharing.exporting import mixture_of_fit
@@ -116,7 +117,7 @@ def _runs_publication(fit: TableFit, address: Address, facts: StudyFacts, terms:
             REPOCARD_NAME: written(card.render),
         }
 
-    message = f"Publish {len(results)} runs read from tables"
+    message = f"Publish {count_of(len(results), 'run')} read from tables"
     return Publication(address.runs, files, message, terms.private, ("*.parquet", "*.png"))
 
 

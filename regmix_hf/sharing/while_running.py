@@ -66,13 +66,18 @@ class Publisher:
             with self._watching():
                 yield
             with self._claim() as granted:
-                # Else somebody else, who also has all runs by now, is about to.
-                published = granted is not None and self._try(_PARTS[verb])
+                if granted is None:  # somebody else, who also has all runs by now, is about to
+                    return
+                published = self._try(_PARTS[verb])
         else:
             yield
             published = self._try(_PARTS[verb])
         if published:
             mark.unlink(missing_ok=True)
+        else:
+            self._progress.note(
+                f"{verb}: what it did stays; the same command, or `regmix push`, publishes it"
+            )
 
     def finish(self) -> Push:
         """Publish all that is finished as a new version.

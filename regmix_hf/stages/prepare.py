@@ -11,7 +11,7 @@ from regmix_hf.corpus.local_files import stamp_local_files, stamp_local_files_as
 from regmix_hf.evaluation.stamp import stamp_tasks
 from regmix_hf.mixtures.budgets import stamp_budgets, token_budgets
 from regmix_hf.progress import Progress
-from regmix_hf.readable import at_most, short
+from regmix_hf.readable import at_most, count_of, short
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
@@ -73,7 +73,8 @@ def run(study: Study, progress: Progress) -> None:
     streaming = [name for name in recipe.training_domains if recipe.domains[name].streaming]
     if streaming and budgets is None:
         progress.note(
-            f"{len(streaming)} domains are streamed to their ends, because not every training domain says "
+            f"streamed to the end: {count_of(len(streaming), 'domain')}, because not every "
+            "training domain says "
             "what it has; give all of them `num_tokens` to read only what the study needs"
         )
     for line in local_text(recipe):
@@ -89,7 +90,8 @@ def run(study: Study, progress: Progress) -> None:
         progress.note(line)
     trained = [domain.train for domain in facts.domains.values() if domain.train]
     progress.note(
-        f"{sum(split.num_tokens for split in trained):,} training tokens in {len(trained)} domains, "
+        f"{sum(split.num_tokens for split in trained):,} training tokens in "
+        f"{count_of(len(trained), 'domain')}, "
         f"{sum(split.num_bytes for split in trained) / 1e6:,.1f} MB of text, {facts.vocab_size:,} token ids"
     )
     if parts := [name for name, domain in facts.domains.items() if domain.part_of]:

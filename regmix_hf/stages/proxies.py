@@ -25,6 +25,7 @@ from regmix_hf.jobs.tasks import Task, in_shard
 from regmix_hf.mixtures.repetition import stamp_matching
 from regmix_hf.mixtures.table import read_mixtures
 from regmix_hf.progress import Progress
+from regmix_hf.readable import count_of
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.outcome import stamp_ladder
 from regmix_hf.study import Stage, State, Study, names
@@ -75,7 +76,7 @@ def run(study: Study, progress: Progress, place: SharedPlace[ProxyWork | LaterWo
     """
     tasks = tasks_of(study)
     if again := forget_failed(tasks):
-        progress.note(f"trying {again} failed runs again")
+        progress.note(f"trying {count_of(again, 'failed run')} again")
     if num_done := sum(result_of(task) is not None for task in tasks):
         progress.note(f"{num_done} of {len(tasks)} runs are done already")
     executor = study.recipe.executor
@@ -125,7 +126,7 @@ def _measure_kept(study: Study, progress: Progress, place: SharedPlace[LaterWork
     if later:
         asked = asked_in_words({name: None for task in later for name in task.spec.asked})
         progress.note(
-            f"{asked}: measured of {len(later)} runs by their kept models; nothing is trained again"
+            f"{asked}: measured of {count_of(len(later), 'run')} by kept models; nothing is trained again"
         )
         place.run(later, LaterWork(study.corpus), progress)
     return later

@@ -13,6 +13,7 @@ from regmix_hf.mixtures.experts import expert_mixtures, with_experts
 from regmix_hf.mixtures.repetition import longest_reading, stamp_matching
 from regmix_hf.mixtures.table import EXPERT, LADDER, REPEAT, SAMPLED, over, read_mixtures
 from regmix_hf.progress import Progress
+from regmix_hf.readable import count_of
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.outcome import stamp_ladder
 from regmix_hf.study import Stage, Study
@@ -77,9 +78,14 @@ def run(study: Study, progress: Progress) -> None:
         write_parquet(study.mixtures, mixtures)
     repeats = int((mixtures["origin"] == REPEAT).sum())
     progress.note(
-        f"{num_fit} mixtures of {len(tokens)} domains to fit on, {len(swarm) - num_fit} held out"
+        f"{count_of(num_fit, 'mixture')} of {count_of(len(tokens), 'domain')} to fit on, "
+        f"{len(swarm) - num_fit} held out"
         + (f"; of those to fit on {repeats} are others run again with another seed" if repeats else "")
-        + (f"; beside them {is_expert.sum()} experts of a single domain" if is_expert.any() else "")
+        + (
+            f"; beside them {count_of(is_expert.sum(), 'expert')} of a single domain"
+            if is_expert.any()
+            else ""
+        )
     )
     for note in _filled_up(recipe, tokens):
         progress.note(note)
@@ -116,7 +122,7 @@ def _compare(
             f"{study.mixtures.parent}"
         )
     elif new:
-        progress.note(f"{new} mixtures are added to the {len(there)} that were there")
+        progress.note(f"{count_of(new, 'mixture')} more than the {len(there)} that were there")
 
 
 def _filled_up(recipe: Recipe, tokens: Mapping[str, int]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """How fast a million candidates are simulated: `python -m tests.benchmarks.choice`.
 
-Regressors are fitted on 512 runs of 17 domains with 13 targets, made by a law of the kind real losses follow.
+Regressors are fitted on 512 runs of 17 domains with 13 targets, made by a law of the kind real losses follow;
+the law over sizes on 16 of them at a larger size, too, and asked for a third.
 Boosted trees are compared with LightGBM's own prediction of as many mixtures, in CPU seconds of all threads,
 which other load on the machine changes less than the time that passes.
 """
@@ -17,7 +18,7 @@ from regmix_hf.choice import choose_mixture
 from regmix_hf.mixtures import around_prior, sample_mixtures, sampling_constraints
 from regmix_hf.recipe import Choice, Sampling
 from regmix_hf.regression import MixtureRegressor
-from regmix_hf.tables import by_domain
+from regmix_hf.tables import SIZES, by_domain
 
 NUM_RUNS, NUM_DOMAINS, NUM_TARGETS, NUM_CANDIDATES = 512, 17, 13, 1_000_000
 SHARES = "237 185 113 102 80 67 51 46 39 27 16 12 8 8 3.9 3.7 1.8"
@@ -73,6 +74,13 @@ def main() -> None:
     smooth = MixtureRegressor("power_law").fit(weights, losses)
     time_choice(smooth, "mean", weights)
     time_choice(smooth, "d0", weights)
+    sizes = pd.DataFrame([(1e6, 1e9)] * NUM_RUNS + [(6e7, 1e9)] * 16, columns=list(SIZES))
+    both = [
+        pd.concat([part, more], ignore_index=True)
+        for part, more in zip((weights, losses), (weights[:16], 0.8 * losses[:16]), strict=True)
+    ]
+    ladder = MixtureRegressor("scaled_law").fit(*both, sizes=sizes)
+    time_choice(ladder.at(1e9, 2.5e10), "mean", weights)
     trees = MixtureRegressor("lightgbm").fit(weights, losses)
     for target, targets in (("d0", ["d0"]), ("mean", list(losses))):
         own = own_prediction(trees, targets)

@@ -2,7 +2,7 @@
 
 STUDY is the folder of a study with experts and mixtures, all of whose proxies have ended, e.g. of
 
-    regmix run recipes/quickstart --to proxies output_dir=STUDY sampling.experts=true
+    regmix run recipes/quickstart --to proxies output_dir=STUDY sampling.num_mixtures=48
 
 Nothing is trained: budgets are made of the runs that are there. Of N runs all are mixtures, or one per
 domain is an expert and the rest are mixtures, or all are experts. Each way is judged by runs that it did not

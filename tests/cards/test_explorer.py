@@ -19,6 +19,7 @@ from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.rendering import recipe_yaml
 from regmix_hf.cli import app
 from regmix_hf.mixtures import check_mixture
+from regmix_hf.mixtures.group_shares import GroupShare
 from regmix_hf.regression.verdict import WEAKLY, Verdict
 from regmix_hf.study import Study
 
@@ -78,6 +79,27 @@ def test_others_give_way_in_proportion(opened: Browser) -> None:
     assert after[:7] == pytest.approx(before[:7] * 0.5 / before[:7].sum())
     shown = opened.run("Number(document.querySelector('#losses td[data-value]').dataset.value)")
     assert shown == opened.run("explorer.predict(explorer.state.weights)[0]")
+
+
+def test_what_domains_bounded_together_have_is_said_and_the_front_keeps_to_it(
+    browser: Browser, study: Study, tmp_path: Path
+) -> None:
+    facts = StudyFacts.read(study)
+    assert facts.choice is not None
+    bounded = GroupShare("texts", ("prose", "readme"), prior=0.25, chosen=0.194, min=0.1, max=0.2)
+    found = explorer_page(study, replace(facts, choice=replace(facts.choice, groups=(bounded,))))
+    (page := tmp_path / "explorer.html").write_text(found.page or "")
+    browser.open(page)
+    line = "document.querySelector('#together p')"
+    assert browser.run(f"{line}.className") == "muted"
+    assert browser.run(f"{line}.textContent") == (
+        "texts (prose, readme): 19.4 % together; it was to have at least 10.0 % and at most 20.0 %"
+    )
+    set_to(browser, "share-5", 50)
+    assert browser.run(f"{line}.className") == "warning"
+    assert "which was not allowed" in browser.run(f"{line}.textContent")
+    browser.run("document.getElementById('take').click()")
+    assert 0.1 - 2e-6 <= weights_of(browser)[[0, 5]].sum() <= 0.2 + 2e-6
 
 
 def test_a_locked_domain_keeps_its_share_and_caps_hold(opened: Browser) -> None:

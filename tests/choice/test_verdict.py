@@ -1,6 +1,7 @@
 """A regression that knows nothing chooses nothing: one verdict, from the fit to the mixture."""
 
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,10 @@ from regmix_hf.choice import FittedRuns, read_chosen, write_chosen
 from regmix_hf.files import read_json, write_json
 from regmix_hf.mixtures import Constraints
 from regmix_hf.recipe import Choice
+from regmix_hf.regression.assessment import HeldOut
 from regmix_hf.regression.fitting import fit_runs
-from regmix_hf.regression.verdict import CANNOT, TELLS, WEAKLY
+from regmix_hf.regression.target import Target
+from regmix_hf.regression.verdict import CANNOT, TELLS, WEAKLY, Verdict
 from regmix_hf.runs.runs import Runs
 
 pytestmark = pytest.mark.long
@@ -77,7 +80,7 @@ def test_the_prior_that_is_kept_meets_the_bounds_and_force_chooses_all_the_same(
 
 
 def test_losses_that_mixtures_explain_are_told_apart_and_a_fit_of_old_is_judged_when_read(runs, tmp_path):
-    found = fit_runs(as_runs(*runs), ["power_law"], "mean", tmp_path)
+    found = fit_runs(as_runs(*runs).take(np.arange(32)), ["power_law"], "mean", tmp_path)
     assert found.verdict.word == TELLS
     assert found.summary["verdict"]["word"] == TELLS
     summary = read_json(tmp_path / "summary.json")
@@ -101,6 +104,32 @@ def test_a_weak_correlation_and_loud_seeds_are_weak_evidence(runs, tmp_path):
     seeds = fit_runs(as_runs(pd.concat([weights.iloc[:20], twins]), loud), ["ridge"], "a", tmp_path / "loud")
     assert seeds.verdict.word == CANNOT
     assert any("between seeds" in reason for reason in seeds.verdict.reasons)
+
+
+def of_few(true: list[float], shares: list[float], noise: dict[str, float]) -> Verdict:
+    """The verdict on predictions that rise with the share of `a`, in the order in which runs are given."""
+    weights = pd.DataFrame({"a": shares, "b": [1 - one for one in shares]})
+    runs = as_runs(weights, pd.DataFrame({"a": true}))
+    held_out = HeldOut("the fitted runs", runs, {"experts": weights[["a"]]})
+    return Verdict.of(held_out, "experts", Target.parse("a", runs.quantities), noise, 0)
+
+
+def test_the_order_of_two_or_three_mixtures_is_no_veto_where_nothing_is_known_of_the_noise():
+    assert of_few([2.0, 1.0], [0.1, 0.9], {}).word == WEAKLY
+    assert "noise alone may" in of_few([2.0, 1.0], [0.1, 0.9], {}).reasons[0]
+    assert of_few([3.0, 2.0, 1.0], [0.1, 0.5, 0.9], {}).word == WEAKLY
+    assert of_few([4.0, 3.0, 2.0, 1.0], [0.1, 0.4, 0.6, 0.9], {}).word == CANNOT
+    apart, alike = {"a": 0.05}, {"a": 5.0}
+    assert of_few([2.0, 1.0], [0.1, 0.9], apart).word == CANNOT
+    assert of_few([1.0, 2.0], [0.1, 0.9], apart).word == WEAKLY
+    assert of_few([1.0, 2.0], [0.1, 0.9], alike).word == CANNOT
+
+
+def test_a_verdict_does_not_depend_on_the_order_in_which_runs_came():
+    true, shares = np.array([2.1, 2.0, 1.5, 1.7, 1.9]), np.array([0.1, 0.1, 0.5, 0.9, 0.7])
+    orders = map(list, permutations(range(5)))
+    found = [of_few(list(true[order]), list(shares[order]), {"a": 0.05}) for order in orders]
+    assert len({(one.word, one.reasons) for one in found}) == 1
 
 
 def test_a_domain_that_never_varied_keeps_its_share(runs, tmp_path):

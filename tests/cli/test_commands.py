@@ -236,6 +236,14 @@ def test_quiet_prints_nothing_but_errors(regmix, recipe):
     assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
 
 
+def test_a_group_that_must_have_more_than_proxies_tell_of_is_named_before(regmix, recipe):
+    known = ("domains.a.num_tokens=4096", "domains.b.num_tokens=4096", "sampling.max.a=0.2")
+    asked = "choice.groups.rare={domains: [a], min: 0.3}"
+    checked = regmix("validate", recipe, *known, asked)
+    said = "not what proxies can tell: group 'rare' must have 30 %, and its domains could have 20 % together"
+    assert (checked.code, said in checked.out + checked.err) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -255,6 +263,19 @@ def test_quiet_prints_nothing_but_errors(regmix, recipe):
         (["validate", "RECIPE", "regression.estimator=power_law"], "none of regression.estimators"),
         (["validate", "RECIPE", "sampling.max.a=0.3", "sampling.max.b=0.3"], "sampling"),
         (["validate", "RECIPE", "choice.min.a=0.7", "choice.min.b=0.7"], "choice"),
+        (["validate", "RECIPE", "choice.groups.x={domains: [c], max: 0.1}"], "choice.groups.x: 'c' is no"),
+        (["validate", "RECIPE", "choice.groups.x={domains: [a]}"], "bounds nothing; give `min`"),
+        (
+            ["run", "RECIPE", "--dry-run", "choice.groups.x={domains: [a, b], max: 0.5}"],
+            "together may have 0.5",
+        ),
+        (
+            [
+                *("run", "RECIPE", "domains.a.num_tokens=256", "domains.b.num_tokens=8192"),
+                "choice.groups.x={domains: [a], min: 0.75}",
+            ],
+            "lower groups.x.min to 0.5, or raise max_epochs to 6",
+        ),
         (["validate", "RECIPE", "train.model.num_hiden_layers=1"], "train: model.num_hiden_layers"),
         (["choose", Path(__file__).parent], "holds neither a recipe nor a fit"),
         (["fit", "--mixtures", "a.csv", "--losses", "b.csv"], "a.csv is not there"),

@@ -22,11 +22,14 @@ def tables(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_a_mixture_is_chosen_for_a_size_that_was_never_trained(regmix, tables):
     files = ("--mixtures", tables / "mixtures.csv", "--losses", tables / "losses.csv")
     fitted = regmix("fit", *files, "--estimators", "scaled_law", "--output", tables / "fit")
     assert fitted.code == 0
-    assert "12 runs of 60,000,000 parameters on 1,000,000,000 tokens are judged; 30 of other" in fitted.err
+    assert (
+        "judged: 12 runs of 60,000,000 parameters on 1,000,000,000 tokens; beside: 30 of other" in fitted.err
+    )
     few = ("choice.num_candidates=2000", "choice.top_k=20")
     chosen = regmix("choose", tables / "fit", *few, "--num-parameters", "1B", "--num-tokens", "25B")
     assert chosen.code == 0
@@ -68,4 +71,4 @@ def test_where_sizes_have_as_many_runs_the_largest_is_fitted(regmix, tables):
     mixtures.to_csv(tables / "mixtures.csv", index=False)
     files = ("--mixtures", tables / "mixtures.csv", "--losses", tables / "losses.csv")
     fitted = regmix("fit", *files, "--estimators", "ridge", "--output", tables / "fit")
-    assert "it is of 60,000,000 parameters on 1,000,000,000 tokens" in fitted.err
+    assert "which is of 60,000,000 parameters on 1,000,000,000 tokens" in fitted.err

@@ -8,6 +8,7 @@ import pytest
 
 from regmix_hf.cli.schema import VERBS, Failure, output_model
 from regmix_hf.cli.tables import OF_VERB
+from regmix_hf.files import read_yaml
 from tests.study.test_version_0_1 import open_study  # noqa: F401 - a fixture
 
 #: Verb -> what stands behind it, on a finished study; these two want a Hub, and stand in tests/hub.
@@ -53,7 +54,10 @@ def test_a_study_says_its_answer_in_numbers_with_units(regmix, finished):
     answer = json.loads(regmix("run", "recipe.yaml", "--format", "json").out)
     assert answer["chosen_mixture"]["units"]["weight"] == "share_of_training_tokens"
     assert sum(row["weight"] for row in answer["chosen_mixture"]["rows"]) == pytest.approx(1.0, abs=1e-5)
-    chosen = json.loads(regmix("choose", "recipe.yaml", "--format", "json").out)
+    again = regmix("choose", "recipe.yaml", "--format", "json")
+    assert "Next:" not in again.err, "all that comes after it is done"
+    assert again.err.endswith(f"Read {Path('study/report/README.md')}\n")
+    chosen = json.loads(again.out)
     tables = [found["chosen_mixture"]["rows"] for found in (answer, chosen)]
     weights = [{row["domain"]: row["weight"] for row in rows} for rows in tables]
     assert weights[0] == weights[1], "`weight` means the same in every verb"
@@ -61,6 +65,26 @@ def test_a_study_says_its_answer_in_numbers_with_units(regmix, finished):
     plan = json.loads(regmix("run", "recipe.yaml", "--dry-run", "--format", "json").out)
     output_model("run").model_validate(plan)
     assert plan["plan"]["units"]["disk_bytes"] == "bytes"
+
+
+def test_a_group_that_binds_is_chosen_within_and_recorded(regmix, finished):
+    asked = ["choice.groups.mine={domains: [prose, code], max: 0.8}", "choice.num_confirm=0"]
+    before = json.loads(regmix("choose", "recipe.yaml", "--format", "json").out)
+    assert "groups" not in before
+    free = {row["domain"]: row["weight"] for row in before["chosen_mixture"]["rows"]}
+    assert free["prose"] + free["code"] > 0.85
+    outcome = regmix("choose", "recipe.yaml", *asked, "--format", "json")
+    assert outcome.code == 0, outcome.err
+    assert "Next: regmix train recipe.yaml" in outcome.err
+    printed = json.loads(outcome.out)
+    held = {row["domain"]: row["weight"] for row in printed["chosen_mixture"]["rows"]}
+    assert held["prose"] + held["code"] == pytest.approx(0.8, abs=1e-9)
+    assert held["sums"] == pytest.approx(0.2, abs=1e-9)
+    [row] = printed["groups"]["rows"]
+    expected = {"group": "mine", "domains": "prose, code", "min": 0.0, "max": 0.8, "held_at": "max"}
+    assert {key: row[key] for key in expected} == expected
+    [recorded] = read_yaml(Path("study/5-mixture/mixture.yaml"))["groups"]
+    assert (recorded["name"], recorded["domains"], recorded["chosen"]) == ("mine", ["prose", "code"], 0.8)
 
 
 def test_keys_are_words_that_any_language_takes():
@@ -73,7 +97,7 @@ def test_keys_are_words_that_any_language_takes():
 
 def test_the_schema_of_a_verb_is_printed(regmix):
     schema = json.loads(regmix("keys", "--printed-by", "choose").out)
-    assert set(schema["properties"]) == {"chosen_mixture", "predicted", "choice_as_tried"}
+    assert set(schema["properties"]) == {"chosen_mixture", "groups", "predicted", "choice_as_tried"}
     assert regmix("keys", "--printed-by", "chose").err.endswith("did you mean 'choose'?\n")
 
 

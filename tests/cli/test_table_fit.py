@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from regmix_hf.choice import read_chosen
 from regmix_hf.cli.quality import QualityFormat, quality_text
 from tests.table_fit import FEW, make_fit, write_tables
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("drawn_once")]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_it_is_reported_with_pictures_and_a_page_to_explore(regmix, fit):
 
 
 def test_bounds_hold_for_domains_that_no_recipe_could_name(regmix, tmp_path):
-    write_tables(tmp_path)
+    write_tables(tmp_path, 12)
     wide = pd.read_csv(tmp_path / "wide.csv").rename(
         columns={"w_web": "w_Common Crawl", "w_code": "w_GitHub"}
     )
@@ -76,16 +77,21 @@ def test_bounds_hold_for_domains_that_no_recipe_could_name(regmix, tmp_path):
 
 
 def test_the_commands_in_the_report_do_it_again(regmix, fit):
-    regmix("choose", fit, *FEW, "choice.max.code=0.5")
+    asked = ("choice.max.code=0.5", "choice.groups.few={domains: [web, code], max: 0.6}")
+    assert regmix("choose", fit, *FEW, *asked).code == 0
     regmix("report", fit)
     before = (fit / "mixture.yaml").read_text()
-    lines = (fit / "report" / "README.md").read_text().split("## Do it again")[1].splitlines()
-    commands = [line.split()[1:] for line in lines if line.startswith("    regmix ")]
+    page, again = (fit / "report" / "README.md").read_text().split("## Do it again")
+    assert "| 60.0 % | 0.0 % to 60.0 %: held at its max |" in page
+    lines = again.splitlines()
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("    regmix ")]
     assert [words[0] for words in commands] == ["fit", "choose"]
     (fit / "mixture.yaml").unlink()
     assert regmix(*commands[1]).code == 0
     assert (fit / "mixture.yaml").read_text() == before
-    assert read_chosen(fit / "mixture.yaml")["code"] <= 0.5
+    chosen = read_chosen(fit / "mixture.yaml")
+    assert chosen["code"] <= 0.5
+    assert chosen["web"] + chosen["code"] == pytest.approx(0.6, abs=1e-9)
 
 
 def test_status_says_what_is_left_and_what_is_stale(regmix, made, fit):

@@ -142,7 +142,7 @@ def test_jobs_run_at_once_are_canceled_one_by_one_and_started_anew_when_none_is_
     hub.api.cancel_job(job_id=str(rows()[1]["job"]), namespace="me")
     assert [row["state"] for row in rows()] == ["RUNNING", "CANCELED", "RUNNING"]
     pipeline.run_stage(study, "proxies", recorder)
-    assert recorder.notes[-1] == "proxies: 2 jobs of me are at it"
+    assert recorder.notes[-1] == "proxies: me is at it, with 2 jobs"
     for row in rows():
         hub.api.cancel_job(job_id=str(row["job"]), namespace="me")
     assert len(standin.store.jobs) == 3
@@ -170,14 +170,14 @@ def test_what_proxies_start_from_is_trained_here_before_the_corpus_is_published_
 
 def test_a_plan_says_what_jobs_would_cost(hub, prepared):
     (note,) = (note for note in make_plan(prepared, first="proxies", last="proxies").notes if "cost" in note)
-    assert note.startswith("cost of the proxies: 1 jobs x 0.0 h x 0.80 USD/h = 0.00 USD")
+    assert note.startswith("cost of the proxies: 1 job x 0.0 h x 0.80 USD/h = 0.00 USD")
     dear = prepared.recipe.proxy.model_copy(update={"num_train_tokens": 10**13})
     study = Study(prepared.recipe.model_copy(update={"proxy": dear}))
     plan = make_plan(study, first="proxies", last="proxies")
     hours = plan.stages[0].gpu_hours
     assert hours == pytest.approx(plan.stages[0].flops / (0.27 * 121e12) / 3600)
     assert any(
-        f"1 jobs x {hours:.1f} h x 0.80 USD/h = {hours * 13_333e-6 * 60:.2f} USD" in n for n in plan.notes
+        f"1 job x {hours:.1f} h x 0.80 USD/h = {hours * 13_333e-6 * 60:.2f} USD" in n for n in plan.notes
     )
 
 

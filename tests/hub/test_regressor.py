@@ -30,7 +30,7 @@ def test_what_the_mixin_offers_works_on_it(hub, standin, fitted, tmp_path):
     card = ModelCard.load("me/one")
     assert card.data.library_name == "regmix_hf"
     assert card.data.tags == ["data-mixture", "model_hub_mixin", "regmix"]
-    assert "`ridge` regressor that predicts 2 targets" in card.text
+    assert "`ridge` regressor of 2 targets" in card.text
     assert 'from_pretrained("me/one", revision="v1")' in card.text
     there = MixtureRegressor.from_pretrained("me/one", revision="v1", force_download=True, token=None)
     here = MixtureRegressor.from_pretrained(pretrained_model_name_or_path=tmp_path / "one")

@@ -98,9 +98,8 @@ def test_a_failed_run_gives_way_to_one_that_ended(hub, standin, new_study, stage
     [({"tokenizer_sha256": "1" * 64}, "tokenizer"), ({"eos_token_id": 1}, "corpus"), (None, "scale")],
 )
 def test_runs_that_cannot_be_compared_are_not_put_into_one_table(
-    hub, new_study, stages, change, kind, tmp_path
+    pushed, new_study, stages, change, kind, tmp_path
 ):
-    push_study(new_study(folder="first"), stages, only=["runs"])
     other = new_study("proxy.scale=9M", folder="second")
     if change:
         CorpusFacts.load(other.corpus).model_copy(update=change).save(other.corpus)
@@ -152,7 +151,7 @@ def test_runs_of_another_scale_are_refused_unless_asked_for(
     alone, beside = judged_runs(pool, ["power_law"], recorder)  # the study's own alone, and this is said
     assert beside is None
     assert set(alone.scale) == {"0.2M on 204,800 tokens"}
-    assert "are no part of the fit" in recorder.notes[-1]
+    assert "no part of the fit" in recorder.notes[-1]
     judged, beside = judged_runs(pool, ["scaled_law"], recorder)
     lengths = [set(runs.sizes["num_train_tokens"]) for runs in (judged, beside) if runs is not None]
     assert lengths == ([{204_800}] if "scale" in override else [{204_800}, {102_400}])
@@ -259,7 +258,9 @@ def test_what_was_done_but_not_published_is_published_when_its_stage_is_run_agai
     strike("/api/models/", status=503, times=1000)
     with pipeline.publishing(study, "fit", recorder):
         pass
-    assert any(note.startswith("warning: regressor not published") for note in recorder.notes)
+    warning, advice = recorder.notes[-2:]
+    assert warning.startswith("warning: regressor not published")
+    assert advice == "fit: what it did stays; the same command, or `regmix push`, publishes it"
     standin.faults.clear()
     assert not pipeline.run_stage(study, "fit", recorder)
     published = recorder.notes.pop()

@@ -137,6 +137,8 @@ def test_a_mistyped_task_is_named_and_not_the_target_that_is_right(recipe_file):
     assert message.startswith("proxy.tasks: 'arc_esay' is scored, and regression.target names bpb/arc_easy")
     assert "did you mean 'arc_easy'?" in message
     assert "if the task is 'arc_esay', regression.target: bpb/arc_esay" in message
+    message = complaint(recipe_file, "proxy.metrics=[arc_esay/acc]", "regression.target=arc_easy/acc")
+    assert message.startswith("proxy.metrics: 'arc_esay/acc' is scored, and regression.target names arc_easy")
 
 
 def test_a_metric_that_lacks_is_added_to_those_there_are(recipe_file):

@@ -140,10 +140,10 @@ def test_what_repeating_costs_the_final_run_is_counted_and_proxies_are_promised_
     assert abs(final.predict(at)["sums"].item() - regressor.predict(at)["sums"].item()) > 1e-3
 
 
-def test_a_fixed_weight_is_kept(fitted_study):
-    study = fitted_study("choice.fixed={prose: 0.125}")
+def test_a_fixed_weight_and_a_group_are_kept(fitted_study):
+    study = fitted_study("choice.fixed={prose: 0.125}", "choice.groups.x={domains: [sums, prose], min: 0.6}")
     choose.run(study, Silent())
-    assert read_chosen(study.mixture, NAMES)["prose"] == 0.125
+    assert read_chosen(study.mixture, NAMES) == pytest.approx({"prose": 0.125, "sums": 0.475, "code": 0.4})
 
 
 def test_the_same_study_gives_the_same_bytes_and_another_target_makes_it_stale(fitted_study):

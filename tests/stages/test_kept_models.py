@@ -63,7 +63,7 @@ def test_a_later_domain_costs_forward_passes_and_gives_the_numbers_of_one_that_w
     now = reread(first, prepared, letters)  # the key may be gone by then
     assert now.state(proxies.STAGE) is State.DONE
     [kept, waiting] = told_of_later(now)
-    assert kept.startswith("4 runs kept their models in")
+    assert kept.startswith("4 kept models in")
     assert waiting.startswith("letters: not prepared yet")
     prepare.run(now, Silent())
     sample.run(now, Silent())
@@ -74,7 +74,7 @@ def test_a_later_domain_costs_forward_passes_and_gives_the_numbers_of_one_that_w
     assert len(pipeline.kept_to_measure(now, "proxies")) == 4
     assert pipeline.is_left_to_others(now, "proxies"), "workers elsewhere would have something to do"
     proxies.run(now, recorder, Here())
-    assert "letters: measured of 4 runs by their kept models; nothing is trained again" in recorder.notes
+    assert "letters: measured of 4 runs by kept models; nothing is trained again" in recorder.notes
     assert not [note for note in recorder.notes if "have no loss on it" in note]
     assert {file: file.read_bytes() for file in before} == before, "what runs left stays as it is"
     assert now.state(proxies.STAGE) is State.DONE
@@ -236,7 +236,7 @@ def test_what_experts_alone_were_asked_they_rank_and_tries_of_the_choice_give_it
     assert any(note.startswith("1 of 4 runs were trained before domain 'letters'") for note in recorder.notes)
     fit.run(now, recorder)
     choose.run(now, Silent())
-    said = "of letters experts alone know, so none of the 1 runs on mixtures is fitted on"
+    said = "of letters experts alone know, so no run on a mixture, of 1, is fitted on"
     assert said in recorder.notes
     assert "they rank mixtures, and promise no loss" in read_yaml(now.mixture)["verdict"]["reasons"][0]
     proxies.run(now, Silent(), Here())  # two that try the choice

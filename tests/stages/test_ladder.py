@@ -261,7 +261,7 @@ def test_experts_of_the_smallest_size_rank_and_runs_of_the_largest_say_the_scale
     assert {one["num_mixtures"] for one in summary["size_agreement"]} == {10}
     said = "of large on 640 tokens, not of a larger model"
     assert said in record["predicted"]["speaks_of"]
-    judged = "10 runs of large on 640 tokens are judged; 10 of other sizes and lengths stand beside"
+    judged = "judged: 10 runs of large on 640 tokens; beside: 10 of other sizes and lengths"
     assert judged in notes
     [row] = read_mixtures(study.mixtures).query("origin == 'confirm'").to_dict("records")
     assert row["rung"] == 1
@@ -284,6 +284,8 @@ def test_what_experts_are_good_for_on_a_ladder_is_said_before(ranked, prepared, 
     )
     [*_, line] = check_study(asked(estimators=["scaled_law"]), ["fit"])
     assert line.endswith("scaled_law asks none; regression.estimators: [experts, scaled_law] does")
+    with pytest.raises(RecipeError, match=r"(?s)'ridge' is not fitted on .*write experts, or leave it out"):
+        check_study(asked(estimator="ridge"), ["choose"])
     few = type(study)(load_recipe(prepared / "recipe.json", [*RANKED, "proxies.1.num_mixtures=5"]))
     with pytest.raises(
         RecipeError, match=r"proxies\.1\.num_mixtures 5: 'experts' has its scale from the runs of"

@@ -60,7 +60,7 @@ def test_stage_is_done_and_says_what_there_is(recipe: Recipe) -> None:
         "a: 1 file, 949 bytes",
         "warning: documents are short: on average a 23 characters; up to 4.2% of the tokens only end one. "
         "Where they are parts of documents, as lines of a file are, give whole ones",
-        f"{facts.train.num_tokens} training tokens in 1 domains, 0.0 MB of text, 257 token ids",
+        f"{facts.train.num_tokens} training tokens in 1 domain, 0.0 MB of text, 257 token ids",
     ]
 
 

@@ -270,7 +270,7 @@ def test_nothing_is_submitted_again_while_workers_are_in_the_queue(new_study, to
     assert "submitted job 1, 2 workers" in recorder.notes[-1]
     queue.write_text("1_1|RUNNING|node|0:09|None\n1_2|PENDING||0:00|Priority\n")
     pipeline.run_stage(study, "proxies", recorder)
-    assert recorder.notes[-1] == "proxies: 2 workers of job 1 are at it"
+    assert recorder.notes[-1] == "proxies: job 1 is at it, with 2 workers"
     queue.unlink()
     unknown = queue.with_suffix(".error")
     unknown.write_text("Unable to contact slurm controller (connect failure)")

@@ -160,7 +160,7 @@ def test_more_mixtures_leave_those_that_are_there_as_they_are(tmp_path):
     assert larger["split"].value_counts().to_dict() == {"fit": 30, "holdout": 6}
     assert larger["mixture_id"].tolist() == [f"m{i:04d}" for i in range(36)]
     assert larger["round"].tolist() == [0] * 16 + [1] * 20
-    assert "20 mixtures are added to the 16 that were there" in said
+    assert "20 mixtures more than the 16 that were there" in said
     at_once = make_study(tmp_path / "at-once", num_mixtures=30, num_holdout=6)
     prepare(at_once)
     pd.testing.assert_frame_equal(by_domain(sampled(at_once)[0], "weight"), by_domain(larger, "weight"))

@@ -61,6 +61,12 @@ def test_a_key_that_changed_since_is_named(open_study):
     assert study.changes(proxies.STAGE) == ["proxy"]
 
 
+def test_what_is_said_in_keys_that_came_later_counts(open_study):
+    study = open_study("choice.groups.few={domains: [sums, code], max: 0.3}", "proxy.keep_models=all")
+    assert study.changes(choose.STAGE) == ["choice"]
+    assert study.state(proxies.STAGE) is State.DONE
+
+
 def test_its_mixtures_are_the_first_round(open_study):
     mixtures = read_mixtures(open_study().mixtures)
     assert mixtures["split"].value_counts().to_dict() == {"fit": 10, "holdout": 2}

@@ -83,7 +83,7 @@ def test_later_targets_are_measured_as_if_they_had_been_there(kept, trained, lat
     assert measure(asked, later, elsewhere) == [tokens] == [asked[0].num_tokens]
     assert brought == [later.folder, trained / kept.run_id / "kept-model"], "a node needs nothing else"
     assert later_tasks(tasks, later.facts) == []
-    assert check_whole(trained).endswith("2 results can be read, and 1 kept models are those of their runs")
+    assert check_whole(trained).endswith("2 results can be read, and 1 kept model as runs left them")
 
     results, points = collect(tasks, trained)
     there = tmp_path / "there"
@@ -137,7 +137,7 @@ def test_a_model_that_is_not_the_one_that_was_kept_is_named(damage, kept, traine
     with pytest.raises(StudyError, match="is not the model that its run kept"):
         check_whole(folder)
     shutil.rmtree(weights.parent)
-    assert check_whole(folder) == "proxies: 1 results can be read"
+    assert check_whole(folder) == "proxies: 1 result can be read"
     assert later_tasks(proxy_tasks([as_of_now(kept, later)], folder), later.facts) == []
 
 

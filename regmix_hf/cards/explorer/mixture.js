@@ -48,6 +48,16 @@ function meet(weights, locked, caps, spare) {
   return weights.map((weight, i) => (filled.has(i) ? filled.get(i) : weight));
 }
 
+// What domains that are bounded together have; bounds may be missed by the rounding of a chosen mixture.
+function together(weights, group) {
+  return group.places.reduce((sum, i) => sum + weights[i], 0);
+}
+
+function meetsGroup(weights, group) {
+  const sum = together(weights, group);
+  return sum >= group.min - 2e-6 && sum <= group.max + 2e-6;
+}
+
 // Share of the tokens by which two mixtures differ.
 function apart(a, b) {
   let sum = 0;

@@ -1,7 +1,11 @@
 // What a person sees and moves. Everything is drawn from `state`, which the address holds too.
 
+// Milliseconds without a move after which the dearest table is drawn, a prediction for each domain: so sliders stay
+// fluid where a prediction takes some of them.
+const RESTED = 100;
+
 const state = { weights: [], locked: facts.domains.map(() => false), budget: facts.budget,
-  epochs: facts.epochs ?? 4, capped: facts.tokens !== null && facts.epochs !== null };
+  resting: null, epochs: facts.epochs ?? 4, capped: facts.tokens !== null && facts.epochs !== null };
 const given = Object.entries(facts.mixtures);
 const givenLosses = new Map(given.map(([name, weights]) => [name, predict(weights)]));
 const get = (id) => document.getElementById(id);
@@ -78,6 +82,17 @@ function showDomains() {
     get(`lock-${i}`).checked = state.locked[i];
     get(`note-${i}`).textContent = words.slice(1).join(", ");
   });
+}
+
+// Sliders move freely past the bounds of groups, which the page says: another choice needs another recipe.
+function showGroups() {
+  get("together").replaceChildren(...facts.groups.map((group) => {
+    const [sum, members] = [together(state.weights, group), group.places.map((i) => facts.domains[i]).join(", ")];
+    const ends = [group.min > 0 ? `at least ${percent(group.min)}` : null, group.max < 1 ? `at most ${percent(group.max)}` : null];
+    const met = meetsGroup(state.weights, group);
+    return make("p", `${group.name} (${members}): ${percent(sum)} together${met ? "" : ", which was not allowed"}; it was to have `
+      + `${ends.filter(Boolean).join(" and ")}`, { class: met ? "muted" : "warning" });
+  }));
 }
 
 function showLosses() {
@@ -161,6 +176,7 @@ function showEffects() {
   top.append(head);
   body.append(...lines);
   get("effects").replaceChildren(top, body);
+  showMore();
 }
 
 // Indented, so that it can stand below the line `baselines:` of a recipe.
@@ -239,8 +255,8 @@ function showMore() {
 
 function show() {
   showDomains();
+  showGroups();
   showLosses();
-  showEffects();
   drawTrade();
   get("budget").value = state.budget;
   get("epochs").value = state.epochs;
@@ -248,6 +264,8 @@ function show() {
   showText();
   history.replaceState(null, "", `#${fragment()}`);
   showMore();
+  clearTimeout(state.resting);
+  state.resting = setTimeout(showEffects, RESTED);
 }
 
 // Begins the page. What is returned is there for whoever drives the page from the console.

@@ -45,7 +45,8 @@ function tryMixtures(x, y) {
   const limits = caps();
   const better = [signs[x], signs[y]];
   cloud.runs = cloud.tried.slice(0, runs.weights.length).map(place);
-  const allowed = cloud.tried.filter(({ weights }) => weights.every((w, i) => w <= limits[i] + 1e-9)).map(place);
+  const allowed = cloud.tried.filter(({ weights }) => weights.every((w, i) => w <= limits[i] + 1e-9)
+    && facts.groups.every((group) => meetsGroup(weights, group))).map(place);
   // Between mixtures on the front lie better ones: once more from there.
   const best = paretoFront(allowed, better).map(({ weights }) => weights);
   const again = best.length ? mixturesBetween(best, TRIED / 3, limits, random) : [];
