@@ -136,20 +136,33 @@ def _check_fit(study: Study) -> Iterator[str]:
                 f"write sampling.num_mixtures: {needed}, or leave {name!r} out of regression.estimators"
                 + (": [experts] is fitted on none" if recipe.sampling.experts else ""),
             )
-    if recipe.regression.estimator not in (None, *families):
-        raise RecipeError(
-            f"regression.estimator {recipe.regression.estimator!r} is none of "
-            f"regression.estimators {families}.",
-            "proxies of several sizes are fitted with scaled_law, or with experts"
-            if len(recipe.rungs) > 1
-            else None,
-        )
+    _check_estimator(recipe, families)
     yield f"enough for {', '.join(families)}: {count_of(recipe.sampling.num_mixtures, 'mixture')}"
     if recipe.sampling.experts and not {*_WEIGH_EXPERTS} & {*families}:
         yield (
             f"not what experts say: {', '.join(families)} asks none; regression.estimators: "
             + ("[experts, scaled_law] does" if len(recipe.rungs) > 1 else "[experts] or [auto] does")
         )
+
+
+def _check_estimator(recipe: Recipe, families: list[str]) -> None:
+    """Refuse to choose by a family that is not fitted.
+
+    Raises:
+        RecipeError: It is none of them.
+    """
+    asked = recipe.regression.estimator
+    if asked is None or asked in families:
+        return
+    if len(recipe.rungs) > 1:
+        raise RecipeError(
+            f"regression.estimator {asked!r} is not fitted on proxies of several sizes.",
+            f"write {' or '.join(families)}, or leave it out",
+        )
+    raise RecipeError(
+        f"regression.estimator {asked!r} is none of regression.estimators {families}.",
+        "write one of them, or add it there and fit again",
+    )
 
 
 def _check_largest(recipe: Recipe, name: str) -> None:
@@ -170,6 +183,9 @@ def _check_largest(recipe: Recipe, name: str) -> None:
 
 
 def _check_choose(study: Study) -> Iterator[str]:
+    from regmix_hf.regression.by_size import families_of
+
+    _check_estimator(study.recipe, families_of(study.recipe))
     yield from _check_bounds(study.recipe, _available_tokens(study))
     facts, rungs = known_facts(study), list(study.recipe.rungs.values())
     if len(rungs) > 1 and not _speaks_of_final_models(study.recipe):
