@@ -133,15 +133,13 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
     def folder(name: str, make: Callable[[Path], None]) -> Path:
-        whole = shared / f"made-{name}"
+        whole, is_whole = shared / f"made-{name}", shared / f"made-{name}.whole"
         with FileLock(shared / f"made-{name}.lock"):
-            if not whole.exists():
+            if not is_whole.exists():
+                shutil.rmtree(whole, ignore_errors=True)  # of a worker that failed, or was killed
                 whole.mkdir()
-                try:
-                    make(whole)
-                except BaseException:
-                    shutil.rmtree(whole)  # the next one shall see for himself why it cannot be made
-                    raise
+                make(whole)
+                is_whole.touch()
         return whole
 
     return folder
