@@ -160,9 +160,12 @@ def read_parquet(path: Path, columns: Columns | None = None) -> pd.DataFrame:
         StudyError: It is damaged, or another table.
     """
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     try:
-        table = pd.read_parquet(path)
+        # Tables are small: threads, and a data set of one file as pandas makes it, take longer than reading.
+        with pq.ParquetFile(path) as file:
+            table = file.read(use_threads=False).to_pandas(use_threads=False)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise damaged(path, f"cannot be read as Parquet: {_first_line(error)}") from error
     if columns is not None and (fault := columns.fault(table)):

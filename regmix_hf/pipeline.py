@@ -206,6 +206,14 @@ def next_verb(study: Study, verb: str, verbs: Sequence[str]) -> str | None:
     return next((later for later in verbs if VERBS.index(later) > VERBS.index(verb)), None)
 
 
+def left_after(study: Study, verb: str) -> str | None:
+    """The first stage after `verb` that is not done with the inputs of now; `None`: all are."""
+    following = next_verb(study, verb, stages_of(study))
+    states = {stage.verb: stage.state for stage in status(study)}
+    later = stages_between(study, following, VERBS[-1]) if following else []
+    return next((one for one in later if states[one] is not State.DONE), None)
+
+
 def run_stage(study: Study, verb: str, progress: Progress) -> bool:
     """Do one stage unless it is done with the inputs of now.
 

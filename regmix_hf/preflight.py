@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Collection, Iterator, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from regmix_hf.stages.prepare import STAGE as PREPARE
 from regmix_hf.study import State, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.training.planned import known_facts, planned_model, planned_size, rehearse_runs
-from regmix_hf.version import VERSION
+from regmix_hf.version import VERSION, installed
 
 #: Packages by whose versions an argument may be known or not.
 _DECISIVE_PACKAGES = ("torch", "transformers", "accelerate")
@@ -71,7 +70,7 @@ def _stamp(study: Study) -> str:
             "recipe": study.recipe.model_dump(mode="json", exclude={"executor"}),
             "corpus": hash_file(corpus) if corpus.exists() else None,
             "machine": platform.node(),
-            "versions": [VERSION, *(version(name) for name in _DECISIVE_PACKAGES)],
+            "versions": [VERSION, *(installed(name) for name in _DECISIVE_PACKAGES)],
             "accelerate_config": _content(study.recipe.train.accelerate_config),
         }
     )
@@ -137,20 +136,33 @@ def _check_fit(study: Study) -> Iterator[str]:
                 f"write sampling.num_mixtures: {needed}, or leave {name!r} out of regression.estimators"
                 + (": [experts] is fitted on none" if recipe.sampling.experts else ""),
             )
-    if recipe.regression.estimator not in (None, *families):
-        raise RecipeError(
-            f"regression.estimator {recipe.regression.estimator!r} is none of "
-            f"regression.estimators {families}.",
-            "proxies of several sizes are fitted with scaled_law, or with experts"
-            if len(recipe.rungs) > 1
-            else None,
-        )
+    _check_estimator(recipe, families)
     yield f"enough for {', '.join(families)}: {count_of(recipe.sampling.num_mixtures, 'mixture')}"
     if recipe.sampling.experts and not {*_WEIGH_EXPERTS} & {*families}:
         yield (
             f"not what experts say: {', '.join(families)} asks none; regression.estimators: "
             + ("[experts, scaled_law] does" if len(recipe.rungs) > 1 else "[experts] or [auto] does")
         )
+
+
+def _check_estimator(recipe: Recipe, families: list[str]) -> None:
+    """Refuse to choose by a family that is not fitted.
+
+    Raises:
+        RecipeError: It is none of them.
+    """
+    asked = recipe.regression.estimator
+    if asked is None or asked in families:
+        return
+    if len(recipe.rungs) > 1:
+        raise RecipeError(
+            f"regression.estimator {asked!r} is not fitted on proxies of several sizes.",
+            f"write {' or '.join(families)}, or leave it out",
+        )
+    raise RecipeError(
+        f"regression.estimator {asked!r} is none of regression.estimators {families}.",
+        "write one of them, or add it there and fit again",
+    )
 
 
 def _check_largest(recipe: Recipe, name: str) -> None:
@@ -171,6 +183,9 @@ def _check_largest(recipe: Recipe, name: str) -> None:
 
 
 def _check_choose(study: Study) -> Iterator[str]:
+    from regmix_hf.regression.by_size import families_of
+
+    _check_estimator(study.recipe, families_of(study.recipe))
     yield from _check_bounds(study.recipe, _available_tokens(study))
     facts, rungs = known_facts(study), list(study.recipe.rungs.values())
     if len(rungs) > 1 and not _speaks_of_final_models(study.recipe):

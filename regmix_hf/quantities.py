@@ -72,14 +72,6 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _MOST_NATS = 13.0
 #: Words in the name of a column of which less is better, whatever else stands there.
 _FAULT = re.compile(r"bpb|bits|brier|ce|err|error|loss|losses|nll|perplexity|ppl|regret|wer")
-#: Benchmarks by whose names columns of scores are called: accuracies, pass rates, or how likely answers are.
-_BENCHMARK = re.compile(
-    r"(?<![a-z0-9])(?:agieval|aime|anli|arc[_-]?(?:[ce]|challenge|easy)|asdiv|bbh|belebele|boolq|ceval|coqa"
-    r"|commonsense_?qa|copa|csqa|gpqa|gsm_?8k|hellaswag|human_?eval|ifeval|lambada|logiqa|math_?500|mathqa|mbpp"
-    r"|medmcqa|medqa|mgsm|[a-z]*mmlu|musr|nq|obqa|open_?book_?qa|piqa|pubmed_?qa|race|sciq|siqa|squad"
-    r"|story_?cloze|super_?glue|trivia_?qa|truthful_?qa|web_?qs|wino_?grande|wmdp|wsc|xcopa|xnli|xwinograd)"
-    r"(?![a-z])"
-)
 #: Words that turn them: more of a negated loss is better.
 _NEGATED = {"minus", "neg", "negated", "negative"}
 
@@ -206,6 +198,25 @@ def by_kind(mixture: pd.DataFrame) -> list[tuple[Quantity, pd.DataFrame]]:
     ]
 
 
+def are_alike(quantities: Iterable[Quantity]) -> bool:
+    """Whether errors of all of them may be averaged: they are in one unit, as far as that is known.
+
+    What is better when lower and has no unit is taken for nats, unless its name says otherwise: `web_ppl`.
+
+    >>> plain, accuracy, ppl = Quantity("a"), Quantity("b_acc", direction="higher"), Quantity("c_ppl")
+    >>> are_alike([plain, Quantity("web", NATS)]), are_alike([plain, accuracy]), are_alike([plain, ppl])
+    (True, False, False)
+    """
+    return len({_kind(one) for one in quantities}) == 1
+
+
+def _kind(quantity: Quantity) -> str:
+    if quantity.unit or quantity.direction == "higher":
+        return quantity.unit or quantity.direction
+    faults = [word for word in _words(quantity.name) if _FAULT.fullmatch(word)]
+    return NATS if not faults or faults[-1] in ("ce", "loss", "losses", "nll") else faults[-1]
+
+
 def bare(name: str) -> str:
     """The name of a quantity, however it is written: `loss/web` and `web` are one."""
     return name.removeprefix(LOSS).removeprefix(OTHER)
@@ -247,29 +258,22 @@ def is_said_to_be_small(column: str) -> bool:
     return _last_word(column) is _FAULT
 
 
-def is_called_as_benchmark(column: str) -> bool:
-    """Whether a column is called as a benchmark is, and nothing says what of it was measured.
-
-    Names such as `arc_challenge:rc::olmes` say it: Olmix's tables hold bits per byte under them.
-
-    >>> [is_called_as_benchmark(name) for name in ("gsm8k", "eval/arc_easy", "mmlu_loss", "bpb/piqa")]
-    [True, True, False, False]
-    """
-    return ":" not in column and _BENCHMARK.search(column.lower()) is not None and _last_word(column) is None
-
-
 def _last_word(name: str) -> re.Pattern[str] | None:
     """Which kind of word stands last in a name: `_SCORE`, `_FAULT`, or neither does.
 
     >>> _last_word("neg_loss") is _SCORE, _last_word("neg_log_likelihood")
     (True, None)
     """
-    words = re.split(r"[^a-z0-9@+]+", _HUMP.sub("_", name).lower())
+    words = _words(name)
     if "brier" in words:  # a score of which less is better
         return _FAULT
     kinds = (kind for word in reversed(words) for kind in (_FAULT, _SCORE) if kind.fullmatch(word))
     kind = next(kinds, None)
     return _SCORE if kind is _FAULT and _NEGATED.intersection(words) else kind
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[^a-z0-9@+]+", _HUMP.sub("_", name).lower())
 
 
 def fitting(quantities: Mapping[str, Quantity], values: pd.DataFrame) -> dict[str, Quantity]:

@@ -35,11 +35,13 @@ class Columns:
             if column not in table:
                 return f"has no column {column!r}"
         for column in self.texts:
-            if not table[column].map(lambda value: isinstance(value, str)).all():
+            if not all(isinstance(value, str) for value in table[column].tolist()):
                 return f"holds other things than texts in the column {column!r}"
-        for column in (*self.numbers, *(name for name in table.columns if "/" in str(name))):
-            is_number = pd.api.types.is_numeric_dtype(table[column]) or table[column].isna().all()
-            if not is_number or pd.api.types.is_bool_dtype(table[column]):
+        for column, kind in zip(table.columns, table.dtypes, strict=True):
+            if column not in self.numbers and "/" not in str(column):
+                continue
+            is_number = pd.api.types.is_numeric_dtype(kind) or table[column].isna().all()
+            if not is_number or pd.api.types.is_bool_dtype(kind):
                 return f"holds no numbers in the column {column!r}"
         return None
 

@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
@@ -122,6 +124,33 @@ def write_corpus() -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Have a folder made by the worker that needs it first. It is for all of them, and not to be changed."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder(name: str, make: Callable[[Path], None]) -> Path:
+        whole, is_whole = shared / f"made-{name}", shared / f"made-{name}.whole"
+        with FileLock(shared / f"made-{name}.lock"):
+            if not is_whole.exists():
+                shutil.rmtree(whole, ignore_errors=True)  # of a worker that failed, or was killed
+                whole.mkdir()
+                make(whole)
+                is_whole.touch()
+        return whole
+
+    return folder
+
+
+@pytest.fixture
+def drawn_once(made_once: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw pictures of the same facts once."""
+    from tests.drawn import DrawnOnce
+
+    DrawnOnce(made_once("pictures", lambda folder: None)).use(monkeypatch)
 
 
 class Recorder:

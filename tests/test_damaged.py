@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from regmix_hf.study import State, Study
 from regmix_hf.study.address import Address
 from regmix_hf.study.corpus_facts import CorpusFacts
 
-from .hub.finished import finish_study, recipe_tree
+from .hub.finished import make_finished
 
 pytestmark = pytest.mark.long
 
@@ -74,13 +75,11 @@ FILES = (
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def study(made_once: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A finished study, whose files are put back after every damage."""
-    folder = tmp_path_factory.mktemp("damaged")
-    (folder / "recipe.json").write_text(json.dumps(recipe_tree(folder)))
-    finished = Study(load_recipe(folder / "recipe.json"))
-    finish_study(finished)
-    return finished
+    finished, folder = made_once("finished", make_finished), tmp_path_factory.mktemp("damaged") / "study"
+    shutil.copytree(finished / "study", folder)
+    return Study(load_recipe(finished / "recipe.json", [f"output_dir={folder}"]))
 
 
 def damages(name: str, content: bytes) -> Iterator[bytes]:

@@ -28,10 +28,10 @@ domains:
   words: {{path: json, data_files: {folder}/words.jsonl}}
   rare: {{path: json, data_files: {folder}/rare.jsonl, validation_only: true}}
 corpus: {{validation_fraction: 0.2, max_validation_tokens: 256, num_proc: 1}}
-sampling: {{num_mixtures: 12, num_holdout: 3, min_strength: 1, max_epochs: 50}}
+sampling: {{num_mixtures: 10, num_holdout: 3, min_strength: 1, max_epochs: 50}}
 proxy:
   model: {{preset: tiny, hidden_size: 16, num_hidden_layers: 1, intermediate_size: 16}}
-  num_train_tokens: 2_048
+  num_train_tokens: 1_024
   num_evaluations: 2
   training_args: {{learning_rate: 1e-2, per_device_train_batch_size: 4, use_cpu: true}}
 regression: {{estimators: [ridge, power_law], estimator: power_law, target: rare}}
@@ -39,8 +39,8 @@ choice: {{num_candidates: 1_000, top_k: 10, num_confirm: 3, num_rounds: 1, force
 train:
   model: {{preset: tiny, hidden_size: 16, num_hidden_layers: 1, intermediate_size: 16}}
   mixtures: [chosen, uniform]
-  num_train_tokens: 4_096
-  training_args: {{learning_rate: 1e-2, per_device_train_batch_size: 4, use_cpu: true, save_steps: 16}}
+  num_train_tokens: 2_048
+  training_args: {{learning_rate: 1e-2, per_device_train_batch_size: 4, use_cpu: true, save_steps: 8}}
 evaluation: {{tasks: [held_out_text], limit: 1}}
 """
 

@@ -25,22 +25,23 @@ def main(*overrides: str) -> None:
     recipe, progress = study.recipe, Console()
     target = str(recipe.regression.target)
 
-    # Text becomes blocks of tokens, mixtures are drawn around the prior, a small model is trained on each.
+    # Text becomes blocks of tokens, mixtures are drawn around the prior, a small model is trained on each,
+    # and one on each domain alone: an expert.
     run(study, last="proxies", progress=progress)
 
     # A table of runs: shares of training tokens on one side, losses in nats per token on the other.
     runs = load_runs(study.root)
-    fitted, unseen = runs.part("fit"), runs.part("holdout")
-    print(f"{len(fitted)} runs to fit on, {len(unseen)} held out; {target}: {_range(fitted.losses[target])}")
+    fitted, experts = runs.part("fit"), runs.experts
+    print(f"{len(fitted)} runs and {len(experts)} experts; {target}: {_range(fitted.losses[target])}")
 
-    # A law from shares to losses. Does it know mixtures that it was not fitted on?
-    model = MixtureRegressor("power_law", random_state=recipe.seed).fit(fitted.weights, fitted.losses)
-    lower, upper = model.predict_interval(unseen.weights, coverage=0.9)
-    ranks = model.predict(unseen.weights)[target].corr(unseen.losses[target], method="spearman")
-    inside = unseen.losses[target].between(lower[target], upper[target])
-    print(f"held out: rank correlation {ranks:.2f}, {inside.sum()} of {len(inside)} in their 90 % interval")
+    # What experts say of a mixture, and a law from shares to losses. Do they know mixtures that they were not
+    # fitted on? Each is predicted by a fit on others.
+    model = MixtureRegressor("experts_and_law", random_state=recipe.seed)
+    model.fit(fitted.weights, fitted.losses, experts=experts)
+    unseen = fitted.losses - model.out_of_fold_residuals
+    print(f"rank correlation {unseen[target].corr(fitted.losses[target], method='spearman'):.2f} out of fold")
 
-    # The best mixture by that law. The recipe's own choice, below, also bounds how often text is repeated.
+    # The best mixture by both. The recipe's own choice, below, also bounds how often text is repeated.
     prior = CorpusFacts.load(study.corpus).prior(recipe)
     chosen = choose_mixture(model, target, prior=prior, swarm=fitted.weights, choice=recipe.choice)
     print(f"predicted: {chosen.predicted.loss:.3f} chosen, {chosen.prior_predicted.loss:.3f} prior")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,8 @@ from regmix_hf.quantities import BPB
 _SHOWN_METRIC = {"held_out_text": "bits_per_byte", "validation": "bits_per_byte"}
 #: Metrics that say how many questions were answered right; a task counts by the first that it has.
 _ACCURACIES = ("acc_norm", "acc")
+
+_Key = TypeVar("_Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,20 @@ class ScoreRow:
         return f"{BPB}{of}" if self.metric == "bits_per_byte" else f"{of}/{self.metric}"
 
 
+class _Score(NamedTuple):
+    """A row of the table of scores."""
+
+    task: str
+    domain: str | None
+    metric: str
+    mixture: str
+    model: str
+    value: float
+    stderr: float
+    num_fewshot: float
+    upwards: bool | None
+
+
 def score_rows(scores: pd.DataFrame, tasks: Sequence[str]) -> list[ScoreRow]:
     """Make one row of all models' values of each metric that is shown, and one of their average over tasks.
 
@@ -85,60 +103,79 @@ def score_rows(scores: pd.DataFrame, tasks: Sequence[str]) -> list[ScoreRow]:
         tasks: `evaluation.tasks` of the recipe. Where two or more of them have an accuracy, the last row is
             its mean over them, each counted by its normalised accuracy if it has one.
     """
-    shown = scores[scores["task"].map(_SHOWN_METRIC).fillna(scores["metric"]) == scores["metric"]]
-    groups = shown.fillna({"domain": ""}).groupby(["task", "domain", "metric"], sort=False)
-    rows = [
-        _score_row(str(task), str(domain) or None, str(metric), part)
-        for (task, domain, metric), part in groups
-        if part["value"].notna().any()
-    ]
-    return [*rows, *_average(shown[shown["task"].isin(tasks)])]
+    shown = [one for one in _listed(scores) if _SHOWN_METRIC.get(one.task, one.metric) == one.metric]
+    groups = _grouped(shown, lambda one: (one.task, one.domain, one.metric))
+    rows = [_score_row(*names, part) for names, part in groups.items()]
+    return [*(row for row in rows if row.values), *_average([one for one in shown if one.task in tasks])]
 
 
-def _average(scores: pd.DataFrame) -> list[ScoreRow]:
+def _listed(scores: pd.DataFrame) -> Iterator[_Score]:
+    """The rows one by one: there are few, and a data frame takes a millisecond for each thing it is asked."""
+    for row in scores.to_dict("records"):
+        domain, upwards = row.get("domain"), row.get("higher_is_better")
+        yield _Score(
+            task=str(row["task"]),
+            domain=None if pd.isna(domain) or not domain else str(domain),
+            metric=str(row["metric"]),
+            mixture=str(row["mixture_id"]),
+            model=str(row["model"]),
+            value=_number(row["value"]),
+            stderr=_number(row.get("stderr")),
+            num_fewshot=_number(row["num_fewshot"]),
+            upwards=None if pd.isna(upwards) else bool(upwards),
+        )
+
+
+def _number(value: Any) -> float:
+    return math.nan if pd.isna(value) else float(value)
+
+
+def _grouped(rows: Iterable[_Score], key: Callable[[_Score], _Key]) -> dict[_Key, list[_Score]]:
+    groups: dict[_Key, list[_Score]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Mean of those that are known; NaN where none is."""
+    known = [value for value in values if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+def _average(scores: Sequence[_Score]) -> list[ScoreRow]:
     """One row, or none where fewer than two tasks have an accuracy."""
-    rank = {metric: place for place, metric in enumerate(_ACCURACIES)}
-    accuracies = scores[scores["metric"].isin(rank) & scores["value"].notna()]
-    places = accuracies["metric"].map(rank)
-    counted = accuracies[places == places.groupby(accuracies["task"]).transform("min")]
-    num_tasks = counted["task"].nunique()
-    by_task = counted.groupby(["mixture_id", "model", "task"], sort=False, as_index=False).agg(
-        value=("value", "mean")
-    )
-    by_model = by_task.groupby(["mixture_id", "model"], sort=False, as_index=False).agg(
-        value=("value", "mean"), num_tasks=("task", "size")
-    )
-    whole = by_model[by_model["num_tasks"] == num_tasks]  # of the others a task is missing
-    if num_tasks < 2 or whole.empty:
-        return []
-    row = _score_row(
-        f"average of {num_tasks} tasks", None, "accuracy", whole.assign(higher_is_better=True, num_fewshot=0)
-    )
-    return [replace(row, examples=tuple(sorted({int(count) for count in counted["num_fewshot"]})))]
-
-
-def _score_row(task: str, domain: str | None, metric: str, part: pd.DataFrame) -> ScoreRow:
-    by_model = part.groupby(["mixture_id", "model"], sort=False)["value"].mean()
-    errors = part.get("stderr", pd.Series(np.nan, index=part.index)).astype(float).pow(2)
-    squares = errors.groupby(part["mixture_id"]).mean()  # NaN where nobody knows
-    values = {
-        str(mixture): replace(Spread.of(value.dropna()), stderr=_root(squares[mixture]))
-        for mixture, value in by_model.groupby(level="mixture_id", sort=False)
-        if value.notna().any()
+    accuracies = [one for one in scores if one.metric in _ACCURACIES and not math.isnan(one.value)]
+    best = {
+        task: min(_ACCURACIES.index(one.metric) for one in part)
+        for task, part in _grouped(accuracies, lambda one: one.task).items()
     }
-    upwards = part["higher_is_better"].iloc[0]
-    best = None
-    if len(values) > 1 and not pd.isna(upwards):
+    counted = [one for one in accuracies if _ACCURACIES.index(one.metric) == best[one.task]]
+    task = f"average of {len(best)} tasks"
+    averages = []
+    for (mixture, model), part in _grouped(counted, lambda one: (one.mixture, one.model)).items():
+        means = [_mean(one.value for one in few) for few in _grouped(part, lambda one: one.task).values()]
+        if len(means) == len(best):  # of the others a task is missing
+            value = _mean(means)
+            averages.append(_Score(task, None, "accuracy", mixture, model, value, math.nan, math.nan, True))
+    if len(best) < 2 or not averages:
+        return []
+    return [replace(_score_row(task, None, "accuracy", averages), examples=_examples(counted))]
+
+
+def _score_row(task: str, domain: str | None, metric: str, part: Sequence[_Score]) -> ScoreRow:
+    values = {}
+    for mixture, own in _grouped(part, lambda one: one.mixture).items():
+        seeds = [_mean(one.value for one in few) for few in _grouped(own, lambda one: one.model).values()]
+        if known := [value for value in seeds if not math.isnan(value)]:
+            square = _mean(one.stderr**2 for one in own)  # NaN where nobody knows
+            stderr = None if math.isnan(square) else math.sqrt(square)
+            values[mixture] = replace(Spread.of(known), stderr=stderr)
+    upwards, best = part[0].upwards, None
+    if len(values) > 1 and upwards is not None:
         best = (max if upwards else min)(values, key=lambda name: values[name].mean)
-    return ScoreRow(
-        task=task,
-        domain=domain,
-        metric=metric,
-        examples=tuple(sorted({int(count) for count in part["num_fewshot"]})),
-        values=values,
-        best=best,
-    )
+    return ScoreRow(task, domain, metric, _examples(part), values, best)
 
 
-def _root(square: float) -> float | None:
-    return None if np.isnan(square) else float(np.sqrt(square))
+def _examples(scores: Iterable[_Score]) -> tuple[int, ...]:
+    return tuple(sorted({int(one.num_fewshot) for one in scores if not math.isnan(one.num_fewshot)}))

@@ -300,8 +300,7 @@ class ChoiceProblem:
         warnings = [
             *self._unknown(),
             *(doubts(chosen, prior_predicted, self.target.quantity, gap) if chosen.method != "prior" else ()),
-            *(held_back(weights, bounds, self.constraints) if chosen.method != "prior" else ()),
-            *(beyond_reach(self.constraints, self._known) if chosen.method != "prior" else ()),
+            *(self._of_reach(weights, bounds) if chosen.method != "prior" else ()),
         ]
         return ChosenMixture(
             weights=chosen.weights,
@@ -323,6 +322,12 @@ class ChoiceProblem:
             size=self.size,
             groups=GroupShare.of(self.constraints.groups, self.sampled.prior, chosen.weights),
         )
+
+    def _of_reach(self, weights: Array, bounds: Constraints) -> list[str]:
+        return [
+            *held_back(weights, bounds, self.constraints, self._known),
+            *beyond_reach(self.constraints, self._known),
+        ]
 
     def _unknown(self) -> Iterator[str]:
         """What the runs say nothing about: mixtures, or the domains that never varied."""

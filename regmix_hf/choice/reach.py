@@ -75,7 +75,7 @@ def _in_proportion(bounds: Array, lower: Array, upper: Array, total: float) -> A
 
 
 def beyond_reach(asked: Constraints, known: Array) -> list[str]:
-    """Name the groups that must have more than their domains could have together in what is known.
+    """Say where constraints ask for more than domains could have together in what is known: groups, or all.
 
     Args:
         asked: The constraints.
@@ -89,12 +89,25 @@ def beyond_reach(asked: Constraints, known: Array) -> list[str]:
                 f"{100 * most:.3g} % together in the swarm's mixtures: predictions are extrapolated there; "
                 "to know, raise sampling.max_epochs or the domains' sampling.max"
             )
+    _, together = asked.span(asked.lower, np.maximum(asked.lower, np.minimum(asked.upper, known)))
+    if together < 1.0:
+        found.append(
+            f"{asked.name}: what is allowed and what the swarm's mixtures could have sum to {together:.3g}, "
+            "below 1, so any domain may have more than in them: predictions are extrapolated there"
+        )
     return found
 
 
-def held_back(weights: Array, bounds: Constraints, asked: Constraints) -> list[str]:
-    """Name the domains that have as much as they could have in the swarm, but could have more now."""
-    most = (weights > 0) & (weights >= bounds.upper - 10**-WEIGHT_DECIMALS)
+def held_back(weights: Array, bounds: Constraints, asked: Constraints, known: Array) -> list[str]:
+    """Name the domains that have as much as they could have in the swarm, but could have more now.
+
+    Args:
+        weights: The chosen mixture, `(d,)`.
+        bounds: What it was chosen within.
+        asked: The constraints.
+        known: Largest weight of each domain that the runs tell of, `(d,)`.
+    """
+    most = (weights > 0) & (weights >= bounds.upper - 10**-WEIGHT_DECIMALS) & (bounds.upper <= known)
     held = np.flatnonzero(most & (bounds.upper < asked.upper))
     if not len(held):
         return []

@@ -116,7 +116,10 @@ class FinalRun:
             given = "--available" if num_parameters is None else "--num-parameters"
             raise RecipeError(f"{given} and --num-tokens belong together: give both.")
         if num_tokens is not None and num_parameters is None and available is None:
-            raise RecipeError("--num-tokens needs --num-parameters or --available beside it: give both.")
+            raise RecipeError(
+                f"--num-tokens {num_tokens} alone changes nothing: runs of one size speak of that one.",
+                "give --num-parameters, too, to ask a law over sizes, or --available FILE, to count epochs",
+            )
         return cls(
             None if num_parameters is None else _number("--num-parameters", num_parameters),
             None if num_tokens is None else _number("--num-tokens", num_tokens),

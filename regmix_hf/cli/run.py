@@ -62,8 +62,10 @@ def _run(
         return
     if last in pipeline.stages_between(study, first, last):
         console.tables(stage_tables(study, last, format))
-    following = pipeline.next_verb(study, last, pipeline.stages_of(study))
-    console.next(command(following or last, recipe, overrides))
+    if following := pipeline.left_after(study, last):
+        console.next(command(following, recipe, overrides))
+    else:
+        console.note(f"Read {study.page}")
 
 
 def executor_keys(on: str | None, workers: int | None, **others: str | None) -> list[str]:

@@ -55,8 +55,7 @@ def run_one(verb: str, recipe: RecipePath, overrides: list[str] | None, format: 
         console.next(command("status", recipe, overrides))
         return
     console.tables(stage_tables(study, verb, format))
-    following = pipeline.next_verb(study, verb, pipeline.stages_of(study))
-    if following:
+    if following := pipeline.left_after(study, verb):
         console.next(command(following, recipe, overrides))
     else:
         console.note(f"Read {study.page}")

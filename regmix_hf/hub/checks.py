@@ -74,13 +74,13 @@ def read_table(
                 )
         if len(set(schema.names)) != len(schema.names):
             raise HubError(f"{name}: two columns have the same name.")
-        table = pq.ParquetFile(source, read_dictionary=texts).read()
+        table = pq.ParquetFile(source, read_dictionary=texts).read(use_threads=False)
         for text in texts:
             _check_texts(table[text], text, name, limits)
         plain = table.cast(pa.schema([(field.name, field.type) for field in schema]))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise HubError(f"{name} cannot be read as Parquet: {str(error)[:200]}") from error
-    return plain.to_pandas(ignore_metadata=True)
+    return plain.to_pandas(ignore_metadata=True, use_threads=False)
 
 
 def _is_large_string(type_: Any) -> bool:

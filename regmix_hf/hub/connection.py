@@ -119,19 +119,12 @@ class Hub:
     def find(self, repository: Repository, revision: str | None = None) -> Snapshot | None:
         """Like `snapshot`, but `None` when there is no such repository, or none this person may see."""
 
-        def question() -> tuple[str, bool] | None:
-            try:
-                info = self.api.repo_info(repository.id, repo_type=repository.kind, revision=revision)
-            except GatedRepoError:
-                raise
-            except RepositoryNotFoundError as error:
-                if is_unknown_token(error):  # the client takes every 401 for a repository that is not there
-                    raise
-                return None
+        def question() -> tuple[str, bool]:
+            info = self.api.repo_info(repository.id, repo_type=repository.kind, revision=revision)
             private = info.private is not None and of_type(info.private, bool, "`private`")
             return of_type(info.sha, str, "the commit"), private
 
-        found = self.ask(repository, question)
+        found = self.ask(repository, lambda: _if_there(question))
         if found is None:
             return None
         commit, private = found
@@ -157,16 +150,23 @@ class Hub:
         return self.ask(repository, question)
 
     def tags(self, repository: Repository) -> dict[str, str]:
-        """Commit of every tag."""
+        """Commit of every tag.
 
-        def question() -> dict[str, str]:
-            refs = self.api.list_repo_refs(repository.id, repo_type=repository.kind)
-            return {
-                of_type(tag.name, str, "a tag"): of_type(tag.target_commit, str, "its commit")
-                for tag in refs.tags
-            }
+        Raises:
+            HubError: There is no such repository.
+        """
+        return self.ask(repository, lambda: self._list_tags(repository))
 
-        return self.ask(repository, question)
+    def find_tags(self, repository: Repository) -> dict[str, str] | None:
+        """Like `tags`, but `None` when there is no such repository, or none this person may see."""
+        return self.ask(repository, lambda: _if_there(lambda: self._list_tags(repository)))
+
+    def _list_tags(self, repository: Repository) -> dict[str, str]:
+        refs = self.api.list_repo_refs(repository.id, repo_type=repository.kind)
+        return {
+            of_type(tag.name, str, "a tag"): of_type(tag.target_commit, str, "its commit")
+            for tag in refs.tags
+        }
 
     def find_or_create(self, repository: Repository, *, private: bool) -> Snapshot:
         """Find a repository, or make it.
@@ -316,6 +316,18 @@ class Hub:
                 f"{repository.id!r} is the name of a {other.kind} repository, not of a {repository.kind}."
             )
             raise HubError(message, "choose another name or namespace")
+
+
+def _if_there(question: Callable[[], T]) -> T | None:
+    """The answer, or `None` where there is no such repository, or none this person may see."""
+    try:
+        return question()
+    except GatedRepoError:
+        raise
+    except RepositoryNotFoundError as error:
+        if is_unknown_token(error):  # the client takes every 401 for a repository that is not there
+            raise
+        return None
 
 
 def _remote_file(entry: RepoFile) -> RemoteFile:

@@ -151,7 +151,7 @@ def draft(
     known = {one.publication.repository: one.versions for one in looks}
     for repository in beside:
         if repository not in known:
-            known[repository] = _versions(hub, repository) if hub.find(repository) is not None else {}
+            known[repository] = _versions(hub.find_tags(repository) or {})
     last = max((above, *(number for versions in known.values() for number in versions)))
     shared = {number for number in set.intersection(*(one.settled for one in looks)) if number > above}
     if shared:
@@ -172,7 +172,8 @@ class _Look:
         self.files = publication.files_for(
             self.snapshot or Snapshot(repository, "", publication.private, files={})
         )
-        self.versions = _versions(hub, repository) if self.snapshot is not None else {}
+        self.versions = _versions(hub.tags(repository)) if self.snapshot is not None else {}
+        self._changed: dict[str, dict[str, Content | None]] = {}
         of_head = {number for number, at in self.versions.items() if at == self._commit}
         #: Versions of the newest commit, where it holds the files as the first of them names itself.
         self.settled = of_head if of_head and not self._changes(f"v{min(of_head)}") else set()
@@ -191,7 +192,10 @@ class _Look:
         return Draft(self.publication, self.snapshot, self.files, name, self._changes(name))
 
     def _changes(self, version: str) -> dict[str, Content | None]:
-        return changes(self.snapshot, at_version(self.files, version), self.publication.owned)
+        if version not in self._changed:  # cards are written for each version
+            files = at_version(self.files, version)
+            self._changed[version] = changes(self.snapshot, files, self.publication.owned)
+        return self._changed[version]
 
 
 def at_version(files: Files, version: str) -> dict[str, Content]:
@@ -332,7 +336,7 @@ def _tag(hub: Hub, commits: Mapping[Repository, str], version: str) -> bool:
     return True
 
 
-def _versions(hub: Hub, repository: Repository) -> dict[int, str]:
-    """Commit of every version of a repository, by its number; other tags do not count."""
-    found = ((_VERSION.fullmatch(name), commit) for name, commit in hub.tags(repository).items())
+def _versions(tags: Mapping[str, str]) -> dict[int, str]:
+    """Commit of every version, by its number; other tags do not count."""
+    found = ((_VERSION.fullmatch(name), commit) for name, commit in tags.items())
     return {int(match[1]): commit for match, commit in found if match}

@@ -44,7 +44,7 @@ class GroupShare:
         return tuple(
             cls(
                 name,
-                group.domains,
+                tuple(group.domains),
                 prior=sum(prior[one] for one in group.domains),
                 chosen=sum(chosen[one] for one in group.domains),
                 min=group.min,

@@ -159,7 +159,7 @@ class Regression(Section):
 class Group(Section):
     """Domains that are bounded together, e.g. all code."""
 
-    domains: Annotated[tuple[DomainName, ...], Field(min_length=1)]
+    domains: Annotated[list[DomainName], Field(min_length=1)]
     """Which they are; a domain may be in one group."""
     min: Weight = 0.0
     """Least sum of their weights."""

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from regmix_hf.quantities import are_alike
 from regmix_hf.readable import with_interval
 from regmix_hf.regression import intervals
 from regmix_hf.regression.expert_tokens import of_experts
@@ -275,7 +276,7 @@ def _quality(part: HeldOut, estimator: str, target: Target, resamples: Resamples
             points.append(point)
             draws.append(draw)
     if len(points) > 1:
-        is_one_unit = len({one.unit for one in part.runs.quantities.values()}) == 1
+        is_one_unit = are_alike(part.runs.quantities.values())
         point = {
             metric: float(np.mean([one[metric] for one in points]))
             if is_one_unit or metric in OF_NO_UNIT

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar, Self
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky
@@ -14,7 +12,7 @@ from scipy.spatial.distance import cdist
 
 from regmix_hf.regression.base import MANY_RUNS, Array, telling_runs
 from regmix_hf.regression.matern import MaternEstimator, matern, matern_slope
-from regmix_hf.regression.threads import one_blas_thread
+from regmix_hf.regression.threads import one_blas_thread, side_by_side
 
 #: Added to every weight, so that its square root has a slope at 0.
 WEIGHT_OFFSET = 1e-4
@@ -93,8 +91,8 @@ class GaussianProcess(MaternEstimator):
             coefficients[known] = spread * _coefficients(features[known], standard, hyper)
             return hyper, coefficients, mean
 
-        with one_blas_thread(), ThreadPoolExecutor(joblib.cpu_count()) as pool:
-            learned, coefficients, means = zip(*pool.map(solve, range(losses.shape[1])), strict=True)
+        with one_blas_thread():
+            learned, coefficients, means = zip(*side_by_side(solve, range(losses.shape[1])), strict=True)
         self.weights_, self.coefficients_ = weights, np.stack(coefficients)
         self._learned, self.mean_ = np.stack(learned), np.array(means)
         self.lengths_ = np.exp(self._learned[:, :-2])

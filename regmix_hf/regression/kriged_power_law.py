@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar, Self
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
@@ -16,7 +14,7 @@ from scipy.spatial.distance import cdist
 from regmix_hf.regression.base import MANY_RUNS, Array, telling_runs
 from regmix_hf.regression.matern import MaternEstimator, matern
 from regmix_hf.regression.power_law import WEIGHT_OFFSET, PowerLaw
-from regmix_hf.regression.threads import one_blas_thread
+from regmix_hf.regression.threads import one_blas_thread, side_by_side
 
 #: Length scales to choose from, in root shares of effective tokens.
 LENGTHS = (0.1, 0.2, 0.35, 0.6, 1.0, 1.7, 3.0, 6.0)
@@ -97,8 +95,8 @@ class KrigedPowerLaw(MaternEstimator):
                 coefficients[known] = np.linalg.solve(correlation, residual)
             return chosen, coefficients
 
-        with one_blas_thread(), ThreadPoolExecutor(joblib.cpu_count()) as pool:
-            chosen, coefficients = zip(*pool.map(solve, range(left.shape[1])), strict=True)
+        with one_blas_thread():
+            chosen, coefficients = zip(*side_by_side(solve, range(left.shape[1])), strict=True)
         self._chosen, self.coefficients_ = np.stack(chosen), np.stack(coefficients)
         self.lengths_ = np.array([LENGTHS[length] if length >= 0 else 1.0 for length, _ in self._chosen])
 

@@ -12,15 +12,13 @@ Jacobian this needs tens of steps where L-BFGS needs hundreds of evaluations. Pr
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from regmix_hf.regression.threads import one_blas_thread
+from regmix_hf.regression.threads import one_blas_thread, side_by_side
 
 Array = NDArray[np.float64]
 
@@ -90,8 +88,8 @@ def minimise(curve: Curve, start: Array, prior: Prior, observed: Observations, *
     def solve(batch: slice) -> Array:
         return _minimise_batch(curve, start[batch], prior.rows(batch), observed.rows(batch), max_steps)
 
-    with one_blas_thread(), ThreadPoolExecutor(joblib.cpu_count()) as pool:
-        return np.concatenate(list(pool.map(solve, batches)))
+    with one_blas_thread():
+        return np.concatenate(side_by_side(solve, batches))
 
 
 def _minimise_batch(

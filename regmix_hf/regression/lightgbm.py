@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.files import write_text
 from regmix_hf.regression.base import Array, MixtureEstimator, Segment
+from regmix_hf.regression.threads import side_by_side
 
 #: LightGBM's own smallest leaf, which the paper keeps: right for 500 runs, too large for 64.
 _MAX_LEAF_RUNS = 20
@@ -85,7 +84,7 @@ class LightGBM(MixtureEstimator):
                 keep_training_booster=num_runs < _FEW_RUNS,
             )
 
-        self.boosters_ = self._side_by_side(boost, losses.T)
+        self.boosters_ = side_by_side(boost, losses.T, self.num_threads)
 
     def _settings(self, num_runs: int) -> dict[str, Any]:
         leaf = self.min_leaf_runs
@@ -106,13 +105,10 @@ class LightGBM(MixtureEstimator):
         }
 
     def _predict(self, weights: Array) -> Array:
-        return np.column_stack(
-            self._side_by_side(lambda booster: booster.predict(weights, num_threads=1), self.boosters_)
-        )
+        def predict(booster: Any) -> Array:
+            return np.asarray(booster.predict(weights, num_threads=1))
 
-    def _side_by_side(self, work: Callable[[Any], Any], targets: Iterable[Any]) -> list[Any]:
-        with ThreadPoolExecutor(self.num_threads or joblib.cpu_count()) as pool:
-            return list(pool.map(work, targets))
+        return np.column_stack(side_by_side(predict, self.boosters_, self.num_threads))
 
     def segments(self) -> list[Segment]:
         """Return the trees up to each stop from the one before.

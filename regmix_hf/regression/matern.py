@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
-import joblib
 import numpy as np
 from scipy.spatial.distance import cdist
 
 from regmix_hf.regression.base import Array, MixtureEstimator
+from regmix_hf.regression.threads import side_by_side
 
 _ROOT5 = np.sqrt(5.0)
 #: From this many mixtures on, predictions are made in single precision.
@@ -90,8 +89,7 @@ class MaternEstimator(MixtureEstimator):
             here, runs = (self._features(rows, target)[0] for rows in (weights, self.weights_))
             losses[:, target] += correlate(here, runs, self.coefficients_[target])
 
-        with ThreadPoolExecutor(joblib.cpu_count()) as pool:
-            list(pool.map(add, np.flatnonzero(self.coefficients_.any(axis=1))))
+        side_by_side(add, np.flatnonzero(self.coefficients_.any(axis=1)).tolist())
         return losses
 
     def _gradient(self, weights: Array) -> Array:

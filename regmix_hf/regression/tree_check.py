@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
 
 from regmix_hf.errors import RegressionError
 
@@ -23,6 +20,8 @@ _HEAD = {
     "tree_sizes": None,
 }
 _END = "end of trees"
+#: What each inner node of a tree has one number of.
+_SPLITS = ("split_feature", "decision_type", "left_child", "right_child")
 
 
 def check_trees(path: Path) -> None:
@@ -60,33 +59,42 @@ def _fields(block: str) -> dict[str, str]:
 
 
 def _mistake(fields: dict[str, str], num_features: int) -> str | None:
-    """What is wrong with a tree, in words."""
-    num_leaves, nodes = int(fields["num_leaves"]), int(fields["num_leaves"]) - 1
-    if int(fields["num_cat"]) != 0 or int(fields.get("is_linear", "0")) != 0:
+    """What is wrong with a tree, in words. Trees are small: arrays take longer than lists."""
+    (num_leaves,), (shrinkage,) = _integers(fields["num_leaves"]), _numbers(fields["shrinkage"])
+    nodes = num_leaves - 1
+    if fields["num_cat"] != "0" or fields.get("is_linear", "0") != "0":
         return "it is none of plain splits"
-    leaves = np.array(fields["leaf_value"].split(), dtype=np.float64)
-    if num_leaves < 1 or leaves.shape != (num_leaves,) or not np.isfinite(leaves).all():
+    leaves = _numbers(fields["leaf_value"])
+    if num_leaves < 1 or len(leaves) != num_leaves or not all(map(math.isfinite, leaves)):
         return f"it needs {num_leaves} finite leaves"
-    if not math.isfinite(float(fields["shrinkage"])):
+    if not math.isfinite(shrinkage):
         return "its shrinkage is no number"
     if nodes == 0:
         return None
-    splits = {name: np.array(values, dtype=np.int64) for name, values in _splits(fields)}
-    thresholds = np.array(fields["threshold"].split(), dtype=np.float64)
-    if any(values.shape != (nodes,) for values in [*splits.values(), thresholds]):
+    features, kinds, left, right = (_integers(fields[name]) for name in _SPLITS)
+    if any(
+        len(of_nodes) != nodes for of_nodes in (features, kinds, left, right, _numbers(fields["threshold"]))
+    ):
         return f"it needs {nodes} splits"
-    features, kinds = splits["split_feature"], splits["decision_type"]
-    if features.min() < 0 or features.max() >= num_features or (kinds & 1).any():
+    if min(features) < 0 or max(features) >= num_features or any(kind & 1 for kind in kinds):
         return f"it splits on something else than the {num_features} domains"
-    children = np.concatenate([splits["left_child"], splits["right_child"]])
     # Inner nodes have a number above their parent's; leaves count down from -1. Each is a child once.
-    expected = np.sort(np.concatenate([np.arange(1, nodes), -1 - np.arange(num_leaves)]))
-    is_below = (children < 0) | (children > np.tile(np.arange(nodes), 2))
-    if not is_below.all() or not np.array_equal(np.sort(children), expected):
+    is_below = all(child < 0 or child > node for side in (left, right) for node, child in enumerate(side))
+    if not is_below or sorted(left + right) != [*range(-num_leaves, 0), *range(1, nodes)]:
         return "its nodes do not form a tree"
     return None
 
 
-def _splits(fields: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
-    for name in ("split_feature", "decision_type", "left_child", "right_child"):
-        yield name, fields[name].split()
+def _integers(value: str) -> list[int]:
+    return [int(word) for word in _words(value)]
+
+
+def _numbers(value: str) -> list[float]:
+    return [float(word) for word in _words(value)]
+
+
+def _words(value: str) -> list[str]:
+    """The words of a value, none of which Python reads otherwise than LightGBM, to whom `1_0` is not 10."""
+    if "_" in value or not value.isascii():
+        raise ValueError(f"{value[:20]!r} holds something else than numbers")
+    return value.split()

@@ -180,23 +180,24 @@ def _find(
     """The version to fetch and the state of each wanted repository that has it; the runs are always there."""
     if version is not None and _VERSION.fullmatch(version) is None:
         raise HubError(f"{version!r} is no version of a study.", "write v1, v2, ...")
-    newest = hub.snapshot(address.runs)
-    tags = hub.tags(address.runs)
+    tags = hub.find_tags(address.runs) or {}
     versions = sorted(int(match[1]) for tag in tags if (match := _VERSION.fullmatch(tag)))
-    if version is None and not versions:
+    if version is None and versions:
+        version = f"v{versions[-1]}"
+    if version is not None and version in tags:
+        runs = {address.runs: hub.snapshot(address.runs, tags[version])}
+        return version, runs | _at(hub, [one for one in wanted if one != address.runs], version)
+    newest = hub.snapshot(address.runs)  # says so where there are no runs
+    if version is None:
         return None, {address.runs: newest}
-    version = version or f"v{versions[-1]}"
-    if version not in tags:
-        known = ", ".join(f"v{number}" for number in versions) or "none yet"
-        raise HubError(f"{address.runs} has no version {version!r}.", f"its versions: {known}")
-    runs = {address.runs: hub.snapshot(address.runs, tags[version])}
-    return version, runs | _at(hub, [one for one in wanted if one != address.runs], version)
+    known = ", ".join(f"v{number}" for number in versions) or "none yet"
+    raise HubError(f"{address.runs} has no version {version!r}.", f"its versions: {known}")
 
 
 def _at(hub: Hub, repositories: Sequence[Repository], version: str | None) -> dict[Repository, Snapshot]:
     """The state of each repository that has this version."""
     found = {}
     for repository in repositories:
-        if hub.find(repository) is not None and (commit := hub.tags(repository).get(version or "")):
+        if commit := (hub.find_tags(repository) or {}).get(version or ""):
             found[repository] = hub.snapshot(repository, commit)
     return found

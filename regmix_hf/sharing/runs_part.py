@@ -212,10 +212,16 @@ def _with_own_names(
         for name, own in zip(mixtures["mixture_id"], mixture_ids(mixtures), strict=True)
         if known.get(name, own) != own
     }
+    if not renamed:
+        return dict(tables)
+
+    def with_new_names(table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(mixture_id=[renamed.get(name, name) for name in table["mixture_id"]])
+
     return {
         **tables,
-        names.MIXTURES_TABLE: mixtures.assign(mixture_id=mixtures["mixture_id"].replace(renamed)),
-        names.RESULTS: results.assign(mixture_id=results["mixture_id"].replace(renamed)),
+        names.MIXTURES_TABLE: with_new_names(mixtures),
+        names.RESULTS: with_new_names(results),
     }
 
 

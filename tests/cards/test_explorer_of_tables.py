@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +26,8 @@ from .explored import check_exports
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return make_fit(tmp_path) / "fit"
+def folder(made_once: Callable[..., Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made_once("table-fit", make_fit) / "fit", tmp_path / "fit"))
 
 
 @pytest.fixture
@@ -89,6 +91,7 @@ def test_it_copies_what_weights_alone_tell_a_trainer(opened: Browser, fitted: Fi
     assert "the text of" in opened.run("document.querySelector('details').textContent")
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_it_counts_what_a_run_repeats_of_text_that_was_told(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

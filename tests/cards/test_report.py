@@ -45,6 +45,7 @@ def test_the_whole_report(study: Study) -> None:
     assert drawn(study) == PICTURES
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_every_picture_is_shown(study: Study) -> None:
     text = report(study)
     assert all(f"]({name}.png)" in text for name in PICTURES)
@@ -62,6 +63,7 @@ def test_rebuilt_from_files_it_has_the_same_bytes(study: Study) -> None:
 STAGES = ["corpus", "mixtures", "proxies", "regression", "mixture", "models", "evaluation"]
 
 
+@pytest.mark.usefixtures("drawn_once")
 @pytest.mark.parametrize("count", range(len(STAGES) + 1))
 def test_later_stages_may_be_missing(study: Study, count: int) -> None:
     import shutil
@@ -81,6 +83,7 @@ def test_later_stages_may_be_missing(study: Study, count: int) -> None:
     assert "\n\n\n" not in text
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_a_fit_and_a_choice_of_version_0_1_have_no_verdict(study: Study) -> None:
     file = study.regression / "summary.json"
     newer = ("scale", "verdict", "promises")
@@ -102,6 +105,7 @@ def test_what_a_fit_says_of_itself_is_damaged(study: Study, damage: dict[str, ob
         report(study)
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_where_the_regression_knows_nothing_it_is_said_first_and_once(study: Study) -> None:
     cannot = str(Verdict.from_plain({**VERDICT, "word": CANNOT}))
     text = study.mixture.read_text().replace(SENTENCE, cannot).replace('"weakly"', f'"{CANNOT}"')
@@ -111,6 +115,7 @@ def test_where_the_regression_knows_nothing_it_is_said_first_and_once(study: Stu
     assert written.index("cannot tell mixtures apart") < written.index("**In short:**")
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_pictures_of_what_is_gone_go(study: Study) -> None:
     report(study)
     (study.models / "results.parquet").unlink()
@@ -118,12 +123,14 @@ def test_pictures_of_what_is_gone_go(study: Study) -> None:
     assert drawn(study) == PICTURES - {"loss_curves"}
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_diverged_and_missing_proxies_are_counted(study: Study) -> None:
     frame = read_parquet(study.proxies / "results.parquet").iloc[:7]
     write_parquet(study.proxies / "results.parquet", frame)
     assert "6 of 8 proxies ended well, 1 diverged, 1 not run yet." in report(study)
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_a_final_model_that_diverged_is_left_out_and_named(study: Study) -> None:
     frame = read_parquet(study.models / "results.parquet")
     frame.loc[frame["run_id"] == "prior1", "status"] = "diverged"
@@ -133,6 +140,7 @@ def test_a_final_model_that_diverged_is_left_out_and_named(study: Study) -> None
     assert "| `prior` | 1 | 2.6225 |" in text
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_one_seed_per_mixture_leaves_the_verdict_open(study: Study) -> None:
     frame = read_parquet(study.models / "results.parquet")
     write_parquet(study.models / "results.parquet", frame[frame["seed"] == 1])
@@ -275,6 +283,7 @@ rounds:
 """
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_a_choice_that_was_tried_begins_with_what_was_promised_and_measured(study: Study) -> None:
     record = read_yaml(study.mixture)
     target = record.get("target", "None")

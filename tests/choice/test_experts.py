@@ -134,10 +134,14 @@ def test_a_choice_draws_no_candidates_and_may_give_a_domain_what_its_expert_had(
         "x",
         prior=dict(zip(NAMES, PRIOR.tolist(), strict=True)),
         swarm=swarm,
-        choice=Choice(num_candidates=1, top_k=1, max={"a": 0.15}),
+        choice=Choice(
+            num_candidates=1, top_k=1, max={"a": 0.15}, groups={"some": Group(domains=["b", "c"], max=0.4)}
+        ),
         sampling=Sampling(max_epochs=1.5),
     )
     assert [candidate.method for candidate in chosen.candidates] == ["optimised"]
     assert "convex" in chosen.reason
     assert chosen.weights["a"] <= 0.15
+    [some] = chosen.groups
+    assert (some.chosen, some.held_at) == (pytest.approx(0.4, abs=1e-9), "max")
     assert max(chosen.weights[name] / share for name, share in zip(NAMES, PRIOR, strict=True)) > 1.5

@@ -6,7 +6,7 @@ import pytest
 
 from regmix_hf import choose_mixture
 from regmix_hf.choice.choose import _round
-from regmix_hf.choice.reach import within_reach
+from regmix_hf.choice.reach import beyond_reach, within_reach
 from regmix_hf.mixtures import Constraints
 from regmix_hf.recipe import Choice, Group, Sampling
 
@@ -44,9 +44,21 @@ def test_a_choice_beyond_the_swarm_for_a_group_says_so(runs, fitted):
     assert dict(chosen.weights) == pytest.approx({"a": 0.15, "b": 0.3, "c": 0.55}, abs=2e-6)
     [warning] = [warning for warning in chosen.warnings if "group" in warning]
     assert warning.startswith("group 'few' must have 45 %, and its domains could have 30 % together")
+    assert not [
+        warning for warning in chosen.warnings if "the most the swarm's mixtures could have" in warning
+    ]
     within = choose_mixture(fitted("power_law"), "c", prior=prior, swarm=pd.DataFrame(runs[0]), choice=choice)
     assert within.weights["c"] == 0.55
     assert not [warning for warning in within.warnings if "group" in warning]
+
+
+def test_bounds_that_the_swarm_cannot_meet_leave_every_domain_free_and_say_so():
+    asked = Constraints(NAMES, groups={"few": Group(domains=("c", "d"), max=0.5)})
+    assert within_reach(asked, KNOWN, {}) is asked
+    [found] = beyond_reach(asked, KNOWN)
+    assert found.startswith(
+        "constraints: what is allowed and what the swarm's mixtures could have sum to 0.8"
+    )
 
 
 def test_the_sum_of_a_group_is_rounded_itself():

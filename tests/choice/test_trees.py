@@ -25,10 +25,10 @@ def trees(runs):
 @pytest.mark.parametrize("target", ["a", "mean", {"a": 1, "c": 3}, "worst"])
 @pytest.mark.parametrize("kl_strength", [0.0, 0.05])
 def test_the_simulation_is_the_one_that_predicts_everything(monkeypatch, trees, target, kl_strength):
-    monkeypatch.setattr("regmix_hf.choice.simulate._CHUNK_NUMBERS", 9_000)
+    monkeypatch.setattr("regmix_hf.choice.simulate._CHUNK_NUMBERS", 1_500)
     goal = Target.parse(target, read_names(NAMES))
     objective = Objective.of(trees, goal, EVERYWHERE, PRIOR, kl_strength)
-    settings = {"num_candidates": 8_000, "top_k": 25, "random_state": 0}
+    settings = {"num_candidates": 2_500, "top_k": 25, "random_state": 0}
     sifted = simulate(objective.below, AroundPrior(PRIOR, EVERYWHERE), **settings)
     whole = simulate(lambda weights, _: objective(weights), AroundPrior(PRIOR, EVERYWHERE), **settings)
     np.testing.assert_array_equal(sifted.best, whole.best)

@@ -80,7 +80,7 @@ def test_the_prior_that_is_kept_meets_the_bounds_and_force_chooses_all_the_same(
 
 
 def test_losses_that_mixtures_explain_are_told_apart_and_a_fit_of_old_is_judged_when_read(runs, tmp_path):
-    found = fit_runs(as_runs(*runs), ["power_law"], "mean", tmp_path)
+    found = fit_runs(as_runs(*runs).take(np.arange(32)), ["power_law"], "mean", tmp_path)
     assert found.verdict.word == TELLS
     assert found.summary["verdict"]["word"] == TELLS
     summary = read_json(tmp_path / "summary.json")

@@ -236,6 +236,14 @@ def test_quiet_prints_nothing_but_errors(regmix, recipe):
     assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
 
 
+def test_a_group_that_must_have_more_than_proxies_tell_of_is_named_before(regmix, recipe):
+    known = ("domains.a.num_tokens=4096", "domains.b.num_tokens=4096", "sampling.max.a=0.2")
+    asked = "choice.groups.rare={domains: [a], min: 0.3}"
+    checked = regmix("validate", recipe, *known, asked)
+    said = "not what proxies can tell: group 'rare' must have 30 %, and its domains could have 20 % together"
+    assert (checked.code, said in checked.out + checked.err) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -46,9 +46,12 @@ def test_a_domain_gets_less_in_a_run_that_would_read_it_more_often(regmix, table
 
 def test_text_and_length_come_together(regmix, table):
     regmix("fit", "--runs", table / "runs.csv", "--estimators", "power_law", "--output", table / "fit")
-    for options in (("--available", table / "text.yaml"), ("--num-tokens", "1B")):
-        alone = regmix("choose", table / "fit", *options)
-        assert (alone.code, "give both" in alone.err) == (2, True)
+    for option, given, said in (
+        ("--available", table / "text.yaml", "give both"),
+        ("--num-tokens", "1B", "give --num-parameters, too, to ask a law over sizes, or --available FILE"),
+    ):
+        alone = regmix("choose", table / "fit", option, given)
+        assert (alone.code, said in alone.err) == (2, True)
     (table / "text.yaml").write_text("{web: 1_000, code: 1_000}")
     lacking = regmix("choose", table / "fit", "--available", table / "text.yaml", "--num-tokens", "1B")
     assert (lacking.code, "domain 'books' has no tokens" in lacking.err) == (2, True)

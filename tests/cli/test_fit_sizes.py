@@ -22,6 +22,7 @@ def tables(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("drawn_once")
 def test_a_mixture_is_chosen_for_a_size_that_was_never_trained(regmix, tables):
     files = ("--mixtures", tables / "mixtures.csv", "--losses", tables / "losses.csv")
     fitted = regmix("fit", *files, "--estimators", "scaled_law", "--output", tables / "fit")

@@ -54,7 +54,10 @@ def test_a_study_says_its_answer_in_numbers_with_units(regmix, finished):
     answer = json.loads(regmix("run", "recipe.yaml", "--format", "json").out)
     assert answer["chosen_mixture"]["units"]["weight"] == "share_of_training_tokens"
     assert sum(row["weight"] for row in answer["chosen_mixture"]["rows"]) == pytest.approx(1.0, abs=1e-5)
-    chosen = json.loads(regmix("choose", "recipe.yaml", "--format", "json").out)
+    again = regmix("choose", "recipe.yaml", "--format", "json")
+    assert "Next:" not in again.err, "all that comes after it is done"
+    assert again.err.endswith(f"Read {Path('study/report/README.md')}\n")
+    chosen = json.loads(again.out)
     tables = [found["chosen_mixture"]["rows"] for found in (answer, chosen)]
     weights = [{row["domain"]: row["weight"] for row in rows} for rows in tables]
     assert weights[0] == weights[1], "`weight` means the same in every verb"
@@ -72,6 +75,7 @@ def test_a_group_that_binds_is_chosen_within_and_recorded(regmix, finished):
     assert free["prose"] + free["code"] > 0.85
     outcome = regmix("choose", "recipe.yaml", *asked, "--format", "json")
     assert outcome.code == 0, outcome.err
+    assert "Next: regmix train recipe.yaml" in outcome.err
     printed = json.loads(outcome.out)
     held = {row["domain"]: row["weight"] for row in printed["chosen_mixture"]["rows"]}
     assert held["prose"] + held["code"] == pytest.approx(0.8, abs=1e-9)

@@ -14,7 +14,7 @@ from regmix_hf.choice import read_chosen
 from regmix_hf.cli.quality import QualityFormat, quality_text
 from tests.table_fit import FEW, make_fit
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("drawn_once")]
 
 
 @pytest.fixture(scope="module")

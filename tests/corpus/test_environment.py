@@ -19,6 +19,11 @@ from regmix_hf.recipe import Domain, Recipe
 pytestmark = pytest.mark.long
 
 
+def forget_files() -> None:
+    files._walk.cache_clear()
+    files.paths.cache_clear()
+
+
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A small environment in place of the real one: `stdlib`, `site-packages` and `include`."""
@@ -35,9 +40,9 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
         return str(tmp_path / "env" / folders[name]) if name in folders else None
 
     monkeypatch.setattr(sysconfig, "get_path", get_path)
-    files._walk.cache_clear()
+    forget_files()
     yield tmp_path / "env"
-    files._walk.cache_clear()
+    forget_files()
 
 
 def write(file: Path, content: str | bytes) -> None:
@@ -149,7 +154,7 @@ def test_any_beginning_is_spread_over_packages(environment: Path) -> None:
     order = [path.parent.name for path in files.paths(files.installed_packages())]
     assert len(set(order[:40])) > 12
     write(environment / "site-packages" / "new.py", "new = 1")
-    files._walk.cache_clear()
+    forget_files()
     again = [path.parent.name for path in files.paths(files.installed_packages())]
     again.remove("site-packages")
     assert again == order

@@ -1,10 +1,6 @@
 """`validate` looks at the text without reading it: what is there is counted, what is not is an error."""
 
 import gzip
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,16 +137,3 @@ def test_tasks_that_lm_eval_does_not_have(monkeypatch: pytest.MonkeyPatch) -> No
     check_task_names(["held_out_text", "hellaswag", "piqa"])
     with pytest.raises(RecipeError, match="no task 'helaswag'"):
         check_task_names(["helaswag"])
-
-
-@pytest.mark.cold_processes
-def test_it_imports_nothing_heavy(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a"}))
-    code = (
-        "import sys; from regmix_hf.corpus.survey import survey; from regmix_hf.recipe import Domain\n"
-        "class R: domains = {'a': Domain(path='json', data_files=sys.argv[1])}\n"
-        "list(survey(R)); print([m for m in ('torch', 'datasets', 'transformers') if m in sys.modules])"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "a.jsonl")]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ.copy())
-    assert run.stdout == "[]\n"

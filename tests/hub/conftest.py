@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import functools
-import hashlib
-import json
 import os
 import pickle
 import shutil
@@ -17,18 +14,17 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
-from matplotlib.figure import Figure
 
 from regmix_hf import pipeline
-from regmix_hf.cards import mixture_plots, pictures
-from regmix_hf.cards.facts import StudyFacts
-from regmix_hf.cards.style import png
-from regmix_hf.hub import Hub, Repository
+from regmix_hf.cards import explorer_page
+from regmix_hf.cards.export_parts import export_parts
+from regmix_hf.exports import MixtureToTrain
+from regmix_hf.hub import Hub, Repository, Snapshot
 from regmix_hf.recipe import load_recipe
-from regmix_hf.sharing import push_study, runs_part
+from regmix_hf.sharing import push_study
 from regmix_hf.study import Stage, Study
 
-from .finished import finish_study, recipe_tree
+from .finished import grow_study, make_finished
 from .standin.faults import ALL, Fault, Moment
 from .standin.server import StandIn, serve
 from .standin.store import Person
@@ -142,6 +138,28 @@ def fault(request: pytest.FixtureRequest) -> Fault:
 
 
 @pytest.fixture
+def fetched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load files of one content once, by their hash: for tests of what is made of them, again and again."""
+    download, loaded = Hub.download, {}
+
+    def once(hub: Hub, snapshot: Snapshot, path: str, folder: Path, *, max_bytes: int) -> Path:
+        file = snapshot.files.get(path)
+        content = (
+            loaded.get((file.git_oid, file.sha256, file.size)) if file and file.size <= max_bytes else None
+        )
+        if file is None or content is None:
+            target = download(hub, snapshot, path, folder, max_bytes=max_bytes)
+            if file is not None:
+                loaded[file.git_oid, file.sha256, file.size] = target.read_bytes()
+            return target
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+        return folder / path
+
+    monkeypatch.setattr(Hub, "download", once)
+
+
+@pytest.fixture
 def strike(standin: StandIn) -> Callable[..., None]:
     """Let something go wrong, e.g. `strike("POST .*/commit/", status=503)`."""
 
@@ -165,49 +183,32 @@ def strike(standin: StandIn) -> Callable[..., None]:
     return script
 
 
-class DrawnOnce:
-    """Draws every picture of the same facts once: that takes long, and how it looks is for `tests/cards`."""
-
-    def __init__(self) -> None:
-        self._figures: dict[bytes, Figure | None] = {}
-        self.png = functools.cache(png)
-
-    def by(self, draw: Callable[..., Figure | None]) -> Callable[..., Figure | None]:
-        """Draw by this function what it did not draw before."""
-
-        def drawn(*given: object) -> Figure | None:
-            shown, facts = given, given[0]
-            if isinstance(facts, StudyFacts):  # without the recipe, which names the folder
-                shown = (facts.target, facts.swarm, facts.regression, facts.choice, facts.final)
-            key = hashlib.sha256(pickle.dumps((draw.__name__, shown))).digest()
-            if key not in self._figures:
-                self._figures[key] = draw(*given)
-            return self._figures[key]
-
-        return drawn
+@pytest.fixture(autouse=True)
+def _pictures(drawn_once: None) -> None:
+    """How pictures look is for `tests/cards`."""
 
 
-@pytest.fixture(scope="session")
-def drawn_once() -> DrawnOnce:
-    return DrawnOnce()
+#: What `export_parts` found for a mixture, by its pickle.
+_taken_apart: dict[bytes, object] = {}
 
 
 @pytest.fixture(autouse=True)
-def _pictures(drawn_once: DrawnOnce, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (pictures, runs_part):
-        monkeypatch.setattr(module, "png", drawn_once.png)
-    for name, draw in pictures.PICTURES.items():
-        monkeypatch.setitem(pictures.PICTURES, name, drawn_once.by(draw))
-    monkeypatch.setattr(mixture_plots, "draw_effects", drawn_once.by(mixture_plots.draw_effects))
+def _parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take what trainers are told apart once for what is the same, which `tests/cards` is about."""
+
+    def once(mixture: MixtureToTrain) -> object:
+        key = pickle.dumps(mixture)
+        if key not in _taken_apart:
+            _taken_apart[key] = export_parts(mixture)
+        return _taken_apart[key]
+
+    monkeypatch.setattr(explorer_page, "export_parts", once)
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(made_once: Callable[..., Path]) -> Path:
     """The recipe of a finished study, which lies beside it. Not to be changed."""
-    folder = tmp_path_factory.mktemp("finished")
-    (folder / "recipe.json").write_text(json.dumps(recipe_tree(folder)))
-    finish_study(Study(load_recipe(folder / "recipe.json")))
-    return folder / "recipe.json"
+    return made_once("finished", make_finished) / "recipe.json"
 
 
 @pytest.fixture
@@ -221,22 +222,38 @@ def new_study(finished: Path, tmp_path: Path) -> Callable[..., Study]:
     return make
 
 
-@pytest.fixture(scope="session")
-def as_pushed() -> list[object]:
-    """What the stand-in holds after the first push of the finished study, once there was one."""
-    return []
+@pytest.fixture
+def grow(finished: Path, made_once: Callable[..., Path]) -> Callable[[Study], None]:
+    """Put into a copy of the finished study what `grow_study` does there, which is done once."""
+
+    def make(folder: Path) -> None:
+        shutil.copytree(finished.parent / "study", folder / "study")
+        grow_study(Study(load_recipe(finished, [f"output_dir={folder / 'study'}"])))
+
+    def copy(study: Study) -> None:
+        for part in (study.mixtures.parent, study.proxies, study.regression, study.mixture.parent):
+            shutil.copytree(made_once("grown", make) / "study" / part.name, part, dirs_exist_ok=True)
+
+    return copy
 
 
 @pytest.fixture
 def pushed(
-    hub: Hub, standin: StandIn, new_study: Callable[..., Study], stages: list[Stage], as_pushed: list[object]
+    hub: Hub,
+    standin: StandIn,
+    new_study: Callable[..., Study],
+    stages: list[Stage],
+    made_once: Callable[..., Path],
 ) -> Study:
     """A copy of the finished study, which the stand-in holds as its owner pushed it."""
     study, store = new_study(), standin.store
-    if not as_pushed:
+
+    def push(folder: Path) -> None:
         push_study(study, stages)
-        as_pushed[:] = copy.deepcopy([store.repos, store.collections])
-    store.repos, store.collections = copy.deepcopy(as_pushed)
+        (folder / "store").write_bytes(pickle.dumps((store.repos, store.collections)))
+
+    held = (made_once("pushed", push) / "store").read_bytes()
+    store.repos, store.collections = pickle.loads(held)  # noqa: S301 - written above
     return study
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from regmix_hf.jobs.results import collect, result_of
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.mixtures import sample_mixtures
 from regmix_hf.progress import Silent
+from regmix_hf.recipe import load_recipe
 from regmix_hf.runs.experts import Experts, TargetText
 from regmix_hf.stages import choose, evaluate, fit, prepare, proxies, report, sample, train
 from regmix_hf.study import Study
@@ -59,6 +61,12 @@ def recipe_tree(folder: Path) -> dict[str, Any]:
         "evaluation": {"tasks": ["held_out_text"], "limit": 10},
         "hub": {"namespace": "me", "license": "apache-2.0"},
     }
+
+
+def make_finished(folder: Path) -> None:
+    """Write the recipe, and the finished study beside it."""
+    (folder / "recipe.json").write_text(json.dumps(recipe_tree(folder)))
+    finish_study(Study(load_recipe(folder / "recipe.json")))
 
 
 def finish_study(study: Study) -> None:
@@ -164,7 +172,7 @@ def train_proxies(study: Study, *, diverged: int = 1) -> None:
     study.finish(proxies.STAGE)
 
 
-def grow(study: Study) -> None:
+def grow_study(study: Study) -> None:
     """Train proxies on six more mixtures, fit and choose again."""
     before = read_parquet(study.mixtures)
     drawn = sample_mixtures(tokens_of(study), study.recipe.sampling, random_state=8)

@@ -19,7 +19,7 @@ from regmix_hf import MixtureRegressor
 from regmix_hf.hub import Publication, publish
 from regmix_hf.sharing import push_study
 
-from .finished import grow, score_models, train_models
+from .finished import score_models, train_models
 
 SNIPPET = re.compile("^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -78,7 +78,7 @@ def check(repo: Any, version: str, found: dict[str, Any]) -> None:
 
 
 def test_every_snippet_of_every_card_at_every_version_loads_what_the_card_shows(
-    hub, standin, new_study, stages, run_snippets
+    hub, standin, new_study, grow, stages, run_snippets
 ):
     study = new_study("train.num_seeds=1")
     train_models(study)

@@ -103,6 +103,7 @@ def actions(hub, pushed, new_study, stages, runs, tmp_path) -> dict[str, Callabl
     }
 
 
+@pytest.mark.usefixtures("fetched_once")
 def test_every_damaged_reply_gives_one_message_that_says_who_replied_it_and_what_to_do(
     standin, actions, hurried, monkeypatch, capsys
 ):

@@ -180,6 +180,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.usefixtures("fetched_once")
 def test_what_is_not_as_it_should_be_is_refused_and_nothing_is_left(tampered, standin, stages, tmp_path):
     """One after the other on one published study, each undone before the next."""
     good = {name: dict(repo.tags) for name, repo in standin.store.repos.items()}
@@ -200,6 +201,7 @@ def test_what_is_not_as_it_should_be_is_refused_and_nothing_is_left(tampered, st
     assert otherwise == []
 
 
+@pytest.mark.usefixtures("fetched_once")
 def test_what_passes_a_pull_passes_a_report_whatever_is_beside_it(tampered, standin, stages, tmp_path):
     """Columns and keys that nobody knows, of types that tables may have."""
     odd = {"note": "x", "when": pd.Timestamp("2026-01-01"), "is_odd": True, "big": 2**60, "missing": None}

@@ -39,16 +39,17 @@ def sampled(tmp_path: Path, write_corpus) -> Study:
     tree = recipe_tree(tmp_path)
     tree["sampling"] = {"num_mixtures": 10, "num_holdout": 2}
     tree["proxy"] |= {
-        "num_train_tokens": 51_200,
+        "num_train_tokens": 10_240,
         "num_evaluations": 1,
         "training_args": {"per_device_train_batch_size": 8, "use_cpu": True},
     }
+    tree["train"]["num_train_tokens"] = 20_480
     tree["hub"] |= {"push_to_hub": True, "push_every": 2}
     (tmp_path / "recipe.json").write_text(json.dumps(tree))
     study = Study(load_recipe(tmp_path / "recipe.json"))
     study.open()
     draw = np.random.default_rng(0)
-    blocks = {name: draw.integers(300, size=(2, 2000, 128)) for name in study.recipe.training_domains}
+    blocks = {name: draw.integers(300, size=(2, 300, 128)) for name in study.recipe.training_domains}
     splits = {name: (train, validation[:10]) for name, (train, validation) in blocks.items()}
     write_corpus(study.corpus, 300, {**splits, "letters": (None, draw.integers(300, size=(10, 128)))})
     study.finish(prepare.STAGE)

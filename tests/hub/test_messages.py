@@ -34,7 +34,7 @@ def test_a_token_that_nobody_knows(hub, runs, log_in):
         add(hub, runs)
 
 
-@pytest.mark.parametrize("ask", [add, lambda hub, runs: hub.snapshot(runs), lambda hub, runs: hub.tags(runs)])
+@pytest.mark.parametrize("ask", [add, Hub.snapshot, Hub.tags, Hub.find_tags])
 def test_a_token_that_has_expired_is_not_taken_for_a_repository_that_is_not_there(
     hub, runs, standin, tokens, ask
 ):

@@ -115,6 +115,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.usefixtures("fetched_once")
 def test_a_model_that_is_not_what_its_recipe_declares_is_refused_and_nothing_is_left(
     tampered, stages, tmp_path
 ):

@@ -19,12 +19,14 @@ import pytest
 
 from regmix_hf.cli.schema import output_model
 from regmix_hf.errors import HubError
+from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
 from regmix_hf.sharing import push_study
+from regmix_hf.stages import report
 from regmix_hf.study import Study
 from regmix_hf.study.names import RESULTS
 
-from .finished import finish_study, grow
+from .finished import finish_study
 from .standin.faults import ALL
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -65,7 +67,7 @@ def test_under_random_faults_a_study_arrives_as_without_them(hub, standin, new_s
 
 @pytest.mark.processes
 def test_a_push_killed_at_random_moments_and_repeated_ends_like_an_undisturbed_one(
-    hub, standin, new_study, stages, strike, environment, finished
+    hub, standin, new_study, grow, stages, strike, environment, finished
 ):
     study = new_study()
     push_study(study, stages)
@@ -105,7 +107,7 @@ def test_a_push_killed_at_random_moments_and_repeated_ends_like_an_undisturbed_o
 
 @pytest.mark.processes
 def test_two_who_push_one_study_at_the_same_time_leave_whole_versions(
-    hub, standin, new_study, environment, finished
+    hub, standin, new_study, grow, environment, finished
 ):
     """One has all parts, the other has grown the swarm, fitted and chosen again, and no new models."""
     mine, grown = new_study(folder="mine"), new_study(folder="grown")
@@ -183,7 +185,7 @@ def test_the_quickstart_is_pushed_and_pulled_by_two_commands_that_keep_the_token
     pulled = regmix("pull", "me/quickstart", str(tmp_path / "pulled"), "--format", "json")
     output_model("pull").model_validate_json(pulled.stdout)
     assert f"Next: regmix report {tmp_path / 'pulled'}" in pulled.stderr
-    regmix("report", str(tmp_path / "pulled"))
+    report.run(Study(load_recipe(tmp_path / "pulled")), Silent())
     regmix("pull", "me/quickstart", str(tmp_path / "models"), "--only", "mixture,model")
     assert (tmp_path / "models/6-models/chosen/model.safetensors").exists()
     here, there = tmp_path / "quickstart", tmp_path / "pulled"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +24,9 @@ TERMS = ("--namespace", "me", "--name", "table", "--license", "cc-by-4.0", "--or
 
 
 @pytest.fixture(scope="module")
-def fit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_fit(tmp_path_factory.mktemp("pushed")) / "fit"
+def fit(made_once: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pushed") / "fit"
+    return Path(shutil.copytree(made_once("table-fit", make_fit) / "fit", folder))
 
 
 @pytest.fixture

@@ -23,8 +23,6 @@ from regmix_hf.sharing import pull_study, push_study
 from regmix_hf.stages import choose, fit, proxies, report
 from regmix_hf.study import Study
 
-from .finished import grow
-
 REPOSITORIES = {f"me/small-{name}" for name in ("chosen", "prior", "mixture", "regressor", "runs")}
 TABLES = (
     "2-mixtures/mixtures.parquet",
@@ -108,7 +106,7 @@ def test_a_dry_run_asks_and_touches_nothing(hub, standin, new_study, stages):
 
 @pytest.mark.processes
 def test_two_versions_come_back_as_they_were(
-    hub, standin, new_study, stages, recorder, environment, tmp_path
+    hub, standin, new_study, grow, stages, recorder, environment, tmp_path
 ):
     study = new_study()
     push_study(study, stages)
@@ -177,7 +175,7 @@ def test_a_pulled_study_goes_on_without_training(hub, new_study, stages, tmp_pat
     assert pulled.mixture.read_text() == study.mixture.read_text()
 
 
-def test_parts_are_published_alone_with_versions_in_step(hub, standin, new_study, stages):
+def test_parts_are_published_alone_with_versions_in_step(hub, standin, new_study, grow, stages):
     study = new_study()
     assert push_study(study, stages, only=["runs"]).version == "v1"
     assert set(standin.store.repos) == {"me/small-runs"}
@@ -239,7 +237,7 @@ def test_without_permission_for_collections_the_rest_is_published(hub, new_study
     assert any(note.startswith("warning: not in a collection") for note in recorder.notes)
 
 
-def test_runs_are_loaded_by_name_and_revision(hub, new_study, stages):
+def test_runs_are_loaded_by_name_and_revision(hub, new_study, grow, stages):
     study = new_study()
     push_study(study, stages)
     here = load_runs(study.root)
@@ -298,7 +296,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(hub, new_study, stages
     assert [path.name for path in full.iterdir()] == ["thesis.txt"]
 
 
-def test_pulling_over_an_earlier_pull_brings_the_new_version(hub, new_study, stages, tmp_path):
+def test_pulling_over_an_earlier_pull_brings_the_new_version(hub, new_study, grow, stages, tmp_path):
     study = new_study()
     push_study(study, stages)
     pull_study("me/small", stages, tmp_path / "pulled")

@@ -98,9 +98,8 @@ def test_a_failed_run_gives_way_to_one_that_ended(hub, standin, new_study, stage
     [({"tokenizer_sha256": "1" * 64}, "tokenizer"), ({"eos_token_id": 1}, "corpus"), (None, "scale")],
 )
 def test_runs_that_cannot_be_compared_are_not_put_into_one_table(
-    hub, new_study, stages, change, kind, tmp_path
+    pushed, new_study, stages, change, kind, tmp_path
 ):
-    push_study(new_study(folder="first"), stages, only=["runs"])
     other = new_study("proxy.scale=9M", folder="second")
     if change:
         CorpusFacts.load(other.corpus).model_copy(update=change).save(other.corpus)

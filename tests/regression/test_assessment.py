@@ -179,6 +179,11 @@ def test_errors_of_targets_in_several_units_have_no_average_and_the_table_says_s
     assert table.loc["average", ["mse", "mae", "mae_low", "regret"]].isna().all()
     assert table.loc["average", "spearman"] == pytest.approx(table["spearman"].iloc[:2].mean())
     assert table.loc[["a", "t/acc"], "mae"].tolist() == pytest.approx([0.5, 5.0])
+    unsaid = by_hand(
+        {"a": [1.0, 2.0], "manuals": [2.0, 4.0]}, {"zero": {"a": [1.0, 2.0], "manuals": [3.0, 4.0]}}
+    )
+    table_of_losses = quality_table([unsaid], Target.parse("a", unsaid.runs.quantities), 0)
+    assert table_of_losses.set_index("target").loc["average", "mae"] == pytest.approx(0.25)
     of_a, of_all = quality_tables(table.reset_index(), "a", Format.HUMAN)
     assert "several units" in of_all.title
     assert of_all.rows[0]["mae"] == "-"

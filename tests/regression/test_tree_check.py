@@ -33,6 +33,9 @@ def test_what_lightgbm_writes_passes(trees: str, tmp_path: Path) -> None:
         ("left_child", "99999", "do not form a tree"),
         ("left_child", "0", "do not form a tree"),
         ("right_child", "-99999", "do not form a tree"),
+        ("left_child", "0_1", "something else than numbers"),  # 1 to Python, 0 to LightGBM
+        ("right_child", "\u0661", "something else than numbers"),
+        ("num_leaves", "", "no trees"),
         ("split_feature", "7", "something else than the 3 domains"),
         ("decision_type", "1", "something else than the 3 domains"),
         ("leaf_value", "nan", "finite leaves"),

@@ -284,6 +284,8 @@ def test_what_experts_are_good_for_on_a_ladder_is_said_before(ranked, prepared, 
     )
     [*_, line] = check_study(asked(estimators=["scaled_law"]), ["fit"])
     assert line.endswith("scaled_law asks none; regression.estimators: [experts, scaled_law] does")
+    with pytest.raises(RecipeError, match=r"(?s)'ridge' is not fitted on .*write experts, or leave it out"):
+        check_study(asked(estimator="ridge"), ["choose"])
     few = type(study)(load_recipe(prepared / "recipe.json", [*RANKED, "proxies.1.num_mixtures=5"]))
     with pytest.raises(
         RecipeError, match=r"proxies\.1\.num_mixtures 5: 'experts' has its scale from the runs of"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def files() -> Iterator[FileServer]:
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def as_lines() -> Callable[[Iterable[Any]], bytes]:
     """Write texts, or rows, as JSON lines."""
 
@@ -46,7 +47,7 @@ def as_lines() -> Callable[[Iterable[Any]], bytes]:
     return write
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sentences() -> Callable[..., list[str]]:
     """`number` different texts of one to `words` words, no two alike."""
 
@@ -59,22 +60,23 @@ def sentences() -> Callable[..., list[str]]:
     return texts
 
 
+def byte_recipe(folder: Path, domains: Mapping[str, Mapping[str, Any]], **keys: Any) -> Recipe:
+    """A recipe of the given domains whose tokens are bytes; its study is in `folder`."""
+    run = {"model": {"preset": "tiny"}, "num_train_tokens": 4_000}
+    tree = {
+        "name": "test",
+        "output_dir": str(folder / "study"),
+        "context_length": 32,
+        "tokenizer": {"train": {"vocab_size": 257}},
+        "corpus": {"num_proc": 1, "validation_fraction": 0.2, "max_validation_tokens": 2000},
+        "proxy": run,
+        "train": run,
+        "domains": domains,
+    }
+    return Recipe.model_validate({**tree, **keys})
+
+
 @pytest.fixture
 def make_recipe(tmp_path: Path) -> Callable[..., Recipe]:
-    """A recipe of the given domains whose tokens are bytes."""
-
-    def make(domains: Mapping[str, Mapping[str, Any]], **keys: Any) -> Recipe:
-        run = {"model": {"preset": "tiny"}, "num_train_tokens": 4_000}
-        tree = {
-            "name": "test",
-            "output_dir": str(tmp_path / "study"),
-            "context_length": 32,
-            "tokenizer": {"train": {"vocab_size": 257}},
-            "corpus": {"num_proc": 1, "validation_fraction": 0.2, "max_validation_tokens": 2000},
-            "proxy": run,
-            "train": run,
-            "domains": domains,
-        }
-        return Recipe.model_validate({**tree, **keys})
-
-    return make
+    """Make a recipe whose study is in the test's folder."""
+    return partial(byte_recipe, tmp_path)

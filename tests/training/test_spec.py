@@ -1,7 +1,5 @@
 """What names a run, what its seed follows from, and what its steps come to."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from unittest import mock
 
@@ -212,14 +210,6 @@ def test_a_batch_said_twice(corpus):
 def test_an_unknown_preset(corpus):
     with pytest.raises(TrainingError, match="'regmix-2m' is no preset; did you mean 'regmix-1m'"):
         proxy_specs(recipe(proxy={"model": {"preset": "regmix-2m"}}), corpus.facts, MIXTURES)
-
-
-@pytest.mark.cold_processes
-def test_specs_need_no_torch():
-    heavy = ("torch", "transformers", "datasets")
-    code = f"import regmix_hf.training.spec, sys; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_text_that_a_run_gives_no_weight_leaves_its_name_alone(spec):
