@@ -18,6 +18,7 @@ from regmix_hf.choice.price import divergence, price_of_leaving
 from regmix_hf.choice.reach import (
     WEIGHT_DECIMALS,
     beyond_reach,
+    extrapolated,
     held_back,
     never_varied,
     unknown_shares,
@@ -337,7 +338,8 @@ class ChoiceProblem:
         weights = np.where(varied, weights, 0.0)
         return [
             *held_back(weights, bounds, self.constraints, self._known),
-            *beyond_reach(weights, self.constraints, self._known),
+            *extrapolated(weights, self.constraints, self._known),
+            *beyond_reach(self.constraints, self._known),
         ]
 
     def _unknown(self) -> Iterator[str]:

@@ -76,18 +76,16 @@ def _in_proportion(bounds: Array, lower: Array, upper: Array, total: float) -> A
     return meet_sum(bounds[None], bounds[None] + _LEAST_SHARE, lower, upper, total)[0]
 
 
-def beyond_reach(weights: Array, asked: Constraints, known: Array) -> list[str]:
-    """Say where constraints ask for more than domains could have in what is known: groups, domains, or all.
+def beyond_reach(asked: Constraints, known: Array) -> list[str]:
+    """Say where constraints ask for more than domains could have together in what is known: groups, or all.
 
     Args:
-        weights: The chosen mixture, `(d,)`; other domains are those that have more in it than is known.
         asked: The constraints.
         known: Largest weight of each domain that the runs tell of, `(d,)`.
     """
-    more, found = weights > known + _ROUNDED, []
+    found = []
     for part in asked.parts[: len(asked.groups)]:
         if (most := float(known[part.places].sum())) < part.least:
-            more[part.places] = False
             found.append(
                 f"{part.name} must have {100 * part.least:.3g} %, and its domains could have "
                 f"{100 * most:.3g} % together in the swarm's mixtures: predictions are extrapolated there; "
@@ -99,16 +97,22 @@ def beyond_reach(weights: Array, asked: Constraints, known: Array) -> list[str]:
             f"{asked.name}: what is allowed and what the swarm's mixtures could have sum to {together:.3g}, "
             "below 1, so any domain may have more than in them: predictions are extrapolated there"
         )
-    elif more.any():
-        named = ", ".join(
-            f"{asked.domains[i]!r} ({100 * weights[i]:.3g} %, of {100 * known[i]:.3g} %)"
-            for i in np.flatnonzero(more)
-        )
-        found.append(
-            f"{named}: more than the swarm's mixtures could have, as is asked: predictions are extrapolated "
-            "there; to know, raise sampling.max_epochs or the domain's sampling.max"
-        )
     return found
+
+
+def extrapolated(weights: Array, asked: Constraints, known: Array) -> list[str]:
+    """Name the domains that have more than they could have in the swarm, as bounds of theirs demand."""
+    more = (weights > known + _ROUNDED) & (asked.lower > known + _ROUNDED)
+    if not more.any():
+        return []
+    named = ", ".join(
+        f"{asked.domains[i]!r} ({100 * weights[i]:.3g} %, of {100 * known[i]:.3g} %)"
+        for i in np.flatnonzero(more)
+    )
+    return [
+        f"{named}: more than the swarm's mixtures could have, as is asked: predictions are extrapolated "
+        "there; to know, raise sampling.max_epochs or the domain's sampling.max"
+    ]
 
 
 def held_back(weights: Array, bounds: Constraints, asked: Constraints, known: Array) -> list[str]:

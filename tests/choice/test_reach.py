@@ -73,7 +73,7 @@ def test_a_domain_that_never_varied_is_said_to_be_kept_only_where_it_is():
 def test_bounds_that_the_swarm_cannot_meet_leave_every_domain_free_and_say_so():
     asked = Constraints(NAMES, groups={"few": Group(domains=("c", "d"), max=0.5)})
     assert within_reach(asked, KNOWN, {}) is asked
-    [found] = beyond_reach(np.array([0.3, 0.3, 0.2, 0.2]), asked, KNOWN)
+    [found] = beyond_reach(asked, KNOWN)
     assert found.startswith(
         "constraints: what is allowed and what the swarm's mixtures could have sum to 0.8"
     )
