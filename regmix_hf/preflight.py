@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Collection, Iterator, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from regmix_hf.stages.prepare import STAGE as PREPARE
 from regmix_hf.study import State, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.training.planned import known_facts, planned_model, planned_size, rehearse_runs
-from regmix_hf.version import VERSION
+from regmix_hf.version import VERSION, installed
 
 #: Packages by whose versions an argument may be known or not.
 _DECISIVE_PACKAGES = ("torch", "transformers", "accelerate")
@@ -71,7 +70,7 @@ def _stamp(study: Study) -> str:
             "recipe": study.recipe.model_dump(mode="json", exclude={"executor"}),
             "corpus": hash_file(corpus) if corpus.exists() else None,
             "machine": platform.node(),
-            "versions": [VERSION, *(version(name) for name in _DECISIVE_PACKAGES)],
+            "versions": [VERSION, *(installed(name) for name in _DECISIVE_PACKAGES)],
             "accelerate_config": _content(study.recipe.train.accelerate_config),
         }
     )

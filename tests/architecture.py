@@ -67,6 +67,18 @@ def arrows() -> Counter[tuple[str, str]]:
     return counts
 
 
+def files_imported() -> dict[Path, set[Path]]:
+    """List of every file those that it takes names from, wherever in it they are imported; no `__init__`."""
+    graph = {}
+    for file in files():
+        named = {PACKAGE.parent / name.replace(".", "/") for _, name in imports_of(file)}
+        homes = {path.with_suffix(".py") for path in named} | {
+            path.parent.with_suffix(".py") for path in named
+        }
+        graph[file] = {home for home in homes if home.is_file()} - {file}
+    return graph
+
+
 def main() -> None:
     """Print every floor from the top down, with the lines of its parts and the parts they import."""
     lines: Counter[str] = Counter()

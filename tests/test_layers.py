@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.architecture import (
     FRONT,
     PACKAGE,
     files,
+    files_imported,
     imports_of,
     part_of,
 )
@@ -42,6 +44,10 @@ def test_imports_go_down_only(file):
             assert FLOOR_OF[below] < FLOOR_OF[part], f"line {line}: {part} imports {name}, not below it"
         elif FLOOR_OF[part] < FIRST_HEAVY_FLOOR or part in ("runs", "regression", "choice"):
             assert top not in HEAVY, f"line {line}: {part} imports {top}"
+
+
+def test_no_files_import_each_other_in_a_circle():
+    TopologicalSorter(files_imported()).prepare()
 
 
 LIGHT = (

@@ -15,7 +15,15 @@ from regmix_hf.choice.nearest import NearestRuns
 from regmix_hf.choice.objective import Objective
 from regmix_hf.choice.optimise import optimise
 from regmix_hf.choice.price import divergence, price_of_leaving
-from regmix_hf.choice.reach import WEIGHT_DECIMALS, beyond_reach, held_back, never_varied, within_reach
+from regmix_hf.choice.reach import (
+    WEIGHT_DECIMALS,
+    beyond_reach,
+    extrapolated,
+    held_back,
+    never_varied,
+    unknown_shares,
+    within_reach,
+)
 from regmix_hf.choice.simulate import Simulation, simulate
 from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures import AroundPrior, Constraints, around_prior, check_mixture, sampling_constraints
@@ -299,9 +307,11 @@ class ChoiceProblem:
         prior_predicted = self.predict(prior)
         warnings = [
             *self._unknown(),
-            *(doubts(chosen, prior_predicted, self.target.quantity, gap) if chosen.method != "prior" else ()),
-            *(self._of_reach(weights, bounds) if chosen.method != "prior" else ()),
+            *unknown_shares(weights, bounds.domains, self._never_varied),
         ]
+        if chosen.method != "prior":
+            warnings += doubts(chosen, prior_predicted, self.target.quantity, gap)
+            warnings += self._of_reach(weights, bounds)
         return ChosenMixture(
             weights=chosen.weights,
             prior=dict(zip(bounds.domains, prior.tolist(), strict=True)),
@@ -324,21 +334,21 @@ class ChoiceProblem:
         )
 
     def _of_reach(self, weights: Array, bounds: Constraints) -> list[str]:
+        varied = np.array([name not in self._never_varied for name in bounds.domains])
+        weights = np.where(varied, weights, 0.0)
         return [
             *held_back(weights, bounds, self.constraints, self._known),
+            *extrapolated(weights, self.constraints, self._known),
             *beyond_reach(self.constraints, self._known),
         ]
 
     def _unknown(self) -> Iterator[str]:
-        """What the runs say nothing about: mixtures, or the domains that never varied."""
+        """What the runs say nothing about, whatever is chosen."""
         if self.verdict is not None and self.verdict.word != TELLS:
             yield str(self.verdict)
         yield from self.doubts
         if self.choice.kl_strength == "auto" and not self.regressor.num_runs_:
             yield "choice.kl_strength: auto: no run says what leaving the prior costs, so it costs nothing"
-        if still := self._never_varied:
-            named = ", ".join(f"{name!r} ({100 * share:.3g} %)" for name, share in still.items())
-            yield f"{named}: the same share in all runs, so it is kept; what another would do is not known"
 
     def _trade_off(self, weights: Array, prior: Array) -> pd.DataFrame:
         both = np.stack([weights, prior])

@@ -19,6 +19,8 @@ WEIGHT_DECIMALS = 6
 _LEAST_SHARE = 1e-9
 #: Shares that differ by less are one share, rounded.
 _STILL = 1e-9
+#: By how much a chosen weight may differ from what it was before it was rounded.
+_ROUNDED = 2 * 10**-WEIGHT_DECIMALS
 
 
 def never_varied(swarm: pd.DataFrame) -> dict[str, float]:
@@ -98,6 +100,21 @@ def beyond_reach(asked: Constraints, known: Array) -> list[str]:
     return found
 
 
+def extrapolated(weights: Array, asked: Constraints, known: Array) -> list[str]:
+    """Name the domains that have more than they could have in the swarm, as bounds of theirs demand."""
+    more = (weights > known + _ROUNDED) & (asked.lower > known + _ROUNDED)
+    if not more.any():
+        return []
+    named = ", ".join(
+        f"{asked.domains[i]!r} ({100 * weights[i]:.3g} %, of {100 * known[i]:.3g} %)"
+        for i in np.flatnonzero(more)
+    )
+    return [
+        f"{named}: more than the swarm's mixtures could have, as is asked: predictions are extrapolated "
+        "there; to know, raise sampling.max_epochs or the domain's sampling.max"
+    ]
+
+
 def held_back(weights: Array, bounds: Constraints, asked: Constraints, known: Array) -> list[str]:
     """Name the domains that have as much as they could have in the swarm, but could have more now.
 
@@ -111,8 +128,37 @@ def held_back(weights: Array, bounds: Constraints, asked: Constraints, known: Ar
     held = np.flatnonzero(most & (bounds.upper < asked.upper))
     if not len(held):
         return []
-    named = ", ".join(f"{bounds.domains[i]!r} ({100 * weights[i]:.3g} %)" for i in held)
+    named = ", ".join(f"{asked.domains[i]!r} ({100 * weights[i]:.3g} %)" for i in held)
     return [
         f"{named}: the most the swarm's mixtures could have; more may be better, and to know, raise "
         "sampling.max_epochs or the domain's sampling.max"
     ]
+
+
+def unknown_shares(weights: Array, domains: tuple[str, ...], still: Mapping[str, float]) -> list[str]:
+    """Name the domains that never varied: those that keep their share, and those that may not.
+
+    Args:
+        weights: The chosen mixture, `(d,)`.
+        domains: Its names.
+        still: Share of each domain that never varied.
+    """
+    kept, moved = [], []
+    for name, share in still.items():
+        now = float(weights[domains.index(name)])
+        if abs(now - share) <= _ROUNDED:
+            kept.append(f"{name!r} ({100 * share:.3g} %)")
+        else:
+            moved.append(f"{name!r} ({100 * share:.3g} %, and {100 * now:.3g} % now)")
+    found = []
+    if kept:
+        found.append(
+            f"{', '.join(kept)}: the same share in all runs, so it is kept; what another would do is not "
+            "known"
+        )
+    if moved:
+        found.append(
+            f"{', '.join(moved)}: the same share in all runs, and another now, as bounds demand; what that "
+            "does is not known"
+        )
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -70,7 +71,8 @@ def simulate(
     bars = (progress or Silent()).bar("candidates", total=num_candidates, unit="mixtures")
     with bars as bar, ThreadPoolExecutor(threads) as pool:
         while seen < num_candidates:
-            drawn = list(islice(chunks, threads))
+            left = num_candidates - seen
+            drawn = [mixtures[:left] for mixtures in islice(chunks, min(threads, math.ceil(left / rows)))]
             ceiling = values[-1] if len(values) == top_k else np.inf
             scored = pool.map(objective, drawn, repeat(ceiling))
             for mixtures, scores in zip(drawn, scored, strict=False):

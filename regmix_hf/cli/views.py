@@ -158,7 +158,8 @@ def chosen_tables(file: Path) -> list[Table]:
     domains = read_chosen(yaml := file.with_suffix(".yaml"))
     frame = read_parquet(file, MIXTURE).sort_values(["weight", "prior"], ascending=False, kind="stable")
     weights = frame.loc[frame["domain"].isin(list(domains)), ["domain", "prior", "weight", "epochs"]]
-    weights = weights.assign(change=weights["weight"] - weights["prior"])
+    # Shares are rounded to millionths; what is less is the rounding of a difference.
+    weights = weights.assign(change=(weights["weight"] - weights["prior"]).round(9) + 0.0)
     return [
         Table(kinds.CHOSEN, records(weights), "chosen mixture (share of training tokens)"),
         *_group_tables(GroupShare.said_in(read_yaml(yaml), yaml)),
@@ -279,6 +280,8 @@ def summary_tables(study: Study) -> list[Table]:
     told = {**about, "coverage": COVERAGE, "of": facts.choice.speaks_of if facts.choice else None}
     predicted = [{**row, "value": row["loss"]} for row in summary.predicted]
     title = kind.noted(f"predicted {kind.noun}{speaks_of}: {summary.target}", "90 % interval")
+    if summary.predicted and all(row["lower"] is None for row in summary.predicted):
+        title = kind.noted(f"what experts say of {summary.target}", "an order of mixtures, no promise")
     gain = kind.noted("chosen against the others", "95 % interval from the seeds")
     return [
         Table(kinds.VERDICT, worth, "what the regression is worth"),
@@ -362,7 +365,7 @@ def _promised(study: Study) -> dict[str, str]:
     file = study.mixture.with_suffix(".parquet")
     if not file.exists():
         return {}
-    known = read_parquet(file, MIXTURE).dropna(subset=["loss"])
+    known = read_parquet(file, MIXTURE).dropna(subset=["loss", "loss_lower"])  # without one is no promise
     columns = (known[name] for name in ("domain", "loss", "loss_lower", "loss_upper"))
     return {name: with_interval(loss, low, high, 4) for name, loss, low, high in zip(*columns, strict=True)}
 

@@ -24,7 +24,7 @@ _CHOSEN = "chosen"
 
 
 def write_promises(study: Study) -> Promises | None:
-    """Write `promises.json`; `None`, and no file, where nothing was promised or no model ended well.
+    """Write `promises.json`; `None`, and no file, where nothing was promised or no model has a value of it.
 
     Args:
         study: With a fit, a chosen mixture and final models.
@@ -50,6 +50,8 @@ def _promises(study: Study) -> Promises | None:
         return None
     record = read_yaml(study.mixture)
     regressor = MixtureRegressor.from_pretrained(study.regression / record["estimator"])
+    if not regressor.num_runs_:  # experts alone rank mixtures, and promise no loss
+        return None
     size = record["predicted"].get("size")
     if size is not None:
         regressor = regressor.at(**size)
@@ -60,7 +62,11 @@ def _promises(study: Study) -> Promises | None:
     coverage = float(record["predicted"]["coverage"])
     if not target.is_in(measured(ended)):
         return None
-    losses = target.combine(measured(ended).astype(float)).groupby(ended["mixture_id"], sort=False)
+    values = target.combine(measured(ended).astype(float)).dropna()
+    ended = ended.loc[values.index]  # models that were trained before a target came have no value of it
+    if ended.empty:
+        return None
+    losses = values.groupby(ended["mixture_id"], sort=False)
     weights = by_domain(ended, "weight").fillna(0.0).groupby(ended["mixture_id"], sort=False).first()
     table = regressor.predict_target(weights[list(regressor.domains_)], target, coverage)
     table = table.assign(measured=losses.mean(), deviation=losses.std(), num_seeds=losses.size())

@@ -9,6 +9,8 @@ Array = NDArray[np.float64]
 
 #: What floating point may leave of a sum that is 0, relative to its terms.
 _ROUNDING = 1e-14
+#: What it may leave of a sum of numbers between bounds. Of points far outside it leaves more.
+_SETTLED = 1e-12
 
 
 def meet_sum(points: Array, scale: Array, lower: Array, upper: Array, total: float) -> Array:
@@ -38,4 +40,17 @@ def meet_sum(points: Array, scale: Array, lower: Array, upper: Array, total: flo
     start, excess, slope = (np.take_along_axis(a, last, axis=1) for a in (bends, sums - total, falling))
     flat = _ROUNDING * scale.max(axis=1, keepdims=True)
     shift = start + np.divide(excess, slope, out=np.zeros_like(excess), where=slope > flat)
-    return np.asarray(np.clip(points - shift * scale, lower, upper))
+    return _settled(np.clip(points - shift * scale, lower, upper), scale, lower, upper, total)
+
+
+def _settled(found: Array, scale: Array, lower: Array, upper: Array, total: float) -> Array:
+    """Give what large points' rounding has left of the sum to what lies between its bounds, else to all."""
+    left = total - found.sum(axis=1, keepdims=True)
+    if np.abs(left).max(initial=0.0) <= _SETTLED:
+        return np.asarray(found)
+    within = (found > lower) & (found < upper)
+    movable = np.where(left > 0, found < upper, found > lower)
+    moving = scale * np.where(within.any(axis=1, keepdims=True), within, movable)
+    room = moving.sum(axis=1, keepdims=True)
+    shift = np.divide(left, room, out=np.zeros_like(left), where=room > 0)
+    return np.asarray(np.clip(found + shift * moving, lower, upper))

@@ -75,10 +75,12 @@ class AroundPrior:
         Raises:
             MixtureError: No draw is left by `min_weight` and the bounds.
         """
-        within = self._keep_within(logs := self._draw(rng, rows))
-        keep = self._keep_within if len(within) >= _MIN_ACCEPTED * rows else self._hand_on
-        while True:
+        keep = self._keep_within
+        mixtures = keep(logs := self._draw(rng, rows))
+        if len(mixtures) < _MIN_ACCEPTED * rows:
+            keep = self._hand_on
             mixtures = keep(logs)
+        while True:
             if keep == self._hand_on and not len(mixtures):
                 raise MixtureError(
                     f"{self.constraints.name}: no mixture of {len(self.prior)} domains has a weight of "
@@ -86,7 +88,7 @@ class AroundPrior:
                     "lower min_weight",
                 )
             yield mixtures
-            logs = self._draw(rng, rows)
+            mixtures = keep(self._draw(rng, rows))
 
     @cached_property
     def _mass(self) -> float:

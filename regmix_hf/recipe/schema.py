@@ -18,7 +18,7 @@ from pydantic import (
 
 from regmix_hf.recipe.executor import Executor
 from regmix_hf.recipe.ladder import as_written, with_swarm
-from regmix_hf.recipe.section import DomainName, Section, Tokens
+from regmix_hf.recipe.section import DomainName, RunsDomain, Section, Tokens
 from regmix_hf.recipe.target import Combined, Shares, checked_target
 from regmix_hf.recipe.tokenizer import Tokenizer
 from regmix_hf.recipe.training import Proxy, Rung, Training
@@ -159,7 +159,7 @@ class Regression(Section):
 class Group(Section):
     """Domains that are bounded together, e.g. all code."""
 
-    domains: Annotated[list[DomainName], Field(min_length=1)]
+    domains: list[RunsDomain]
     """Which they are; a domain may be in one group."""
     min: Weight = 0.0
     """Least sum of their weights."""
@@ -168,6 +168,8 @@ class Group(Section):
 
     @model_validator(mode="after")
     def _bounds_something(self) -> Self:
+        if not self.domains:
+            raise ValueError("`domains` names none; write which are bounded together, e.g. [python, c]")
         if self.min == 0.0 and self.max == 1.0:
             raise ValueError("bounds nothing; give `min`, `max` or both")
         if self.min > self.max:
@@ -201,11 +203,11 @@ class Choice(Section):
     about four times is nearly as good as new text, later it helps ever less (Muennighoff et al. 2023).
     Proxies that repeat as final runs do (`proxy.match_repetition`) tell more: laws fitted on them count what
     repeating costs, and it may then be `null`."""
-    min: dict[DomainName, Weight] = Field(default_factory=dict)
+    min: dict[RunsDomain, Weight] = Field(default_factory=dict)
     """Bounds of single domains; `fixed` pins a weight."""
-    max: dict[DomainName, Weight] = Field(default_factory=dict)
+    max: dict[RunsDomain, Weight] = Field(default_factory=dict)
     """Largest weights of single domains."""
-    fixed: dict[DomainName, Weight] = Field(default_factory=dict)
+    fixed: dict[RunsDomain, Weight] = Field(default_factory=dict)
     """Weights of single domains that are not to be chosen."""
     groups: dict[DomainName, Group] = Field(default_factory=dict)
     """Bounds of several domains together, under names of yours: `{code: {domains: [python, c], max: 0.3}}`.

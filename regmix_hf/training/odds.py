@@ -57,7 +57,7 @@ def _(
     from regmix_hf.training.odds_kernel import launch
 
     made = rows.new_empty(len(rows), len(weight))
-    sums = launch(rows, weight, chosen, made)
+    sums = launch(rows, weight, chosen, made, HIGHEST)
     made.scatter_(1, places[:, None], (1 - sums).to(made.dtype)[:, None])
     return made, sums
 
@@ -79,7 +79,7 @@ def sums_of_odds(rows: torch.Tensor, weight: torch.Tensor, chosen: torch.Tensor)
 def _(rows: torch.Tensor, weight: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
     from regmix_hf.training.odds_kernel import launch
 
-    return launch(rows, weight, chosen, None)
+    return launch(rows, weight, chosen, None, HIGHEST)
 
 
 @sums_of_odds.register_fake

@@ -7,8 +7,6 @@ import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from regmix_hf.training.odds import HIGHEST
-
 _LOG2_E = 1.4426950408889634
 #: Tokens and words of a tile, and how much of the width is multiplied at once.
 _TOKENS, _WORDS, _WIDTH = 128, 256, 64
@@ -58,7 +56,11 @@ def _aligned(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def launch(
-    rows: torch.Tensor, weight: torch.Tensor, chosen: torch.Tensor, made: torch.Tensor | None
+    rows: torch.Tensor,
+    weight: torch.Tensor,
+    chosen: torch.Tensor,
+    made: torch.Tensor | None,
+    highest: float,
 ) -> torch.Tensor:
     """Write the odds of all words against the labels into `made`, if it is there, and return their sums.
 
@@ -67,6 +69,7 @@ def launch(
         weight: bf16, shape `(words, width)`.
         chosen: Logit of every label, float32, shape `(tokens,)`.
         made: bf16, shape `(tokens, words)`.
+        highest: Odds are at most e to the power of this many nats.
 
     Returns:
         float32, shape `(tokens,)`.
@@ -91,7 +94,7 @@ def launch(
         _WORDS,
         _WIDTH,
         _LOG2_E,
-        HIGHEST * _LOG2_E,
+        highest * _LOG2_E,
         made is not None,
         num_warps=_WARPS,
         num_stages=_STAGES,

@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import closing
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +37,7 @@ from regmix_hf.training.process import settle_process
 from regmix_hf.training.spec import RunSpec
 from regmix_hf.training.trackers import close_trackers, log_beside, run_name
 from regmix_hf.training.trainer import LOSS, SCORE, STDERR, MixtureTrainer
-from regmix_hf.version import VERSION
+from regmix_hf.version import VERSION, installed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
@@ -267,7 +266,7 @@ class _Run:
         trained = min(trainer.state.global_step * spec.batch_blocks, spec.num_blocks)
         realized, epochs = self._stream.realized(trained), self._stream.epochs(trained)
         last = {} if trainer.diverged else self._measured()[-1]
-        installed = [f"{name} {version(name)}" for name in _DECISIVE_PACKAGES]
+        packages = [f"{name} {installed(name)}" for name in _DECISIVE_PACKAGES]
         losses = {n: Loss(last[LOSS + n], last[STDERR + n]) if last else None for n in facts.domains}
         return {
             "run_id": spec.run_id,
@@ -287,7 +286,7 @@ class _Run:
             "wall_seconds": time.monotonic() - self._started,
             "device": _device_name(trainer.args),
             "micro_batch": trainer.args.per_device_train_batch_size,
-            "versions": ", ".join([f"regmix_hf {VERSION}", *installed]),
+            "versions": ", ".join([f"regmix_hf {VERSION}", *packages]),
             MEASURED_ON: measured_on(spec.measured),
         }
 

@@ -202,6 +202,7 @@ def test_scores_are_averaged_over_examples_then_spread_over_seeds(study: Study) 
     assert rows["piqa"].examples == (0, 1)
     assert rows["piqa"].domain is None
     assert rows["piqa"].values["prior"].mean == pytest.approx(0.5 + 0.02 + 0.005)
+    assert rows["piqa"].values["prior"].num_seeds == 2
     assert rows["piqa"].best == "prior"
     assert rows["validation"].best == "chosen"
     assert rows["validation"].values["chosen"] == Spread(

@@ -6,7 +6,7 @@ import pytest
 
 from regmix_hf import choose_mixture
 from regmix_hf.choice.choose import _round
-from regmix_hf.choice.reach import beyond_reach, within_reach
+from regmix_hf.choice.reach import beyond_reach, unknown_shares, within_reach
 from regmix_hf.mixtures import Constraints
 from regmix_hf.recipe import Choice, Group, Sampling
 
@@ -50,6 +50,24 @@ def test_a_choice_beyond_the_swarm_for_a_group_says_so(runs, fitted):
     within = choose_mixture(fitted("power_law"), "c", prior=prior, swarm=pd.DataFrame(runs[0]), choice=choice)
     assert within.weights["c"] == 0.55
     assert not [warning for warning in within.warnings if "group" in warning]
+
+
+def test_more_than_runs_had_that_is_asked_of_a_domain_is_not_called_the_most_they_had(runs, fitted):
+    sampling, prior = Sampling(max={"a": 0.1}), {"a": 0.1, "b": 0.1, "c": 0.8}
+    choice = Choice(num_candidates=500, min={"a": 0.25})
+    chosen = choose_mixture(
+        fitted("power_law"), "c", prior=prior, swarm=runs[0], choice=choice, sampling=sampling
+    )
+    [warning] = [warning for warning in chosen.warnings if "swarm" in warning]
+    assert warning.startswith("'a' (25 %, of 10 %): more than the swarm's mixtures could have, as is asked")
+
+
+def test_a_domain_that_never_varied_is_said_to_be_kept_only_where_it_is():
+    still = {"b": 0.2, "d": 0.0}
+    [kept, moved] = unknown_shares(np.array([0.5, 0.2, 0.1, 0.2]), NAMES, still)
+    assert kept.startswith("'b' (20 %): the same share in all runs, so it is kept")
+    assert moved.startswith("'d' (0 %, and 20 % now): the same share in all runs, and another now")
+    assert unknown_shares(np.array([0.5, 0.5, 0.0, 0.0]), NAMES, {}) == []
 
 
 def test_bounds_that_the_swarm_cannot_meet_leave_every_domain_free_and_say_so():

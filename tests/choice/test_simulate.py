@@ -39,6 +39,19 @@ def test_exactly_as_many_candidates_as_asked_take_part():
     assert found.best[:, 0].max() <= 0.6
 
 
+def test_no_more_are_predicted_than_are_asked_for_and_no_more_drawn_than_that_takes(monkeypatch):
+    predicted, drawn, draw = [], [], AroundPrior._draw
+    monkeypatch.setattr(AroundPrior, "_draw", lambda *given: drawn.append(given[2]) or draw(*given))
+    monkeypatch.setattr(simulation.joblib, "cpu_count", lambda: 4)
+
+    def objective(weights, ceiling):
+        predicted.append(len(weights))
+        return weights[:, 0]
+
+    simulate(objective, AROUND, num_candidates=1_000, top_k=5, random_state=0)
+    assert (predicted, len(drawn)) == ([1_000], 1)
+
+
 def test_the_number_of_threads_changes_nothing(monkeypatch):
     found = []
     for threads in (1, 4):

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from regmix_hf.choice import read_chosen
 from regmix_hf.cli.quality import QualityFormat, quality_text
-from tests.table_fit import FEW, make_fit
+from tests.table_fit import FEW, make_fit, write_tables
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("drawn_once")]
 
@@ -56,6 +56,24 @@ def test_it_is_reported_with_pictures_and_a_page_to_explore(regmix, fit):
     known = json.loads(facts)
     assert (known["domains"], known["targets"]) == (["web", "code", "books"], ["web", "code", "exam"])
     assert (known["tokens"], list(known["mixtures"])) == (None, ["chosen", "prior", "uniform"])
+
+
+def test_bounds_hold_for_domains_that_no_recipe_could_name(regmix, tmp_path):
+    write_tables(tmp_path, 12)
+    wide = pd.read_csv(tmp_path / "wide.csv").rename(
+        columns={"w_web": "w_Common Crawl", "w_code": "w_GitHub"}
+    )
+    wide.to_csv(tmp_path / "wide.csv", index=False)
+    fit = tmp_path / "named"
+    asked = ("--weights", "w_*", "--targets", "loss_*", "--target", "exam", "--estimators", "ridge")
+    assert regmix("fit", "--runs", tmp_path / "wide.csv", *asked, "--output", fit).code == 0
+    together = "choice.groups={open: {domains: [Common Crawl, books], max: 0.3}}"
+    outcome = regmix("choose", fit, *FEW, together, "choice.fixed.GitHub=0.75")
+    assert outcome.code == 0, outcome.err
+    chosen = read_chosen(fit / "mixture.yaml")
+    assert chosen["GitHub"] == 0.75
+    assert chosen["Common Crawl"] + chosen["books"] == pytest.approx(0.25)
+    assert "'Github' is no domain" in regmix("choose", fit, *FEW, "choice.max.Github=0.5").err
 
 
 def test_the_commands_in_the_report_do_it_again(regmix, fit):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from regmix_hf.corpus.local_files import find_files
-from regmix_hf.draft import find_domains, scale, write_draft, writing
+from regmix_hf.draft import Findings, FoundDomain, find_domains, scale, write_draft, writing
 from regmix_hf.draft.scale import CPU, GPU, first_budget
 from regmix_hf.errors import DataError
 from regmix_hf.recipe import Domain, load_recipe
@@ -230,12 +230,10 @@ def test_the_scale_follows_from_text_and_machine():
 
 
 def test_few_runs_for_many_domains_are_spent_on_experts_too(tmp_path):
-    for name in ("one", "two", "three", "four", "five", "six"):
-        for number in range(20):
-            page = tmp_path / "text" / name / f"{number}.txt"
-            page.parent.mkdir(parents=True, exist_ok=True)
-            page.write_text(prose(number, 600))
-    recipe = load_recipe(write_draft(tmp_path / "text", tmp_path / "recipe.yaml").file)
+    file, budget = tmp_path / "recipe.yaml", first_budget(3_000_000, 6, num_gpus=0)
+    found = [FoundDomain(name, {"path": name}, (tmp_path / name,), 30, 500_000) for name in "abcdef"]
+    file.write_text(writing._text(Findings(tuple(found), ()), budget, tmp_path, file))
+    recipe = load_recipe(file)
     assert recipe.sampling.experts
     assert recipe.sampling.num_mixtures == 20 - 6
     assert recipe.regression.estimator == "experts_and_law"

@@ -15,6 +15,7 @@ from regmix_hf.regression import MixtureRegressor
 from regmix_hf.study import Study
 from regmix_hf.study.names import PROMISES
 from regmix_hf.study.promises import Promises
+from tests.cards.explored import experts_of
 
 DOMAINS = ("prose", "code")
 #: Measured losses of the mean, by mixture and seed.
@@ -143,6 +144,27 @@ def test_where_nothing_was_promised_an_old_file_goes(study: Study) -> None:
     study.mixture.unlink()
     assert write_promises(study) is None
     assert not (study.evaluation / PROMISES).exists()
+
+
+def test_models_from_before_a_target_came_are_no_part_of_it(study: Study) -> None:
+    models = pd.read_parquet(study.models / "results.parquet")
+    models.loc[[1, 2, 3], "loss/code"] = np.nan  # the second seed of chosen, and both of the prior
+    write_parquet(study.models / "results.parquet", models)
+    promises = write_promises(study)
+    assert promises is not None
+    assert [(one.mixture, one.num_seeds) for one in promises.mixtures] == [("chosen", 1), ("uniform", 2)]
+    write_parquet(study.models / "results.parquet", models.assign(**{"loss/code": np.nan}))
+    assert write_promises(study) is None
+
+
+def test_experts_alone_promise_no_loss_that_could_be_held_against_a_model(study: Study) -> None:
+    domains, untried = list(DOMAINS), pd.DataFrame(columns=list(DOMAINS), dtype=float)
+    experts = experts_of(domains, [*domains, "letters"])
+    MixtureRegressor("experts").fit(untried, untried, experts=experts).save_pretrained(
+        study.regression / "experts"
+    )
+    write_text(study.mixture, "estimator: experts\npredicted: {coverage: 0.8}\n")
+    assert write_promises(study) is None
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"target": 1}', b"\xff", b'{"scores": {"a": NaN}}'])

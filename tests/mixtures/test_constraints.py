@@ -148,6 +148,15 @@ def test_weights_of_a_group_are_scaled_where_the_scale_is_the_weight_itself():
     np.testing.assert_allclose(bounds.project(points, points), expected, atol=1e-15)
 
 
+def test_of_points_far_away_no_rounding_is_left_in_the_sum():
+    shares = np.array([0.5, 0.3, 0.15, 0.05, 0.0])
+    bounds = Constraints(("a", "b", "c", "d", "e"), maximum={"a": 0.45})
+    points = 1e10 * shares + np.random.default_rng(0).random((50, 5))
+    found = bounds.project(points, np.tile(np.maximum(shares, 1e-3), (50, 1)))
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-12)
+    assert bounds.allows(found).all()
+
+
 def test_projection_onto_a_single_point_is_that_point():
     bounds = Constraints(("a", "b"), fixed={"a": 0.3, "b": 0.7})
     np.testing.assert_allclose(bounds.project(np.array([[5.0, -5.0], [0.0, 0.0]])), [[0.3, 0.7]] * 2)

@@ -6,7 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from regmix_hf.regression.expert_tokens import ExpertTokens
+from regmix_hf.runs import experts as kept
+from regmix_hf.runs.experts import TargetText
 from regmix_hf.runs.runs import Runs
+from tests import mixed_experts
+from tests.mixed_experts import NUM_TOKENS, log_probabilities
 
 DOMAINS = ["code", "prose", "sums"]
 
@@ -32,3 +37,26 @@ def swarm() -> Callable[..., Runs]:
         )
 
     return make
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    """Three experts and two targets: one with more tokens than are computed at once."""
+    logs = tuple(log_probabilities(3, count, seed) for seed, count in enumerate(NUM_TOKENS))
+    return ExpertTokens(np.eye(3), logs, (1.0, 0.5))
+
+
+@pytest.fixture(scope="module")
+def mixtures():
+    return np.concatenate([np.eye(3), np.random.default_rng(1).dirichlet(np.ones(3), 12)])
+
+
+@pytest.fixture(scope="module")
+def asked(tokens):
+    """The same experts, as a study keeps them."""
+    texts = {
+        name: TargetText(sha256=name, num_tokens=count, bits_per_nat=0.5)
+        for name, count in zip(("web", "bpb/quiz"), NUM_TOKENS, strict=True)
+    }
+    table = pd.DataFrame(np.eye(3), ["x", "y", "z"], mixed_experts.DOMAINS)
+    return kept.Experts(table, dict(zip(texts, tokens.logs, strict=True)), texts)

@@ -6,69 +6,26 @@ import tracemalloc
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from safetensors.numpy import load_file, save_file
 from sklearn.base import clone
 
 from regmix_hf import MixtureRegressor
-from regmix_hf.errors import RegressionError, StudyError
+from regmix_hf.errors import RegressionError
 from regmix_hf.regression.assessment import cross_validation, predict
 from regmix_hf.regression.auto import MEMBERS
 from regmix_hf.regression.expert_tokens import ExpertTokens
 from regmix_hf.regression.experts import Experts
 from regmix_hf.regression.fitting import fit_runs
-from regmix_hf.regression.kriged_power_law import KrigedPowerLaw
 from regmix_hf.regression.target import Target
 from regmix_hf.runs import experts as kept
-from regmix_hf.runs.experts import TargetText, joined
+from regmix_hf.runs.experts import TargetText
 from regmix_hf.runs.runs import Runs
-
-DOMAINS = ("web", "code", "sums")
-NUM_TOKENS = (5000, 37)
-
-
-def log_probabilities(num_experts, num_tokens, seed=0):
-    rng = np.random.default_rng(seed)
-    return (-rng.exponential(4.0, (num_experts, num_tokens))).astype(np.float16)
-
-
-@pytest.fixture(scope="module")
-def tokens():
-    """Three experts and two targets: one with more tokens than are computed at once."""
-    logs = tuple(log_probabilities(3, count, seed) for seed, count in enumerate(NUM_TOKENS))
-    return ExpertTokens(np.eye(3), logs, (1.0, 0.5))
-
-
-@pytest.fixture(scope="module")
-def mixtures():
-    return np.concatenate([np.eye(3), np.random.default_rng(1).dirichlet(np.ones(3), 12)])
+from tests.mixed_experts import DOMAINS, NUM_TOKENS, in_torch, log_probabilities
 
 
 def without_runs(tokens):
     shape = tokens.weights.shape[1], len(tokens.logs)
     return Experts().fit(np.empty((0, shape[0])), np.empty((0, shape[1])), experts=tokens)
-
-
-def in_torch(tokens, mixtures):
-    """The formula, computed directly in double precision."""
-    weights = torch.tensor(mixtures, dtype=torch.float64)
-    losses = [
-        -torch.logsumexp(torch.log(weights)[:, :, None] + torch.tensor(logs).double()[None], dim=1).mean(1)
-        * unit
-        for logs, unit in zip(tokens.logs, tokens.units, strict=True)
-    ]
-    return torch.stack(losses, dim=1).numpy()
-
-
-@pytest.fixture(scope="module")
-def asked(tokens):
-    """The same experts, as a study keeps them."""
-    texts = {
-        name: TargetText(sha256=name, num_tokens=count, bits_per_nat=0.5)
-        for name, count in zip(("web", "bpb/quiz"), NUM_TOKENS, strict=True)
-    }
-    table = pd.DataFrame(np.eye(3), ["x", "y", "z"], DOMAINS)
-    return kept.Experts(table, dict(zip(texts, tokens.logs, strict=True)), texts)
 
 
 def test_the_formula_is_the_loss_of_the_mixed_probabilities(tokens, mixtures):
@@ -302,57 +259,6 @@ def test_a_hundred_experts_of_twenty_targets_take_less_than_a_gigabyte():
     assert 10 * peak < 1e9
 
 
-def test_experts_of_two_people_stand_together_in_any_order(asked, mixtures, tmp_path):
-    first, second = asked.of_run("x"), joined([asked.of_run("z"), asked.of_run("y")])
-    losses = pd.DataFrame({"web": mixtures[:, 0]})
-    weights = pd.DataFrame(mixtures, columns=DOMAINS)
-    found = []
-    for number, parts in enumerate(([first, second], [second, asked, first])):
-        file = tmp_path / f"{number}.safetensors"
-        joined(parts).write(file)
-        together = kept.Experts.read(file)
-        assert len(together) == 3
-        found.append(MixtureRegressor("experts").fit(weights, losses, experts=together).predict(weights))
-    pd.testing.assert_frame_equal(*found, rtol=1e-12)
-
-
-def test_targets_that_not_all_were_asked_alike_are_lost(asked, recorder):
-    other = TargetText(sha256="other", num_tokens=NUM_TOKENS[0], bits_per_nat=0.5)
-    changed = kept.Experts(asked.weights, asked.logs, {**asked.texts, "web": other})
-    whole = kept.pooled_experts([asked.of_run("x"), changed], recorder)
-    assert list(whole.texts) == ["bpb/quiz"]
-    assert recorder.notes == ["experts of several sources were not asked the same about web: left out"]
-    assert list(asked.of_now({"web": "web", "bpb/quiz": "other"}).texts) == ["web"]
-    assert kept.pooled_experts([], recorder) is None
-
-
-def test_the_tokens_that_are_kept_follow_from_the_text_alone(monkeypatch):
-    monkeypatch.setattr(kept, "KEPT_TOKENS", 100)
-    long = TargetText(sha256="a", num_tokens=1000, bits_per_nat=1.0)
-    assert len(set(long.kept.tolist())) == 100
-    assert long.kept.max() > 500
-    np.testing.assert_array_equal(long.kept, long.model_copy(update={"bits_per_nat": 2.0}).kept)
-    assert not np.array_equal(long.kept, long.model_copy(update={"sha256": "b"}).kept)
-    np.testing.assert_array_equal(long.model_copy(update={"num_tokens": 3}).kept, [0, 1, 2])
-
-
-@pytest.mark.parametrize("fault", ["half", "positive", "no mixture", "short"])
-def test_kept_tokens_that_are_damaged_are_named(asked, tmp_path, fault):
-    file = tmp_path / "experts.safetensors"
-    weights, logs = asked.weights, {name: values.copy() for name, values in asked.logs.items()}
-    if fault == "positive":
-        logs["web"][0, 0] = 0.5
-    if fault == "no mixture":
-        weights = weights * 0.5
-    if fault == "short":
-        logs["web"] = logs["web"][:, 1:]
-    kept.Experts(weights, logs, asked.texts).write(file)
-    if fault == "half":
-        file.write_bytes(file.read_bytes()[:3000])
-    with pytest.raises(StudyError, match=r"experts\.safetensors"):
-        kept.Experts.read(file)
-
-
 def test_what_a_sample_of_tokens_leaves_open_is_the_spread_of_differences(monkeypatch, tokens):
     model = without_runs(tokens)
     pair = np.array([[0.6, 0.2, 0.2], [0.2, 0.2, 0.6]])
@@ -406,45 +312,3 @@ def test_held_out_runs_judge_experts_where_no_run_is_fitted_on(asked, tokens, mi
     assert fit.verdict.spearman == pytest.approx(1.0)
     assert fit.summary["judged_on"] == "holdout"
     assert "are those of no model" in recorder.notes[-1]
-
-
-@pytest.fixture(scope="module")
-def with_law(asked, mixtures):
-    """Losses of twelve mixtures, of a target that experts know and one that they were not asked about."""
-    table = pd.DataFrame(mixtures[3:], columns=DOMAINS)
-    loss = 3 - np.sqrt(table["code"]) + 0.1 * table["web"]
-    losses = pd.DataFrame({"web": loss, "other": 2 * loss})
-    return table, losses, MixtureRegressor("experts_and_law").fit(table, losses, experts=asked)
-
-
-def test_beside_a_law_experts_are_runs_on_single_domains(with_law, asked, tokens, tmp_path):
-    table, losses, model = with_law
-    lost = np.column_stack([in_torch(tokens, np.eye(3))[:, 0], np.full(3, np.nan)])
-    law = KrigedPowerLaw().fit(np.vstack([table, np.eye(3)]), np.vstack([losses, lost]), own_domains=[0, -1])
-    formula = MixtureRegressor("experts").fit(table, losses[["web"]], experts=asked).predict(table)["web"]
-    expected = law.predict(table.to_numpy())
-    expected[:, 0] = (expected[:, 0] + formula.to_numpy()) / 2
-    np.testing.assert_allclose(model.predict(table), expected, atol=1e-5)
-    model.save_pretrained(tmp_path)
-    pd.testing.assert_frame_equal(
-        MixtureRegressor.from_pretrained(tmp_path).predict(table), model.predict(table)
-    )
-
-
-def test_experts_and_law_have_the_slope_of_their_predictions_and_part_by_targets(with_law):
-    table, _, found = with_law
-    model, inside, step = found.model, table.to_numpy(), 1e-6
-    slope = model.gradient(inside)
-    for domain in range(3):
-        moved = step * np.eye(3)[domain]
-        difference = (model.predict(inside + moved) - model.predict(inside - moved)) / (2 * step)
-        np.testing.assert_allclose(slope[:, :, domain], difference, atol=1e-5)
-    np.testing.assert_array_equal(model.select_targets([1]).predict(inside), model.predict(inside)[:, 1:])
-
-
-def test_with_an_expert_of_each_domain_a_law_needs_fewer_mixtures(asked, mixtures):
-    losses = pd.DataFrame({"web": 3 - np.sqrt(mixtures[3:, 1])})
-    table = pd.DataFrame(mixtures[3:], columns=DOMAINS)
-    MixtureRegressor("experts_and_law").fit(table[:7], losses[:7], experts=asked)
-    with pytest.raises(RegressionError, match="needs at least 7 runs"):
-        MixtureRegressor("experts_and_law").fit(table[:6], losses[:6], experts=asked)

@@ -87,7 +87,7 @@ def test_an_estimator_that_was_asked_for_is_used_and_the_best_is_named(swarm, tm
 
 
 def test_an_estimator_that_weighs_families_says_why_per_target(swarm, tmp_path):
-    found = fit_runs(swarm(24, 16), ["auto"], "sums", tmp_path)
+    found = fit_runs(swarm(16, 16), ["auto"], "sums", tmp_path)
     assert found.summary["shares"]["auto"].keys() == {"code", "prose", "sums"}
     assert "kriged_power_law" in found.summary["shares"]["auto"]["sums"]
 

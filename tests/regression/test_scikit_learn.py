@@ -19,7 +19,12 @@ from regmix_hf.regression.registry import build_estimator, estimator_class
 pytestmark = pytest.mark.long
 
 #: Settings that make a fit of the checks' two hundred samples quick; what they check is the same.
-QUICK = {"auto": {"members": ("log_linear", "ridge")}, "lightgbm": {"num_iterations": 300}}
+QUICK = {
+    "auto": {"members": ("own_weight", "ridge")},
+    "gaussian_process": {"max_steps": 5},
+    "lightgbm": {"num_iterations": 100},
+    "power_law": {"max_steps": 20},
+}
 #: Checks that a family does not pass, with the reason.
 FEW = "weighing families against each other takes 16 runs, and the check has fewer"
 EXCEPTIONS = {
