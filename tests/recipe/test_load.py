@@ -188,3 +188,19 @@ def test_what_is_no_recipe_is_refused(recipe_file, text, says):
 def test_a_recipe_that_is_not_utf8_names_the_byte(recipe_file):
     recipe_file.write_bytes(RECIPE.encode() + b"# \xff\n")
     assert "0xff" in complaint(recipe_file)
+
+
+@pytest.mark.parametrize(
+    ("override", "form"),
+    [
+        ("regression.estimators=experts", "regression.estimators: should be a list: [experts]"),
+        ("sampling=5", "sampling: should be keys with values: {num_mixtures: ..., experts: ...}"),
+        (
+            "choice.groups.code=[a]",
+            "choice.groups.code: should be keys with values: {domains: ..., min: ...}",
+        ),
+        ("choice.max=0.3", "choice.max: should be names with values: {NAME: ...}"),
+    ],
+)
+def test_what_has_another_form_is_told_the_form_to_write(recipe_file, override, form):
+    assert form in complaint(recipe_file, override)
