@@ -103,9 +103,18 @@ def quality_tables(quality: pd.DataFrame, target: str, format: Format) -> list[T
         return [Table(kinds.QUALITY_OF_ALL, records(quality), "held-out quality")]
     shown = table_for_people(quality, target).rename(columns=lambda column: column.removesuffix(" (%)"))
     return [
-        Table(kinds.QUALITY_OF_TARGET, records(rows), f"{test}: {name} ({_said_of(str(name), rows)})")
+        Table(
+            kinds.QUALITY_OF_TARGET,
+            records(rows),
+            f"{test}: {_titled(str(name))} ({_said_of(str(name), rows)})",
+        )
         for (test, name), rows in shown.groupby(["test", "target"], sort=False)
     ]
+
+
+def _titled(target: str) -> str:
+    """What a table's figures are of: the mean of targets is a target itself, an average of figures is not."""
+    return "average over the targets, each judged alone" if target == "average" else target
 
 
 def _said_of(target: str, rows: pd.DataFrame) -> str:

@@ -243,7 +243,7 @@ def expert_tokens(
         if required:
             raise RegressionError(
                 f"experts: {fault}.",
-                "write sampling.experts: true, and run `regmix proxies`"
+                "write sampling.experts: true in a recipe, and run `regmix proxies`; tables have none"
                 if experts is None
                 else "remove the folders of those that `regmix status` counts, and run `regmix proxies`",
             )
