@@ -213,6 +213,17 @@ def _message(detail: ErrorDetails, location: list[str], schema: type[BaseModel])
         return "the key is missing"
     if detail["type"] == "string_pattern_mismatch":
         return f"the name must match {detail['ctx']['pattern']}"
+    if detail["type"] == "dict_type":
+        return "should be names with values: {NAME: ...}"
+    if detail["type"] == "model_type":
+        keys = ", ".join(f"{key}: ..." for key in known_keys(location, schema)[:2])
+        return f"should be keys with values: {{{keys}}}"
+    if detail["type"] in ("list_type", "tuple_type"):
+        return (
+            f"should be a list: [{detail['input']}]"
+            if isinstance(detail["input"], str)
+            else "should be a list"
+        )
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return message[0].lower() + message[1:]
 

@@ -194,3 +194,19 @@ def test_an_override_that_is_no_yaml_says_how_a_map_is_written(recipe_file):
     said = complaint(recipe_file, "choice.groups.code={domains:[a],max:0.1}")
     assert "is no YAML: expected" in said
     assert "a blank stands behind each colon" in said
+
+
+@pytest.mark.parametrize(
+    ("override", "form"),
+    [
+        ("regression.estimators=experts", "regression.estimators: should be a list: [experts]"),
+        ("sampling=5", "sampling: should be keys with values: {num_mixtures: ..., experts: ...}"),
+        (
+            "choice.groups.code=[a]",
+            "choice.groups.code: should be keys with values: {domains: ..., min: ...}",
+        ),
+        ("choice.max=0.3", "choice.max: should be names with values: {NAME: ...}"),
+    ],
+)
+def test_what_has_another_form_is_told_the_form_to_write(recipe_file, override, form):
+    assert form in complaint(recipe_file, override)
