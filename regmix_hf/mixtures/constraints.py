@@ -310,9 +310,13 @@ class Constraints:
     def _remedy(self, parts: Sequence[Part], total: float) -> str:
         """Say what would let parts have `total` together."""
         without = np.array([self._upper(domain, with_epochs=False) for domain in self.domains])
-        highest = math.fsum(min(part.most, float(without[part.places].sum())) for part in parts)
+        sums = [(part, float(without[part.places].sum())) for part in parts]
+        highest = math.fsum(min(part.most, most) for part, most in sums)
         if highest < total:
-            return f"raise max or fixed by {_ceil(total - highest)} together"
+            ends = [f"max of {part.name}" for part, most in sums if part.most < most]
+            if math.fsum(most for _, most in sums) < total:
+                ends.append("max or fixed")
+            return f"raise {' or '.join(ends)} by {_ceil(total - highest)} together"
         needed = self._needed_epochs(parts, total)
         if self.epochs is None or needed is None:
             return "raise max or fixed of a domain that has tokens"

@@ -70,7 +70,11 @@ def parse_override(text: str) -> tuple[list[str], Any]:
     try:
         return keys, parse_yaml(value) if value.strip() else None
     except YAMLError as error:
-        raise RecipeError(f"the value of override {text!r} is no YAML: {error}") from None
+        problem = error.problem if isinstance(error, MarkedYAMLError) else error
+        raise RecipeError(
+            f"the value of override {text!r} is no YAML: {problem}.",
+            "in a map a blank stands behind each colon: 'key={a: 1, b: [2, 3]}'",
+        ) from None
 
 
 def read_section(section: type[_Section], overrides: Iterable[str], *, name: str) -> _Section:

@@ -58,7 +58,7 @@ def test_bounds_are_the_tightest_of_all_that_is_said():
         (
             {"maximum": {"c": 0.2}, **grouped(["a", "b"], max=0.5)},
             "group 'few' is given max 0.5; domain 'c' is given max 0.2; all domains together may have 0.7, "
-            "less than 1.\n  raise max or fixed by 0.3 together",
+            "less than 1.\n  raise max of group 'few' by 0.3 together",
         ),
     ],
 )

@@ -190,6 +190,12 @@ def test_a_recipe_that_is_not_utf8_names_the_byte(recipe_file):
     assert "0xff" in complaint(recipe_file)
 
 
+def test_an_override_that_is_no_yaml_says_how_a_map_is_written(recipe_file):
+    said = complaint(recipe_file, "choice.groups.code={domains:[a],max:0.1}")
+    assert "is no YAML: expected" in said
+    assert "a blank stands behind each colon" in said
+
+
 @pytest.mark.parametrize(
     ("override", "form"),
     [
