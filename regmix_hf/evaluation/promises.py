@@ -79,7 +79,7 @@ def _promises(study: Study) -> Promises | None:
         predicted_for=_proxy_size(study) if size is None else _counted(**size),
         measured_on=_size(ended) if size is None else _counted_in(ended),
         mixtures=_rows(table, target.quantity.sign),
-        scores=_scores(table, target.quantity.sign),
+        scores=_scores(_different(table, weights), target.quantity.sign),
     )
 
 
@@ -104,8 +104,14 @@ def _rows(table: pd.DataFrame, sign: float) -> tuple[Promise, ...]:
     )
 
 
+def _different(table: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
+    """Keep one of mixtures with the same weights, the chosen one first: their models are the same."""
+    first = sorted(table.index, key=lambda name: name != _CHOSEN)
+    return table.loc[~weights.loc[first].duplicated().reindex(table.index)]
+
+
 def _scores(table: pd.DataFrame, sign: float) -> dict[str, float | None]:
-    """Compute all metrics over the final mixtures, the chosen one first, of what is to be small."""
+    """Compute all metrics over different final mixtures, the chosen one first, of what is to be small."""
     import evaluate
 
     metrics = [evaluate_metric("spearman")]

@@ -56,6 +56,7 @@ def run(study: Study, progress: Progress, start: Launcher = AccelerateLaunch.sta
         progress.note(f"{len(tasks) - num_open} of {len(tasks)} final runs are done already")
     if num_open:
         _warn_of_samples(study, tasks, progress)
+        _warn_of_twins(tasks, progress)
         recipe = tell_recipe(study, study.models)
         slots = worker_slots(1, use_cpu=uses_cpu(study.recipe.proxy.training_args))
         train_base_once(study, Pool(slots, study.models), progress)
@@ -84,6 +85,19 @@ def _warn_of_samples(study: Study, tasks: Sequence[Task[RunSpec]], progress: Pro
             f"have fewer tokens than the recipe says; {mixture!r} reads {name!r} "
             f"{epochs[mixture, name]:.3g} times"
         )
+
+
+def _warn_of_twins(tasks: Sequence[Task[RunSpec]], progress: Progress) -> None:
+    """Say which names stand for one mixture, as `chosen` and `prior` do where nothing better was found."""
+    first: dict[str, str] = {}
+    for task in tasks:
+        name = task.spec.mixture_id
+        twin = first.setdefault(task.spec.run_id, name)
+        if twin != name and task.spec.seed == tasks[0].spec.seed:
+            progress.note(
+                f"warning: {name!r} and {twin!r} are the same mixture, and their models come out the same: "
+                f"without {name!r} in train.mixtures they are trained once"
+            )
 
 
 def conclude(study: Study, tasks: list[Task[RunSpec]], progress: Progress) -> None:

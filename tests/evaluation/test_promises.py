@@ -90,6 +90,18 @@ def test_ranks_and_regret_are_those_worked_out_by_hand(study: Study) -> None:
     )
 
 
+def test_two_names_of_one_mixture_are_ranked_once(study: Study) -> None:
+    file = study.models / "results.parquet"
+    table = pd.read_parquet(file)
+    twin = table[table["mixture_id"] == "chosen"].assign(mixture_id="prior")
+    write_parquet(file, pd.concat([table[table["mixture_id"] != "prior"], twin], ignore_index=True))
+    promises = write_promises(study)
+    assert promises is not None
+    assert len(promises.mixtures) == 3
+    assert promises.scores == {"spearman": -1.0, "chosen_regret": pytest.approx(0.15)}
+    assert "rank the 2 final mixtures" in promises.sentences[1]
+
+
 def test_another_size_is_said_and_called_no_error(study: Study) -> None:
     promises = write_promises(study)
     assert promises is not None

@@ -94,6 +94,18 @@ def test_final_runs_on_samples_are_warned_of_with_the_numbers(new_study, recorde
     ) in recorder.notes
 
 
+def test_two_names_of_one_mixture_are_warned_of_once(new_study, recorder):
+    study = new_study(
+        "baselines.same={prose: 2, sums: 1, code: 1}", "train.mixtures=[chosen, same]", "train.num_seeds=2"
+    )
+    train.run(study, recorder, start=FakeLaunches(study))
+    assert (
+        "warning: 'same' and 'chosen' are the same mixture, and their models come out the same: "
+        "without 'same' in train.mixtures they are trained once"
+    ) in recorder.notes
+    assert sum("the same mixture" in note for note in recorder.notes) == 1
+
+
 def test_held_out_mixtures_of_the_swarm_are_trained_on_by_their_names(new_study):
     study = new_study("train.mixtures=[prior, holdout]")
     mixtures = pd.read_parquet(study.mixtures).set_index("mixture_id")
