@@ -73,9 +73,8 @@ def run(study: Study, progress: Progress) -> None:
     streaming = [name for name in recipe.training_domains if recipe.domains[name].streaming]
     if streaming and budgets is None:
         progress.note(
-            f"streamed to the end: {count_of(len(streaming), 'domain')}, because not every "
-            "training domain says "
-            "what it has; give all of them `num_tokens` to read only what the study needs"
+            f"streamed to the end: {count_of(len(streaming), 'domain')}, because not every training domain "
+            "says what it has; give all of them `num_tokens` to read only what the study needs"
         )
     for line in local_text(recipe):
         progress.note(line)

@@ -144,9 +144,8 @@ class Promises(_Facts):
         rank = self.scores.get("spearman")
         if rank is None:
             return None
-        different = {
-            (one.predicted, one.measured) for one in self.mixtures
-        }  # names may stand for one mixture
+        # Several names may stand for one mixture.
+        different = {(one.predicted, one.measured) for one in self.mixtures}
         return (
             f"Prediction and measurement rank the {len(different)} final mixtures with a Spearman "
             f"correlation of {100 * rank:.0f} %."
