@@ -83,9 +83,9 @@ class Constraints:
         name: What error messages call these constraints, e.g. the recipe's section.
 
     Raises:
-        MixtureError: On construction: an unknown domain, one in two groups, a group that is called as a domain is,
-            a bound outside 0..1, or constraints that no mixture meets, with the ones that clash and what
-            would do.
+        MixtureError: On construction: an unknown domain, one in two groups, a group called as a domain is, a
+            bound outside 0..1, or constraints that no mixture meets, with the ones that clash and what would
+            do.
     """
 
     domains: tuple[str, ...]
