@@ -95,8 +95,10 @@ def summarise(facts: StudyFacts) -> Summary:
 def _outside(facts: StudyFacts) -> list[str]:
     if facts.final is None or facts.recipe is None or facts.corpus is None:
         return []
+    domains = facts.recipe.training_domains
     weights = by_domain(facts.final.results.drop_duplicates("mixture_id").set_index("mixture_id"), "weight")
-    if {*weights} != {*facts.recipe.training_domains}:  # the recipe has other domains by now
+    if {*weights} != {*domains}:  # the recipe has other domains by now
         return []
-    others = weights.drop(CHOSEN, errors="ignore").to_dict("index")
+    rows = weights[list(domains)].drop(CHOSEN, errors="ignore")
+    others = {str(name): dict(zip(domains, row.tolist(), strict=True)) for name, row in rows.T.items()}
     return outside_bounds(facts.recipe, others, facts.corpus.available_tokens(facts.recipe))
