@@ -26,15 +26,7 @@ _FILE_ENDS = (".yaml", ".yml", ".json")
 _UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(
-        name="choose",
-        help="Stage 5: choose the mixture with the best predicted target; also from a fit on tables.",
-    )(_choose)
-
-
-def _choose(
+def choose(
     source: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, or the folder of a fit.")],
     overrides: Annotated[
         list[str] | None,
@@ -63,6 +55,7 @@ def _choose(
     ] = None,
     format: OutputFormat = Format.HUMAN,
 ) -> None:
+    """Stage 5: choose the mixture with the best predicted target; also from a fit on tables."""
     if output is not None and (output.suffix.lower() in _FILE_ENDS or output.is_file()):
         raise RecipeError(
             f"--output {output} is called as a file is, and has to be a folder.",

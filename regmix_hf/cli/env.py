@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from regmix_hf.cli.arguments import OutputFormat
 from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.tables import ENVIRONMENT, Table
@@ -27,12 +25,8 @@ _PACKAGES = (
 _OPTIONAL_PACKAGES = ("liger-kernel", "triton", "tensorboard", "tensorboardX", "trackio", "wandb")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="env", help="Say what this machine has: versions, cores, memory, GPUs.")(_env)
-
-
-def _env(format: OutputFormat = Format.HUMAN) -> None:
+def env(format: OutputFormat = Format.HUMAN) -> None:
+    """Say what this machine has: versions, cores, memory, GPUs."""
     import os
     import platform
     import shutil
