@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 
 from regmix_hf.corpus.environment import files, prose
 from regmix_hf.corpus.environment.arithmetic import arithmetic
+from regmix_hf.errors import DataError, did_you_mean
+from regmix_hf.recipe import Domain
 
 
 def _standard_library() -> Iterator[str]:
@@ -36,3 +38,17 @@ KINDS: dict[str, Callable[[], Iterator[str]]] = {
     "arithmetic": arithmetic,
     "language_reference": prose.language_reference,
 }
+
+
+def kind_of(name: str, domain: Domain) -> str:
+    """The kind of text that a domain of the built-in source, called `name`, asks for.
+
+    Raises:
+        DataError: There is no such kind.
+    """
+    if domain.name is None or domain.name not in KINDS:
+        raise DataError(
+            f"domain {name!r}: {domain.path!r} has no text called {domain.name!r}.",
+            f"set its `name`; {did_you_mean(domain.name or '', KINDS)}",
+        )
+    return domain.name
