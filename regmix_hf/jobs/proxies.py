@@ -81,7 +81,8 @@ def proxy_tasks(specs: Sequence[RunSpec], folder: Path) -> list[Task[RunSpec]]:
 
     Of equal runs the first stays that is fitted or judged on; if another is an expert it is one, too.
     """
-    if _run_folders(folder) - {spec.run_id for spec in specs}:  # else version 0.1 has left nothing there
+    there = {path.name for path in folder.glob("*") if _RUN.fullmatch(path.name)}
+    if there - {spec.run_id for spec in specs}:  # else version 0.1 has left nothing there
         specs = with_former_names(specs, (folder / spec.former_id for spec in specs))
     unique: dict[str, Task[RunSpec]] = {}
     for spec in specs:
@@ -98,9 +99,3 @@ def proxy_tasks(specs: Sequence[RunSpec], folder: Path) -> list[Task[RunSpec]]:
         leaves = (EXPERTS,) if one.is_expert else ()
         unique[name] = Task(name, folder / name, one.num_tokens, one, run_head(one), leaves=leaves)
     return list(unique.values())
-
-
-def _run_folders(folder: Path) -> set[str]:
-    """Names of what may be runs in a stage's folder."""
-    paths = folder.iterdir() if folder.exists() else ()
-    return {path.name for path in paths if _RUN.fullmatch(path.name)}
