@@ -255,7 +255,7 @@ def _do_stage(study: Study, verb: str, progress: Progress) -> None:
     if state is State.STALE:
         changes = ", ".join(study.changes(stage))
         progress.note(f"{verb}: stale, because {changes} changed; doing again what that touches")
-    elif damaged := _damaged(study, verb):
+    elif study.marker(stage).exists() and (damaged := study.damaged(stage)):
         progress.note(f"{verb}: {', '.join(damaged)} is not what was written; doing again what that touches")
         _discard(study, stage, damaged)
     elif state is State.PARTIAL:
@@ -322,8 +322,3 @@ def _discard(study: Study, stage: Stage, damaged: list[str]) -> None:
     kept = {"prepare": set(damaged) - {names.CORPUS_FACTS}, "sample": set(damaged)}.get(stage.verb, set())
     for name in set(damaged) - kept:
         (study.root / stage.folder / name).unlink(missing_ok=True)
-
-
-def _damaged(study: Study, verb: str) -> list[str]:
-    stage = stage_of(verb)
-    return study.damaged(stage) if study.marker(stage).exists() else []

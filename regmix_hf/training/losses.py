@@ -133,8 +133,7 @@ class ValidationSet:
             for start in range(0, self.num_blocks, batch_size):
                 blocks = self._rows.read(rows[start : start + batch_size])
                 input_ids = torch.from_numpy(blocks).to(accelerator.device)
-                losses = model(input_ids=input_ids, labels=input_ids, reduction="none").loss
-                parts.append(losses[:, :-1].float().cpu().numpy())
+                parts.append(block_losses(model, input_ids).float().cpu().numpy())
         model.train(was_training)
         by_domain = np.split(np.concatenate(parts), self._rows.ends[:-1])
         return {name: part.reshape(-1) for name, part in zip(self.domains, by_domain, strict=True)}

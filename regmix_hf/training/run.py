@@ -35,7 +35,7 @@ from regmix_hf.training.models import build_config, build_model, load_model, mod
 from regmix_hf.training.pretrained import hash_weights, weights_of
 from regmix_hf.training.process import settle_process
 from regmix_hf.training.spec import RunSpec
-from regmix_hf.training.trackers import close_trackers, log_beside, run_name
+from regmix_hf.training.trackers import close_trackers, log_beside
 from regmix_hf.training.trainer import LOSS, SCORE, STDERR, MixtureTrainer
 from regmix_hf.version import VERSION, installed
 
@@ -321,7 +321,7 @@ def arguments_of(spec: RunSpec, output_dir: Path, *, saves: bool) -> TrainingArg
             "output_dir": str(output_dir),
             "seed": spec.seed,
             "max_steps": spec.num_steps,
-            "run_name": run_name(spec.mixture_id, spec.run_id),
+            "run_name": f"{spec.mixture_id}-{spec.run_id}",
         },
     )
     if arguments.n_gpu > 1:
