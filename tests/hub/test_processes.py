@@ -128,7 +128,8 @@ def test_a_push_killed_after_any_request_and_repeated_ends_like_an_undisturbed_o
         assert publisher.publish(2) == 0
         requests = [entry.request for entry in standin.log]
         undisturbed = standin.state()
-        assert undisturbed[1] == undisturbed[3] == {"v1": 1, "v2": 2}
+        versions = [undisturbed[f"me/study-{part}"][1] for part in ("regressor", "runs")]
+        assert versions == [{"v1": 2, "v2": 3}] * 2, "beside the commit that a repository begins with"
 
         for position, request in enumerate(requests):
             standin.store.repos = copy.deepcopy(first_version)
