@@ -43,8 +43,7 @@ def choose(
         typer.Option(metavar="DIR", help="Of a fit on tables: where the mixture goes; default: the fit's."),
     ] = None,
     num_parameters: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Of a fit of several sizes: of which model, e.g. 1B."),
+        str | None, typer.Option(metavar="N", help="Of a fit of several sizes: of which model, e.g. 1B.")
     ] = None,
     num_tokens: Annotated[
         str | None, typer.Option(metavar="D", help="Of a fit on tables: how long that trains, e.g. 25B.")
@@ -135,11 +134,7 @@ def _number(option: str, text: str) -> float:
 
 
 def _choose_from_fit(
-    fit: TableFit,
-    overrides: list[str],
-    prior: Path | None,
-    final: FinalRun,
-    console: Console,
+    fit: TableFit, overrides: list[str], prior: Path | None, final: FinalRun, console: Console
 ) -> None:
     from regmix_hf.choice import FittedRuns, write_chosen
     from regmix_hf.choice.prior import read_available, read_prior

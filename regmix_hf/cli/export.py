@@ -25,8 +25,7 @@ def export(
         ),
     ],
     overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[key.path=value]...", help="Keys of the recipe to change."),
+        list[str] | None, typer.Argument(metavar="[key.path=value]...", help="Keys of the recipe to change.")
     ] = None,
     to: Annotated[
         str | None, typer.Option(metavar="TRAINER", help="Without it: which trainers there are.")

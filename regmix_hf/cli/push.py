@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regmix_hf.cli.arguments import (
-    OutputFormat,
-    Overrides,
-    RecipePath,
-    command,
-    open_study,
-    quiet_libraries,
-)
+from regmix_hf.cli.arguments import OutputFormat, Overrides, RecipePath, command, open_study, quiet_libraries
 from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.tables import PUBLISHED, Table
 from regmix_hf.errors import RecipeError

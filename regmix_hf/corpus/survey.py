@@ -246,8 +246,7 @@ def _ask_hub(name: str, domain: Domain, hint: str) -> str:
         raise DataError(f"domain {name!r}: {where} has no revision {domain.revision!r}.") from None
     except RepositoryNotFoundError:
         raise DataError(
-            f"domain {name!r}: there is no folder and no data set {domain.path!r}, or it is private.",
-            hint,
+            f"domain {name!r}: there is no folder and no data set {domain.path!r}, or it is private.", hint
         ) from None
     except Exception as error:  # whatever the way to the Hub raises: the check is left out, and that is said
         return f"{where}, unchecked: the Hub does not answer ({type(error).__name__}){or_folder}"

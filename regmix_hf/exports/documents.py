@@ -110,10 +110,7 @@ def llamafactory(mixture: MixtureToTrain) -> dict[str, str]:
         "interleave_probs": DoubleQuotedScalarString(",".join(f"{share:.6g}" for share in shares.values())),
         "packing": True,
     }
-    return {
-        "llamafactory.yaml": yaml_text(tree, conversion(mixture)),
-        "dataset_info.json": json_text(info),
-    }
+    return {"llamafactory.yaml": yaml_text(tree, conversion(mixture)), "dataset_info.json": json_text(info)}
 
 
 def _llamafactory_source(mixture: MixtureToTrain, name: str) -> dict[str, Any]:

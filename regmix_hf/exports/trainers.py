@@ -49,9 +49,7 @@ def render_export(mixture: MixtureToTrain, to: str) -> dict[str, str]:
     return TRAINERS[to].render(mixture)
 
 
-def render_every(
-    mixture: MixtureToTrain,
-) -> tuple[dict[str, dict[str, str]], dict[str, MixtureError]]:
+def render_every(mixture: MixtureToTrain) -> tuple[dict[str, dict[str, str]], dict[str, MixtureError]]:
     """Write a mixture for every trainer that what is known of it is enough for.
 
     Returns:

@@ -36,16 +36,9 @@ _FILES = (
     ),
     *(
         Expected(
-            f"{names.CORPUS}/{pattern}",
-            max_bytes=10_000 * _MEGABYTE,
-            max_files=_MOST_DOMAINS,
-            required=False,
+            f"{names.CORPUS}/{pattern}", max_bytes=10_000 * _MEGABYTE, max_files=_MOST_DOMAINS, required=False
         )
-        for pattern in (
-            f"{names.TASKS}/*.parquet",
-            f"{names.METRICS}/*.parquet",
-            f"{names.METRICS}/*.json",
-        )
+        for pattern in (f"{names.TASKS}/*.parquet", f"{names.METRICS}/*.parquet", f"{names.METRICS}/*.json")
     ),
     *(
         Expected(

@@ -149,11 +149,7 @@ def model_publications(
 
 
 def _publication(
-    repository: Repository,
-    files: Files,
-    message: str,
-    facts: StudyFacts,
-    owned: tuple[str, ...],
+    repository: Repository, files: Files, message: str, facts: StudyFacts, owned: tuple[str, ...]
 ) -> Publication:
     return Publication(repository, files, message, facts.asked.private, owned)
 

@@ -218,11 +218,7 @@ def _with_own_names(
     def with_new_names(table: pd.DataFrame) -> pd.DataFrame:
         return table.assign(mixture_id=[renamed.get(name, name) for name in table["mixture_id"]])
 
-    return {
-        **tables,
-        names.MIXTURES_TABLE: with_new_names(mixtures),
-        names.RESULTS: with_new_names(results),
-    }
+    return {**tables, names.MIXTURES_TABLE: with_new_names(mixtures), names.RESULTS: with_new_names(results)}
 
 
 def mixture_ids(mixtures: pd.DataFrame) -> list[str]:

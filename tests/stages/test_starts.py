@@ -184,18 +184,8 @@ def test_final_models_start_from_no_other_model_of_the_study(new_study):
     ("config", "remove", "files", "message"),
     [
         ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, (), {}, "is a BertForMaskedLM, not a"),
-        (
-            {"architectures": ["LlamaForTokens"]},
-            (),
-            {},
-            "is a LlamaForTokens",
-        ),
-        (
-            {"model_type": "own", "auto_map": {"AutoModel": "own.Own"}},
-            (),
-            {},
-            "it is code of its own",
-        ),
+        ({"architectures": ["LlamaForTokens"]}, (), {}, "is a LlamaForTokens"),
+        ({"model_type": "own", "auto_map": {"AutoModel": "own.Own"}}, (), {}, "it is code of its own"),
         ({"quantization_config": {"bits": 4}}, (), {}, "is quantised"),
         ({"num_attention_heads": 3}, (), {}, "has a config.json that is none: .*not a multiple"),
         ({"max_position_embeddings": 8}, (), {}, "context_length 16 is longer than the model's"),
