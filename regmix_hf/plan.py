@@ -369,9 +369,8 @@ def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
     if speed is None:
         yield f"FLOPs and time follow from the vocabulary of {recipe.tokenizer!r}, known after `prepare`"
     elif speed.fleet is not None:
-        why = (
-            "" if recipe.executor.gpu or not speed.measured else ", as one block takes this machine too long"
-        )
+        too_long = speed.measured and not recipe.executor.gpu
+        why = ", as one block takes this machine too long" if too_long else ""
         yield (
             f"time: from FLOPs, with {speed.fleet}{why}; start-up and evaluations add to it. "
             "`executor.gpu` and `executor.utilisation` say otherwise"

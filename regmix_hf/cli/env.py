@@ -7,19 +7,8 @@ from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.tables import ENVIRONMENT, Table
 
 _PACKAGES = (
-    "regmix_hf",
-    "torch",
-    "transformers",
-    "accelerate",
-    "datasets",
-    "huggingface_hub",
-    "lightgbm",
-    "scikit-learn",
-    "evaluate",
-    "lm_eval",
-    "numpy",
-    "pandas",
-    "pyarrow",
+    *("regmix_hf", "torch", "transformers", "accelerate", "datasets", "huggingface_hub", "lightgbm"),
+    *("scikit-learn", "evaluate", "lm_eval", "numpy", "pandas", "pyarrow"),
 )
 #: What makes a run faster or shows it elsewhere, and need not be there.
 _OPTIONAL_PACKAGES = ("liger-kernel", "triton", "tensorboard", "tensorboardX", "trackio", "wandb")

@@ -333,16 +333,7 @@ def _few(names: list[str]) -> str:
 
 #: What the columns of weights of other layouts begin with.
 _BEGINNINGS = (
-    "config.",
-    "weights/",
-    "weight/",
-    "weights.",
-    "weight.",
-    "weights_",
-    "weight_",
-    "w_",
-    "w/",
-    "w.",
+    *("config.", "weights/", "weight/", "weights.", "weight.", "weights_", "weight_", "w_", "w/", "w."),
 )
 #: What columns of losses may begin or end with, where all of them do; the first may be mixed.
 _AROUND_LOSSES = (

@@ -336,9 +336,6 @@ def arguments_of(spec: RunSpec, output_dir: Path, *, saves: bool) -> TrainingArg
 
 
 def _device_name(arguments: TrainingArguments) -> str:
-    name = (
-        torch.cuda.get_device_name(arguments.device)
-        if arguments.device.type == "cuda"
-        else arguments.device.type
-    )
+    kind = arguments.device.type
+    name = torch.cuda.get_device_name(arguments.device) if kind == "cuda" else kind
     return name if arguments.world_size == 1 else f"{arguments.world_size} x {name}"
