@@ -18,6 +18,7 @@ from regmix_hf.jobs.claims import Standing, Watch, claim
 from regmix_hf.jobs.finals import FinalWork, did_not_fit
 from regmix_hf.jobs.ranks import Ranks, do_together
 from regmix_hf.jobs.tasks import OutOfMemoryError
+from regmix_hf.preflight import check_study
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
 from regmix_hf.stages import train
@@ -152,6 +153,11 @@ def test_more_of_a_domain_than_allowed_is_refused_before_anything_is_launched(ne
     assert not launches.asked
     allowed = new_study("train.num_train_tokens=64000", "choice.max_epochs=2", "train.allow_repetition=true")
     assert len(train.tasks_of(allowed)) == 3
+
+
+def test_a_baseline_outside_the_bounds_is_checked_as_a_comparison_only(new_study):
+    found = check_study(new_study("choice.max.sums=0.3"), ["train"])
+    assert "train: sums_first: outside the bounds of `choice`, so a comparison only" in found
 
 
 def test_what_is_launched_reads_this_very_recipe(new_study):
