@@ -22,6 +22,7 @@ from regmix_hf.recipe.model import Base
 from regmix_hf.recipe.training import Training
 from regmix_hf.runs.spending import advice
 from regmix_hf.stages.choose import most_to_try
+from regmix_hf.stages.prepare import as_prepared
 from regmix_hf.stages.proxies import told_of_later
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
@@ -193,10 +194,10 @@ def _num_left(study: Study, verb: str, states: Mapping[str, State], runs: int, r
     """Runs of a stage to train still: all of them where the text may yet become another."""
     if states[verb] is State.DONE:
         return 0
-    if not study.is_pulled and states["prepare"] is not State.DONE:
+    known = study if study.is_pulled or states["prepare"] is State.DONE else as_prepared(study)
+    if known is None or (verb == "train" and known.recipe.training_domains != study.recipe.training_domains):
         return runs
-    censuses = pipeline.censuses_of(study, verb)
-    if censuses is None:
+    if (censuses := pipeline.censuses_of(known, verb)) is None:
         return runs
     census = censuses[rung]
     if verb == "proxies" and states["sample"] is not State.DONE:  # what is there stays

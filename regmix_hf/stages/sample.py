@@ -87,7 +87,7 @@ def run(study: Study, progress: Progress) -> None:
             else ""
         )
     )
-    for note in _filled_up(recipe, tokens):
+    for note in (*_cut_off(recipe, tokens), *_filled_up(recipe, tokens)):
         progress.note(note)
     for number, (section, rung) in enumerate(recipe.rungs.items()):
         if number:
@@ -123,6 +123,25 @@ def _compare(
         )
     elif new:
         progress.note(f"{count_of(new, 'mixture')} more than the {len(there)} that were there")
+
+
+def _cut_off(recipe: Recipe, tokens: Mapping[str, int]) -> Iterator[str]:
+    """Say that the smallest domain is cut off below the middle of its draws; a final model may have more."""
+    most, name = recipe.sampling.max_epochs, min(tokens, key=lambda domain: tokens[domain])
+    if most is None:
+        return
+    cap = most * tokens[name] / max(sum(tokens.values()), longest_reading(recipe))
+    centre = {domain: count**recipe.sampling.temperature for domain, count in tokens.items()}
+    middle = centre[name] / sum(centre.values())
+    epochs = recipe.choice.max_epochs or np.inf
+    bounds = recipe.sampling.max.get(name, 1.0), recipe.choice.max.get(name, 1.0)
+    allowed = min(*bounds, epochs * tokens[name] / recipe.train.num_train_tokens)
+    if cap < min(middle, allowed):
+        yield (
+            f"sampling.max_epochs {most:g}: mixtures may have at most {100 * cap:.3g} % of domain {name!r}, "
+            f"less than the middle of what is drawn, {100 * middle:.3g} %; a final model may have "
+            f"{100 * allowed:.3g} %, and for proxies to tell of that write {np.ceil(most * allowed / cap):g}"
+        )
 
 
 def _filled_up(recipe: Recipe, tokens: Mapping[str, int]) -> Iterator[str]:

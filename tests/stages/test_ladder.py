@@ -161,7 +161,7 @@ def finished(trained):
     corpus = Corpus(study.corpus)
     for task in tasks:
         train_final(task.spec, corpus, task.folder)
-    train.conclude(study, tasks, Silent())
+    train.conclude(study, Silent())
     write_promises(study)
     report.run(study, notes)
     return study, notes.notes

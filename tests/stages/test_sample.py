@@ -95,16 +95,20 @@ def test_the_same_recipe_gives_the_same_table_and_another_seed_makes_it_stale(tm
     assert reseeded.changes(sample.STAGE) == ["seed"]
 
 
-def test_a_domain_lost_to_the_floor_is_named(tmp_path):
+def test_a_domain_lost_to_the_floor_or_cut_off_by_its_cap_is_named(tmp_path):
     study = make_study(tmp_path, min_weight=0.05)  # 15 times the share of `rare` is 0.0017
     prepare(study)
     notes = Recorder()
     sample.run(study, notes)
     assert (by_domain(pd.read_parquet(study.mixtures), "weight")["rare"] == 0).all()
-    [warning] = [line for line in notes.notes if "rare" in line]
+    [warning, note] = [line for line in notes.notes if "rare" in line]
     assert warning.startswith("warning: no mixture to fit on gives domain 'rare' a weight")
     assert "sampling.min_weight 0.05" in warning
     assert "sampling.min.rare" in warning
+    # 15 x 1,000 / 9,001,000, the root of 1,000 among the three roots, and 4 x 1,000 / 1,000,000
+    for words in ("sampling.max_epochs 15", "at most 0.167 %", "0.751 %", "0.4 %", "write 37"):
+        assert words in note
+    assert not [*sample._cut_off(make_study(tmp_path, max_epochs=37).recipe, TOKENS)]
 
 
 def test_a_domain_with_a_least_weight_is_not_lost(tmp_path):
@@ -112,7 +116,7 @@ def test_a_domain_with_a_least_weight_is_not_lost(tmp_path):
     notes = Recorder()
     sample.run(study, notes)
     assert by_domain(pd.read_parquet(study.mixtures), "weight")["rare"].min() >= 0.001
-    assert not [line for line in notes.notes if "rare" in line]
+    assert not [line for line in notes.notes if "'rare' a weight" in line]
 
 
 def test_given_counts_of_tokens_come_before_counted_ones(tmp_path):
