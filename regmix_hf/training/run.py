@@ -227,11 +227,8 @@ class _Run:
         if self._trainer.is_world_process_zero():
             write_parquet(self._folder / TRAJECTORY, trajectory)
             if self._spec.is_expert and not self._trainer.diverged:
-                trainer = self._trainer
-                of = (trainer.model, trainer.accelerator, trainer.args.per_device_eval_batch_size)
-                expert_of(self._spec, of, self._validation, self._asked, self._corpus.facts).write(
-                    self._folder / EXPERTS
-                )
+                parts = self._trainer.examinee, self._validation, self._asked, self._corpus.facts
+                expert_of(self._spec, *parts).write(self._folder / EXPERTS)
             if self._spec.keeps_model and not self._trainer.diverged:
                 row[KEPT_MODEL] = self._keep_model()
             write_json(self._folder / RESULT, row)

@@ -58,11 +58,12 @@ def change(checkpoint, tmp_path):
 def losses_of(network, corpus):
     from accelerate import Accelerator
 
+    from regmix_hf.training.examinee import Examinee
     from regmix_hf.training.loss_head import score_in_parts
     from regmix_hf.training.losses import ValidationSet
 
     score_in_parts(network)
-    losses = ValidationSet(corpus).losses(network, Accelerator(cpu=True), 8)
+    losses = ValidationSet(corpus).losses(Examinee(network, Accelerator(cpu=True), 8))
     return {name: loss.mean for name, loss in losses.items()}
 
 
