@@ -101,9 +101,8 @@ def told_of(study):
 
 
 @pytest.fixture
-def start_stage(prepared):
+def start_stage(prepared, spawn):
     """Start a stage of a study in a process of its own, in the session of its own; end it afterwards."""
-    started = []
 
     def start(verb, study, *overrides):
         code = (
@@ -113,21 +112,9 @@ def start_stage(prepared):
             "print('torch' in sys.modules)"
         )
         arguments = [str(prepared / "recipe.json"), *told_of(study), *overrides]
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
+        return spawn([sys.executable, "-c", code, *arguments], stderr=subprocess.STDOUT)
 
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    return start
 
 
 @pytest.fixture
