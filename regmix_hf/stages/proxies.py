@@ -21,12 +21,11 @@ from regmix_hf.jobs.results import (
     status_of,
 )
 from regmix_hf.jobs.tasks import Task, in_shard
-from regmix_hf.mixtures.repetition import stamp_matching
 from regmix_hf.mixtures.table import read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.readable import count_of
 from regmix_hf.recipe import Recipe
-from regmix_hf.recipe.outcome import stamp_ladder
+from regmix_hf.stages.sample import stamp_swarm
 from regmix_hf.study import Stage, State, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.training.later import KeptRun, asked_in_words
@@ -40,17 +39,13 @@ _KEEP = (
 )
 
 
-def _stamp(recipe: Recipe) -> dict[str, str]:
-    return {**stamp_matching(recipe), **stamp_ladder(recipe)}
-
-
 STAGE = Stage(
     verb="proxies",
     folder=names.PROXIES,
     keys=("seed", "context_length", "proxy"),
     inputs=(f"{names.CORPUS}/{names.CORPUS_FACTS}", f"{names.MIXTURES}/{names.MIXTURES_TABLE}"),
     outputs=(names.RESULTS, names.TRAJECTORIES, f"*{names.EXPERTS}"),
-    outside=_stamp,
+    outside=stamp_swarm,
 )
 
 
