@@ -19,7 +19,6 @@ from regmix_hf.placement import (
     MADE_ONCE,
     NOT_THERE,
     PLACED,
-    corpus_part,
     hub_client,
     is_submitted,
     share_corpus,
@@ -142,8 +141,10 @@ def begin(study: Study, first: str) -> None:
     """
     study.check_owner()
     if first == VERBS[0] and shares_corpus(study) and study.state(stage_of(first)) is not State.DONE:
+        from regmix_hf.sharing.corpus_part import fetch_corpus
+
         study.open()
-        corpus_part().fetch_corpus(hub_client(Silent()), study, MADE_ONCE, Silent())
+        fetch_corpus(hub_client(Silent()), study, MADE_ONCE, Silent())
     verbs = to_come(study, first)
     check_once(study, verbs)
     study.open()

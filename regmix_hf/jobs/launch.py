@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 from regmix_hf.errors import TrainingError
 from regmix_hf.jobs.accelerate_config import config_flags
@@ -69,11 +69,8 @@ class Launched(Protocol):
         """End it, if it still runs, with all its ranks."""
 
 
-class Launcher(Protocol):
-    """Starts launches; tests put their own in the place of `AccelerateLaunch.start`."""
-
-    def __call__(self, launch: Launch) -> Launched:
-        """Start `launch` and return at once."""
+#: Starts a launch and returns at once; tests put their own in the place of `AccelerateLaunch.start`.
+Launcher: TypeAlias = Callable[[Launch], Launched]
 
 
 class AccelerateLaunch:
