@@ -89,7 +89,8 @@ def do_together(tasks: Sequence[Task[RunSpec]], work: FinalWork, ranks: Ranks, *
         with choice as held:
             name = ranks.tell(held.folder.name if held else None)
             if name is None:
-                if ranks.tell(not stays and _are_alive([by_name[name] for name in names], watch)):
+                looks = (watch.look(by_name[name].folder)[0] for name in names)
+                if ranks.tell(not stays and all(standing is Standing.ALIVE for standing in looks)):
                     return
                 time.sleep(_LOOK_INTERVAL_S)
                 continue
@@ -104,11 +105,6 @@ def do_together(tasks: Sequence[Task[RunSpec]], work: FinalWork, ranks: Ranks, *
                 if result_of(task) is None:
                     raise TrainingError(f"the run {name} ended without a result in {task.folder}.")
                 (task.folder / MICRO_BATCH).unlink(missing_ok=True)
-
-
-def _are_alive(tasks: Sequence[Task[RunSpec]], watch: Watch) -> bool:
-    """Whether all of these runs are done by others, who were seen to live."""
-    return all(watch.look(task.folder)[0] is Standing.ALIVE for task in tasks)
 
 
 @contextmanager
