@@ -173,13 +173,10 @@ class _Look:
         )
         self.versions = _versions(hub.tags(repository)) if self.snapshot is not None else {}
         self._changed: dict[str, dict[str, Content | None]] = {}
-        of_head = {number for number, at in self.versions.items() if at == self._commit}
+        head = self.snapshot.commit if self.snapshot is not None else None
+        of_head = {number for number, at in self.versions.items() if at == head}
         #: Versions of the newest commit, where it holds the files as the first of them names itself.
         self.settled = of_head if of_head and not self._changes(f"v{min(of_head)}") else set()
-
-    @property
-    def _commit(self) -> str | None:
-        return self.snapshot.commit if self.snapshot is not None else None
 
     def takes(self, number: int) -> bool:
         """Whether a version can be given to what will be there."""
