@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from scipy.special import expit
 
 from regmix_hf.regression.base import Array, MixtureEstimator
 from regmix_hf.regression.matern import matern
@@ -147,9 +146,7 @@ class ScaledPrediction(MixtureEstimator):
         return np.asarray(self.mean_ + self.spread_ * standard.T)
 
     def _saturation(self, target: int) -> Array:
-        layout = ScaledLayout(self.n_features_in_)
-        raw = self.raw_[target]
-        return np.asarray(expit(raw[layout.saturation] + raw[layout.saturations]))
+        return ScaledLayout(self.n_features_in_).beta(self.raw_[[target]])[0]
 
     def _tokens(self, weights: Array, target: int) -> Array:
         helps = np.log(weights + WEIGHT_OFFSET) * self._saturation(target)
