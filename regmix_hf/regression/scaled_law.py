@@ -276,15 +276,14 @@ class ScaledLaw(ScaledPrediction):
         left = left[others := ~self._swarm()]
         if not others.any():
             return
-        runs = [Places(at.features[others], at.trend[others], at.sizes[others]) for at in runs]
+        runs = [places.take(others) for places in runs]
         size = 1.4826 * np.nanmedian(np.abs(left - np.nanmedian(left, axis=0)), axis=0)
         size[size == 0] = 1.0
         left /= size
         self.hyper_ = self._learn(runs, left, others) if self._given is None else self._given
         for target, places in enumerate(runs):
             known = ~np.isnan(left[:, target])
-            part = Places(places.features[known], places.trend[known], places.sizes[known])
-            coefficients = size[target] * solve(self.hyper_, part, left[known, target])
+            coefficients = size[target] * solve(self.hyper_, places.take(known), left[known, target])
             self.coefficients_[target, np.flatnonzero(others)[known]] = coefficients
 
     def _learn(self, runs: Sequence[Places], left: Array, others: NDArray[np.bool_]) -> Array:
@@ -297,5 +296,4 @@ class ScaledLaw(ScaledPrediction):
         some = np.isin(mixture, order[: max(1, int(np.searchsorted(counts, _LEARN_RUNS)))])
         targets = _LEARN_TARGETS * (_LEARN_RUNS / some.sum()) ** 3
         every = max(1, int(len(runs) / targets))
-        parts = [Places(at.features[some], at.trend[some], at.sizes[some]) for at in runs[::every]]
-        return learn(parts, list(left[some][:, ::every].T))
+        return learn([places.take(some) for places in runs[::every]], list(left[some][:, ::every].T))
