@@ -83,7 +83,8 @@ class ExpertTokens:
     def mixed(self) -> list[MixedLoss]:
         """The formula of each target."""
         shares = self.shares
-        return [MixedLoss.of(logs, shares, unit) for logs, unit in zip(self.logs, self.units, strict=True)]
+        pairs = zip(self.logs, self.units, strict=True)
+        return [MixedLoss(_Given.of(logs, shares), unit) for logs, unit in pairs]
 
     def save(self, file: Path) -> None:
         """Write them as safetensors, atomically."""
@@ -187,11 +188,6 @@ class MixedLoss:
 
     given: _Given
     unit: float
-
-    @classmethod
-    def of(cls, logs: NDArray[np.float16], shares: Array, unit: float) -> Self:
-        """Make it of log-probabilities, experts x tokens, and how much of each expert a domain is."""
-        return cls(_Given.of(logs, shares), unit)
 
     @property
     def relative(self) -> NDArray[np.float32]:
