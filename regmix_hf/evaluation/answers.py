@@ -56,11 +56,7 @@ class Questions:
 def questions_of(name: str, tasks: TaskSet, *, limit: int | None, seed: int) -> Questions:
     """Let lm-eval make the requests of a task or group, and keep the right answers.
 
-    Args:
-        name: As it stands in the recipe.
-        tasks: What it stands for.
-        limit: Documents of each task, the first ones; `None`: all.
-        seed: Decides which solved examples are shown.
+    Of each task the first `limit` documents, or all; the seed decides which solved examples are shown.
 
     Raises:
         DataError: Not one document has a text for its right answer.
@@ -136,13 +132,8 @@ def prepare_answers(
 ) -> TaskFacts:
     """Cut questions into tokens and write them into the folder of a corpus.
 
-    Args:
-        questions: Of the task `name`.
-        name: As it stands in the recipe.
-        tokenizer: Of the corpus.
-        corpus: Its folder.
-        context_length: Tokens a model reads; contexts that are longer lose their beginning.
-        eos_token_id: What stands before a text that has no context.
+    A model reads `context_length` tokens: contexts that are longer lose their beginning. Before one without
+    context stands `eos_token_id`.
 
     Raises:
         DataError: Every answer alone is longer than a model reads.

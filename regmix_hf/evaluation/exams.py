@@ -55,12 +55,7 @@ class Papers:
 def papers_of(name: str, metrics: Collection[str], tasks: TaskSet, *, limit: int | None, seed: int) -> Papers:
     """Let lm-eval make the requests of a task or group.
 
-    Args:
-        name: Of the task or group.
-        metrics: Those asked for.
-        tasks: What it stands for.
-        limit: Documents of each task, the first ones; `None`: all.
-        seed: Decides which solved examples are shown.
+    Of each task the first `limit` documents, or all; the seed decides which solved examples are shown.
 
     Raises:
         RecipeError: lm-eval has no such metric of it, or proxies cannot be judged by it.
@@ -159,15 +154,8 @@ def prepare_exam(
 ) -> ExamFacts:
     """Cut an exam into tokens and write it into the folder of a corpus.
 
-    A document with a choice that is longer than a model reads is left out.
-
-    Args:
-        papers: Of the task or group `name`.
-        name: Of the task or group.
-        tokenizer: Of the corpus.
-        corpus: Its folder.
-        context_length: Tokens a model reads; contexts that are longer lose their beginning.
-        eos_token_id: What stands before a text that has no context.
+    A document with a choice that is longer than a model reads is left out; the rest is as `prepare_answers`
+    has it.
 
     Raises:
         DataError: Nothing is left of a task, or lm-eval cannot compute a metric of these documents.

@@ -90,10 +90,7 @@ def load_tasks(names: Sequence[str], local_tasks: Path, include_path: str | None
 def load_each(names: Sequence[str], include_path: str | None, key: str) -> dict[str, TaskSet]:
     """Find and load tasks and groups, each by itself.
 
-    Args:
-        names: Tasks, groups or tags of lm-eval.
-        include_path: A folder with task files of the user's own.
-        key: Of the recipe, where the names stand.
+    `include_path` is a folder with task files of the user's own, `key` where the names stand in the recipe.
 
     Raises:
         RecipeError: lm-eval has no task of a name, or there is no such folder.

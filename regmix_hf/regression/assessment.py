@@ -124,11 +124,7 @@ def quality_table(held_out: Sequence[HeldOut], target: Target, random_state: int
 
 
 def table_for_people(quality: pd.DataFrame, target: str) -> pd.DataFrame:
-    """Make text of the rows of a quality table that matter: those of one target and of the average.
-
-    Args:
-        quality: See `quality_table`.
-        target: Its name in the column `target`.
+    """Make text of the rows of a `quality_table` that matter: of the target of this name, and of the average.
 
     Returns:
         `test`, `target`, `estimator`, `runs` and one column per metric: the value with its bootstrap 95 %

@@ -46,10 +46,7 @@ def _is_of_several(name: str) -> bool:
 def of_study(runs: Runs, recipe: Recipe, progress: Progress) -> Runs:
     """Leave out runs of others of another size or length, where a study's proxies are of one and stay so.
 
-    Args:
-        runs: The study's own first.
-        recipe: Of the study.
-        progress: Told what is left out.
+    The study's own come first.
     """
     tells = any(estimator_class(name).takes_sizes for name in recipe.regression.estimators)
     if len(recipe.rungs) > 1 or tells or runs.scale is None or not len(runs):
