@@ -6,7 +6,7 @@ tokens; only the right answer of each document is kept. It is found once for a s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -67,7 +67,7 @@ def questions_of(name: str, tasks: TaskSet, *, limit: int | None, seed: int) -> 
     for task in tasks.loaded["tasks"].values():
         with quiet():
             task.build_all_requests(limit=limit)
-        for document in _documents(task):
+        for document in requests_of(task):
             question = _question(task, document)
             found.append(question)
             if question is None and not wrong:
@@ -82,12 +82,12 @@ def questions_of(name: str, tasks: TaskSet, *, limit: int | None, seed: int) -> 
     return Questions(asked, len(found) - len(asked))
 
 
-def _documents(task: Any) -> Iterator[list[Any]]:
-    """The requests of every document."""
+def requests_of(task: Any) -> list[list[Any]]:
+    """The requests of every document, choice by choice."""
     by_document: dict[int, list[Any]] = {}
     for request in task.instances:
         by_document.setdefault(request.doc_id, []).append(request)
-    yield from by_document.values()
+    return [sorted(requests, key=lambda one: int(one.idx)) for requests in by_document.values()]
 
 
 def _question(task: Any, requests: Sequence[Any]) -> Question | None:
