@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,12 +100,10 @@ def size_category(num_rows: int) -> str:
     >>> size_category(512), size_category(25_000), size_category(12_000_000)
     ('n<1K', '10K<n<100K', '10M<n<100M')
     """
-    below = None
-    for power, name in enumerate(_SIZES, start=3):
-        if num_rows < 10**power:
-            return f"n<{name}" if below is None else f"{below}<n<{name}"
-        below = name
-    return f"n>{below}"
+    at = bisect([10**power for power in range(3, 3 + len(_SIZES))], num_rows)
+    if at == len(_SIZES):
+        return f"n>{_SIZES[-1]}"
+    return f"{_SIZES[at - 1]}<n<{_SIZES[at]}" if at else f"n<{_SIZES[0]}"
 
 
 def configs(files: Mapping[str, str], default: str) -> list[dict[str, Any]]:

@@ -49,29 +49,19 @@ def summarise(facts: StudyFacts) -> Summary:
     predicted: list[dict[str, Any]] = []
     if facts.choice:
         weights = facts.choice.weights.sort_values(["chosen", "prior"], ascending=False, kind="stable")
-        mixture = [
-            {
-                "domain": name,
-                "prior": row["prior"],
-                "chosen": row["chosen"],
-                "change": row["chosen"] - row["prior"],
-                "epochs": row["epochs"],
-            }
-            for name, row in weights.iterrows()
-        ]
+        weights.insert(2, "change", weights["chosen"] - weights["prior"])
+        mixture = weights.reset_index(names="domain").to_dict("records")
         predicted = [{"mixture": name, **values} for name, values in facts.choice.predicted.items()]
-    held_out = []
+    held_out: list[dict[str, Any]] = []
     if facts.regression:
-        held_out = [
-            {
-                "estimator": name,
-                "spearman": row["spearman"],
-                "lower": row["spearman_low"],
-                "upper": row["spearman_high"],
-                "runs": int(row["num_runs"]),
-            }
-            for name, row in facts.regression.judged.iterrows()
-        ]
+        columns = {
+            "spearman": "spearman",
+            "spearman_low": "lower",
+            "spearman_high": "upper",
+            "num_runs": "runs",
+        }
+        judged = facts.regression.judged[list(columns)].rename(columns=columns).astype({"runs": int})
+        held_out = judged.reset_index(names="estimator").to_dict("records")
     losses = facts.final.losses if facts.final else {}
     return Summary(
         target=str(facts.target),
