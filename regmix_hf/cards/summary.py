@@ -59,13 +59,8 @@ def summarise(facts: StudyFacts) -> Summary:
         predicted = [{"mixture": name, **values} for name, values in facts.choice.predicted.items()]
     held_out: list[dict[str, Any]] = []
     if facts.regression:
-        columns = {
-            "spearman": "spearman",
-            "spearman_low": "lower",
-            "spearman_high": "upper",
-            "num_runs": "runs",
-        }
-        judged = facts.regression.judged[list(columns)].rename(columns=columns).astype({"runs": int})
+        judged = facts.regression.judged[["spearman", "spearman_low", "spearman_high", "num_runs"]]
+        judged = judged.set_axis(["spearman", "lower", "upper", "runs"], axis=1).astype({"runs": int})
         held_out = judged.reset_index(names="estimator").to_dict("records")
     losses = facts.final.losses if facts.final else {}
     return Summary(
