@@ -83,8 +83,9 @@ class Constraints:
         name: What error messages call these constraints, e.g. the recipe's section.
 
     Raises:
-        MixtureError: On construction: an unknown domain, one in two groups, a bound outside 0..1, or
-            constraints that no mixture meets, with the ones that clash and what would do.
+        MixtureError: On construction: an unknown domain, one in two groups, a group called as a domain is, a
+            bound outside 0..1, or constraints that no mixture meets, with the ones that clash and what would
+            do.
     """
 
     domains: tuple[str, ...]
@@ -230,6 +231,12 @@ class Constraints:
     def _check_members(self) -> None:
         group_of: dict[str, str] = {}
         for name, group in self.groups.items():
+            if name in self.domains:
+                raise MixtureError(
+                    f"{self.name}.groups.{name}: a domain is called {name!r}, too.",
+                    f"give the group a name of its own, e.g. all_{name}; for the domain alone write "
+                    f"{self.name}.min and {self.name}.max",
+                )
             for domain in group.domains:
                 if domain not in self.domains:
                     raise MixtureError(

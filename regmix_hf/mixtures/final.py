@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from regmix_hf.errors import StudyError
 from regmix_hf.mixtures.constraints import Constraints, EpochCap
 from regmix_hf.mixtures.mixture import normalise, uniform
@@ -13,6 +15,9 @@ from regmix_hf.mixtures.table import read_mixtures
 from regmix_hf.recipe import Choice, Recipe
 from regmix_hf.recipe.schema import CHOSEN, HOLDOUT
 from regmix_hf.tables import by_domain
+
+#: Weights are rounded to a millionth, and then divided by their sum: by so much a mixture may miss a bound.
+_ROUNDING = 2e-6
 
 
 def final_names(recipe: Recipe, sampled: Path) -> list[str]:
@@ -173,6 +178,25 @@ def check_text(
     """
     if recipe.choice.max_epochs is not None and not recipe.train.allow_repetition:
         check_repetition(mixtures, EpochCap(recipe.choice.max_epochs, tokens, recipe.train.num_train_tokens))
+
+
+def outside_bounds(
+    recipe: Recipe, mixtures: Mapping[str, Mapping[str, float]], tokens: Mapping[str, int]
+) -> list[str]:
+    """Name the mixtures that `choice` could not have chosen: they are there to be compared with.
+
+    Args:
+        recipe: The recipe.
+        mixtures: Name -> domain -> share of training tokens.
+        tokens: Available tokens of every training domain.
+
+    Raises:
+        MixtureError: No mixture meets the bounds.
+    """
+    bounds = final_constraints(recipe, tokens)
+    rows = np.array([[weights[name] for name in bounds.domains] for weights in mixtures.values()])
+    away = np.abs(bounds.project(rows) - rows).max(axis=1) if len(rows) else rows
+    return [name for name, distance in zip(mixtures, away, strict=True) if distance > _ROUNDING]
 
 
 def _held_out(sampled: Path) -> dict[str, dict[str, float]]:

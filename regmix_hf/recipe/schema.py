@@ -328,7 +328,7 @@ class Recipe(Section):
     baselines: dict[DomainName, dict[DomainName, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]]] = (
         Field(default_factory=dict)
     )
-    """Named mixtures; normalised when read."""
+    """Named mixtures to compare with; normalised when read. Bounds of `choice` do not hold for them."""
     evaluation: Evaluation = Evaluation()
     """What the final models are scored on."""
     executor: Executor = Executor()

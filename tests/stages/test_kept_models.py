@@ -101,6 +101,27 @@ def test_a_later_domain_costs_forward_passes_and_gives_the_numbers_of_one_that_w
     assert "letters" in runs.experts.texts
 
 
+def test_a_plan_with_a_later_domain_counts_the_runs_that_it_leaves_as_they_are(
+    copy_of_first, prepared, letters
+):
+    later = letters.replace("letters=", "signs=")
+    trained_on = later.replace('"validation_only": true', '"split": "train"')
+
+    def planned(*overrides):
+        study = reread(copy_of_first, prepared, *overrides, "choice.num_confirm=0", "executor.gpu=h200")
+        assert study.state(prepare.STAGE) is State.STALE
+        return {stage.verb: (stage.runs, stage.left) for stage in make_plan(study, first="proxies").stages}
+
+    reread(copy_of_first, prepared).finish(prepare.STAGE)
+    assert planned(later)["proxies"] == (4, 0)
+    assert planned(later, "context_length=8")["proxies"] == (4, 4)
+    assert planned(trained_on)["proxies"] == (5, 5), "the tokenizer is trained on it, too"
+    given = f"tokenizer={copy_of_first.corpus / 'tokenizer'}"
+    reread(copy_of_first, prepared, given).finish(prepare.STAGE)
+    assert planned(trained_on, given)["proxies"] == (5, 1), "its expert"
+    assert planned(trained_on, given, "train.mixtures=[prior]")["train"] == (1, 1)
+
+
 def test_experts_give_what_their_models_give_when_they_are_mixed_in_torch(first):
     import torch
     from transformers import AutoModelForCausalLM
