@@ -15,6 +15,7 @@ from scipy.spatial.distance import cdist
 from regmix_hf.errors import RegressionError
 from regmix_hf.regression.base import Array, of_largest
 from regmix_hf.regression.folds import assign_folds
+from regmix_hf.regression.intervals import Elsewhere
 from regmix_hf.regression.kriged_power_law import LENGTHS, NOISES, likeliest, pull_in
 from regmix_hf.regression.least_squares import Curve, minimise, standardised
 from regmix_hf.regression.matern import matern
@@ -116,30 +117,25 @@ class ScaledLaw(ScaledPrediction):
         return float(np.exp(lengths[0])) if len(lengths) == 1 else None
 
     @property
-    def stretch(self) -> float:
-        """How many times as far off predictions may be as out of fold: more, the farther beyond the runs.
+    def elsewhere(self) -> Elsewhere | None:
+        """How predictions differ from those of the size and length that `out_of_fold` judged.
 
-        It grows in proportion to log parameters (and log tokens) beyond those that `out_of_fold` speaks of,
-        from what the runs of the largest size were missed by without them, or out of fold where they are few.
+        They may be further off in proportion to log parameters (and log tokens) beyond it, from what the runs
+        of the largest size were missed by without them, or out of fold where they are few. Where all runs
+        are of one length, so is what another may do to the loss, in proportion to how far it is.
         """
+        if np.array_equal(self.at_, self.judged_):
+            return None
         ratio, apart = self.beyond_
         beyond = np.maximum(self.at_ - self.judged_, 0.0).sum()
-        return float(1 + (ratio - 1) * beyond / apart)
-
-    @property
-    def unseen(self) -> Array:
-        """What another length may do to the loss where all runs are of one: more, the farther it is."""
         away = 0.0 if self.only_length is None else abs(self.at_[1] - self.sizes_[0, 1])
-        return np.asarray(_PER_LENGTH * away * np.abs(self.mean_))
-
-    @property
-    def shift(self) -> Array:
-        """What predictions of the fitted mixtures are more than at the size that `out_of_fold` judged."""
-        if np.array_equal(self.at_, self.judged_):
-            return super().shift
         weights = self.weights_[(self.sizes_ == self.judged_).all(axis=1)]
         judged = self.predict_runs(weights, np.tile(self.judged_, (len(weights), 1)))
-        return np.asarray((self._predict(weights) - judged).mean(axis=0))
+        return Elsewhere(
+            stretch=float(1 + (ratio - 1) * beyond / apart),
+            shift=np.asarray((self._predict(weights) - judged).mean(axis=0)),
+            unseen=np.asarray(_PER_LENGTH * away * np.abs(self.mean_)),
+        )
 
     def out_of_fold(self, X: ArrayLike, y: ArrayLike, own: Sequence[int]) -> Array:
         """Predict each run, at its own size and length, by a fit that saw none of its mixture."""
