@@ -123,6 +123,8 @@ class Objective:
 
     def slope(self, weights: Array) -> Array:
         """Derivatives of a weighted mean with respect to the weights, `(n, d)`; the model must be smooth."""
+        if self.shares is None:
+            raise ValueError("the worst of several losses has no derivatives")
         slope = np.einsum("t,ntd->nd", self.shares, self.values_slope(weights))
         return np.asarray(slope + self.divergence_slope(weights))
 
