@@ -304,14 +304,11 @@ def _states(study: Study) -> dict[str, State]:
     return {stage.verb: stage.state for stage in pipeline.status(study)}
 
 
-def _told_of_tasks(recipe: Recipe) -> Iterator[str]:
-    yield from (f"proxy.{key}" for key in ("tasks", "metrics") if getattr(recipe.proxy, key))
-
-
 def _note_on_tasks(study: Study) -> str:
     """How much of a proxy's cost it is to score its tasks; a forward pass is a third of training."""
     recipe, facts = study.recipe, CorpusFacts.find(study.corpus)
-    told, num_tasks = ", ".join(_told_of_tasks(recipe)), len({*recipe.proxy.tasks, *recipe.proxy.judged})
+    told = ", ".join(f"proxy.{key}" for key in ("tasks", "metrics") if getattr(recipe.proxy, key))
+    num_tasks = len({*recipe.proxy.tasks, *recipe.proxy.judged})
     said = f"{told}: each proxy is scored on {count_of(num_tasks, 'task')}"
     if facts is None or facts.scored.keys() != set(recipe.proxy.scored):
         return f"{said}; how many tokens that is, is known after `prepare`"
@@ -373,9 +370,8 @@ def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
     if speed is None:
         yield f"FLOPs and time follow from the vocabulary of {recipe.tokenizer!r}, known after `prepare`"
     elif speed.fleet is not None:
-        why = (
-            "" if recipe.executor.gpu or not speed.measured else ", as one block takes this machine too long"
-        )
+        too_long = speed.measured and not recipe.executor.gpu
+        why = ", as one block takes this machine too long" if too_long else ""
         yield (
             f"time: from FLOPs, with {speed.fleet}{why}; start-up and evaluations add to it. "
             "`executor.gpu` and `executor.utilisation` say otherwise"

@@ -8,6 +8,7 @@ from itertools import islice
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.progress import Progress
@@ -49,10 +50,7 @@ def _is_of_several(name: str) -> bool:
 def of_study(runs: Runs, recipe: Recipe, progress: Progress) -> Runs:
     """Leave out runs of others of another size or length, where a study's proxies are of one and stay so.
 
-    Args:
-        runs: The study's own first.
-        recipe: Of the study.
-        progress: Told what is left out.
+    The study's own come first.
     """
     tells = any(estimator_class(name).takes_sizes for name in recipe.regression.estimators)
     if len(recipe.rungs) > 1 or tells or runs.scale is None or not len(runs):
@@ -94,14 +92,18 @@ def by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:
     largest = of_largest(runs.sizes.to_numpy())
     if largest.all():
         return runs, None
-    own, beside = (runs.take(np.flatnonzero(rows)) for rows in (largest, ~largest))
-    beside = beside.part("fit")
+    own, beside = _part(runs, largest), runs.take(np.flatnonzero(~largest)).part("fit")
     others = f"beside: {len(beside)} of other sizes and lengths"
     progress.note(f"judged: {count_of(len(own), 'run')} of {scale_of(own)}; {others}")
     for said in _noise_of(beside) if not seed_noise(own) else ():
         progress.note(f"{said}; of {scale_of(own)} no mixture was run with two seeds")
+    return own, beside
+
+
+def _part(runs: Runs, rows: NDArray[np.bool_]) -> Runs:
+    """Some of the runs, and the counts of all that were left out."""
     counts = {name: getattr(runs, name) for name in ("num_diverged", "num_failed", "num_duplicates")}
-    return replace(own, **counts), beside
+    return replace(runs.take(np.flatnonzero(rows)), **counts)
 
 
 def _noise_of(runs: Runs) -> Iterator[str]:
@@ -156,12 +158,7 @@ def of_one_scale(runs: Runs, own: str, progress: Progress) -> Runs:
         progress.note(
             f"{count_of(count, 'run')} of {scale}{more}: no part of the fit, which is of {own}; losses differ"
         )
-    return replace(
-        runs.take(np.flatnonzero(runs.scale == own)),
-        num_diverged=runs.num_diverged,
-        num_failed=runs.num_failed,
-        num_duplicates=runs.num_duplicates,
-    )
+    return _part(runs, (runs.scale == own).to_numpy())
 
 
 def fit_one(name: str, random_state: int, fitted: Runs, beside: Runs | None) -> MixtureRegressor:

@@ -42,13 +42,7 @@ STAGE = Stage(
     verb="prepare",
     folder=names.CORPUS,
     keys=("seed", "context_length", "tokenizer", "domains", "corpus"),
-    outputs=(
-        names.CORPUS_FACTS,
-        "tokenizer",
-        "*/*.arrow",
-        f"{names.TASKS}/*.parquet",
-        f"{names.METRICS}/*",
-    ),
+    outputs=(names.CORPUS_FACTS, "tokenizer", "*/*.arrow", f"{names.TASKS}/*.parquet", f"{names.METRICS}/*"),
     outside=_stamp,
     outside_as_0_1=_stamp_as_0_1,
 )

@@ -8,7 +8,6 @@ from typing import Any
 
 from regmix_hf.errors import UnfinishedError
 from regmix_hf.jobs.base import base_task, train_base_once
-from regmix_hf.jobs.devices import Slot, worker_slots
 from regmix_hf.jobs.later import LaterWork, kept_in, later_tasks, measure_later
 from regmix_hf.jobs.place import SharedPlace, place_of
 from regmix_hf.jobs.proxies import ProxyWork, proxy_tasks
@@ -22,15 +21,13 @@ from regmix_hf.jobs.results import (
     status_of,
 )
 from regmix_hf.jobs.tasks import Task, in_shard
-from regmix_hf.mixtures.repetition import stamp_matching
 from regmix_hf.mixtures.table import read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.readable import count_of
 from regmix_hf.recipe import Recipe
-from regmix_hf.recipe.outcome import stamp_ladder
+from regmix_hf.stages.sample import stamp_swarm
 from regmix_hf.study import Stage, State, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.training.device import uses_cpu
 from regmix_hf.training.later import KeptRun, asked_in_words
 from regmix_hf.training.measured import missing_losses, not_measured
 from regmix_hf.training.spec import RunSpec, proxy_specs
@@ -42,17 +39,13 @@ _KEEP = (
 )
 
 
-def _stamp(recipe: Recipe) -> dict[str, str]:
-    return {**stamp_matching(recipe), **stamp_ladder(recipe)}
-
-
 STAGE = Stage(
     verb="proxies",
     folder=names.PROXIES,
     keys=("seed", "context_length", "proxy"),
     inputs=(f"{names.CORPUS}/{names.CORPUS_FACTS}", f"{names.MIXTURES}/{names.MIXTURES_TABLE}"),
     outputs=(names.RESULTS, names.TRAJECTORIES, f"*{names.EXPERTS}"),
-    outside=_stamp,
+    outside=stamp_swarm,
 )
 
 
@@ -138,11 +131,7 @@ def train_base(study: Study, progress: Progress, place: SharedPlace[ProxyWork] |
 def _place_of(study: Study) -> SharedPlace[ProxyWork | LaterWork]:
     """Where the recipe says that proxies are trained: on this machine, one per GPU or core, or on Ray."""
     proxy = study.recipe.proxy
-
-    def slots() -> list[Slot]:
-        return worker_slots(proxy.num_workers, use_cpu=uses_cpu(proxy.training_args))
-
-    return place_of(study.recipe.executor, slots, study.proxies)
+    return place_of(study.recipe.executor, study.proxies, proxy.training_args, proxy.num_workers)
 
 
 def tasks_of(study: Study) -> list[Task[RunSpec]]:

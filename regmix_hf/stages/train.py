@@ -13,7 +13,7 @@ from regmix_hf.jobs.devices import worker_slots
 from regmix_hf.jobs.finals import FinalWork, final_tasks, give
 from regmix_hf.jobs.later import LaterWork, later_tasks, measure_later
 from regmix_hf.jobs.launch import AccelerateLaunch, Launcher, Launches
-from regmix_hf.jobs.place import Place
+from regmix_hf.jobs.place import Place, place_of
 from regmix_hf.jobs.pool import Pool
 from regmix_hf.jobs.results import collect, done_once, is_failed, reason_of, result_of
 from regmix_hf.jobs.tasks import Task
@@ -56,14 +56,14 @@ def run(
         study: With a corpus and, when `train.mixtures` names `chosen`, a chosen mixture.
         progress: Shown the tokens of all runs.
         start: What starts `accelerate launch`.
-        place: Where models that are there are measured; by default by workers of this machine.
+        place: Where models that are there are measured; by default where the recipe says.
 
     Raises:
         TrainingError: A launch failed; what it said is in the message. Finished runs stay. Or a model could
             not be measured.
     """
     require_accepted(study)
-    tasks, stays = tasks_of(study), study.recipe.executor.wait
+    tasks = tasks_of(study)
     num_open = sum(result_of(task) is None for task in tasks)
     if num_open < len(tasks):
         progress.note(f"{len(tasks) - num_open} of {len(tasks)} final runs are done already")
@@ -77,11 +77,11 @@ def run(
         recipe = tell_recipe(study, study.models)
         slots = worker_slots(1, use_cpu=uses_cpu(study.recipe.proxy.training_args))
         train_base_once(study, Pool(slots, study.models), progress)
-        launches = Launches(study.recipe.train, study.models, start, stays=stays)
+        launches = Launches(study.recipe.train, study.models, start, stays=study.recipe.executor.wait)
         launches.run(tasks, FinalWork(study.corpus, recipe), progress)
     if later := later_tasks(tasks, CorpusFacts.load(study.corpus)):
-        slots = worker_slots(None, use_cpu=uses_cpu(study.recipe.train.training_args))
-        measure_later(later, study.corpus, place or Pool(slots, study.models, stays), progress)
+        place = place or place_of(study.recipe.executor, study.models, study.recipe.train.training_args)
+        measure_later(later, study.corpus, place, progress)
     if failed := next(filter(is_failed, later), None):
         raise TrainingError(
             f"the model {failed.name} could not be measured: {reason_of(failed)}",

@@ -14,11 +14,9 @@ from regmix_hf.training.measured import MEASURED_ON, measured_on
 from regmix_hf.training.spec import RunSpec
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-    from torch import nn
-
     from regmix_hf.corpus.corpus import Corpus
     from regmix_hf.study.corpus_facts import CorpusFacts
+    from regmix_hf.training.examinee import Examinee
 
 
 class KeptModelError(Exception):
@@ -82,8 +80,8 @@ def measure_kept(spec: KeptRun, corpus: Corpus, folder: Path) -> None:
     part = corpus.only(spec.part_of(corpus.facts))
     validation = ValidationSet(part) if part.facts.domains else None
     questions, of = Asked(part), _opened(spec, folder)
-    losses = validation.losses(*of) if validation else {}
-    scores = {name: score for name, score in questions.scores(*of).items() if name in spec.asked}
+    losses = validation.losses(of) if validation else {}
+    scores = {name: score for name, score in questions.scores(of).items() if name in spec.asked}
     row = {
         "run_id": spec.run.run_id,
         "status": "ok",
@@ -97,10 +95,11 @@ def measure_kept(spec: KeptRun, corpus: Corpus, folder: Path) -> None:
     write_json(folder / RESULT, row)
 
 
-def _opened(spec: KeptRun, folder: Path) -> tuple[nn.Module, Accelerator, int]:
-    """Load the model as the run had it at its end; the accelerator of such a run, and blocks at once."""
+def _opened(spec: KeptRun, folder: Path) -> Examinee:
+    """Load the model as the run had it at its end."""
     from transformers import Trainer
 
+    from regmix_hf.training.examinee import Examinee
     from regmix_hf.training.loss_head import score_in_parts
     from regmix_hf.training.models import build_config, load_model
     from regmix_hf.training.pretrained import hash_weights
@@ -119,7 +118,8 @@ def _opened(spec: KeptRun, folder: Path) -> tuple[nn.Module, Accelerator, int]:
     trainer = Trainer(model=load_model(config, spec.model), args=arguments)
     score_in_parts(trainer.model, train=False)
     model = trainer.accelerator.prepare_model(trainer.model, evaluation_mode=True)
-    return model, trainer.accelerator, max(1, arguments.per_device_eval_batch_size >> spec.halvings)
+    at_once = max(1, arguments.per_device_eval_batch_size >> spec.halvings)
+    return Examinee(model, trainer.accelerator, at_once)
 
 
 def asked_in_words(asked: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,9 @@ from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
 from regmix_hf.training.spec import RunSpec
 
-MODEL = {
-    "model_type": "llama",
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "intermediate_size": 32,
-    "vocab_size": 300,
-}
+from ..tiny import LLAMA
+
+MODEL = {**LLAMA, "vocab_size": 300}
 
 
 def recipe_tree(folder: Path) -> dict[str, Any]:
@@ -61,6 +56,31 @@ def recipe_tree(folder: Path) -> dict[str, Any]:
         "evaluation": {"tasks": ["held_out_text"], "limit": 10},
         "hub": {"namespace": "me", "license": "apache-2.0"},
     }
+
+
+def sample_short(folder: Path, write_corpus: Callable[..., Path], **changes: dict[str, Any]) -> Study:
+    """Sample a study of short runs on random blocks, with some sections changed, as `recipe.json` says."""
+    tree = recipe_tree(folder)
+    tree["proxy"] |= {
+        "num_train_tokens": 10_240,
+        "num_evaluations": 1,
+        "training_args": {"per_device_train_batch_size": 8, "use_cpu": True},
+    }
+    tree["train"]["num_train_tokens"] = 20_480
+    for section, keys in changes.items():
+        tree[section] = {**tree.get(section, {}), **keys}
+    (folder / "recipe.json").write_text(json.dumps(tree))
+    study = Study(load_recipe(folder / "recipe.json"))
+    study.open()
+    draw = np.random.default_rng(0)
+    blocks = {name: draw.integers(300, size=(2, 300, 128)) for name in study.recipe.training_domains}
+    splits = {name: (train, validation[:10]) for name, (train, validation) in blocks.items()}
+    write_corpus(study.corpus, 300, {**splits, "letters": (None, draw.integers(300, size=(10, 128)))})
+    (study.corpus / "tokenizer").mkdir()
+    (study.corpus / "tokenizer" / "tokenizer.json").write_text("{}")
+    study.finish(prepare.STAGE)
+    sample.run(study, Silent())
+    return study
 
 
 def make_finished(folder: Path) -> None:
