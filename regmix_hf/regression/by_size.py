@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.progress import Progress
@@ -45,10 +46,7 @@ def _is_of_several(name: str) -> bool:
 def of_study(runs: Runs, recipe: Recipe, progress: Progress) -> Runs:
     """Leave out runs of others of another size or length, where a study's proxies are of one and stay so.
 
-    Args:
-        runs: The study's own first.
-        recipe: Of the study.
-        progress: Told what is left out.
+    The study's own come first.
     """
     tells = any(estimator_class(name).takes_sizes for name in recipe.regression.estimators)
     if len(recipe.rungs) > 1 or tells or runs.scale is None or not len(runs):
@@ -90,12 +88,16 @@ def by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:
     largest = of_largest(runs.sizes.to_numpy())
     if largest.all():
         return runs, None
-    own, beside = (runs.take(np.flatnonzero(rows)) for rows in (largest, ~largest))
-    beside = beside.part("fit")
+    own, beside = _part(runs, largest), runs.take(np.flatnonzero(~largest)).part("fit")
     others = f"beside: {len(beside)} of other sizes and lengths"
     progress.note(f"judged: {count_of(len(own), 'run')} of {scale_of(own)}; {others}")
+    return own, beside
+
+
+def _part(runs: Runs, rows: NDArray[np.bool_]) -> Runs:
+    """Some of the runs, and the counts of all that were left out."""
     counts = {name: getattr(runs, name) for name in ("num_diverged", "num_failed", "num_duplicates")}
-    return replace(own, **counts), beside
+    return replace(runs.take(np.flatnonzero(rows)), **counts)
 
 
 def scale_of(runs: Runs) -> str | None:
@@ -139,12 +141,7 @@ def of_one_scale(runs: Runs, own: str, progress: Progress) -> Runs:
         progress.note(
             f"{count_of(count, 'run')} of {scale}{more}: no part of the fit, which is of {own}; losses differ"
         )
-    return replace(
-        runs.take(np.flatnonzero(runs.scale == own)),
-        num_diverged=runs.num_diverged,
-        num_failed=runs.num_failed,
-        num_duplicates=runs.num_duplicates,
-    )
+    return _part(runs, (runs.scale == own).to_numpy())
 
 
 def fit_one(name: str, random_state: int, fitted: Runs, beside: Runs | None) -> MixtureRegressor:
