@@ -18,6 +18,7 @@ from regmix_hf.corpus.local_files import (
     folder_of,
     local_files,
     patterns_of,
+    words_for,
 )
 from regmix_hf.corpus.read_facts import size_of
 from regmix_hf.corpus.tables import TABLE_ENDS, header
@@ -169,14 +170,9 @@ def _elsewhere(name: str, domain: Domain) -> str:
         DataError: There is no such kind of text, builder, folder, file or repository.
     """
     if domain.path == PYTHON_ENVIRONMENT:
-        from regmix_hf.corpus.environment.kinds import KINDS
+        from regmix_hf.corpus.environment.kinds import kind_of
 
-        if domain.name not in KINDS:
-            raise DataError(
-                f"domain {name!r}: {domain.path!r} has no text called {domain.name!r}.",
-                f"set its `name`; {did_you_mean(domain.name or '', KINDS)}",
-            )
-        return f"{domain.name} of this Python environment"
+        return f"{kind_of(name, domain)} of this Python environment"
     builders = _builders()
     files = local_files(domain)
     if folder_of(domain)[1] is not None or (domain.path in builders and files):
@@ -230,12 +226,7 @@ def _on_the_hub(name: str, domain: Domain, builders: list[str]) -> str:
     hint = closest if closest.startswith("did you mean") else "a path is a folder, a builder or a Hub id"
     path = Path(domain.path)
     if path.is_file():
-        kind = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
-        word = kind.get(path.suffix, "text")
-        raise DataError(
-            f"domain {name!r}: {domain.path!r} is a file.",
-            f"write `path: {word}` and `data_files: {domain.path}`",
-        )
+        raise DataError(f"domain {name!r}: {domain.path!r} is a file.", words_for(domain.path))
     is_id = domain.path.count("/") <= 1 and not domain.path.startswith((".", "/", "~"))
     if not is_id or "://" in domain.path or (path.suffix and "/" not in domain.path):
         raise DataError(f"domain {name!r}: there is no folder {domain.path!r}.", hint)
@@ -268,8 +259,7 @@ def _ask_hub(name: str, domain: Domain, hint: str) -> str:
         raise DataError(f"domain {name!r}: {where} has no revision {domain.revision!r}.") from None
     except RepositoryNotFoundError:
         raise DataError(
-            f"domain {name!r}: there is no folder and no data set {domain.path!r}, or it is private.",
-            hint,
+            f"domain {name!r}: there is no folder and no data set {domain.path!r}, or it is private.", hint
         ) from None
     except Exception as error:  # whatever the way to the Hub raises: the check is left out, and that is said
         return f"{where}, unchecked: the Hub does not answer ({type(error).__name__}){or_folder}"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import read_record, write_json
 from regmix_hf.jobs.claims import Watch
-from regmix_hf.jobs.proxies import run_head
+from regmix_hf.jobs.proxies import run_head, training_on
 from regmix_hf.jobs.results import result_of, with_former_names
-from regmix_hf.jobs.tasks import Do, Task, telling_out_of_memory
+from regmix_hf.jobs.tasks import Do, Task
 from regmix_hf.study.names import LEASE, LOCK, MICRO_BATCH, RESULT
 from regmix_hf.training.layout import smaller_micro_batch
 from regmix_hf.training.spec import RunSpec
@@ -41,16 +41,9 @@ class FinalWork:
 
     def open(self) -> Do[RunSpec]:
         """Import what trains and open the corpus."""
-        from regmix_hf.corpus.corpus import Corpus
         from regmix_hf.training.run import train_final
 
-        corpus = Corpus(self.corpus)
-
-        def do(spec: RunSpec, folder: Path, on_tokens: Callable[[int], None]) -> None:
-            with telling_out_of_memory():
-                train_final(spec, corpus, folder, on_tokens)
-
-        return do
+        return training_on(self.corpus, train_final)
 
 
 def final_tasks(specs: Iterable[tuple[str, RunSpec]], folder: Path) -> list[Task[RunSpec]]:

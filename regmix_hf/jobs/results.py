@@ -38,12 +38,9 @@ _REASON, _NOT_IN_TABLES = "reason", {"reason", "micro_batch", KEPT_MODEL}
 _ENDS = ("ok", "diverged", "failed")
 
 
-def result_of(task: Task[Any]) -> dict[str, Any] | None:
-    """Read the result of `task`; `None` when its folder holds none, or that of another task."""
-    return _result_in(task.folder, task)
-
-
-def _result_in(folder: Path, task: Task[Any]) -> dict[str, Any] | None:
+def result_of(task: Task[Any], room: Path | None = None) -> dict[str, Any] | None:
+    """Read the result of `task`; `None` when its folder, or the room, holds none, or that of another task."""
+    folder = room or task.folder
     file = folder / names.RESULT
     if not file.exists():
         return None
@@ -65,7 +62,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def is_done_in(room: Path, task: Task[Any]) -> bool:
     """Tell whether an attempt at `task` ended well in `room`."""
-    return _result_in(room, task) is not None
+    return result_of(task, room) is not None
 
 
 def bring(task: Task[Any], room: Path, held: Claim) -> str | None:

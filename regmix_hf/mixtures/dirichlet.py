@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures.constraints import Constraints
@@ -123,7 +124,7 @@ class AroundPrior:
 
     def _keep_within(self, logs: Array) -> Array:
         """Turn draws into mixtures, leaving out those beyond an upper bound."""
-        shares = _softmax(logs) * self._mass
+        shares = softmax(logs, axis=1) * self._mass
         shares[self._is_floored(shares)] = 0.0
         total = shares.sum(axis=1, keepdims=True)
         shares *= np.divide(self._mass, total, out=np.zeros_like(total), where=total > 0)
@@ -156,12 +157,6 @@ class AroundPrior:
         mixtures = np.tile(self.constraints.lower, (len(shares), 1))
         mixtures[:, self._drawn] += shares
         return np.minimum(mixtures, self.constraints.upper)
-
-
-def _softmax(logs: Array) -> Array:
-    shares = np.exp(logs - logs.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
-    return shares
 
 
 def _fill(logs: Array, room: Array, mass: float) -> Array:

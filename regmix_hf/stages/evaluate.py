@@ -10,7 +10,6 @@ import pandas as pd
 from regmix_hf.errors import RegmixError, StudyError
 from regmix_hf.evaluation.stamp import stamp_own_tasks
 from regmix_hf.files import read_parquet, read_record, write_parquet
-from regmix_hf.jobs.devices import Slot, worker_slots
 from regmix_hf.jobs.evaluations import EvaluationWork, FinalModel, evaluation_tasks
 from regmix_hf.jobs.place import Place, place_of
 from regmix_hf.jobs.results import done_once, forget_failed
@@ -21,7 +20,6 @@ from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.origin import require_accepted
 from regmix_hf.tables import RESULTS
-from regmix_hf.training.device import uses_cpu
 
 STAGE = Stage(
     verb="evaluate",
@@ -100,11 +98,7 @@ def tasks_of(study: Study, progress: Progress) -> list[Task[FinalModel]]:
 
 def _place_of(study: Study) -> Place[EvaluationWork]:
     """Where the recipe says that models are evaluated: on this machine, one per GPU or core, or on Ray."""
-
-    def slots() -> list[Slot]:
-        return worker_slots(None, use_cpu=uses_cpu(study.recipe.train.training_args))
-
-    return place_of(study.recipe.executor, slots, study.evaluation)
+    return place_of(study.recipe.executor, study.evaluation, study.recipe.train.training_args)
 
 
 def _work_of(study: Study) -> EvaluationWork:

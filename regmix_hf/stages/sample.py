@@ -25,7 +25,8 @@ from regmix_hf.study.names import CORPUS, CORPUS_FACTS, MIXTURES, MIXTURES_TABLE
 _MOST_TOLD_APART = 30.0
 
 
-def _stamp(recipe: Recipe) -> dict[str, str]:
+def stamp_swarm(recipe: Recipe) -> dict[str, str]:
+    """What counts for the swarm beside the keys that its stages read."""
     return {**stamp_matching(recipe), **stamp_ladder(recipe)}
 
 
@@ -35,7 +36,7 @@ STAGE = Stage(
     keys=("seed", "domains", "sampling", "proxy.num_train_tokens"),
     inputs=(f"{CORPUS}/{CORPUS_FACTS}",),
     outputs=(MIXTURES_TABLE,),
-    outside=_stamp,
+    outside=stamp_swarm,
 )
 
 
@@ -170,13 +171,8 @@ def _settings(recipe: Recipe, constraints: Constraints) -> str:
     drawn = recipe.sampling.model_dump(
         mode="json", exclude={"num_mixtures", "num_holdout", "num_repeats", "experts"}
     )
-    bounds = dict(
-        zip(
-            constraints.domains,
-            zip(constraints.lower.tolist(), constraints.upper.tolist(), strict=True),
-            strict=True,
-        )
-    )
+    limits = zip(constraints.lower.tolist(), constraints.upper.tolist(), strict=True)
+    bounds = dict(zip(constraints.domains, limits, strict=True))
     return hash_value({"seed": recipe.seed, "sampling": drawn, "bounds": bounds})[:16]
 
 

@@ -100,27 +100,32 @@ function showGroups() {
   }));
 }
 
+// A table with words above its columns, and a row of cells beside each name.
+function fillTable(id, words, rowNames, cellsOf) {
+  const line = (cells) => {
+    const row = make("tr");
+    row.append(...cells);
+    return row;
+  };
+  const [top, body] = [make("thead"), make("tbody")];
+  top.append(line(words.map((word) => make("th", word, { scope: "col" }))));
+  body.append(...rowNames.map((name, i) => line([make("th", name, { scope: "row" }), ...cellsOf(i)])));
+  get(id).replaceChildren(top, body);
+}
+
 function showLosses() {
   const losses = predict(state.weights);
   const half = halfWidths(losses, state.weights);
   const near = nearestRun(state.weights);
-  const head = make("tr");
-  for (const word of [promised ? "loss on" : "experts say of", "here",
+  const words = [promised ? "loss on" : "experts say of", "here",
     ...(promised ? [`${Math.round(100 * facts.coverage)} % interval`] : []), ...given.map(([name]) => name),
-    ...(near ? ["nearest run (measured)"] : [])]) head.append(make("th", word, { scope: "col" }));
-  const lines = names.map((name, k) => {
-    const line = make("tr");
-    line.append(make("th", name, { scope: "row" }),
-      make("td", number(losses[k]), { "data-value": losses[k], "data-half": half[k] }),
-      ...(promised ? [make("td", interval(losses[k], half[k], k))] : []),
-      ...given.map(([other]) => make("td", number(givenLosses.get(other)[k]))),
-      ...(near ? [make("td", number(near.losses[k]))] : []));
-    return line;
-  });
-  const [top, body] = [make("thead"), make("tbody")];
-  top.append(head);
-  body.append(...lines);
-  get("losses").replaceChildren(make("caption", caption()), top, body);
+    ...(near ? ["nearest run (measured)"] : [])];
+  fillTable("losses", words, names, (k) => [
+    make("td", number(losses[k]), { "data-value": losses[k], "data-half": half[k] }),
+    ...(promised ? [make("td", interval(losses[k], half[k], k))] : []),
+    ...given.map(([other]) => make("td", number(givenLosses.get(other)[k]))),
+    ...(near ? [make("td", number(near.losses[k]))] : [])]);
+  get("losses").prepend(make("caption", caption()));
   get("spoken").textContent = `${names[0]}: ${number(losses[0])}`
     + `${Number.isFinite(half[0]) ? ` plus or minus ${number(half[0])}` : ""}; `
     + given.map(([name]) => `${name} ${number(givenLosses.get(name)[0])}`).join(", ");
@@ -165,22 +170,12 @@ function caption() {
 function showEffects() {
   const table = effects(state.weights, 0.02);
   const most = Math.max(...table.flat().filter(Number.isFinite).map(Math.abs), 1e-12);
-  const head = make("tr");
-  head.append(make("th", "two points more of", { scope: "col" }), ...names.map((name) => make("th", name, { scope: "col" })));
-  const lines = facts.domains.map((name, i) => {
-    const line = make("tr");
-    line.append(make("th", name, { scope: "row" }), ...table[i].map((change, k) => {
-      const cell = make("td", Number.isFinite(change) ? (1000 * change).toFixed(1).replace(/^-0\.0$/, "0.0") : "-");
-      const colour = signs[k] * change <= 0 ? "var(--blue)" : "var(--orange)";
-      cell.style.background = `color-mix(in srgb, ${colour} ${Math.round((45 * Math.abs(change || 0)) / most)}%, transparent)`;
-      return cell;
-    }));
-    return line;
-  });
-  const [top, body] = [make("thead"), make("tbody")];
-  top.append(head);
-  body.append(...lines);
-  get("effects").replaceChildren(top, body);
+  fillTable("effects", ["two points more of", ...names], facts.domains, (i) => table[i].map((change, k) => {
+    const cell = make("td", Number.isFinite(change) ? (1000 * change).toFixed(1).replace(/^-0\.0$/, "0.0") : "-");
+    const colour = signs[k] * change <= 0 ? "var(--blue)" : "var(--orange)";
+    cell.style.background = `color-mix(in srgb, ${colour} ${Math.round((45 * Math.abs(change || 0)) / most)}%, transparent)`;
+    return cell;
+  }));
   showMore();
 }
 
