@@ -48,8 +48,8 @@ class ScaledLaw(ScaledPrediction):
     The trend is `ScaledCurve`. `z` is a Matern 5/2 process over root shares of effective tokens, as in
     `KrigedPowerLaw`, for what the runs of the size with the most mixtures miss on average over their lengths.
     `g` is the process of `size_process`: with a few runs at a larger size it is an offset and a slope there,
-    and what mixtures keep over sizes; at the size and length that z is of it is nothing. Predictions are those
-    at one size and length, by default those of `of_largest`: `at` returns a copy for another.
+    and what mixtures keep over sizes; at the size and length that z is of it is nothing. Predictions are
+    those at one size and length, by default those of `of_largest`: `at` returns a copy for another.
 
     Without sizes all runs are taken to be of one, and it is a kriged power law.
 
