@@ -100,7 +100,8 @@ class ScaledPrediction(MixtureEstimator):
     def _beside_swarm(self, sizes: Array) -> NDArray[np.bool_]:
         """Whether each size and length is another than the swarm's, where z tells all, and g has no run."""
         swarm = self.sizes_[self._swarm()][:1]
-        return (np.abs(sizes[:, None] - swarm) > _ALIKE).any(axis=2).all(axis=1)
+        apart = np.abs(sizes[:, None] - swarm).max(axis=2)
+        return np.asarray(np.all(apart > _ALIKE, axis=1))
 
     def at_one_size(self) -> tuple[Array, Array, AtSize]:
         """What the runs add to the trend at the one size and length that predictions are for.
