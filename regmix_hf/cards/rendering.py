@@ -20,12 +20,7 @@ from regmix_hf.recipe import Recipe
 
 
 def render_template(name: str, **values: Any) -> str:
-    """Fill in one of the templates that lie beside this module.
-
-    Args:
-        name: Its file.
-        **values: What it names; a name that is missing is an error.
-    """
+    """Fill in one of the templates that lie beside this module; a name that is missing is an error."""
     text = _environment().get_template(name).render(values)
     return re.sub(r"\n{3,}", "\n\n", text)  # parts that are left out leave their blank lines
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
+
 from regmix_hf.cards.comparison import Comparison, compare
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.tables import ScoreRow, Spread, score_rows
@@ -54,29 +56,14 @@ def summarise(facts: StudyFacts) -> Summary:
     predicted: list[dict[str, Any]] = []
     if facts.choice:
         weights = facts.choice.weights.sort_values(["chosen", "prior"], ascending=False, kind="stable")
-        mixture = [
-            {
-                "domain": name,
-                "prior": row["prior"],
-                "chosen": row["chosen"],
-                "change": row["chosen"] - row["prior"],
-                "epochs": row["epochs"],
-            }
-            for name, row in weights.iterrows()
-        ]
+        weights.insert(2, "change", weights["chosen"] - weights["prior"])
+        mixture = _rows(weights.reset_index(names="domain"))
         predicted = [{"mixture": name, **values} for name, values in facts.choice.predicted.items()]
-    held_out = []
+    held_out: list[dict[str, Any]] = []
     if facts.regression:
-        held_out = [
-            {
-                "estimator": name,
-                "spearman": row["spearman"],
-                "lower": row["spearman_low"],
-                "upper": row["spearman_high"],
-                "runs": int(row["num_runs"]),
-            }
-            for name, row in facts.regression.judged.iterrows()
-        ]
+        judged = facts.regression.judged[["spearman", "spearman_low", "spearman_high", "num_runs"]]
+        judged = judged.set_axis(["spearman", "lower", "upper", "runs"], axis=1).astype({"runs": int})
+        held_out = _rows(judged.reset_index(names="estimator"))
     losses = facts.final.losses if facts.final else {}
     return Summary(
         target=str(facts.target),
@@ -102,3 +89,7 @@ def _outside(facts: StudyFacts) -> list[str]:
     rows = weights[list(domains)].drop(CHOSEN, errors="ignore")
     others = {str(name): dict(zip(domains, row.tolist(), strict=True)) for name, row in rows.T.items()}
     return outside_bounds(facts.recipe, others, facts.corpus.available_tokens(facts.recipe))
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]

@@ -1,4 +1,7 @@
-"""The final runs' mixtures, by name: the chosen one, those known before it, the swarm's held-out ones."""
+"""The final runs' mixtures, by name: the chosen one, those known before it, the swarm's held-out ones.
+
+`tokens` are the available tokens of every training domain, `sampled` is the table of sampled mixtures.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,7 @@ _ROUNDING = 2e-6
 def final_names(recipe: Recipe, sampled: Path) -> list[str]:
     """Return the names in `train.mixtures`, with those of the held-out mixtures in the place of `holdout`.
 
-    Args:
-        recipe: The recipe.
-        sampled: The table of sampled mixtures; read only when held-out ones are asked for.
+    The table is read only when held-out ones are asked for.
 
     Raises:
         StudyError: They are asked for and none are sampled yet, or one is called as a baseline is.
@@ -46,11 +47,7 @@ def final_mixtures(
 ) -> dict[str, dict[str, float]]:
     """Return all final mixtures: name -> domain -> share of training tokens, over all training domains.
 
-    Args:
-        recipe: The recipe.
-        tokens: Available tokens of every training domain.
-        sampled: The table of sampled mixtures.
-        chosen: Reads the chosen mixture; called when it is asked for.
+    `chosen` reads the chosen mixture, and is called when it is asked for.
 
     Raises:
         StudyError: One is asked for that is not sampled or chosen yet.
@@ -88,10 +85,7 @@ def largest_weights(
 ) -> list[dict[str, float]]:
     """Return for every final mixture the largest weights that it can have, before it is known.
 
-    Args:
-        recipe: The recipe.
-        tokens: Available tokens of every training domain.
-        drawn: Largest weights of the swarm's mixtures, beyond which none is chosen.
+    `drawn` are the largest weights of the swarm's mixtures, beyond which none is chosen.
 
     Raises:
         MixtureError: The bounds of `choice` leave no mixture.
@@ -107,10 +101,6 @@ def largest_weights(
 
 def final_constraints(recipe: Recipe, tokens: Mapping[str, int]) -> Constraints:
     """Return what the final run's mixture must meet: the recipe's bounds and its cap on epochs.
-
-    Args:
-        recipe: The recipe.
-        tokens: Available tokens of every training domain.
 
     Raises:
         MixtureError: No mixture meets them.
@@ -144,12 +134,7 @@ def choice_constraints(
 
 
 def given_mixture(recipe: Recipe, name: str, tokens: Mapping[str, int]) -> dict[str, float]:
-    """Return the final mixture `name`, one that is known before anything is sampled or chosen.
-
-    Args:
-        recipe: The recipe.
-        name: `prior`, `uniform`, or a key of `baselines`.
-        tokens: Available tokens of every training domain.
+    """Return a final mixture that is known before any is sampled: `prior`, `uniform`, a key of `baselines`.
 
     Raises:
         MixtureError: It is no mixture over the domains of the study.
@@ -167,11 +152,6 @@ def check_text(
     recipe: Recipe, mixtures: Mapping[str, Mapping[str, float]], tokens: Mapping[str, int]
 ) -> None:
     """Refuse final runs that read a domain more often than `choice.max_epochs`, unless the recipe allows it.
-
-    Args:
-        recipe: The recipe.
-        mixtures: Name -> the mixture of a final run.
-        tokens: Available tokens of every training domain.
 
     Raises:
         MixtureError: A mixture does.
