@@ -45,21 +45,7 @@ def scores_of(facts: StudyFacts) -> list[ScoreRow]:
 
 def summarise(facts: StudyFacts) -> Summary:
     """Take from the facts what belongs into the answer."""
-    mixture: list[dict[str, Any]] = []
-    predicted: list[dict[str, Any]] = []
-    if facts.choice:
-        weights = facts.choice.weights.sort_values(["chosen", "prior"], ascending=False, kind="stable")
-        mixture = [
-            {
-                "domain": name,
-                "prior": row["prior"],
-                "chosen": row["chosen"],
-                "change": row["chosen"] - row["prior"],
-                "epochs": row["epochs"],
-            }
-            for name, row in weights.iterrows()
-        ]
-        predicted = [{"mixture": name, **values} for name, values in facts.choice.predicted.items()]
+    predicted = facts.choice.predicted.items() if facts.choice else ()
     held_out = []
     if facts.regression:
         held_out = [
@@ -76,8 +62,8 @@ def summarise(facts: StudyFacts) -> Summary:
     return Summary(
         target=str(facts.target),
         quantity=facts.target.quantity,
-        mixture=mixture,
-        predicted=predicted,
+        mixture=facts.choice.rows if facts.choice else [],
+        predicted=[{"mixture": name, **values} for name, values in predicted],
         held_out=held_out,
         final=[{"mixture": name, "loss": Spread.of(values)} for name, values in losses.items()],
         comparisons=compare(

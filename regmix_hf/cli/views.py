@@ -9,12 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from regmix_hf.choice import COVERAGE, read_chosen
+from regmix_hf.cards.choice_facts import ChoiceFacts
+from regmix_hf.choice import COVERAGE
 from regmix_hf.cli import tables as kinds
 from regmix_hf.cli.console import Format
 from regmix_hf.cli.proxy_tables import proxy_tables
 from regmix_hf.cli.tables import Table
-from regmix_hf.files import read_parquet, read_record, read_yaml
+from regmix_hf.files import read_parquet, read_record
 from regmix_hf.mixtures.group_shares import GroupShare
 from regmix_hf.plan import Plan
 from regmix_hf.quantities import Quantity, by_kind
@@ -22,20 +23,15 @@ from regmix_hf.readable import count_of, with_interval
 from regmix_hf.regression.agreement import Agreement, by_pair
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.promises import Promises
-from regmix_hf.study.rounds import Round, counted, rounds_in
-from regmix_hf.tables import MIXTURE, MIXTURES, QUALITY, RESULTS, by_domain
+from regmix_hf.study.promises import Promise, Promises
+from regmix_hf.study.rounds import Round, Trial
+from regmix_hf.tables import MIXTURE, MIXTURES, QUALITY, RESULTS, by_domain, records
 
 
 def stage_tables(study: Study, verb: str, format: Format) -> list[Table]:
     """The tables that a stage ends with; none for a stage whose result is a text of its own."""
     view = _VIEWS.get(verb)
     return view(study, format) if view else []
-
-
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table as mappings of column to plain Python value."""
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _prepare(study: Study, format: Format) -> list[Table]:
@@ -100,7 +96,7 @@ def quality_tables(quality: pd.DataFrame, target: str, format: Format) -> list[T
     from regmix_hf.regression.assessment import table_for_people
 
     if format is Format.JSON:
-        return [Table(kinds.QUALITY_OF_ALL, records(quality), "held-out quality")]
+        return [Table(kinds.QUALITY_OF_ALL, records(quality), "quality on unseen runs")]
     shown = table_for_people(quality, target).rename(columns=lambda column: column.removesuffix(" (%)"))
     return [
         Table(
@@ -160,20 +156,40 @@ def carry_tables(summary: Mapping[str, Any]) -> list[Table]:
 
 
 def chosen_tables(file: Path) -> list[Table]:
-    """The chosen mixture beside the prior, and what each target gains or loses by it.
+    """A chosen mixture beside the prior, what is predicted of its target and of all targets, and its tries.
 
     What is only validated on is no domain that could have a weight, and stands among the targets alone.
     """
-    domains = read_chosen(yaml := file.with_suffix(".yaml"))
-    frame = read_parquet(file, MIXTURE).sort_values(["weight", "prior"], ascending=False, kind="stable")
-    weights = frame.loc[frame["domain"].isin(list(domains)), ["domain", "prior", "weight", "epochs"]]
-    # Shares are rounded to millionths; what is less is the rounding of a difference.
-    weights = weights.assign(change=(weights["weight"] - weights["prior"]).round(9) + 0.0)
+    if (choice := ChoiceFacts.read(file)) is None:
+        return []
+    targets = choice.table.sort_values(["weight", "prior"], ascending=False, kind="stable").reset_index()
+    is_one = choice.record.get("target") in set(targets["domain"])
     return [
-        Table(kinds.CHOSEN, records(weights), "chosen mixture (share of training tokens)"),
-        *_group_tables(GroupShare.said_in(read_yaml(yaml), yaml)),
-        *_predicted_tables(frame),
+        *_mixture_tables(choice),
+        *([] if is_one else [_target_table(choice)]),
+        *_predicted_tables(targets),
+        *tried_tables(choice.rounds),
     ]
+
+
+def _mixture_tables(choice: ChoiceFacts) -> list[Table]:
+    rows = [{**row, "weight": row["chosen"]} for row in choice.rows]
+    return [
+        Table(kinds.CHOSEN, rows, "chosen mixture (share of training tokens)"),
+        *_group_tables(choice.groups),
+    ]
+
+
+def _target_table(choice: ChoiceFacts) -> Table:
+    """What is predicted of the target that the mixture was chosen for."""
+    target, kind = str(choice.record.get("target")), choice.quantity
+    rows = [{"mixture": name, **values, "value": values["loss"]} for name, values in choice.predicted.items()]
+    title = kind.noted(f"predicted {kind.noun}: {target}", "90 % interval") + f", of {choice.speaks_of}"
+    if all(row["lower"] is None for row in rows):
+        title = kind.noted(f"what experts say of {target}", "an order of mixtures, no promise")
+    about = {"target": target, "unit": _unit(kind), "direction": kind.direction}
+    about |= {"coverage": COVERAGE, "of": choice.speaks_of}
+    return Table(kinds.PREDICTED_TARGET, rows, title, about)
 
 
 def _group_tables(groups: Sequence[GroupShare]) -> list[Table]:
@@ -221,11 +237,7 @@ def _unit(quantity: Quantity) -> str | None:
 
 
 def _choose(study: Study, format: Format) -> list[Table]:
-    record = read_yaml(study.mixture)
-    return [
-        *chosen_tables(study.mixture.parent / names.CHOSEN_TABLE),
-        *tried_tables(counted(rounds_in(record, study.mixture), str(record.get("target")))),
-    ]
+    return chosen_tables(study.mixture)
 
 
 def tried_tables(rounds: Sequence[Round]) -> list[Table]:
@@ -235,12 +247,7 @@ def tried_tables(rounds: Sequence[Round]) -> list[Table]:
             "round": one.number,
             "tried_at": tried.kind,
             "promised": None if tried.difference is None else tried.promised,
-            "measured": tried.measured,
-            "deviation": tried.deviation,
-            "difference": tried.difference,
-            "lower": tried.lower,
-            "upper": tried.upper,
-            "seeds": tried.num_seeds,
+            **_measured(tried),
         }
         for one in rounds
         for tried in one.tried
@@ -249,6 +256,12 @@ def tried_tables(rounds: Sequence[Round]) -> list[Table]:
     title = quantity.noted("the choice as proxies tried it: promised minus measured", "90 % interval")
     about = {"unit": _unit(quantity), "coverage": COVERAGE}
     return [Table(kinds.TRIED, rows, title, about)] if rows else []
+
+
+def _measured(one: Trial | Promise) -> dict[str, Any]:
+    """What was measured where something was promised, and how far apart the two are."""
+    columns = ("measured", "deviation", "difference", "lower", "upper")
+    return {**{column: getattr(one, column) for column in columns}, "seeds": one.num_seeds}
 
 
 def summary_tables(study: Study) -> list[Table]:
@@ -276,30 +289,17 @@ def summary_tables(study: Study) -> list[Table]:
         }
         for comparison in summary.comparisons
     ]
-    promised = promise_tables(facts.promises) if facts.promises else []
-    speaks_of = f" of {facts.choice.speaks_of}" if facts.choice else ""
-    worth = (
-        [{"verdict": facts.verdict.word, "because": "; ".join(facts.verdict.reasons)}]
-        if facts.verdict
-        else []
-    )
-    mixture = [{**row, "weight": row["chosen"]} for row in summary.mixture]
-    kind = summary.quantity
+    choice, verdict, kind = facts.choice, facts.verdict, summary.quantity
+    worth = [{"verdict": verdict.word, "because": "; ".join(verdict.reasons)}] if verdict else []
+    judged_on = facts.regression.summary["judged_on"] if facts.regression else ""
     about = {"target": summary.target, "unit": _unit(kind), "direction": kind.direction}
-    told = {**about, "coverage": COVERAGE, "of": facts.choice.speaks_of if facts.choice else None}
-    predicted = [{**row, "value": row["loss"]} for row in summary.predicted]
-    title = kind.noted(f"predicted {kind.noun}{speaks_of}: {summary.target}", "90 % interval")
-    if summary.predicted and all(row["lower"] is None for row in summary.predicted):
-        title = kind.noted(f"what experts say of {summary.target}", "an order of mixtures, no promise")
     gain = kind.noted("chosen against the others", "95 % interval from the seeds")
     return [
         Table(kinds.VERDICT, worth, "what the regression is worth"),
-        *(tried_tables(facts.choice.rounds) if facts.choice else []),
-        *promised,
-        Table(kinds.CHOSEN, mixture, "chosen mixture (share of training tokens)"),
-        *(_group_tables(facts.choice.groups) if facts.choice else []),
-        Table(kinds.PREDICTED_TARGET, predicted, title, told),
-        Table(kinds.HELD_OUT, summary.held_out, "held-out quality of the regression"),
+        *(tried_tables(choice.rounds) if choice else []),
+        *(promise_tables(facts.promises) if facts.promises else []),
+        *([*_mixture_tables(choice), _target_table(choice)] if choice else []),
+        Table(kinds.HELD_OUT, summary.held_out, f"how well runs are ranked ({judged_on}, 95 % interval)"),
         Table(kinds.FINAL, final, kind.noted(f"final models: {summary.target}"), about),
         Table(kinds.AGAINST, against, gain, about),
     ]
@@ -314,17 +314,7 @@ def _evaluate(study: Study, format: Format) -> list[Table]:
 def promise_tables(promises: Promises) -> list[Table]:
     """Promised beside measured, of models of which size each speaks, and how well they agree."""
     rows = [
-        {
-            "mixture": one.mixture,
-            "promised": one.predicted,
-            "measured": one.measured,
-            "deviation": one.deviation,
-            "difference": one.difference,
-            "lower": one.lower,
-            "upper": one.upper,
-            "seeds": one.num_seeds,
-        }
-        for one in promises.mixtures
+        {"mixture": one.mixture, "promised": one.predicted, **_measured(one)} for one in promises.mixtures
     ]
     sizes = [
         {"loss": loss, "parameters": size.scale, "tokens": size.num_train_tokens}

@@ -31,7 +31,7 @@ from regmix_hf.regression.assessment import (
     seed_noise,
     speaks_of,
 )
-from regmix_hf.regression.by_size import counts_of, fit_one, judged_runs, scale_of
+from regmix_hf.regression.by_size import counts_of, fit_one, fitted_on, judged_runs, scale_of
 from regmix_hf.regression.carrying import carries
 from regmix_hf.regression.expert_tokens import not_asked
 from regmix_hf.regression.learning_curve import LearningCurve, learning_curve
@@ -114,7 +114,8 @@ def fit_runs(
         fit = _unjudged(question, regressors, folder)
     _save(fit, question, regressors)
     progress.note(fit.selection.reason)
-    progress.note(f"{fit.selection.estimator}: {fit.summary['outlook']}")
+    told = fit.summary["fitted_on"][fit.selection.estimator]
+    progress.note(f"{fit.selection.estimator}: fitted on {told}; {fit.summary['outlook']}")
     progress.note(str(fit.verdict))
     for name, promise in fit.promises.items():
         if promise is not None:
@@ -225,7 +226,7 @@ def _fit_all(question: Question, random_state: int, progress: Progress) -> dict[
     regressors, fitted = {}, question.fitted
     with progress.bar("fit", total=len(question.names), unit="estimators") as bar:
         for done, name in enumerate(question.names):
-            bar.update(done, detail=f"{name} on {len(fitted)} runs, {len(fitted.targets)} targets")
+            bar.update(done, detail=f"{name} on {fitted_on(name, fitted, question.beside)}")
             regressors[name] = fit_one(name, random_state, fitted, question.beside)
         bar.update(len(question.names))
     return regressors
@@ -278,8 +279,8 @@ def _judge(
             "verdict": verdict.plain,
             "carries": _carries(question.runs, quality, selection),
             "size_agreement": [one.plain for one in question.agreement(random_state)],
-        }
-        | {"promises": {name: promise and asdict(promise) for name, promise in promises.items()}},
+            "promises": {name: promise and asdict(promise) for name, promise in promises.items()},
+        },
     )
 
 
@@ -312,12 +313,10 @@ def _test_set(name: str, test: Runs, fitted: Runs, named: Sequence[str], progres
         raise RegressionError(f"a test set cannot be called {name!r}.", "give it another name")
     aligned = test.aligned_to(fitted)
     absent = [target for target in fitted.targets if target not in aligned.targets]
-    for target in absent:
-        if target in named:
-            raise RegressionError(
-                f"test set {name!r} has no losses of the target {target!r}: "
-                f"{test.losses_from} has no such column."
-            )
+    for target in (one for one in absent if one in named):
+        raise RegressionError(
+            f"test set {name!r} has no losses of the target {target!r}: no such column in {test.losses_from}."
+        )
     if absent:
         progress.note(f"test set {name!r} has no losses of {', '.join(absent)}: not measured there")
     return aligned
@@ -351,6 +350,7 @@ def _summary(
         "target_value": dict(value) if isinstance(value, Mapping) else value,
         "estimator": selection.estimator,
         "estimators": list(question.names),
+        "fitted_on": {name: fitted_on(name, question.fitted, question.beside) for name in regressors},
         "judged_on": selection.test,
         "reason": selection.reason,
         "num_runs": {

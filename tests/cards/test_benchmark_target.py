@@ -142,7 +142,7 @@ def test_more_is_better_in_every_comparison(benchmark: Study) -> None:
 
 
 def test_tables_keep_units_apart(benchmark: Study) -> None:
-    (_, *predicted) = chosen_tables(benchmark.mixture.with_suffix(".parquet"))
+    (_, *predicted) = chosen_tables(benchmark.mixture)
     assert [table.title for table in predicted] == [
         "predicted losses (nats per token, 90 % interval)",
         "predicted targets (bits per byte, 90 % interval)",

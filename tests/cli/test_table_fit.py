@@ -204,6 +204,38 @@ def test_verbs_of_a_recipe_say_what_such_a_folder_has(regmix, fit, words):
     assert "`regmix choose`, `report`, `status`, `export` and `push`" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("choice.max_weight=0.3", "choice.max_weight: unknown key; did you mean 'max_epochs'?"),
+        ("choice.max.web=3", "choice.max.web: should be less than or equal to 1 (value 3)"),
+        ("choice.max.web", "'choice.max.web' is no override."),
+        ("choice=3", "choice: should be keys with values: {num_candidates: "),
+        ("choise.max.web=0.3", "choise: unknown key; did you mean 'choice'?"),
+        ("choice.max_epochs=3", "choice.max_epochs has no effect on this fit"),
+        ("choice.num_confirm=2", "choice.num_confirm has no effect on a fit on tables"),
+        ("regression.min_signal=2", "regression.min_signal has no effect on what is fitted already."),
+    ],
+)
+def test_an_override_is_named_as_it_was_written(regmix, made, override, message):
+    outcome = regmix("choose", made / "fit", override)
+    assert outcome.code == 2
+    assert message in outcome.err
+
+
+def test_a_target_made_of_several_is_predicted_beside_them(regmix, fit):
+    outcome = regmix("choose", fit, *FEW, "regression.target=[web, code]")
+    assert outcome.code == 0, outcome.err
+    title, table = outcome.out.split("predicted loss: ")[1].split("\n", 1)
+    assert title.startswith("mean of web, code (nats per token, 90 % interval)")
+    names = [line.split()[0] for line in table.split("mixture")[1].splitlines() if line.strip()]
+    assert names[2:4] == ["chosen", "prior"]
+    sentence = "the regression tells mixtures apart"
+    assert outcome.err.count(sentence) == 1, "it was judged for another target before"
+    assert "predicted targets" in outcome.out
+    assert sentence not in regmix("choose", fit, *FEW).err, "`fit` has said it"
+
+
 def test_a_recipe_has_a_prior_and_a_folder_already(regmix, recipe, tmp_path):
     outcome = regmix("choose", recipe, "--output", tmp_path / "x")
     assert outcome.code == 2
