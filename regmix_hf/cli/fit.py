@@ -158,7 +158,7 @@ def _print_quality(fit: Fit, format: QualityFormat, console: Console) -> None:
     if (text := quality_text(fit.quality, str(fit.target), format)) is not None:
         typer.echo(text, nl=False)
     else:
-        quality = quality_tables(fit.quality, str(fit.target), console.format)
+        quality = quality_tables(fit.quality, str(fit.target), fit.target.quantity, console.format)
         console.tables([*quality, *agreement_tables(fit.summary), *carry_tables(fit.summary)])
 
 

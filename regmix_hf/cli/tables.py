@@ -174,8 +174,8 @@ SIZE_AGREEMENT = Kind(
 CARRIES = Kind(
     "targets_that_carry",
     (
-        *(name("target"), name("unit"), number("spread", None, ".4f"), number("noise", None, ".4f")),
-        *(number("signal", None, ".1f"), number("spearman", None, percent, "spearman (%)")),
+        *(name("target"), number("signal", None, ".1f"), number("spearman", None, percent, "spearman (%)")),
+        *(number("spread", None, ".4f"), number("noise", None, ".4f"), name("unit")),
     ),
 )
 FINAL_RUNS = Kind(
@@ -193,7 +193,7 @@ QUALITY_OF_TARGET = Kind(
     "quality_of_target",
     (
         *(name("estimator"), count("runs"), name("spearman", "spearman (%)"), name("pearson", "pearson (%)")),
-        *map(name, ("mse", "mae", "regret")),
+        *map(name, ("mae", "regret", "mse")),
     ),
 )
 CHOSEN = Kind(

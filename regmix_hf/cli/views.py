@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from regmix_hf.cards.choice_facts import ChoiceFacts
+from regmix_hf.cards.tables import score_rows
 from regmix_hf.choice import COVERAGE
 from regmix_hf.cli import tables as kinds
 from regmix_hf.cli.console import Format
@@ -17,15 +18,18 @@ from regmix_hf.cli.proxy_tables import proxy_tables
 from regmix_hf.cli.tables import Table
 from regmix_hf.files import read_parquet, read_record
 from regmix_hf.mixtures.group_shares import GroupShare
+from regmix_hf.mixtures.table import EXPERT
 from regmix_hf.plan import Plan
 from regmix_hf.quantities import Quantity, by_kind
 from regmix_hf.readable import count_of, with_interval
 from regmix_hf.regression.agreement import Agreement, by_pair
+from regmix_hf.regression.asked_target import fitted_target
+from regmix_hf.regression.assessment import table_for_people
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promise, Promises
-from regmix_hf.study.rounds import Round, Trial
-from regmix_hf.tables import MIXTURE, MIXTURES, QUALITY, RESULTS, by_domain, records
+from regmix_hf.study.rounds import Round, Tried
+from regmix_hf.tables import MIXTURES, QUALITY, RESULTS, by_domain, records
 
 
 def stage_tables(study: Study, verb: str, format: Format) -> list[Table]:
@@ -56,7 +60,8 @@ def _prepare(study: Study, format: Format) -> list[Table]:
 
 def _sample(study: Study, format: Format) -> list[Table]:
     frame = read_parquet(study.mixtures, MIXTURES)
-    weights = by_domain(frame, "weight")
+    drawn = frame[frame["split"] != EXPERT]
+    weights = by_domain(drawn if len(drawn) else frame, "weight")
     prior = CorpusFacts.load(study.corpus).prior(study.recipe)
     rows = [
         {
@@ -70,8 +75,7 @@ def _sample(study: Study, format: Format) -> list[Table]:
         for name in weights
     ]
     counts = {str(split): int(count) for split, count in frame["split"].value_counts().items()}
-    told = ", ".join(f"{count} {split}" for split, count in counts.items())
-    title = f"weights of {count_of(len(frame), 'mixture')} ({told})"
+    title = f"weights of {count_of(len(weights), 'mixture')}, {counts.get('holdout', 0)} of them held out"
     return [Table(kinds.WEIGHTS, rows, title, {"mixtures": counts})]
 
 
@@ -91,39 +95,39 @@ def _train(study: Study, format: Format) -> list[Table]:
     return [Table(kinds.FINAL_RUNS, rows, "final models: loss (nats per token)")]
 
 
-def quality_tables(quality: pd.DataFrame, target: str, format: Format) -> list[Table]:
-    """How well every estimator predicts runs it never saw; for a machine the whole tidy table."""
-    from regmix_hf.regression.assessment import table_for_people
+def quality_tables(quality: pd.DataFrame, target: str, kind: Quantity, format: Format) -> list[Table]:
+    """How well every estimator predicts runs it never saw; for a machine the whole tidy table.
 
+    Args:
+        quality: See `assessment.quality_table`.
+        target: Whose rows are shown, beside the average.
+        kind: Its unit and direction.
+        format: How it is printed.
+    """
     if format is Format.JSON:
         return [Table(kinds.QUALITY_OF_ALL, records(quality), "quality on unseen runs")]
     shown = table_for_people(quality, target).rename(columns=lambda column: column.removesuffix(" (%)"))
     return [
-        Table(
-            kinds.QUALITY_OF_TARGET,
-            records(rows),
-            f"{test}: {_titled(str(name))} ({_said_of(str(name), rows)})",
-        )
+        Table(kinds.QUALITY_OF_TARGET, records(rows), f"{test}: {_titled(str(name), kind, rows)}")
         for (test, name), rows in shown.groupby(["test", "target"], sort=False)
     ]
 
 
-def _titled(target: str) -> str:
-    """What a table's figures are of: the mean of targets is a target itself, an average of figures is not."""
-    return "average over the targets, each judged alone" if target == "average" else target
-
-
-def _said_of(target: str, rows: pd.DataFrame) -> str:
-    """What stands above the quality of a target, or of the average, which may be one of several units."""
-    said = "with bootstrap 95 % intervals"
-    of_units = target == "average" and set(rows["mae"]) == {"-"} != set(rows["spearman"])
-    return f"{said}; errors are not averaged: targets are in several units" if of_units else said
+def _titled(target: str, kind: Quantity, rows: pd.DataFrame) -> str:
+    """What figures are of: a mean of targets is a target itself, an average of figures is not."""
+    said = "bootstrap 95 % intervals"
+    if target != "average":
+        return kind.noted(target, said)
+    of_units = set(rows["mae"]) == {"-"} != set(rows["spearman"])
+    units = "; errors are not averaged: targets are in several units" if of_units else ""
+    return f"average over the targets, each judged alone ({said}{units})"
 
 
 def _fit(study: Study, format: Format) -> list[Table]:
     quality = read_parquet(study.regression / names.QUALITY, QUALITY)
-    summary = read_record(study.regression / names.FIT_SUMMARY, target=str)
-    shown = quality_tables(quality, summary["target"], format)
+    summary = read_record(file := study.regression / names.FIT_SUMMARY, target=str)
+    kind = fitted_target(summary["target_value"], summary, file).quantity
+    shown = quality_tables(quality, summary["target"], kind, format)
     return [*shown, *agreement_tables(summary), *carry_tables(summary)]
 
 
@@ -144,15 +148,8 @@ def carry_tables(summary: Mapping[str, Any]) -> list[Table]:
     found = summary.get("carries", [])
     columns = [column.key for column in kinds.CARRIES.columns]
     rows = [{key: one.get(key) for key in columns} for one in found]
-    if all(row["signal"] is None for row in rows):
-        return []
-    return [
-        Table(
-            kinds.CARRIES,
-            rows,
-            "which targets carry (signal: spread over mixtures / noise; spearman: of unseen runs)",
-        )
-    ]
+    title = "which targets carry (signal: spread over mixtures / noise; spearman: of unseen runs)"
+    return [] if all(row["signal"] is None for row in rows) else [Table(kinds.CARRIES, rows, title)]
 
 
 def chosen_tables(file: Path) -> list[Table]:
@@ -187,9 +184,8 @@ def _target_table(choice: ChoiceFacts) -> Table:
     title = kind.noted(f"predicted {kind.noun}: {target}", "90 % interval") + f", of {choice.speaks_of}"
     if all(row["lower"] is None for row in rows):
         title = kind.noted(f"what experts say of {target}", "an order of mixtures, no promise")
-    about = {"target": target, "unit": _unit(kind), "direction": kind.direction}
-    about |= {"coverage": COVERAGE, "of": choice.speaks_of}
-    return Table(kinds.PREDICTED_TARGET, rows, title, about)
+    about = {"target": target, "unit": _unit(kind), "direction": kind.direction, "coverage": COVERAGE}
+    return Table(kinds.PREDICTED_TARGET, rows, title, {**about, "of": choice.speaks_of})
 
 
 def _group_tables(groups: Sequence[GroupShare]) -> list[Table]:
@@ -258,7 +254,7 @@ def tried_tables(rounds: Sequence[Round]) -> list[Table]:
     return [Table(kinds.TRIED, rows, title, about)] if rows else []
 
 
-def _measured(one: Trial | Promise) -> dict[str, Any]:
+def _measured(one: Tried | Promise) -> dict[str, Any]:
     """What was measured where something was promised, and how far apart the two are."""
     columns = ("measured", "deviation", "difference", "lower", "upper")
     return {**{column: getattr(one, column) for column in columns}, "seeds": one.num_seeds}
@@ -335,8 +331,6 @@ def promise_tables(promises: Promises) -> list[Table]:
 
 def _scores(study: Study, scores: pd.DataFrame, format: Format) -> Table:
     """One row per metric with a column per mixture; for a machine the whole tidy table."""
-    from regmix_hf.cards.tables import score_rows
-
     if format is Format.JSON:
         return Table(kinds.SCORES_OF_ALL, records(scores), "scores")
     shown = score_rows(scores, study.recipe.evaluation.tasks)
@@ -361,12 +355,11 @@ def _scores(study: Study, scores: pd.DataFrame, format: Format) -> Table:
 
 def _promised(study: Study) -> dict[str, str]:
     """Target -> what was predicted of the chosen mixture with the interval, where there is a choice."""
-    file = study.mixture.with_suffix(".parquet")
-    if not file.exists():
+    if (choice := ChoiceFacts.read(study.mixture)) is None:
         return {}
-    known = read_parquet(file, MIXTURE).dropna(subset=["loss", "loss_lower"])  # without one is no promise
-    columns = (known[name] for name in ("domain", "loss", "loss_lower", "loss_upper"))
-    return {name: with_interval(loss, low, high, 4) for name, loss, low, high in zip(*columns, strict=True)}
+    known = choice.table.dropna(subset=["loss", "loss_lower"])  # without an interval it is no promise
+    rows = zip(known.index, known["loss"], known["loss_lower"], known["loss_upper"], strict=True)
+    return {str(name): with_interval(loss, low, high, 4) for name, loss, low, high in rows}
 
 
 _VIEWS: dict[str, Callable[[Study, Format], list[Table]]] = {

@@ -186,7 +186,7 @@ def test_errors_of_targets_in_several_units_have_no_average_and_the_table_says_s
     )
     table_of_losses = quality_table([unsaid], Target.parse("a", unsaid.runs.quantities), 0)
     assert table_of_losses.set_index("target").loc["average", "mae"] == pytest.approx(0.25)
-    of_a, of_all = quality_tables(table.reset_index(), "a", Format.HUMAN)
+    of_a, of_all = quality_tables(table.reset_index(), "a", target.quantity, Format.HUMAN)
     assert "several units" in of_all.title
     assert of_all.rows[0]["mae"] == "-"
     assert "several units" not in of_a.title
