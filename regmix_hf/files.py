@@ -23,8 +23,6 @@ from regmix_hf.tables import Columns
 
 T = TypeVar("T")
 
-_CHUNK_BYTES = 1 << 20
-
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -186,8 +184,5 @@ def hash_value(value: Any) -> str:
 
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

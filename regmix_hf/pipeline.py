@@ -19,7 +19,6 @@ from regmix_hf.placement import (
     MADE_ONCE,
     NOT_THERE,
     PLACED,
-    corpus_part,
     hub_client,
     is_submitted,
     share_corpus,
@@ -142,8 +141,10 @@ def begin(study: Study, first: str) -> None:
     """
     study.check_owner()
     if first == VERBS[0] and shares_corpus(study) and study.state(stage_of(first)) is not State.DONE:
+        from regmix_hf.sharing.corpus_part import fetch_corpus
+
         study.open()
-        corpus_part().fetch_corpus(hub_client(Silent()), study, MADE_ONCE, Silent())
+        fetch_corpus(hub_client(Silent()), study, MADE_ONCE, Silent())
     verbs = to_come(study, first)
     check_once(study, verbs)
     study.open()
@@ -255,7 +256,7 @@ def _do_stage(study: Study, verb: str, progress: Progress) -> None:
     if state is State.STALE:
         changes = ", ".join(study.changes(stage))
         progress.note(f"{verb}: stale, because {changes} changed; doing again what that touches")
-    elif damaged := _damaged(study, verb):
+    elif study.marker(stage).exists() and (damaged := study.damaged(stage)):
         progress.note(f"{verb}: {', '.join(damaged)} is not what was written; doing again what that touches")
         _discard(study, stage, damaged)
     elif state is State.PARTIAL:
@@ -322,8 +323,3 @@ def _discard(study: Study, stage: Stage, damaged: list[str]) -> None:
     kept = {"prepare": set(damaged) - {names.CORPUS_FACTS}, "sample": set(damaged)}.get(stage.verb, set())
     for name in set(damaged) - kept:
         (study.root / stage.folder / name).unlink(missing_ok=True)
-
-
-def _damaged(study: Study, verb: str) -> list[str]:
-    stage = stage_of(verb)
-    return study.damaged(stage) if study.marker(stage).exists() else []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from regmix_hf.errors import RecipeError
@@ -150,11 +148,8 @@ def shares_corpus(study: Study) -> bool:
 
 def share_corpus(study: Study, progress: Progress) -> None:
     """Publish the corpus, the mixtures, and the model that proxies start from, first trained here."""
+    from regmix_hf.sharing.corpus_part import push_corpus
+
     executor = study.recipe.executor.model_copy(update={"place": "local", "shard": None})
     proxies.train_base(Study(study.recipe.model_copy(update={"executor": executor})), progress)
-    corpus_part().push_corpus(hub_client(progress), study, MADE_ONCE, progress)
-
-
-def corpus_part() -> ModuleType:
-    """What publishes and fetches it."""
-    return import_module("regmix_hf.sharing.corpus_part")
+    push_corpus(hub_client(progress), study, MADE_ONCE, progress)

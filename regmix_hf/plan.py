@@ -22,6 +22,7 @@ from regmix_hf.recipe.model import Base
 from regmix_hf.recipe.training import Training
 from regmix_hf.runs.spending import advice
 from regmix_hf.stages.choose import most_to_try
+from regmix_hf.stages.prepare import as_prepared
 from regmix_hf.stages.proxies import told_of_later
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
@@ -193,10 +194,10 @@ def _num_left(study: Study, verb: str, states: Mapping[str, State], runs: int, r
     """Runs of a stage to train still: all of them where the text may yet become another."""
     if states[verb] is State.DONE:
         return 0
-    if not study.is_pulled and states["prepare"] is not State.DONE:
+    known = study if study.is_pulled or states["prepare"] is State.DONE else as_prepared(study)
+    if known is None or (verb == "train" and known.recipe.training_domains != study.recipe.training_domains):
         return runs
-    censuses = pipeline.censuses_of(study, verb)
-    if censuses is None:
+    if (censuses := pipeline.censuses_of(known, verb)) is None:
         return runs
     census = censuses[rung]
     if verb == "proxies" and states["sample"] is not State.DONE:  # what is there stays
@@ -303,14 +304,11 @@ def _states(study: Study) -> dict[str, State]:
     return {stage.verb: stage.state for stage in pipeline.status(study)}
 
 
-def _told_of_tasks(recipe: Recipe) -> Iterator[str]:
-    yield from (f"proxy.{key}" for key in ("tasks", "metrics") if getattr(recipe.proxy, key))
-
-
 def _note_on_tasks(study: Study) -> str:
     """How much of a proxy's cost it is to score its tasks; a forward pass is a third of training."""
     recipe, facts = study.recipe, CorpusFacts.find(study.corpus)
-    told, num_tasks = ", ".join(_told_of_tasks(recipe)), len({*recipe.proxy.tasks, *recipe.proxy.judged})
+    told = ", ".join(f"proxy.{key}" for key in ("tasks", "metrics") if getattr(recipe.proxy, key))
+    num_tasks = len({*recipe.proxy.tasks, *recipe.proxy.judged})
     said = f"{told}: each proxy is scored on {count_of(num_tasks, 'task')}"
     if facts is None or facts.scored.keys() != set(recipe.proxy.scored):
         return f"{said}; how many tokens that is, is known after `prepare`"
@@ -372,9 +370,8 @@ def _notes(study: Study, speed: _Speed | None, further: int) -> Iterator[str]:
     if speed is None:
         yield f"FLOPs and time follow from the vocabulary of {recipe.tokenizer!r}, known after `prepare`"
     elif speed.fleet is not None:
-        why = (
-            "" if recipe.executor.gpu or not speed.measured else ", as one block takes this machine too long"
-        )
+        too_long = speed.measured and not recipe.executor.gpu
+        why = ", as one block takes this machine too long" if too_long else ""
         yield (
             f"time: from FLOPs, with {speed.fleet}{why}; start-up and evaluations add to it. "
             "`executor.gpu` and `executor.utilisation` say otherwise"

@@ -16,7 +16,13 @@ from regmix_hf.evaluation.tasks import check_task_names
 from regmix_hf.files import hash_file, hash_value, read_json, write_json
 from regmix_hf.mixtures import Constraints
 from regmix_hf.mixtures.budgets import largest_in_proxies
-from regmix_hf.mixtures.final import check_text, choice_constraints, final_constraints, known_mixtures
+from regmix_hf.mixtures.final import (
+    check_text,
+    choice_constraints,
+    final_constraints,
+    known_mixtures,
+    outside_bounds,
+)
 from regmix_hf.mixtures.repetition import matched_blocks
 from regmix_hf.readable import count_of
 from regmix_hf.recipe import Recipe
@@ -237,6 +243,8 @@ def _check_train(study: Study) -> Iterator[str]:
         known = known_mixtures(recipe, tokens)
         check_text(recipe, known, tokens)
         yield f"train: there is text enough for {', '.join(known) or 'what can be known before `choose`'}"
+        if outside := outside_bounds(recipe, known, tokens):
+            yield f"train: {', '.join(outside)}: outside the bounds of `choice`, so a comparison only"
     yield from _check_runs(study, "train", recipe.train)
 
 

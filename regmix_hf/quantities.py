@@ -45,18 +45,8 @@ _METRICS: dict[str, tuple[bool, str | None]] = {
 }
 #: Those of them that may follow from how likely choices and texts are, so that no model has to write.
 FROM_LIKELIHOODS = (
-    "acc",
-    "acc_bytes",
-    "acc_mutual_info",
-    "acc_norm",
-    "bits_per_byte",
-    "brier_score",
-    "byte_perplexity",
-    "exact_match",
-    "f1",
-    "mcc",
-    "perplexity",
-    "word_perplexity",
+    *("acc", "acc_bytes", "acc_mutual_info", "acc_norm", "bits_per_byte", "brier_score"),
+    *("byte_perplexity", "exact_match", "f1", "mcc", "perplexity", "word_perplexity"),
 )
 #: What a column of a table of results begins with that is no score of a task.
 COLUMN_KINDS = (*_UNMEASURED, "loss", "loss_stderr", "bpb", "bpb_stderr", "target", "target_stderr")

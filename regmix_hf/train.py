@@ -55,12 +55,10 @@ def train_models(recipe: RecipePath, overrides: Overrides = None, mixture: Mixtu
     # `regmix train`, which may have launched this, is in the folder already; the first rank stands for all.
     is_in = ENDS_WITH_STDIN in os.environ or not ranks.is_first
     with nullcontext() if is_in else beside_others_in(study.root, "train", console):
-        tasks = train.tasks_of(study)
-        asked = [task for task in tasks if not mixture or task.spec.mixture_id in mixture]
         stays = study.recipe.executor.wait
-        do_together(asked, FinalWork(study.corpus, recipe), ranks, stays=stays)
-        if ranks.is_first and all(result_of(task) for task in tasks):
-            train.conclude(study, tasks, console)
+        do_together(train.tasks_of(study, mixture or ()), FinalWork(study.corpus, recipe), ranks, stays=stays)
+        if ranks.is_first and all(map(result_of, train.tasks_of(study))):
+            train.conclude(study, console)
     ranks.part()
 
 

@@ -4,9 +4,10 @@ import gc
 import hashlib
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 os.environ.update(
@@ -187,6 +188,20 @@ def within():
             time.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture
+def spawn():
+    """Start a process, in a session of its own, of which what it prints is read; kill it afterwards."""
+    with ExitStack() as stack:
+
+        def start(command, **options):
+            options = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True, **options}
+            process = stack.enter_context(subprocess.Popen(command, **options))
+            stack.callback(process.kill)
+            return process
+
+        yield start
 
 
 @pytest.fixture

@@ -73,11 +73,7 @@ class Asked:
 
     @classmethod
     def of_fit(cls, fit: TableFit, summary: Mapping[str, Any]) -> Self:
-        """What a fit on tables was asked, and the choice from it.
-
-        Args:
-            fit: Where it lies.
-            summary: Its `summary.json`.
+        """What a fit on tables with this `summary.json` was asked, and the choice from it.
 
         Raises:
             StudyError: The summary does not name domains and targets.

@@ -63,10 +63,7 @@ def explorer_page(
 ) -> Explorer:
     """Write the page of a study, or of a fit on tables, whose mixture is chosen.
 
-    Args:
-        place: Whose mixture it is.
-        facts: All that is known of it.
-        mixture: What other trainers may be told of its domains; `None`: all that recipe and counts say.
+    `mixture` is what other trainers may be told of its domains; `None`: all that recipe and counts say.
 
     Raises:
         RegressionError: The fit cannot be read.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from regmix_hf.hub import Repository
 from regmix_hf.hub.privacy import PUBLIC_HUB
 from regmix_hf.recipe import Domain, Recipe
 from regmix_hf.recipe.schema import PYTHON_ENVIRONMENT
+from regmix_hf.study.address import Address
 from regmix_hf.tables import Prefix, by_domain
 
 #: On every card, so that all of them are found together.
@@ -23,10 +26,28 @@ _SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
-def write_card(template: str, metadata: CardData, **values: Any) -> str:
-    """Fill in a card's template and put the metadata in front of it."""
-    body = render_template(template, link=link, repository_url=url, **values)
-    return f"---\n{metadata.to_yaml()}\n---\n\n{body}"
+@dataclass(frozen=True, eq=False)
+class Card:
+    """The card of a repository.
+
+    Attributes:
+        address: Of the study, or of the fit on tables.
+    """
+
+    address: Address
+
+    @property
+    def metadata(self) -> CardData:
+        """The block at the top of the card, which the Hub reads."""
+        raise NotImplementedError
+
+    def written(self, template: str, version: str, **values: Any) -> str:
+        """Fill in the template and put the metadata in front of it."""
+        metadata = self.metadata
+        common = {"card": self, "version": version, "address": self.address, "link": link}
+        licence = licence_words(metadata.get("license"))
+        body = render_template(template, **common, licence=licence, **values)
+        return f"---\n{metadata.to_yaml()}\n---\n\n{body}"
 
 
 def url(repository: Repository) -> str:
@@ -79,12 +100,10 @@ def size_category(num_rows: int) -> str:
     >>> size_category(512), size_category(25_000), size_category(12_000_000)
     ('n<1K', '10K<n<100K', '10M<n<100M')
     """
-    below = None
-    for power, name in enumerate(_SIZES, start=3):
-        if num_rows < 10**power:
-            return f"n<{name}" if below is None else f"{below}<n<{name}"
-        below = name
-    return f"n>{below}"
+    at = bisect([10**power for power in range(3, 3 + len(_SIZES))], num_rows)
+    if at == len(_SIZES):
+        return f"n>{_SIZES[-1]}"
+    return f"{_SIZES[at - 1]}<n<{_SIZES[at]}" if at else f"n<{_SIZES[0]}"
 
 
 def configs(files: Mapping[str, str], default: str) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
 from regmix_hf.regression import MixtureRegressor, gaussian_process, power_law
 from regmix_hf.regression.auto import Auto
@@ -107,17 +106,8 @@ def _kriged(model: KrigedPowerLaw) -> dict[str, Any]:
 
 def _scaled(model: ScaledLaw) -> dict[str, Any]:
     """The law of the weights that is left at one size and length: a kriged power law, and what that costs."""
-    at, raw, spread = ScaledLayout(model.n_features_in_), model.raw_, model.spread_[:, None]
-    scale, exponent, offset = np.exp(raw[:, at.scale : at.offset + 1]).T
-    power = {
-        "affinity_": np.exp(raw[:, at.affinities]),
-        "saturation_": expit(raw[:, [at.saturation]] + raw[:, at.saturations]),
-        "harm_": spread * raw[:, at.harms],
-        "floor_": model.mean_ + model.spread_ * raw[:, at.floor],
-        "scale_": model.spread_ * scale,
-        "exponent_": exponent,
-        "offset_": offset,
-    }
+    at, raw = ScaledLayout(model.n_features_in_), model.raw_
+    power = at.plain(raw, model.mean_, model.spread_)
     by_size, by_length, by_early = np.exp(raw[:, [at.by_size, at.by_length, at.by_early]]).T
     parameters, tokens = model.at_ - model.centre_
     lengths = np.logaddexp(-by_length * tokens, raw[:, at.early] - by_early * tokens)

@@ -10,23 +10,21 @@ from huggingface_hub import DatasetCardData
 
 from regmix_hf.cards.choice_facts import ChoiceFacts
 from regmix_hf.cards.facts import StudyFacts
-from regmix_hf.cards.hub_card import TAGS, configs, licence_words, size_category, write_card
+from regmix_hf.cards.hub_card import TAGS, Card, configs, size_category
 from regmix_hf.cards.pictures import target_words
 from regmix_hf.cards.summary import scores_of, summarise
 from regmix_hf.exports import TRAINERS
 from regmix_hf.quantities import Quantity, by_kind
-from regmix_hf.study.address import Address
 
 #: The folder, in the repository of the chosen mixture, of the files for other trainers.
 EXPORTS = "exports"
 
 
 @dataclass(frozen=True, eq=False)
-class MixtureCard:
+class MixtureCard(Card):
     """What the card of a chosen mixture says.
 
     Attributes:
-        address: Of the study.
         facts: All that is known of it.
         choice: The part about the mixture.
         tables: File of each table in the repository, by config.
@@ -35,7 +33,6 @@ class MixtureCard:
         exports: Trainer -> its files, which lie in a folder of its name in `EXPORTS`.
     """
 
-    address: Address
     facts: StudyFacts
     choice: ChoiceFacts
     tables: dict[str, str]
@@ -58,12 +55,9 @@ class MixtureCard:
         """Write the card as it is in the version that is called so."""
         facts, summary = self.facts, summarise(self.facts)
         scores = scores_of(facts)
-        return write_card(
+        return self.written(
             "mixture_card.md.jinja",
-            self.metadata,
-            card=self,
-            version=version,
-            address=self.address,
+            version,
             asked=facts.asked,
             recipe=facts.recipe,
             choice=self.choice,
@@ -79,7 +73,6 @@ class MixtureCard:
             scores=scores,
             mixture_names=list(dict.fromkeys(name for row in scores for name in row.values)),
             has_models=facts.final is not None,
-            licence=licence_words(facts.asked.license),
         )
 
     def _trade_off(self) -> list[tuple[Quantity, list[dict[Hashable, object]]]]:

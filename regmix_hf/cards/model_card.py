@@ -11,18 +11,16 @@ import pandas as pd
 from huggingface_hub import EvalResult, ModelCardData
 
 from regmix_hf.cards.facts import StudyFacts
-from regmix_hf.cards.hub_card import TAGS, licence_words, source_id, source_words, write_card
+from regmix_hf.cards.hub_card import TAGS, Card, source_id, source_words
 from regmix_hf.cards.rendering import recipe_yaml
 from regmix_hf.recipe import Recipe
-from regmix_hf.study.address import Address
 
 
 @dataclass(frozen=True, eq=False)
-class ModelCard:
+class ModelCard(Card):
     """What the card of a final model says.
 
     Attributes:
-        address: Of the study.
         facts: All that is known of it.
         mixture: Name of the mixture it was trained on.
         run: Its row of the table of final results.
@@ -31,7 +29,6 @@ class ModelCard:
         sources: Datasets on the Hub that texts come from.
     """
 
-    address: Address
     facts: StudyFacts
     mixture: str
     run: dict[str, Any]
@@ -75,19 +72,15 @@ class ModelCard:
     def render(self, version: str) -> str:
         """Write the card as it is in the version that is called so."""
         recipe = self._recipe
-        return write_card(
+        return self.written(
             "model_card.md.jinja",
-            self.metadata,
-            card=self,
-            version=version,
-            address=self.address,
+            version,
             recipe=recipe,
             repository=self.address.model(self.mixture),
             rows=list(self._rows()),
             others=[name for name in self.facts.final_mixtures if name != self.mixture],
             scores=self._scores().to_dict("records"),
             training_args=recipe.train.training_args,
-            licence=licence_words(self.facts.asked.license),
             recipe_yaml=recipe_yaml(recipe),
         )
 

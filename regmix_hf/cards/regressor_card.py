@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from huggingface_hub import EvalResult, ModelCardData
 
 from regmix_hf.cards.facts import RegressionFacts, StudyFacts
-from regmix_hf.cards.hub_card import TAGS, licence_words, write_card
+from regmix_hf.cards.hub_card import TAGS, Card
 from regmix_hf.cards.pictures import error_unit, target_words
 from regmix_hf.quantities import Quantity
-from regmix_hf.study.address import Address
 
 #: Metric -> its id among the Hub's metrics, where it has one, and its name on the page.
 _METRICS = {
@@ -25,18 +24,16 @@ _METRICS = {
 
 
 @dataclass(frozen=True, eq=False)
-class RegressorCard:
+class RegressorCard(Card):
     """What the card of a repository of regressors says.
 
     Attributes:
-        address: Of the study.
         facts: All that is known of it.
         regression: The part about regressors.
         estimators: Families in the repository.
         pictures: File name of each picture that is there.
     """
 
-    address: Address
     facts: StudyFacts
     regression: RegressionFacts
     estimators: tuple[str, ...]
@@ -85,12 +82,9 @@ class RegressorCard:
     def render(self, version: str) -> str:
         """Write the card as it is in the version that is called so."""
         summary = self.regression.summary
-        return write_card(
+        return self.written(
             "regressor_card.md.jinja",
-            self.metadata,
-            card=self,
-            version=version,
-            address=self.address,
+            version,
             asked=self.facts.asked,
             summary=summary,
             verdict=self.regression.verdict,
@@ -103,7 +97,6 @@ class RegressorCard:
             error_unit=error_unit(self.target),
             others_measured=self.others_measured,
             others=[name for name in self.estimators if name != self.selected],
-            licence=licence_words(self.facts.asked.license),
         )
 
     def _eval_results(self) -> Iterator[EvalResult]:

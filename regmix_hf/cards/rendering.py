@@ -20,12 +20,7 @@ from regmix_hf.recipe import Recipe
 
 
 def render_template(name: str, **values: Any) -> str:
-    """Fill in one of the templates that lie beside this module.
-
-    Args:
-        name: Its file.
-        **values: What it names; a name that is missing is an error.
-    """
+    """Fill in one of the templates that lie beside this module; a name that is missing is an error."""
     text = _environment().get_template(name).render(values)
     return re.sub(r"\n{3,}", "\n\n", text)  # parts that are left out leave their blank lines
 
@@ -56,11 +51,11 @@ def _environment() -> Environment:
 def recipe_yaml(recipe: Recipe) -> str:
     """The recipe without defaults, and without where its results lie, are made or are published."""
     tree = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"output_dir", "hub", "executor"})
-    return _as_yaml(json.dumps(tree))
+    return as_yaml(json.dumps(tree))
 
 
 @lru_cache(maxsize=16)
-def _as_yaml(tree: str) -> str:
+def as_yaml(tree: str) -> str:
     """JSON as YAML, which a writer in Python takes 10 ms for; all cards of a study hold the same recipe."""
     yaml = YAML()
     yaml.default_flow_style = False

@@ -50,13 +50,7 @@ def write_report(facts: StudyFacts, folder: Path, explorer: str | None = None) -
 
 
 def render(facts: StudyFacts, pictures: Mapping[str, str], *, has_explorer: bool = False) -> str:
-    """Write the report's Markdown.
-
-    Args:
-        facts: What the study found.
-        pictures: File name of each picture that there is.
-        has_explorer: Whether a page to explore the mixture with lies beside it.
-    """
+    """Write the report's Markdown, with these files of pictures and perhaps `names.EXPLORER` beside it."""
     summary = summarise(facts)
     scores = scores_of(facts)
     pairs = by_pair(facts.regression.agreement if facts.regression else ())

@@ -10,29 +10,26 @@ from huggingface_hub import DatasetCardData
 
 from regmix_hf.cards.hub_card import (
     TAGS,
+    Card,
     configs,
-    licence_words,
     size_category,
     source_id,
     source_words,
     span,
-    write_card,
 )
 from regmix_hf.cards.rendering import recipe_yaml
 from regmix_hf.cards.swarm import SwarmFacts
 from regmix_hf.quantities import BITS, BPB, Quantity, is_measured, read_name
 from regmix_hf.recipe import Recipe
 from regmix_hf.study import names
-from regmix_hf.study.address import Address
 from regmix_hf.study.corpus_facts import CorpusFacts
 
 
 @dataclass(frozen=True, eq=False)
-class RunsCard:
+class RunsCard(Card):
     """What the card of a repository of runs says.
 
     Attributes:
-        address: Of the study.
         recipe: That made the runs.
         corpus: What they were trained on.
         mixtures: The table `mixtures`.
@@ -42,7 +39,6 @@ class RunsCard:
         sources: Datasets on the Hub that texts come from.
     """
 
-    address: Address
     recipe: Recipe
     corpus: CorpusFacts
     mixtures: pd.DataFrame
@@ -52,15 +48,11 @@ class RunsCard:
     sources: Collection[str]
 
     @property
-    def _licence(self) -> str | None:
-        return self.recipe.hub.license if self.recipe.hub else None
-
-    @property
     def metadata(self) -> DatasetCardData:
         """The block at the top of the card, which the Hub reads."""
         sources = [source_id(domain, self.sources) for domain in self.recipe.domains.values()]
         return DatasetCardData(
-            license=self._licence,
+            license=self.recipe.hub.license if self.recipe.hub else None,
             pretty_name=f"{self.recipe.name}: losses of small models by data mixture",
             tags=TAGS,
             task_categories=["tabular-regression"],
@@ -78,12 +70,9 @@ class RunsCard:
 
     def render(self, version: str) -> str:
         """Write the card as it is in the version that is called so."""
-        return write_card(
+        return self.written(
             "runs_card.md.jinja",
-            self.metadata,
-            card=self,
-            version=version,
-            address=self.address,
+            version,
             recipe=self.recipe,
             counts=SwarmFacts(self.results, len(self.results)).counts,
             splits=self.results["split"].value_counts().sort_index().to_dict(),
@@ -94,7 +83,6 @@ class RunsCard:
             tokens=_words(f"{int(count):,}" for count in self.results["num_train_tokens"]),
             num_seeds=self.results.groupby("mixture_id")["seed"].nunique().max(),
             environments=self._environments(),
-            licence=licence_words(self._licence),
             recipe_yaml=recipe_yaml(self.recipe),
         )
 

@@ -8,7 +8,10 @@ from typing import Any
 from regmix_hf.cards.comparison import Comparison, compare
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.tables import ScoreRow, Spread, score_rows
+from regmix_hf.mixtures.final import outside_bounds
 from regmix_hf.quantities import Quantity
+from regmix_hf.recipe.schema import CHOSEN
+from regmix_hf.tables import by_domain, records
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Summary:
         held_out: `estimator`, `spearman`, `lower`, `upper`, `runs`: rank correlation on unseen runs.
         final: `mixture`, `loss`: a `Spread` over seeds of the final models' target, in its unit.
         comparisons: The chosen mixture against each other one.
+        outside: Those of the others that the recipe's bounds would not have let be chosen.
     """
 
     target: str
@@ -34,6 +38,7 @@ class Summary:
     held_out: list[dict[str, Any]] = field(default_factory=list)
     final: list[dict[str, Any]] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
 
 
 def scores_of(facts: StudyFacts) -> list[ScoreRow]:
@@ -46,18 +51,11 @@ def scores_of(facts: StudyFacts) -> list[ScoreRow]:
 def summarise(facts: StudyFacts) -> Summary:
     """Take from the facts what belongs into the answer."""
     predicted = facts.choice.predicted.items() if facts.choice else ()
-    held_out = []
+    held_out: list[dict[str, Any]] = []
     if facts.regression:
-        held_out = [
-            {
-                "estimator": name,
-                "spearman": row["spearman"],
-                "lower": row["spearman_low"],
-                "upper": row["spearman_high"],
-                "runs": int(row["num_runs"]),
-            }
-            for name, row in facts.regression.judged.iterrows()
-        ]
+        judged = facts.regression.judged[["spearman", "spearman_low", "spearman_high", "num_runs"]]
+        judged = judged.set_axis(["spearman", "lower", "upper", "runs"], axis=1).astype({"runs": int})
+        held_out = records(judged.reset_index(names="estimator"))
     losses = facts.final.losses if facts.final else {}
     return Summary(
         target=str(facts.target),
@@ -69,4 +67,17 @@ def summarise(facts: StudyFacts) -> Summary:
         comparisons=compare(
             losses, target=facts.target.quantity, runs=facts.final.runs if facts.final else None
         ),
+        outside=_outside(facts),
     )
+
+
+def _outside(facts: StudyFacts) -> list[str]:
+    if facts.final is None or facts.recipe is None or facts.corpus is None:
+        return []
+    domains = facts.recipe.training_domains
+    weights = by_domain(facts.final.results.drop_duplicates("mixture_id").set_index("mixture_id"), "weight")
+    if {*weights} != {*domains}:  # the recipe has other domains by now
+        return []
+    rows = weights[list(domains)].drop(CHOSEN, errors="ignore")
+    others = {str(name): dict(zip(domains, row.tolist(), strict=True)) for name, row in rows.T.items()}
+    return outside_bounds(facts.recipe, others, facts.corpus.available_tokens(facts.recipe))

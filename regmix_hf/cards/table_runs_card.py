@@ -10,26 +10,23 @@ import pandas as pd
 from huggingface_hub import DatasetCardData
 
 from regmix_hf.cards.asked import Asked
-from regmix_hf.cards.hub_card import TAGS, configs, licence_words, size_category, span, write_card
+from regmix_hf.cards.hub_card import TAGS, Card, configs, size_category, span
 from regmix_hf.runs.sizes import scale_words
 from regmix_hf.study import names
-from regmix_hf.study.address import Address
 from regmix_hf.tables import SIZES
 
 
 @dataclass(frozen=True, eq=False)
-class TableRunsCard:
+class TableRunsCard(Card):
     """What the card of such a repository says.
 
     Attributes:
-        address: Of the fit's repositories.
         asked: What the fit was asked.
         origin: Where the runs come from, in the words of whoever publishes them.
         results: The table `results`.
         has_picture: Whether `effects.png` is there.
     """
 
-    address: Address
     asked: Asked
     origin: str
     results: pd.DataFrame
@@ -49,12 +46,9 @@ class TableRunsCard:
 
     def render(self, version: str) -> str:
         """Write the card as it is in the version that is called so."""
-        return write_card(
+        return self.written(
             "table_runs_card.md.jinja",
-            self.metadata,
-            card=self,
-            version=version,
-            address=self.address,
+            version,
             asked=self.asked,
             origin=self.origin,
             num_mixtures=self.results["mixture_id"].nunique(),
@@ -62,7 +56,6 @@ class TableRunsCard:
             sizes=self._sizes(),
             domains=span(self.results, "weight", ".3f"),
             targets=dict(self._targets()),
-            licence=licence_words(self.asked.license),
         )
 
     def _sizes(self) -> list[str]:

@@ -111,11 +111,8 @@ class ChosenMixture:
     def table(self, epochs: Mapping[str, float] | None = None) -> pd.DataFrame:
         """Return a row per domain and target: weights, epochs and the trade-off side by side.
 
-        Columns: `domain`, `weight`, `prior`, `epochs` (of a final run, NaN where not known), and those of
-        `losses`. A target that is not trained on has weight 0; a domain without a loss has NaN there.
-
-        Args:
-            epochs: Times the final run sees each domain.
+        Columns: `domain`, `weight`, `prior`, `epochs` (times a final run sees it, NaN where not given), and
+        those of `losses`. A target that is not trained on has weight 0; one without a loss has NaN there.
         """
         names = list(dict.fromkeys([*self.weights, *self.losses.index]))
         weights = pd.DataFrame(

@@ -84,11 +84,9 @@ def _lower_worst(objective: Objective, constraints: Constraints, start: Array) -
         falls = -objective.values_slope(_row(point[:-1]))[0]
         return np.column_stack([falls, np.ones(len(falls))])
 
-    def total_slope(point: Array) -> Array:
-        return np.append(np.ones(len(point) - 1), 0.0)
-
+    total_slope = np.append(np.ones(len(start)), 0.0)
     conditions = [
-        {"type": "eq", "fun": lambda point: point[:-1].sum() - 1.0, "jac": total_slope},
+        {"type": "eq", "fun": lambda point: point[:-1].sum() - 1.0, "jac": lambda _: total_slope},
         {"type": "ineq", "fun": slack, "jac": slack_slope},
     ]
     if constraints.groups:
@@ -98,7 +96,7 @@ def _lower_worst(objective: Objective, constraints: Constraints, start: Array) -
             {"type": "ineq", "fun": lambda point: slopes @ point - least, "jac": lambda _: slopes}
         )
     worst = objective.values(start[None])[0].max()
-    bounds = [*_bounds(constraints), (None, None)]
+    bounds = [*zip(constraints.lower.tolist(), constraints.upper.tolist(), strict=True), (None, None)]
     solution = minimize(
         value,
         np.append(start, worst),
@@ -109,10 +107,6 @@ def _lower_worst(objective: Objective, constraints: Constraints, start: Array) -
         options={"ftol": _PRECISION, "maxiter": _MOST_QUADRATIC},
     )
     return np.asarray(solution.x[:-1] if np.isfinite(solution.x).all() else start)
-
-
-def _bounds(constraints: Constraints) -> list[tuple[float, float]]:
-    return list(zip(constraints.lower.tolist(), constraints.upper.tolist(), strict=True))
 
 
 def _row(weights: Array) -> Array:

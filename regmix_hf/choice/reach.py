@@ -24,11 +24,7 @@ _ROUNDED = 2 * 10**-WEIGHT_DECIMALS
 
 
 def never_varied(swarm: pd.DataFrame) -> dict[str, float]:
-    """Domains of one share in all runs, with that share; nobody knows what another would do.
-
-    Args:
-        swarm: The runs' weights, runs x domains.
-    """
+    """Domains of one share in all runs of a swarm, with that share; nobody knows what another would do."""
     if len(swarm) < 2:
         return {}
     still = swarm.max() - swarm.min() <= _STILL
@@ -136,13 +132,7 @@ def held_back(weights: Array, bounds: Constraints, asked: Constraints, known: Ar
 
 
 def unknown_shares(weights: Array, domains: tuple[str, ...], still: Mapping[str, float]) -> list[str]:
-    """Name the domains that never varied: those that keep their share, and those that may not.
-
-    Args:
-        weights: The chosen mixture, `(d,)`.
-        domains: Its names.
-        still: Share of each domain that never varied.
-    """
+    """Name the domains that never varied: those that keep their share in `weights`, `(d,)`, and others."""
     kept, moved = [], []
     for name, share in still.items():
         now = float(weights[domains.index(name)])

@@ -36,14 +36,9 @@ def write_chosen(
     epochs: Mapping[str, float] | None = None,
     rounds: Sequence[Round] = (),
 ) -> None:
-    """Write `mixture.parquet` (see `ChosenMixture.table`) and then `mixture.yaml` into `folder`.
+    """Write `mixture.parquet` (`ChosenMixture.table`) and then `mixture.yaml` into `folder`, made if missing.
 
-    Args:
-        chosen: The mixture.
-        folder: Made when it is not there.
-        name: What the mixture is called.
-        epochs: Times the final run sees each domain, where known.
-        rounds: In which this choice and earlier ones were tried.
+    `rounds` are those in which this choice and earlier ones were tried.
     """
     write_parquet(folder / names.CHOSEN_TABLE, chosen.table(epochs))
     text = io.StringIO()

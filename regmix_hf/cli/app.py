@@ -30,20 +30,20 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: rich's costs more than all the rest of `regmix --help`
     pretty_exceptions_enable=False,
 )
-run_verb.register(app)
-init.register(app)
+app.command()(run_verb.run)
+app.command()(init.init)
 stages.register(app, "prepare", "sample", "proxies")
-fit.register(app)
-choose.register(app)
+app.command()(fit.fit)
+app.command()(choose.choose)
 stages.register(app, "train", "evaluate")
-report.register(app)
-export.register(app)
-status.register(app)
-validate.register(app)
-keys.register(app)
-push.register(app)
-pull.register(app)
-env.register(app)
+app.command()(report.report)
+app.command()(export.export)
+app.command()(status.status)
+app.command()(validate.validate)
+app.command()(keys.keys)
+app.command()(push.push)
+app.command()(pull.pull)
+app.command()(env.env)
 
 
 #: Exit codes of a command that the user stopped, or the system.

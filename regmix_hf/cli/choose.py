@@ -25,15 +25,7 @@ _FILE_ENDS = (".yaml", ".yml", ".json")
 _UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(
-        name="choose",
-        help="Stage 5: choose the mixture with the best predicted target; also from a fit on tables.",
-    )(_choose)
-
-
-def _choose(
+def choose(
     source: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, or the folder of a fit.")],
     overrides: Annotated[
         list[str] | None,
@@ -50,8 +42,7 @@ def _choose(
         typer.Option(metavar="DIR", help="Of a fit on tables: where the mixture goes; default: the fit's."),
     ] = None,
     num_parameters: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Of a fit of several sizes: of which model, e.g. 1B."),
+        str | None, typer.Option(metavar="N", help="Of a fit of several sizes: of which model, e.g. 1B.")
     ] = None,
     num_tokens: Annotated[
         str | None, typer.Option(metavar="D", help="Of a fit on tables: how long that trains, e.g. 25B.")
@@ -62,6 +53,7 @@ def _choose(
     ] = None,
     format: OutputFormat = Format.HUMAN,
 ) -> None:
+    """Stage 5: choose the mixture with the best predicted target; also from a fit on tables."""
     if output is not None and (output.suffix.lower() in _FILE_ENDS or output.is_file()):
         raise RecipeError(
             f"--output {output} is called as a file is, and has to be a folder.",
@@ -141,11 +133,7 @@ def _number(option: str, text: str) -> float:
 
 
 def _choose_from_fit(
-    fit: TableFit,
-    overrides: list[str],
-    prior: Path | None,
-    final: FinalRun,
-    console: Console,
+    fit: TableFit, overrides: list[str], prior: Path | None, final: FinalRun, console: Console
 ) -> None:
     from regmix_hf.choice import FittedRuns, write_chosen
     from regmix_hf.choice.prior import read_available, read_prior

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import typer
-
 from regmix_hf.cli.arguments import OutputFormat
 from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.tables import ENVIRONMENT, Table
 
 _PACKAGES = (
-    "regmix_hf",
-    "torch",
-    "transformers",
-    "accelerate",
-    "datasets",
-    "huggingface_hub",
-    "lightgbm",
-    "scikit-learn",
-    "evaluate",
-    "lm_eval",
-    "numpy",
-    "pandas",
-    "pyarrow",
+    *("regmix_hf", "torch", "transformers", "accelerate", "datasets", "huggingface_hub", "lightgbm"),
+    *("scikit-learn", "evaluate", "lm_eval", "numpy", "pandas", "pyarrow"),
 )
 #: What makes a run faster or shows it elsewhere, and need not be there.
 _OPTIONAL_PACKAGES = ("liger-kernel", "triton", "tensorboard", "tensorboardX", "trackio", "wandb")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="env", help="Say what this machine has: versions, cores, memory, GPUs.")(_env)
-
-
-def _env(format: OutputFormat = Format.HUMAN) -> None:
+def env(format: OutputFormat = Format.HUMAN) -> None:
+    """Say what this machine has: versions, cores, memory, GPUs."""
     import os
     import platform
     import shutil

@@ -17,14 +17,7 @@ if TYPE_CHECKING:
     from regmix_hf.exports import MixtureToTrain
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="export", help="Write a mixture for another trainer: TRL, Megatron-LM, OLMo-core, ...")(
-        _export
-    )
-
-
-def _export(
+def export(
     source: Annotated[
         str,
         typer.Argument(
@@ -32,8 +25,7 @@ def _export(
         ),
     ],
     overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[key.path=value]...", help="Keys of the recipe to change."),
+        list[str] | None, typer.Argument(metavar="[key.path=value]...", help="Keys of the recipe to change.")
     ] = None,
     to: Annotated[
         str | None, typer.Option(metavar="TRAINER", help="Without it: which trainers there are.")
@@ -57,6 +49,7 @@ def _export(
         list[str] | None, typer.Option(metavar="DOMAIN=N,...", help="Mean length, where it was not counted.")
     ] = None,
 ) -> None:
+    """Write a mixture for another trainer: TRL, Megatron-LM, OLMo-core, ..."""
     quiet_libraries()
     from regmix_hf.exports import TRAINERS, render_export
     from regmix_hf.exports.mixture import parse_lengths, parse_samples

@@ -48,15 +48,7 @@ _Maximize = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(
-        name="fit",
-        help="Stage 4: fit and compare regressors; without a recipe, on runs from tables.",
-    )(_fit)
-
-
-def _fit(
+def fit(
     context: typer.Context,
     recipe: Annotated[
         Path | None, typer.Argument(metavar="[RECIPE]", help="A recipe.yaml or its folder.")
@@ -93,6 +85,7 @@ def _fit(
         QualityFormat, typer.Option("--format", help="How to print the quality of fits; notes go to stderr.")
     ] = QualityFormat.HUMAN,
 ) -> None:
+    """Stage 4: fit and compare regressors; without a recipe, on runs from tables."""
     if recipe is not None:
         _check_of_recipe(recipe, context)
         _fit_study(recipe, overrides, format)

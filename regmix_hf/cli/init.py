@@ -15,20 +15,14 @@ from regmix_hf.readable import duration
 from regmix_hf.recipe import RECIPE_FILE
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="init", help="Write a first recipe for the folders and files of text in a folder.")(
-        _init
-    )
-
-
-def _init(
+def init(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where the text lies.")] = Path(),
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The recipe. Default: recipe.yaml in DIR.")
     ] = None,
     format: OutputFormat = Format.HUMAN,
 ) -> None:
+    """Write a first recipe for the folders and files of text in a folder."""
     quiet_libraries()
     from regmix_hf.draft import write_draft
 

@@ -28,14 +28,7 @@ class KeysFormat(StrEnum):
     SCHEMA = "schema"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="keys", help="List the keys of a recipe with their values, defaults and meanings.")(
-        _keys
-    )
-
-
-def _keys(
+def keys(
     section: Annotated[
         str | None, typer.Argument(metavar="[KEY]", help="Only those at and below it: sampling, proxy, ...")
     ] = None,
@@ -45,6 +38,7 @@ def _keys(
     ] = None,
     format: Annotated[KeysFormat, typer.Option("--format", help="How to print them.")] = KeysFormat.HUMAN,
 ) -> None:
+    """List the keys of a recipe with their values, defaults and meanings."""
     from regmix_hf.recipe.reference import SECTION, all_keys, json_schema, keys_below, markdown
 
     if printed_by is not None:

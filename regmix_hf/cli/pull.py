@@ -12,12 +12,7 @@ from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.tables import PULLED, Table
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="pull", help="Fetch a published study, to go on from without training.")(_pull)
-
-
-def _pull(
+def pull(
     source: Annotated[
         str,
         typer.Argument(metavar="NAMESPACE/NAME[@VERSION]", help="Of the study; default: its newest version."),
@@ -38,6 +33,7 @@ def _pull(
     ] = False,
     format: OutputFormat = Format.HUMAN,
 ) -> None:
+    """Fetch a published study, to go on from without training."""
     quiet_libraries()
     console = Console(format)
     from regmix_hf import pipeline

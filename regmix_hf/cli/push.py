@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from regmix_hf.cli.arguments import (
-    OutputFormat,
-    Overrides,
-    RecipePath,
-    command,
-    open_study,
-    quiet_libraries,
-)
+from regmix_hf.cli.arguments import OutputFormat, Overrides, RecipePath, command, open_study, quiet_libraries
 from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.tables import PUBLISHED, Table
 from regmix_hf.errors import RecipeError
@@ -24,13 +17,7 @@ if TYPE_CHECKING:
     from regmix_hf.sharing.push import Push
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    text = "Publish on the Hub what is finished, as one new version."
-    app.command(name="push", help=text)(_push)
-
-
-def _push(
+def push(
     recipe: RecipePath,
     overrides: Overrides = None,
     namespace: Annotated[
@@ -52,6 +39,7 @@ def _push(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
     format: OutputFormat = Format.HUMAN,
 ) -> None:
+    """Publish on the Hub what is finished, as one new version."""
     parts = only.split(",") if only else None
     if (fit := TableFit.find(recipe)) is not None:
         quiet_libraries()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from regmix_hf.cli.arguments import OutputFormat, Overrides, RecipePath, quiet_libraries
 from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.stages import run_one
@@ -11,13 +9,8 @@ from regmix_hf.errors import RecipeError
 from regmix_hf.study.table_fit import TableFit
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    text = "Write what was found, in pictures and words; also of a fit on tables."
-    app.command(name="report", help=text)(_report)
-
-
-def _report(recipe: RecipePath, overrides: Overrides = None, format: OutputFormat = Format.HUMAN) -> None:
+def report(recipe: RecipePath, overrides: Overrides = None, format: OutputFormat = Format.HUMAN) -> None:
+    """Write what was found, in pictures and words; also of a fit on tables."""
     if (fit := TableFit.find(recipe)) is None:
         run_one("report", recipe, overrides, format)
         return

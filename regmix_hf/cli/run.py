@@ -23,14 +23,7 @@ Workers = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="run", help="Run all stages: from text to a chosen mixture and models trained on it.")(
-        _run
-    )
-
-
-def _run(
+def run(
     recipe: RecipePath,
     overrides: Overrides = None,
     first: Annotated[str, typer.Option("--from", metavar="VERB", help="Stage to begin with.")] = "prepare",
@@ -40,6 +33,7 @@ def _run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Touch nothing; say what it takes.")] = False,
     format: OutputFormat = Format.HUMAN,
 ) -> None:
+    """Run all stages: from text to a chosen mixture and models trained on it."""
     overrides = [*(overrides or []), *executor_keys(on, workers)]
     study, console = open_study(recipe, overrides), Console(format)
     check_workers(study, workers)

@@ -25,14 +25,7 @@ if TYPE_CHECKING:
 _WATCH_INTERVAL_S = 5.0
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(name="status", help="Say how far every stage and its runs are, and what changed since.")(
-        _status
-    )
-
-
-def _status(
+def status(
     recipe: RecipePath,
     overrides: Overrides = None,
     watch: Annotated[
@@ -40,6 +33,7 @@ def _status(
     ] = False,
     format: OutputFormat = Format.HUMAN,
 ) -> None:
+    """Say how far every stage and its runs are, and what changed since."""
     console = Console(format)
     if (fit := TableFit.find(recipe)) is not None:
         _show_fit(fit, console)

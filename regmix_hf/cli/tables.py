@@ -325,16 +325,7 @@ PULLED = Kind("commits", (name("repository"), name("commit")), (name("version"),
 ENVIRONMENT = Kind("environment", (name("what"), name("value")))
 
 _ANSWER = (
-    VERDICT,
-    TRIED,
-    PROMISES,
-    SIZES,
-    AGREEMENT,
-    CHOSEN,
-    GROUPS,
-    PREDICTED_TARGET,
-    HELD_OUT,
-    FINAL,
+    *(VERDICT, TRIED, PROMISES, SIZES, AGREEMENT, CHOSEN, GROUPS, PREDICTED_TARGET, HELD_OUT, FINAL),
     AGAINST,
 )
 _MEASURED = (PROMISES, SIZES, AGREEMENT, SCORES_OF_ALL)

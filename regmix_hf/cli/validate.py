@@ -14,16 +14,10 @@ Deep = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command(
-        name="validate", help="Check a recipe: keys, names, models, training arguments, room for mixtures."
-    )(_validate)
-
-
-def _validate(
+def validate(
     recipe: RecipePath, overrides: Overrides = None, format: OutputFormat = Format.HUMAN, deep: Deep = False
 ) -> None:
+    """Check a recipe: keys, names, models, training arguments, room for mixtures."""
     study, console = open_study(recipe, overrides), Console(format)
     from regmix_hf.preflight import check_study
 

@@ -131,8 +131,7 @@ def _sampled(num_blocks: int) -> NDArray[np.int64]:
 
 def _damaged(path: Path, fault: str) -> StudyError:
     return StudyError(
-        f"{path} is not what was prepared: {fault}.",
-        "run `regmix prepare` again: it writes that file anew",
+        f"{path} is not what was prepared: {fault}.", "run `regmix prepare` again: it writes that file anew"
     )
 
 

@@ -73,11 +73,6 @@ class Encoded:
             )
 
 
-def token_type(vocab_size: int) -> np.dtype[Any]:
-    """The smallest unsigned integer of at least two bytes that holds every token id."""
-    return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
-
-
 class DocumentEncoder:
     """A tokenizer that appends EOS to every document, and never finds EOS inside one.
 
@@ -96,7 +91,8 @@ class DocumentEncoder:
         # The text of a special token, inside a document, is text.
         self._tokenizer.encode_special_tokens = True
         self._eos = eos_token_id
-        self.type = token_type(vocab_size)
+        #: The smallest unsigned integer of at least two bytes that holds every token id.
+        self.type: np.dtype[Any] = np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
 
     def ids(self, text: str) -> list[int]:
         """Token ids of `text` alone."""

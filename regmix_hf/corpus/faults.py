@@ -15,22 +15,13 @@ from types import TracebackType
 import pyarrow as pa
 
 from regmix_hf.corpus.file_errors import FileError, not_utf8
+from regmix_hf.corpus.local_files import words_for
 from regmix_hf.errors import DataError, RegmixError
 from regmix_hf.recipe import Domain
 
 _READ_ERRORS = (
-    *(
-        OSError,
-        ValueError,
-        EOFError,
-        StopIteration,
-        RecursionError,
-        zlib.error,
-        lzma.LZMAError,
-        csv.Error,
-        zipfile.BadZipFile,
-    ),
-    pa.ArrowException,
+    *(OSError, ValueError, EOFError, StopIteration, RecursionError, pa.ArrowException),
+    *(zlib.error, lzma.LZMAError, csv.Error, zipfile.BadZipFile),
 )
 #: Libraries whose errors, where the network fails, share no base class.
 _HTTP_LIBRARIES = {"httpx", "httpx2", "aiohttp"}
@@ -127,8 +118,7 @@ def _where_files_go(domain: Domain) -> str:
     if "://" in str(domain.data_files):
         return "check the address and the network"
     if Path(domain.path).is_file():
-        kind = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
-        return f"write `path: {kind.get(Path(domain.path).suffix, 'text')}` and `data_files: {domain.path}`"
+        return words_for(domain.path)
     return f"relative paths start at the working directory, {Path.cwd()}"
 
 

@@ -26,3 +26,15 @@ class LineError(ValueError):
 def not_utf8(byte: int, value: int) -> str:
     """Say that the byte number `byte` of a line, from 1, is none of UTF-8."""
     return f"is not UTF-8: byte {byte} is {value:#04x}."
+
+
+def decoded(line: bytes, end: int) -> str:
+    """The text of a line that ends at the byte `end` of its file.
+
+    Raises:
+        LineError: It is not UTF-8.
+    """
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise LineError(end, not_utf8(error.start + 1, line[error.start])) from None

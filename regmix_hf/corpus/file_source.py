@@ -112,7 +112,8 @@ class FileSource:
         columns = {
             name for source in sources for name in (source._domain.text_column, *source._domain.filter)
         }
-        with closing(self._files.batches(_earliest(positions), sorted(columns))) as batches:
+        earliest = None if None in positions else min(positions)
+        with closing(self._files.batches(earliest, sorted(columns))) as batches:
             for batch in batches:
                 for number, source in enumerate(sources):
                     if is_open(number) and (part := batch.after(positions[number])).num_rows:
@@ -138,11 +139,6 @@ class FileSource:
             raise DataError(f"{error.message[:-1]} ({where}).", error.hint) from error
         except DataError as error:
             raise DataError(f"{error.message[:-1]} ({file.address}).", error.hint) from error
-
-
-def _earliest(positions: Sequence[Any]) -> Any:
-    """The first of some places in files; `None` is before all."""
-    return None if None in positions else min(positions)
 
 
 def _row(file: SourceFile, part: Rows, number: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import Any
 
-from regmix_hf.corpus.file_errors import LineError, not_utf8
+from regmix_hf.corpus.file_errors import LineError, decoded
 from regmix_hf.corpus.lines import lines
 from regmix_hf.corpus.patient_file import PATIENT
 from regmix_hf.corpus.rows import Rows
@@ -58,7 +58,7 @@ def _are_objects(some: list[bytes]) -> bool:
 
 
 def _row(line: bytes, end: int) -> Any:
-    text = _decoded(line, end).strip()
+    text = decoded(line, end).strip()
     if not text:
         return None
     try:
@@ -70,13 +70,6 @@ def _row(line: bytes, end: int) -> Any:
     except ValueError as error:  # a number of thousands of digits
         fault = str(error).partition(";")[0]
     raise LineError(end, f"is no JSON: {fault}.")
-
-
-def _decoded(line: bytes, end: int) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise LineError(end, not_utf8(error.start + 1, line[error.start])) from None
 
 
 def _whole(number: int, content: bytes) -> Rows:

@@ -7,26 +7,26 @@ from contextlib import closing
 from itertools import accumulate
 
 from regmix_hf.corpus.compressed import chunks
-from regmix_hf.corpus.patient_file import BRIEF, Persistence, open_bytes
+from regmix_hf.corpus.patient_file import BRIEF, open_bytes
 from regmix_hf.corpus.read_ahead import one_ahead
 
 #: Rows after which reading can go on.
 ROWS = 256
 
 
-def lines(file: str, start: int, persistence: Persistence) -> Generator[tuple[list[bytes], list[int]]]:
+def lines(file: str, start: int, attempts: int) -> Generator[tuple[list[bytes], list[int]]]:
     """Some whole lines at a time, without their ends, and the byte after each.
 
     Args:
         file: Path, `hf://` address or URL.
         start: The byte at which the first begins.
-        persistence: How often a read is tried.
+        attempts: How often a read is tried.
 
     Raises:
         OSError: The file cannot be read.
         FileError: It is cut off or damaged.
     """
-    raw = open_bytes(file, persistence)
+    raw = open_bytes(file, attempts)
     with closing(one_ahead(chunks(file, raw, start), stop=raw.close)) as parts:
         unfinished, end = [b""], start
         for part in parts:
@@ -47,14 +47,14 @@ def lines(file: str, start: int, persistence: Persistence) -> Generator[tuple[li
             yield [_without_bom(last)[0] if end == 0 else last], [end + len(last)]
 
 
-def whole(file: str, persistence: Persistence) -> bytes:
+def whole(file: str, attempts: int) -> bytes:
     """All bytes of a file, decompressed.
 
     Raises:
         OSError: The file cannot be read.
         FileError: It is cut off or damaged.
     """
-    raw = open_bytes(file, persistence)
+    raw = open_bytes(file, attempts)
     with closing(one_ahead(chunks(file, raw, 0), stop=raw.close)) as parts:
         return b"".join(parts)
 

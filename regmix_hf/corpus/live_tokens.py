@@ -88,7 +88,8 @@ class LiveTokens:
             tokens = place.tokens_before
             with closing(self._source.pieces(place.position)) as pieces:
                 for piece in pieces:
-                    kept = self._tokens_of(piece.texts)
+                    encoded = self._encoder.encode(piece.texts)
+                    kept = encoded.ids[np.repeat(self._rule.trains_on(encoded.hashes), encoded.num_tokens)]
                     tokens, self._num_read = tokens + len(kept), self._num_read + len(kept)
                     if piece.position is not None:
                         mark = replace(place, position=piece.position, tokens_before=tokens)
@@ -98,7 +99,3 @@ class LiveTokens:
                 raise DataError(f"domain {self._name!r}: its source has no text to train on (any more).")
             place = Place(num_passes=place.num_passes + 1, pass_tokens=tokens)
             self._marks.append((self._num_read, place))
-
-    def _tokens_of(self, texts: list[str]) -> np.ndarray:
-        encoded = self._encoder.encode(texts)
-        return encoded.ids[np.repeat(self._rule.trains_on(encoded.hashes), encoded.num_tokens)]

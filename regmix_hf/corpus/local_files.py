@@ -88,11 +88,6 @@ class Found:
         """Those that are here."""
         return [file.path for file in self.files if file.path is not None]
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of those that are here."""
-        return sum(path.stat().st_size for path in self.paths)
-
 
 def find_files(domain: Domain) -> Found | None:
     """Find the files of a domain that are read without `datasets`; `None`: it must say which they are.
@@ -245,15 +240,10 @@ def stamps(files: Iterable[Path]) -> list[list[str | int]]:
     inode cannot be set.
     """
     known = [(file, file.stat()) for file in files if file.is_file()]
-    if sum(status.st_size for _, status in known) <= HASHED_BYTES:
-        return [
-            [file.name, _content(file, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)]
-            for file, status in known
-        ]
-    return [
-        [file.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-        for file, status in known
-    ]
+    states = [(file, (of.st_size, of.st_mtime_ns, of.st_ctime_ns, of.st_ino)) for file, of in known]
+    if sum(size for _, (size, *_) in states) <= HASHED_BYTES:
+        return [[file.name, _content(file, *state)] for file, state in states]
+    return [[file.name, *state] for file, state in states]
 
 
 @lru_cache(maxsize=1 << 14)
@@ -355,6 +345,12 @@ def _nothing_found(domain: Domain, by_split: dict[str, list[str]], found: Found)
     if meant := [close for names in by_split.values() for name in names if (close := _closest(name, found))]:
         hint = f"did you mean {meant[0]!r}? {hint[0].upper()}{hint[1:]}"
     return DataError(f"no file matches {named}.", hint)
+
+
+def words_for(file: str) -> str:
+    """What to write for a file that stands where a folder or a builder belongs."""
+    kinds = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
+    return f"write `path: {kinds.get(Path(file).suffix, 'text')}` and `data_files: {file}`"
 
 
 def _closest(pattern: str, found: Found) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,22 +34,16 @@ _SKIP_BYTES = 1 << 20
 _PASSING_STATUS = {408, 425, 429}
 
 
-@dataclass(frozen=True)
-class Persistence:
-    """How often one read is tried in all, as long as it fails for a reason that passes."""
-
-    attempts: int
-
-
-#: For a file that was read before: about ten minutes of waiting, on top of what the client itself waits.
-PATIENT = Persistence(20)
-#: For the first look at a file: its address may be wrong, and whoever wrote it waits.
-BRIEF = Persistence(5)
-#: For finding out what files there are, which takes many requests.
-OPENING = Persistence(6)
+#: How often one read is tried in all, as long as it fails for a reason that passes, of a file that was read
+#: before: about ten minutes of waiting, on top of what the client itself waits.
+PATIENT = 20
+#: The same for the first look at a file: its address may be wrong, and whoever wrote it waits.
+BRIEF = 5
+#: The same for finding out what files there are, which takes many requests.
+OPENING = 6
 
 
-def open_bytes(address: str, persistence: Persistence = PATIENT) -> io.RawIOBase:
+def open_bytes(address: str, attempts: int = PATIENT) -> io.RawIOBase:
     """Open a local path, `hf://` address or URL for reading, unbuffered and seekable.
 
     Raises:
@@ -58,7 +51,7 @@ def open_bytes(address: str, persistence: Persistence = PATIENT) -> io.RawIOBase
     """
     if "://" not in address:
         return Path(address).open("rb", buffering=0)
-    return PatientFile(address, persistence)
+    return PatientFile(address, attempts)
 
 
 class PatientFile(io.RawIOBase):
@@ -69,12 +62,12 @@ class PatientFile(io.RawIOBase):
 
     Args:
         address: `hf://` or a URL; addresses of files on the Hub may be either.
-        persistence: How often a read is tried. Closing the file ends the tries.
+        attempts: How often a read is tried. Closing the file ends the tries.
     """
 
-    def __init__(self, address: str, persistence: Persistence):
+    def __init__(self, address: str, attempts: int):
         self._address = _on_the_hub(address)
-        self._persistence = persistence
+        self._attempts = attempts
         self._position = 0
         self._file: Any = None
         self._has_ranges = True
@@ -165,12 +158,12 @@ class PatientFile(io.RawIOBase):
             self._file = None
 
     def _tried(self, call: Callable[[], T]) -> T:
-        return tried(call, self._persistence, given_up=self._given_up, before_next=self._drop)
+        return tried(call, self._attempts, given_up=self._given_up, before_next=self._drop)
 
 
 def tried(
     call: Callable[[], T],
-    persistence: Persistence,
+    attempts: int,
     *,
     given_up: threading.Event | None = None,
     before_next: Callable[[], None] = lambda: None,
@@ -179,14 +172,14 @@ def tried(
 
     Args:
         call: What to do.
-        persistence: How often.
+        attempts: How often.
         given_up: Ends the tries, from another thread.
         before_next: Called between two tries.
     """
     given_up = given_up or threading.Event()
     retrying = Retrying(
         retry=retry_if_exception(may_pass),
-        stop=stop_after_attempt(persistence.attempts) | stop_when_event_set(given_up),
+        stop=stop_after_attempt(attempts) | stop_when_event_set(given_up),
         wait=_Wait(),
         sleep=sleep_using_event(given_up),
         before_sleep=lambda _: before_next(),

@@ -37,10 +37,7 @@ _POSITIONS = 3
 
 
 def prepare_corpus(
-    recipe: Recipe,
-    folder: Path,
-    progress: Progress | None = None,
-    budgets: Mapping[str, int] | None = None,
+    recipe: Recipe, folder: Path, progress: Progress | None = None, budgets: Mapping[str, int] | None = None
 ) -> CorpusFacts:
     """Tokenize, pack and shuffle every domain of `recipe` into `folder`.
 

@@ -75,19 +75,11 @@ class RowTexts:
             if rows and not any(_has(row, name) for row in rows):
                 raise self._no_column(name, rows)
 
-    def of(self, row: Any) -> str | None:
-        """The text of a row, or `None`.
-
-        Raises:
-            DataError: It is no row, its text is no text, or a filter is for values of another type.
-        """
-        return self._judge(row)[0]
-
     def of_all(self, rows: Iterable[Any]) -> tuple[list[str], Counter[str]]:
         """The texts of rows, and why how many have none.
 
         Raises:
-            DataError: As `of`; its message says which of the rows it was.
+            RowError: One is no row, its text is no text, or a filter is for values of another type.
         """
         found, left_out = [], Counter[str]()
         for number, row in enumerate(rows):

@@ -82,9 +82,15 @@ class BlockStream:
     def _interleave(
         self, ends: NDArray[np.int64], sources: Sequence[_Rows], num_blocks: int, seed: int
     ) -> None:
-        """Draw the order; the rows of each source lie below its end and not below that of the one before."""
-        self._ends = ends
-        self._order = _interleave(ends, sources, self._probabilities, num_blocks, seed)
+        """Draw the row of every block: those of each source lie below its end, not below the one before."""
+        positions = np.zeros(len(sources), dtype=np.int64)
+        order = np.empty(num_blocks, dtype=np.int64)
+        for number, start in enumerate(range(0, num_blocks, _SEGMENT_BLOCKS)):
+            segment = order[start : start + _SEGMENT_BLOCKS]
+            choice_seed = seed_of(seed, CHOICE, number, bits=64)
+            segment[:] = _segment(sources, positions, self._probabilities, len(segment), choice_seed)
+            positions += np.bincount(np.searchsorted(ends, segment, side="right"), minlength=len(sources))
+        self._ends, self._order = ends, order
 
     def _counts(self, num_blocks: int | None) -> NDArray[np.int64]:
         sources = np.searchsorted(self._ends, self._order[:num_blocks], side="right")
@@ -173,24 +179,6 @@ class _Rows(Protocol):
 
     def read(self, position: int, count: int) -> NDArray[np.int64]:
         """Return `count` rows from `position` on."""
-
-
-def _interleave(
-    ends: NDArray[np.int64],
-    sources: Sequence[_Rows],
-    probabilities: NDArray[np.float64],
-    num_blocks: int,
-    seed: int,
-) -> NDArray[np.int64]:
-    """Return the row of every block of the run."""
-    positions = np.zeros(len(sources), dtype=np.int64)
-    order = np.empty(num_blocks, dtype=np.int64)
-    for number, start in enumerate(range(0, num_blocks, _SEGMENT_BLOCKS)):
-        segment = order[start : start + _SEGMENT_BLOCKS]
-        choice_seed = seed_of(seed, CHOICE, number, bits=64)
-        segment[:] = _segment(sources, positions, probabilities, len(segment), choice_seed)
-        positions += np.bincount(np.searchsorted(ends, segment, side="right"), minlength=len(sources))
-    return order
 
 
 def _segment(

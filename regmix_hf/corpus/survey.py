@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from regmix_hf.corpus.columns import known_columns
+from regmix_hf.corpus.compressed import is_compressed
 from regmix_hf.corpus.local_files import (
     WORDS,
     Found,
@@ -17,6 +18,7 @@ from regmix_hf.corpus.local_files import (
     folder_of,
     local_files,
     patterns_of,
+    words_for,
 )
 from regmix_hf.corpus.read_facts import size_of
 from regmix_hf.corpus.tables import TABLE_ENDS, header
@@ -75,7 +77,7 @@ def _found(recipe: Recipe) -> Iterator[tuple[str, Found]]:
 def _what_is_there(domain: Domain, found: Found) -> str:
     """Files and bytes of a domain in one line, with what is odd about them."""
     addresses = [file for file in found.files if file.path is None]
-    parts = [f"{count_of(len(found.paths), 'file')}, {size_of(found.num_bytes)}"] if found.paths else []
+    parts = [_sized(found.paths)] if found.paths else []
     if addresses:
         parts.append(f"{count_of(len(addresses), 'remote file')}, not looked at")
     read = {domain.split, domain.validation_split}
@@ -95,6 +97,19 @@ def _what_is_there(domain: Domain, found: Found) -> str:
         more = ", ..." if len(found.left_out) > 4 else ""
         parts.append(f"left out, of kinds that are not read here: {ends}{more}")
     return "; ".join(parts)
+
+
+def _sized(files: Iterable[Path]) -> str:
+    """How many files there are, and how large: where they are compressed they hold more text than that."""
+    sizes = {file: file.stat().st_size for file in files}
+    total = sum(sizes.values())
+    packed = sum(
+        size for file, size in sizes.items() if is_compressed(file.name) or file.suffix == ".parquet"
+    )
+    said = f"{count_of(len(sizes), 'file')}, {size_of(total)}"
+    if packed < total:
+        return f"{said}, {size_of(packed)} of it compressed" if packed else said
+    return f"{said} compressed" if packed else said
 
 
 def _used_twice(recipe: Recipe, known: dict[str, Found]) -> Iterator[str]:
@@ -155,20 +170,14 @@ def _elsewhere(name: str, domain: Domain) -> str:
         DataError: There is no such kind of text, builder, folder, file or repository.
     """
     if domain.path == PYTHON_ENVIRONMENT:
-        from regmix_hf.corpus.environment.kinds import KINDS
+        from regmix_hf.corpus.environment.kinds import kind_of
 
-        if domain.name not in KINDS:
-            raise DataError(
-                f"domain {name!r}: {domain.path!r} has no text called {domain.name!r}.",
-                f"set its `name`; {did_you_mean(domain.name or '', KINDS)}",
-            )
-        return f"{domain.name} of this Python environment"
+        return f"{kind_of(name, domain)} of this Python environment"
     builders = _builders()
     files = local_files(domain)
     if folder_of(domain)[1] is not None or (domain.path in builders and files):
         _check_table(name, domain, files)
-        size = size_of(sum(file.stat().st_size for file in files))
-        return f"{count_of(len(files), 'file')}, {size}, read by `datasets`"
+        return f"{_sized(files)}, read by `datasets`"
     names = [file for patterns in patterns_of(domain).values() for file in patterns]
     if domain.path in builders:
         if not names and domain.data_dir is None:
@@ -217,12 +226,7 @@ def _on_the_hub(name: str, domain: Domain, builders: list[str]) -> str:
     hint = closest if closest.startswith("did you mean") else "a path is a folder, a builder or a Hub id"
     path = Path(domain.path)
     if path.is_file():
-        kind = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
-        word = kind.get(path.suffix, "text")
-        raise DataError(
-            f"domain {name!r}: {domain.path!r} is a file.",
-            f"write `path: {word}` and `data_files: {domain.path}`",
-        )
+        raise DataError(f"domain {name!r}: {domain.path!r} is a file.", words_for(domain.path))
     is_id = domain.path.count("/") <= 1 and not domain.path.startswith((".", "/", "~"))
     if not is_id or "://" in domain.path or (path.suffix and "/" not in domain.path):
         raise DataError(f"domain {name!r}: there is no folder {domain.path!r}.", hint)
@@ -255,8 +259,7 @@ def _ask_hub(name: str, domain: Domain, hint: str) -> str:
         raise DataError(f"domain {name!r}: {where} has no revision {domain.revision!r}.") from None
     except RepositoryNotFoundError:
         raise DataError(
-            f"domain {name!r}: there is no folder and no data set {domain.path!r}, or it is private.",
-            hint,
+            f"domain {name!r}: there is no folder and no data set {domain.path!r}, or it is private.", hint
         ) from None
     except Exception as error:  # whatever the way to the Hub raises: the check is left out, and that is said
         return f"{where}, unchecked: the Hub does not answer ({type(error).__name__}){or_folder}"

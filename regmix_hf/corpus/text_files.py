@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import Literal
 
-from regmix_hf.corpus.file_errors import LineError, not_utf8
+from regmix_hf.corpus.file_errors import LineError, decoded, not_utf8
 from regmix_hf.corpus.lines import lines, whole
 from regmix_hf.corpus.patient_file import PATIENT
 from regmix_hf.corpus.rows import Rows
@@ -40,7 +40,8 @@ def text_rows(file: str, number: int, start: int, sample_by: SampleBy) -> Genera
         paragraph: list[str] = []
         for some, ends in batches:
             rows, row_ends = [], []
-            for text, end in zip(_texts(some, ends), ends, strict=True):
+            texts = [decoded(line, end).removesuffix("\r") for line, end in zip(some, ends, strict=True)]
+            for text, end in zip(texts, ends, strict=True):
                 if sample_by == "line":
                     rows.append({COLUMN: text})
                     row_ends.append(end)
@@ -67,13 +68,3 @@ def _whole(file: str, number: int) -> Iterator[Rows]:
         raise LineError(None, not_utf8(byte, content[error.start]), line=line) from None
     if content:
         yield Rows(number, 0, [{COLUMN: text.replace("\r\n", "\n")}], [len(content)], [number, len(content)])
-
-
-def _texts(some: list[bytes], ends: list[int]) -> list[str]:
-    texts = []
-    for line, end in zip(some, ends, strict=True):
-        try:
-            texts.append(line.decode("utf-8").removesuffix("\r"))
-        except UnicodeDecodeError as error:
-            raise LineError(end, not_utf8(error.start + 1, line[error.start])) from None
-    return texts

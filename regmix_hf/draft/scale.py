@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from regmix_hf.corpus.read_facts import size_of
@@ -58,6 +59,8 @@ GPU = Scale(
     ("learning_rate: 4e-4", "adam_beta2: 0.95", "weight_decay: 0.1", "bf16: true"),
     *(1_048_576, 8.0),
 )
+#: How often a final model may read a domain; a uniform mixture that reads a small one more often is left out.
+MAX_EPOCHS = 4
 #: Steps below which a run says little.
 _LEAST_STEPS = 100
 
@@ -67,6 +70,7 @@ class Budget:
     """Runs of a study.
 
     Attributes:
+        num_tokens: Of all the text, about.
         proxy_tokens: Of a proxy run.
         num_mixtures: To fit on.
         num_holdout: To test on.
@@ -74,6 +78,7 @@ class Budget:
     """
 
     scale: Scale
+    num_tokens: int
     proxy_tokens: int
     num_mixtures: int
     num_holdout: int
@@ -83,6 +88,12 @@ class Budget:
     def final_tokens(self) -> int:
         """Of a final run, half as much again as of a proxy: little text is read more than once."""
         return self.proxy_tokens + self.proxy_tokens // 2
+
+    @property
+    def max_epochs(self) -> int:
+        """Of a mixture of the swarm over all the text: as much of a domain as `choice` may give it."""
+        length = max(self.num_tokens, self.proxy_tokens)
+        return max(MAX_EPOCHS, math.ceil(MAX_EPOCHS * length / self.final_tokens))
 
     @property
     def warmup_steps(self) -> int:
@@ -118,7 +129,7 @@ def first_budget(num_bytes: int, num_domains: int, *, num_gpus: int) -> Budget:
     tokens = _runs(scale, min(scale.most_tokens, scale.num_tokens(num_bytes)))
     experts = experts_win(num_domains, num_runs, tokens)
     num_mixtures = num_runs - num_domains if experts else num_runs
-    return Budget(scale, tokens, num_mixtures, max(4, num_runs // 8), experts)
+    return Budget(scale, scale.num_tokens(num_bytes), tokens, num_mixtures, max(4, num_runs // 8), experts)
 
 
 def _steps(scale: Scale, num_bytes: int) -> int:

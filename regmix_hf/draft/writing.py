@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from regmix_hf.corpus.read_facts import size_of
 from regmix_hf.draft.domains import Findings, find_domains
-from regmix_hf.draft.scale import Budget, first_budget
+from regmix_hf.draft.scale import MAX_EPOCHS, Budget, first_budget
 from regmix_hf.errors import DataError, RecipeError
 from regmix_hf.files import atomic_path, parse_yaml
 from regmix_hf.jobs.devices import cuda_devices
@@ -23,8 +23,6 @@ from regmix_hf.runs.spending import PAGE
 from regmix_hf.study import Study
 
 _TEMPLATE = "recipe.yaml.jinja"
-#: What the recipe asks for; a uniform mixture may read small domains more often, and is then left out.
-_MAX_EPOCHS = 4
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,8 @@ def _text(findings: Findings, budget: Budget, folder: Path, file: Path) -> str:
     )
     environment.filters |= {"tokens": "{:_}".format, "count": count_of, "size": size_of, "yaml": _scalar}
     sizes = [domain.num_bytes for domain in findings.domains]
-    uniform = budget.final_tokens / len(sizes)
-    fits = uniform <= _MAX_EPOCHS * budget.scale.num_tokens(min(sizes))
+    smallest = min(findings.domains, key=lambda domain: domain.num_bytes)
+    most = MAX_EPOCHS * budget.scale.num_tokens(smallest.num_bytes) / budget.final_tokens
     return environment.get_template(_TEMPLATE).render(
         name=re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-_.")[:80] or "text",
         folder=folder,
@@ -105,8 +103,11 @@ def _text(findings: Findings, budget: Budget, folder: Path, file: Path) -> str:
         num_bytes=sum(sizes),
         scale=budget.scale,
         budget=budget,
+        max_epochs=MAX_EPOCHS,
+        smallest=smallest.name,
+        most=min(most, 1.0),
         page=PAGE,
-        mixtures=["chosen", "prior", *(["uniform"] if fits else [])],
+        mixtures=["chosen", "prior", *(["uniform"] if most * len(sizes) >= 1 else [])],
     )
 
 

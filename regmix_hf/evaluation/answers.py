@@ -6,7 +6,7 @@ tokens; only the right answer of each document is kept. It is found once for a s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -56,11 +56,7 @@ class Questions:
 def questions_of(name: str, tasks: TaskSet, *, limit: int | None, seed: int) -> Questions:
     """Let lm-eval make the requests of a task or group, and keep the right answers.
 
-    Args:
-        name: As it stands in the recipe.
-        tasks: What it stands for.
-        limit: Documents of each task, the first ones; `None`: all.
-        seed: Decides which solved examples are shown.
+    Of each task the first `limit` documents, or all; the seed decides which solved examples are shown.
 
     Raises:
         DataError: Not one document has a text for its right answer.
@@ -71,7 +67,7 @@ def questions_of(name: str, tasks: TaskSet, *, limit: int | None, seed: int) -> 
     for task in tasks.loaded["tasks"].values():
         with quiet():
             task.build_all_requests(limit=limit)
-        for document in _documents(task):
+        for document in requests_of(task):
             question = _question(task, document)
             found.append(question)
             if question is None and not wrong:
@@ -86,12 +82,12 @@ def questions_of(name: str, tasks: TaskSet, *, limit: int | None, seed: int) -> 
     return Questions(asked, len(found) - len(asked))
 
 
-def _documents(task: Any) -> Iterator[list[Any]]:
-    """The requests of every document."""
+def requests_of(task: Any) -> list[list[Any]]:
+    """The requests of every document, choice by choice."""
     by_document: dict[int, list[Any]] = {}
     for request in task.instances:
         by_document.setdefault(request.doc_id, []).append(request)
-    yield from by_document.values()
+    return [sorted(requests, key=lambda one: int(one.idx)) for requests in by_document.values()]
 
 
 def _question(task: Any, requests: Sequence[Any]) -> Question | None:
@@ -136,13 +132,8 @@ def prepare_answers(
 ) -> TaskFacts:
     """Cut questions into tokens and write them into the folder of a corpus.
 
-    Args:
-        questions: Of the task `name`.
-        name: As it stands in the recipe.
-        tokenizer: Of the corpus.
-        corpus: Its folder.
-        context_length: Tokens a model reads; contexts that are longer lose their beginning.
-        eos_token_id: What stands before a text that has no context.
+    A model reads `context_length` tokens: contexts that are longer lose their beginning. Before one without
+    context stands `eos_token_id`.
 
     Raises:
         DataError: Every answer alone is longer than a model reads.

@@ -6,7 +6,7 @@ the task's own to be judged, is refused.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from regmix_hf.corpus.answers import collected
 from regmix_hf.corpus.exams import Exam
 from regmix_hf.errors import DataError, RecipeError
-from regmix_hf.evaluation.answers import encoder_class
+from regmix_hf.evaluation.answers import encoder_class, requests_of
 from regmix_hf.evaluation.metrics import KEY, check_config
 from regmix_hf.evaluation.scores import quiet
 from regmix_hf.evaluation.tasks import TaskSet
@@ -55,12 +55,7 @@ class Papers:
 def papers_of(name: str, metrics: Collection[str], tasks: TaskSet, *, limit: int | None, seed: int) -> Papers:
     """Let lm-eval make the requests of a task or group.
 
-    Args:
-        name: Of the task or group.
-        metrics: Those asked for.
-        tasks: What it stands for.
-        limit: Documents of each task, the first ones; `None`: all.
-        seed: Decides which solved examples are shown.
+    Of each task the first `limit` documents, or all; the seed decides which solved examples are shown.
 
     Raises:
         RecipeError: lm-eval has no such metric of it, or proxies cannot be judged by it.
@@ -83,7 +78,7 @@ def papers_of(name: str, metrics: Collection[str], tasks: TaskSet, *, limit: int
         check_config(member, metrics, _config_of(task))
         with quiet():
             task.build_all_requests(limit=limit)
-        papers = tuple(_paper(task, requests, "acc_mutual_info" in metrics) for requests in _sorted(task))
+        papers = tuple(_paper(task, requests, "acc_mutual_info" in metrics) for requests in requests_of(task))
         aggregations = {metric: _aggregation(task, member, metric) for metric in metrics}
         facts = MemberFacts(kind=task.OUTPUT_TYPE, aggregations=aggregations, num_documents=len(papers))
         members.append((facts, papers))
@@ -97,14 +92,6 @@ def _config_of(task: Any) -> dict[str, Any]:
     if getattr(type(task), "process_results", None) is not ConfigurableTask.process_results:
         return {"class": type(task).__name__}
     return {key: task.get_config(key) for key in keys}
-
-
-def _sorted(task: Any) -> Iterable[list[Any]]:
-    """The requests of every document, choice by choice."""
-    by_document: dict[int, list[Any]] = {}
-    for request in task.instances:
-        by_document.setdefault(request.doc_id, []).append(request)
-    return [sorted(requests, key=lambda one: int(one.idx)) for requests in by_document.values()]
 
 
 def _paper(task: Any, requests: Sequence[Any], with_bare_choices: bool) -> Paper:
@@ -159,15 +146,8 @@ def prepare_exam(
 ) -> ExamFacts:
     """Cut an exam into tokens and write it into the folder of a corpus.
 
-    A document with a choice that is longer than a model reads is left out.
-
-    Args:
-        papers: Of the task or group `name`.
-        name: Of the task or group.
-        tokenizer: Of the corpus.
-        corpus: Its folder.
-        context_length: Tokens a model reads; contexts that are longer lose their beginning.
-        eos_token_id: What stands before a text that has no context.
+    A document with a choice that is longer than a model reads is left out; the rest is as `prepare_answers`
+    has it.
 
     Raises:
         DataError: Nothing is left of a task, or lm-eval cannot compute a metric of these documents.

@@ -32,14 +32,10 @@ def task_name(domain: str) -> str:
 
 
 def write_tasks(corpus: Path, domains: Iterable[str], folder: Path) -> None:
-    """Write one task file per domain into `folder`, which then holds no other.
+    """Write one task file per domain, `held_out_text_<domain>.yaml`, into a folder that then holds no other.
 
-    lm-eval reads all that is there, and a task may name code (`!function`).
-
-    Args:
-        corpus: The folder that holds `<domain>/validation.jsonl`, one `{"text": ...}` per line.
-        domains: The domains to write tasks for.
-        folder: Where `held_out_text_<domain>.yaml` go.
+    lm-eval reads all that is there, and a task may name code (`!function`). The corpus holds
+    `<domain>/validation.jsonl`, one `{"text": ...}` per line.
 
     Raises:
         StudyError: A domain has no validation documents on disk.

@@ -16,9 +16,7 @@ KEY = "proxy.metrics"
 def check_metrics(judged: Mapping[str, Sequence[str]], include_path: str | None = None) -> None:
     """Refuse metrics by what the files of tasks say; what only code defines is looked at when it is loaded.
 
-    Args:
-        judged: Task or group, which `check_task_names` took -> its metrics.
-        include_path: A folder with task files of the user's own.
+    `check_task_names` has taken the tasks and groups whose metrics these are.
 
     Raises:
         RecipeError: At the first metric that is none.
@@ -29,11 +27,6 @@ def check_metrics(judged: Mapping[str, Sequence[str]], include_path: str | None 
 
 def check_config(name: str, metrics: Iterable[str], config: Mapping[str, Any]) -> None:
     """Refuse metrics that a task or group, as its file has it, does not measure or proxies cannot.
-
-    Args:
-        name: Of the task or group.
-        metrics: Those asked for.
-        config: Keys of its file.
 
     Raises:
         RecipeError: At the first such metric.

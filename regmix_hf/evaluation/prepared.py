@@ -52,16 +52,7 @@ def load_questions(recipe: Recipe) -> Loaded:
 
 
 def prepare_tasks(loaded: Loaded, corpus: Path, facts: CorpusFacts, progress: Progress) -> CorpusFacts:
-    """Write what models are asked beside the blocks of a corpus, and count it in `corpus.json`.
-
-    Args:
-        loaded: Of `load_questions`.
-        corpus: The folder of the corpus, whose blocks are there.
-        facts: What it holds.
-        progress: Told how much there is, and what was left out.
-
-    Returns:
-        What it holds now.
+    """Write what models are asked beside the blocks of a corpus; return what it holds now, as on disk.
 
     Raises:
         DataError: Every answer of a task is longer than a model reads.

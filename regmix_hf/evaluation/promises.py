@@ -26,9 +26,6 @@ _CHOSEN = "chosen"
 def write_promises(study: Study) -> Promises | None:
     """Write `promises.json`; `None`, and no file, where nothing was promised or no model has a value of it.
 
-    Args:
-        study: With a fit, a chosen mixture and final models.
-
     Raises:
         RegressionError: The fit cannot be read.
     """

@@ -90,10 +90,7 @@ def load_tasks(names: Sequence[str], local_tasks: Path, include_path: str | None
 def load_each(names: Sequence[str], include_path: str | None, key: str) -> dict[str, TaskSet]:
     """Find and load tasks and groups, each by itself.
 
-    Args:
-        names: Tasks, groups or tags of lm-eval.
-        include_path: A folder with task files of the user's own.
-        key: Of the recipe, where the names stand.
+    `include_path` is a folder with task files of the user's own, `key` where the names stand in the recipe.
 
     Raises:
         RecipeError: lm-eval has no task of a name, or there is no such folder.
@@ -114,7 +111,7 @@ def _index(names: Sequence[str], include_path: str | None, key: str) -> TaskMana
     from lm_eval.tasks import TaskManager
 
     if include_path is not None:
-        own = TaskManager(include_path=_folder(include_path), include_defaults=False)
+        own = _own_tasks(include_path)
         if set(names) <= set(own.all_tasks):
             return own
     manager = TaskManager(include_path=include_path)
@@ -122,13 +119,16 @@ def _index(names: Sequence[str], include_path: str | None, key: str) -> TaskMana
     return manager
 
 
-def _folder(include_path: str) -> str:
+def _own_tasks(include_path: str) -> TaskManager:
+    """The index of the user's own files alone."""
+    from lm_eval.tasks import TaskManager
+
     if not Path(include_path).is_dir():
         raise RecipeError(
             f"evaluation.include_path: {include_path!r} is no folder.",
             f"a relative path starts at the working directory, {Path.cwd()}",
         )
-    return include_path
+    return TaskManager(include_path=include_path, include_defaults=False)
 
 
 def check_names(names: Sequence[str], manager: TaskManager, key: str = _EVALUATION) -> None:
@@ -153,10 +153,7 @@ def check_task_names(names: Sequence[str], include_path: str | None = None, key:
     """
     wanted = {name for name in names if name != HELD_OUT_TEXT}
     if include_path is not None:
-        from lm_eval.tasks import TaskManager
-
-        own = TaskManager(include_path=_folder(include_path), include_defaults=False)
-        wanted -= set(own.all_tasks)
+        wanted -= set(_own_tasks(include_path).all_tasks)
     if wanted and wanted - _files_of(frozenset(wanted)).keys():
         _index(sorted(wanted), include_path, key)
 
@@ -166,12 +163,9 @@ def configs_of(names: Sequence[str], include_path: str | None = None) -> dict[st
 
     Names that `check_task_names` took. Left out are those that no file of its own defines, such as tags.
     """
-    from lm_eval.tasks import TaskManager
     from lm_eval.tasks._yaml_loader import load_yaml
 
-    own: Mapping[str, Any] = {}
-    if include_path is not None:
-        own = TaskManager(include_path=_folder(include_path), include_defaults=False).task_index
+    own: Mapping[str, Any] = {} if include_path is None else _own_tasks(include_path).task_index
     configs = {name: dict(own[name].cfg) for name in names if name in own and own[name].cfg is not None}
     files = _files_of(frozenset(set(names) - configs.keys()))
     found = {name: load_yaml(file, resolve_func=False) for name, file in files.items()}

@@ -18,12 +18,14 @@ def score_validation(model: LanguageModel, corpus: Corpus) -> list[Score]:
     from accelerate import Accelerator
     from transformers import AutoModelForCausalLM
 
+    from regmix_hf.training.examinee import Examinee
     from regmix_hf.training.loss_head import score_in_parts
     from regmix_hf.training.losses import ValidationSet
 
     network = AutoModelForCausalLM.from_pretrained(model.folder, trust_remote_code=False).to(model.device)
     score_in_parts(network)
-    losses = ValidationSet(corpus).losses(network, Accelerator(cpu=model.device == "cpu"), model.batch_size)
+    accelerator = Accelerator(cpu=model.device == "cpu")
+    losses = ValidationSet(corpus).losses(Examinee(network, accelerator, model.batch_size))
     scores = []
     for domain, loss in losses.items():
         facts = corpus.facts.domains[domain].validation

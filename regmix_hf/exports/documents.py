@@ -32,13 +32,13 @@ def conversion(mixture: MixtureToTrain) -> str:
 def trl(mixture: MixtureToTrain) -> dict[str, str]:
     """Write a `DatasetMixtureConfig`."""
     shares = mixture.document_shares
-    _refuse_filters(mixture, "TRL")
+    refuse_filters(mixture, "TRL")
     entries = [
         {**mixture.load_arguments(name), "columns": [mixture.source(name).text_column], "fraction": share}
         for name, share in shares.items()
     ]
     _refuse_key(entries, "revision", "TRL")
-    _one_column(mixture, "TRL")
+    _require_one_column(mixture)
     head = _how_many(mixture, shares) + "\n" + conversion(mixture)
     return {"dataset_mixture.yaml": yaml_text({"datasets": entries, "streaming": False}, head)}
 
@@ -60,7 +60,7 @@ def _how_many(mixture: MixtureToTrain, shares: dict[str, float]) -> str:
 
 def axolotl(mixture: MixtureToTrain) -> dict[str, str]:
     """Write Axolotl's `datasets`: it has no weights, so of each domain as many documents as it is to give."""
-    _refuse_filters(mixture, "Axolotl")
+    refuse_filters(mixture, "Axolotl")
     if mixture.num_train_tokens is None:
         raise MixtureError(
             "Axolotl has no weights: how many documents it is to read follows from the tokens of the run, "
@@ -100,7 +100,7 @@ def _train_files(data_files: Any, split: str) -> list[str]:
 def llamafactory(mixture: MixtureToTrain) -> dict[str, str]:
     """Write what goes into LlamaFactory's training file, and the `dataset_info.json` that it names."""
     shares = mixture.document_shares
-    _refuse_filters(mixture, "LlamaFactory")
+    refuse_filters(mixture, "LlamaFactory")
     info = {name: _llamafactory_source(mixture, name) for name in shares}
     tree = {
         "stage": "pt",
@@ -110,10 +110,7 @@ def llamafactory(mixture: MixtureToTrain) -> dict[str, str]:
         "interleave_probs": DoubleQuotedScalarString(",".join(f"{share:.6g}" for share in shares.values())),
         "packing": True,
     }
-    return {
-        "llamafactory.yaml": yaml_text(tree, conversion(mixture)),
-        "dataset_info.json": json_text(info),
-    }
+    return {"llamafactory.yaml": yaml_text(tree, conversion(mixture)), "dataset_info.json": json_text(info)}
 
 
 def _llamafactory_source(mixture: MixtureToTrain, name: str) -> dict[str, Any]:
@@ -155,7 +152,12 @@ def streaming(mixture: MixtureToTrain) -> dict[str, str]:
     return {"streams.yaml": yaml_text({"streams": streams}, head)}
 
 
-def _refuse_filters(mixture: MixtureToTrain, trainer: str) -> None:
+def refuse_filters(mixture: MixtureToTrain, trainer: str) -> None:
+    """Refuse a mixture with a domain that is only a part of a data set.
+
+    Raises:
+        MixtureError: There is one.
+    """
     for name in mixture.shares:
         if mixture.source(name).filter:
             raise MixtureError(
@@ -173,12 +175,12 @@ def _refuse_key(entries: list[dict[str, Any]], key: str, trainer: str) -> None:
             )
 
 
-def _one_column(mixture: MixtureToTrain, trainer: str) -> None:
+def _require_one_column(mixture: MixtureToTrain) -> None:
     columns = {mixture.source(name).text_column: name for name in mixture.shares}
     if len(columns) > 1:
         (first, one), (second, other), *_ = columns.items()
         raise MixtureError(
-            f"{trainer} puts data sets below each other, so their texts need one column: {one!r} has "
+            f"TRL puts data sets below each other, so their texts need one column: {one!r} has "
             f"{first!r}, {other!r} has {second!r}.",
             "rename the column in the files, or export `--to datasets`",
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from regmix_hf.errors import MixtureError, did_you_mean
-from regmix_hf.exports.documents import axolotl, llamafactory, streaming, trl
+from regmix_hf.exports.documents import axolotl, llamafactory, refuse_filters, streaming, trl
 from regmix_hf.exports.mixture import MixtureToTrain
 from regmix_hf.exports.writing import csv_text, json_text, python_text, yaml_text
 
@@ -49,9 +49,7 @@ def render_export(mixture: MixtureToTrain, to: str) -> dict[str, str]:
     return TRAINERS[to].render(mixture)
 
 
-def render_every(
-    mixture: MixtureToTrain,
-) -> tuple[dict[str, dict[str, str]], dict[str, MixtureError]]:
+def render_every(mixture: MixtureToTrain) -> tuple[dict[str, dict[str, str]], dict[str, MixtureError]]:
     """Write a mixture for every trainer that what is known of it is enough for.
 
     Returns:
@@ -98,7 +96,8 @@ def _datasets(mixture: MixtureToTrain) -> dict[str, str]:
 def _megatron(mixture: MixtureToTrain) -> dict[str, str]:
     pairs = [f"    {share:.6g} {shlex.quote(mixture.place(name))}" for name, share in mixture.shares.items()]
     lines = [
-        *_comment(f"{_BLOCKS}\nNames are prefixes of the .bin and .idx files; source this file, then pass"),
+        *(f"# {line}" for line in _BLOCKS.splitlines()),
+        "# Names are prefixes of the .bin and .idx files; source this file, then pass",
         '# "${DATA_ARGS[@]}" to the training script.',
         "DATA_ARGS=(",
         "  --data-path",
@@ -141,21 +140,12 @@ def _nanotron(mixture: MixtureToTrain) -> dict[str, str]:
 
 
 def _torchtitan(mixture: MixtureToTrain) -> dict[str, str]:
-    filtered = [name for name in mixture.shares if mixture.source(name).filter]
-    if filtered:
-        raise MixtureError(
-            f"torchtitan reads whole data sets, and {filtered[0]!r} is the filtered part of one.",
-            "write the kept rows into files of their own, or export `--to datasets`",
-        )
+    refuse_filters(mixture, "torchtitan")
     return {"torchtitan_mixture.py": python_text("torchtitan.py.jinja", mixture)}
 
 
 def _litgpt(mixture: MixtureToTrain) -> dict[str, str]:
     return {"litgpt_mixture.py": python_text("litgpt.py.jinja", mixture)}
-
-
-def _comment(text: str) -> list[str]:
-    return [f"# {line}" for line in text.splitlines()]
 
 
 #: By the name that `--to` takes.

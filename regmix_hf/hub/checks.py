@@ -64,9 +64,8 @@ def read_table(
         file = pq.ParquetFile(source, thrift_container_size_limit=2 * limits.max_columns + 1000)
         _check_shape(file.metadata, name, limits)
         schema = file.schema_arrow
-        texts = [
-            field.name for field in schema if pa.types.is_string(field.type) or _is_large_string(field.type)
-        ]
+        is_text = (pa.types.is_string, pa.types.is_large_string)
+        texts = [field.name for field in schema if any(test(field.type) for test in is_text)]
         for field in schema:
             if not (_is_plain(field.type) or field.name in texts):
                 raise HubError(
@@ -81,12 +80,6 @@ def read_table(
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise HubError(f"{name} cannot be read as Parquet: {str(error)[:200]}") from error
     return plain.to_pandas(ignore_metadata=True, use_threads=False)
-
-
-def _is_large_string(type_: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_large_string(type_))
 
 
 def _is_plain(type_: Any) -> bool:

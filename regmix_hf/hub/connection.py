@@ -312,10 +312,8 @@ class Hub:
     def _require_no_other_kind(self, repository: Repository) -> None:
         other = Repository(_OTHER_KIND[repository.kind], repository.id)
         if self.find(other) is not None:
-            message = (
-                f"{repository.id!r} is the name of a {other.kind} repository, not of a {repository.kind}."
-            )
-            raise HubError(message, "choose another name or namespace")
+            named = f"the name of a {other.kind} repository, not of a {repository.kind}"
+            raise HubError(f"{repository.id!r} is {named}.", "choose another name or namespace")
 
 
 def _if_there(question: Callable[[], T]) -> T | None:

@@ -67,7 +67,7 @@ def _explain_answer(error: HfHubHTTPError, repository: Repository) -> HubError:
         )
     status = error.response.status_code
     said = _said(error.server_message or f"the Hub answered {status}")
-    if is_unknown_token(error) and not isinstance(error, GatedRepoError):
+    if is_unknown_token(error):
         return HubError(f"{repository}: the Hub does not take your token: {said}", _LOG_IN)
     if isinstance(error, RevisionNotFoundError):
         return HubError(
@@ -75,7 +75,7 @@ def _explain_answer(error: HfHubHTTPError, repository: Repository) -> HubError:
         )
     if isinstance(error, RemoteEntryNotFoundError):
         return HubError(f"{repository} has no such file: {said}")
-    if isinstance(error, RepositoryNotFoundError) and not isinstance(error, GatedRepoError):
+    if isinstance(error, RepositoryNotFoundError):
         hint = _LOG_IN if get_token() is None else "if it is private, log in as somebody who may see it"
         return HubError(f"{repository} does not exist, or it is private and not yours to see.", hint)
     if status == 401:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -75,7 +74,9 @@ def fetch(
         loaded = {}
         for path, max_bytes in limits.items():
             loaded[path] = hub.download(snapshot, path, folder, max_bytes=max_bytes)
-            _check_content(snapshot, snapshot.files[path], loaded[path])
+            if not (file := snapshot.files[path]).holds(loaded[path]):
+                named = f"the content the commit names ({file.stated[:10]})"
+                raise HubError(f"{snapshot.repository}: {path} is not {named}.", "fetch it again")
         for path, target in targets.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             loaded[path].replace(target)
@@ -106,17 +107,3 @@ def _target(snapshot: Snapshot, path: str, into: Path) -> Path:
     if not target.resolve().is_relative_to(into.resolve()):
         raise HubError(f"{snapshot.repository}: {path!r} would be written outside of {into}.")
     return target
-
-
-def _check_content(snapshot: Snapshot, file: RemoteFile, path: Path) -> None:
-    if file.sha256 is not None:
-        digest, stated = hashlib.sha256(), file.sha256
-    else:
-        digest = hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
-        stated = file.git_oid
-    with path.open("rb") as content:
-        while chunk := content.read(1 << 20):
-            digest.update(chunk)
-    if digest.hexdigest() != stated:
-        message = f"{snapshot.repository}: {file.path} is not the content the commit names ({stated[:10]})."
-        raise HubError(message, "fetch it again")

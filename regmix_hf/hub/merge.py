@@ -50,9 +50,7 @@ def merge_rows(
     return pd.concat(both, ignore_index=True).sort_values(key, kind="stable", ignore_index=True)
 
 
-def remote_table(
-    hub: Hub, snapshot: Snapshot, path: str, *, limits: TableLimits | None = None
-) -> pd.DataFrame | None:
+def remote_table(hub: Hub, snapshot: Snapshot, path: str) -> pd.DataFrame | None:
     """Read a Parquet table of a snapshot; `None` when the snapshot has no such file.
 
     Raises:
@@ -60,9 +58,8 @@ def remote_table(
     """
     if path not in snapshot.files:
         return None
-    limits = limits or TableLimits()
-    content = hub.read(snapshot, path, max_bytes=limits.max_bytes)
-    return read_table(io.BytesIO(content), name=f"{snapshot.repository}: {path}", limits=limits)
+    content = hub.read(snapshot, path, max_bytes=TableLimits().max_bytes)
+    return read_table(io.BytesIO(content), name=f"{snapshot.repository}: {path}")
 
 
 def parquet_bytes(table: pd.DataFrame) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from regmix_hf.hub.connection import Hub
 from regmix_hf.hub.explain import explain
 from regmix_hf.hub.fetch import matching
 from regmix_hf.hub.privacy import require_public_words
-from regmix_hf.hub.repository import RemoteFile, Repository, Snapshot
+from regmix_hf.hub.repository import Repository, Snapshot
 from regmix_hf.hub.retries import CLIENT_ERRORS, RaceError, repeating
 
 Content = bytes | Path
@@ -174,13 +173,10 @@ class _Look:
         )
         self.versions = _versions(hub.tags(repository)) if self.snapshot is not None else {}
         self._changed: dict[str, dict[str, Content | None]] = {}
-        of_head = {number for number, at in self.versions.items() if at == self._commit}
+        head = self.snapshot.commit if self.snapshot is not None else None
+        of_head = {number for number, at in self.versions.items() if at == head}
         #: Versions of the newest commit, where it holds the files as the first of them names itself.
         self.settled = of_head if of_head and not self._changes(f"v{min(of_head)}") else set()
-
-    @property
-    def _commit(self) -> str | None:
-        return self.snapshot.commit if self.snapshot is not None else None
 
     def takes(self, number: int) -> bool:
         """Whether a version can be given to what will be there."""
@@ -218,30 +214,12 @@ def changes(
     """
     there = snapshot.files if snapshot is not None else {}
     changed: dict[str, Content | None] = {
-        path: content for path, content in files.items() if not _same(content, there.get(path))
+        path: content
+        for path, content in files.items()
+        if path not in there or not there[path].holds(content)
     }
     stale = (path for path in matching(there, owned) if path not in files)
     return changed | dict.fromkeys(stale, None)
-
-
-def _same(content: Content, there: RemoteFile | None) -> bool:
-    size = len(content) if isinstance(content, bytes) else content.stat().st_size
-    if there is None or size != there.size:
-        return False
-    if there.sha256 is not None:
-        return _digest("sha256", content) == there.sha256
-    return _digest("sha1", content, b"blob %d\0" % size) == there.git_oid
-
-
-def _digest(algorithm: str, content: Content, start: bytes = b"") -> str:
-    digest = hashlib.new(algorithm, start, usedforsecurity=False)
-    if isinstance(content, bytes):
-        digest.update(content)
-    else:
-        with content.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _commit(hub: Hub, draft: Draft) -> tuple[str, bool]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Self
 
 from huggingface_hub.errors import HFValidationError
@@ -94,6 +97,21 @@ class RemoteFile:
     size: int
     git_oid: str
     sha256: str | None
+
+    @property
+    def stated(self) -> str:
+        """The hash by which the commit names its content."""
+        return self.git_oid if self.sha256 is None else self.sha256
+
+    def holds(self, content: bytes | Path) -> bool:
+        """Whether this is its content, in memory or in a file."""
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        if size != self.size:
+            return False
+        of_git = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        digest = of_git if self.sha256 is None else hashlib.sha256()
+        with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+            return hashlib.file_digest(file, lambda: digest).hexdigest() == self.stated
 
 
 @dataclass(frozen=True)

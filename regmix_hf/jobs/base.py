@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from regmix_hf.errors import TrainingError
 from regmix_hf.jobs.place import SharedPlace
-from regmix_hf.jobs.proxies import ProxyWork, run_head
+from regmix_hf.jobs.proxies import ProxyWork, run_head, training_on
 from regmix_hf.jobs.results import forget_failed, reason_of, result_of, status_of
-from regmix_hf.jobs.tasks import Task
+from regmix_hf.jobs.tasks import Do, Task
 from regmix_hf.progress import Progress
 from regmix_hf.readable import short
 from regmix_hf.study import Study, names
@@ -20,10 +17,11 @@ from regmix_hf.training.spec import RunSpec, base_spec
 class BaseWork(ProxyWork):
     """Trains what others start from, and keeps it beside the corpus."""
 
-    def _trains(self) -> Callable[..., dict[str, Any]]:
+    def open(self) -> Do[RunSpec]:
+        """Import what trains and open the corpus."""
         from regmix_hf.training.run import train_base
 
-        return train_base
+        return training_on(self.corpus, train_base)
 
 
 def base_task(study: Study) -> Task[RunSpec] | None:

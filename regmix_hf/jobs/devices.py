@@ -29,13 +29,7 @@ _LAUNCHER_VARIABLES = frozenset(
     }
 )
 _LAUNCHER_PREFIXES = (
-    "GROUP_",
-    "ROLE_",
-    "TORCHELASTIC_",
-    "ACCELERATE_",
-    "FSDP_",
-    "MEGATRON_LM_",
-    "PARALLELISM_CONFIG_",
+    *("GROUP_", "ROLE_", "TORCHELASTIC_", "ACCELERATE_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_"),
 )
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from regmix_hf.errors import TrainingError
 from regmix_hf.files import read_record, write_json
-from regmix_hf.jobs.proxies import run_head
-from regmix_hf.jobs.results import with_former_names
-from regmix_hf.jobs.tasks import Do, Task, telling_out_of_memory
+from regmix_hf.jobs.claims import Watch
+from regmix_hf.jobs.proxies import run_head, training_on
+from regmix_hf.jobs.results import result_of, with_former_names
+from regmix_hf.jobs.tasks import Do, Task
 from regmix_hf.study.names import LEASE, LOCK, MICRO_BATCH, RESULT
 from regmix_hf.training.layout import smaller_micro_batch
 from regmix_hf.training.spec import RunSpec
+
+#: Seconds between two looks at a copy that somebody else is making.
+_LOOK_INTERVAL_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -36,20 +41,13 @@ class FinalWork:
 
     def open(self) -> Do[RunSpec]:
         """Import what trains and open the corpus."""
-        from regmix_hf.corpus.corpus import Corpus
         from regmix_hf.training.run import train_final
 
-        corpus = Corpus(self.corpus)
-
-        def do(spec: RunSpec, folder: Path, on_tokens: Callable[[int], None]) -> None:
-            with telling_out_of_memory():
-                train_final(spec, corpus, folder, on_tokens)
-
-        return do
+        return training_on(self.corpus, train_final)
 
 
 def final_tasks(specs: Iterable[tuple[str, RunSpec]], folder: Path) -> list[Task[RunSpec]]:
-    """Return one task per final run, in order, each in the folder of its name."""
+    """Return one task per name of a final run, in order, each in the folder of its name."""
     named = list(specs)
     folders = [folder / name for name, _ in named]
     of_now = with_former_names((spec for _, spec in named), folders)
@@ -92,12 +90,29 @@ def did_not_fit(task: Task[RunSpec], spec: RunSpec, num_devices: int, reason: st
 
 def make_ready(task: Task[RunSpec]) -> None:
     """Empty a folder that holds the finished model of another run; its result goes last."""
-    marker = task.folder / RESULT
-    if not marker.exists():
-        return
-    for path in task.folder.iterdir():
+    if (task.folder / RESULT).exists():
+        _empty(task.folder)
+
+
+def give(task: Task[RunSpec], run: Task[RunSpec]) -> None:
+    """Leave a copy of a finished run in the folder of another name of its mixture, the result last."""
+    watch = Watch()
+    while result_of(task) is None:
+        with watch.claim(task.folder) as held:
+            if held and result_of(task) is None:
+                _empty(task.folder)
+                left_out = shutil.ignore_patterns(".*", RESULT)
+                shutil.copytree(run.folder, task.folder, ignore=left_out, dirs_exist_ok=True)
+                row = {**read_record(run.folder / RESULT), "mixture_id": task.spec.mixture_id}
+                write_json(task.folder / RESULT, row)
+        if not held:
+            time.sleep(_LOOK_INTERVAL_S)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
         elif path.name not in (RESULT, LOCK) and not path.name.startswith(LEASE):
             path.unlink()
-    marker.unlink()
+    (folder / RESULT).unlink(missing_ok=True)

@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 from regmix_hf.errors import TrainingError
 from regmix_hf.jobs.accelerate_config import config_flags
@@ -69,11 +69,8 @@ class Launched(Protocol):
         """End it, if it still runs, with all its ranks."""
 
 
-class Launcher(Protocol):
-    """Starts launches; tests put their own in the place of `AccelerateLaunch.start`."""
-
-    def __call__(self, launch: Launch) -> Launched:
-        """Start `launch` and return at once."""
+#: Starts a launch and returns at once; tests put their own in the place of `AccelerateLaunch.start`.
+Launcher: TypeAlias = Callable[[Launch], Launched]
 
 
 class AccelerateLaunch:
@@ -154,8 +151,9 @@ class Launches:
         layout = layouts(self.train, num_open)
         if self.stays or len(layout) > 1:  # of several side by side each does the runs of one that dies
             arguments.append("executor.wait=true")
+        here = f"{socket.gethostname()}-{os.getpid()}"  # no other machine or process names a log so
         launches = [
-            Launch(flags, module, tuple(arguments), environment, log_path(self.logs, k))
+            Launch(flags, module, tuple(arguments), environment, self.logs / f"launch-{here}-{k}.log")
             for k, (flags, environment) in enumerate(layout)
         ]
         watch(launches, tasks, start=self.start, progress=progress)
@@ -192,11 +190,6 @@ def _share(devices: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
     several = ("--multi_gpu",) if len(devices) > 1 else ()
     flags = (*several, "--num_processes", str(len(devices)), "--main_process_port", "0")
     return flags, {**unlaunched(os.environ), "CUDA_VISIBLE_DEVICES": ",".join(devices)}
-
-
-def log_path(folder: Path, number: int) -> Path:
-    """Name the log of the launch `number` of this process; no other machine or process names one so."""
-    return folder / f"launch-{socket.gethostname()}-{os.getpid()}-{number}.log"
 
 
 def watch(

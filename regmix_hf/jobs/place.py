@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
-from regmix_hf.jobs.devices import Slot
+from regmix_hf.jobs.devices import worker_slots
 from regmix_hf.jobs.pool import Pool
 from regmix_hf.jobs.ray_cluster import RayCluster
 from regmix_hf.jobs.tasks import PortableWork, Task
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Executor
+from regmix_hf.training.device import uses_cpu
 
 #: The work that a place takes: any `Work`, or one kind of it.
 W = TypeVar("W", contravariant=True)
@@ -52,9 +53,16 @@ class SharedPlace(Place[W], Protocol[W]):
 
 
 def place_of(
-    executor: Executor, slots: Callable[[], Sequence[Slot]], logs: Path
+    executor: Executor, logs: Path, training_args: Mapping[str, Any], num_workers: int | None = None
 ) -> SharedPlace[PortableWork[Any]]:
-    """Where a recipe says that tasks are done: on Ray, or by workers of this machine, one per slot."""
+    """Where a recipe says that tasks are done: on Ray, or by workers of this machine.
+
+    Args:
+        executor: The recipe's section.
+        logs: Folder for what workers of this machine print.
+        training_args: They say whether GPUs are left alone.
+        num_workers: Of this machine; default: one per GPU, or per core.
+    """
     if executor.place == "ray":
         return RayCluster(executor.ray, stays=executor.wait)
-    return Pool(slots(), logs, stays=executor.wait)
+    return Pool(worker_slots(num_workers, use_cpu=uses_cpu(training_args)), logs, stays=executor.wait)

@@ -223,7 +223,7 @@ def ended(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
 
 
-def last_lines(log: Path, count: int = 15) -> str:
+def last_lines(log: Path) -> str:
     """Return the end of a log, indented."""
-    lines = log.read_text(errors="replace").splitlines()[-count:]
+    lines = log.read_text(errors="replace").splitlines()[-15:]
     return "\n".join(f"    {line}" for line in lines)

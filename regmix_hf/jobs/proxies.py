@@ -32,20 +32,9 @@ class ProxyWork:
 
     def open(self) -> Do[RunSpec]:
         """Import what trains and open the corpus."""
-        from regmix_hf.corpus.corpus import Corpus
-
-        corpus, train = Corpus(self.corpus), self._trains()
-
-        def do(spec: RunSpec, folder: Path, on_tokens: Callable[[int], None]) -> None:
-            with telling_out_of_memory():
-                train(spec, corpus, folder, on_tokens)
-
-        return do
-
-    def _trains(self) -> Callable[..., dict[str, Any]]:
         from regmix_hf.training.run import train_run
 
-        return train_run
+        return training_on(self.corpus, train_run)
 
     def smaller(self, spec: RunSpec) -> RunSpec | None:
         """Halve the blocks at once, or about that; a step has as many tokens as before."""
@@ -59,6 +48,19 @@ class ProxyWork:
     def brought(self, spec: RunSpec, place: Callable[[Path], Path]) -> RunSpec:
         """A proxy alone reads nothing."""
         return spec
+
+
+def training_on(folder: Path, train: Callable[..., dict[str, Any]]) -> Do[RunSpec]:
+    """Open a corpus; return what trains a run on it, by one of the functions of `regmix_hf.training.run`."""
+    from regmix_hf.corpus.corpus import Corpus
+
+    corpus = Corpus(folder)
+
+    def do(spec: RunSpec, folder: Path, on_tokens: Callable[[int], None]) -> None:
+        with telling_out_of_memory():
+            train(spec, corpus, folder, on_tokens)
+
+    return do
 
 
 def run_head(spec: RunSpec) -> dict[str, object]:
@@ -79,7 +81,8 @@ def proxy_tasks(specs: Sequence[RunSpec], folder: Path) -> list[Task[RunSpec]]:
 
     Of equal runs the first stays that is fitted or judged on; if another is an expert it is one, too.
     """
-    if _run_folders(folder) - {spec.run_id for spec in specs}:  # else version 0.1 has left nothing there
+    there = {path.name for path in folder.glob("*") if _RUN.fullmatch(path.name)}
+    if there - {spec.run_id for spec in specs}:  # else version 0.1 has left nothing there
         specs = with_former_names(specs, (folder / spec.former_id for spec in specs))
     unique: dict[str, Task[RunSpec]] = {}
     for spec in specs:
@@ -96,9 +99,3 @@ def proxy_tasks(specs: Sequence[RunSpec], folder: Path) -> list[Task[RunSpec]]:
         leaves = (EXPERTS,) if one.is_expert else ()
         unique[name] = Task(name, folder / name, one.num_tokens, one, run_head(one), leaves=leaves)
     return list(unique.values())
-
-
-def _run_folders(folder: Path) -> set[str]:
-    """Names of what may be runs in a stage's folder."""
-    paths = folder.iterdir() if folder.exists() else ()
-    return {path.name for path in paths if _RUN.fullmatch(path.name)}

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from regmix_hf.jobs.claims import Claim, Standing, Watch, claim
 from regmix_hf.jobs.finals import FinalWork, did_not_fit, fitted, make_ready
 from regmix_hf.jobs.results import result_of
 from regmix_hf.jobs.tasks import OutOfMemoryError, Task
-from regmix_hf.jobs.tokens import TokenCount
+from regmix_hf.jobs.tokens import counting
 from regmix_hf.study.names import MICRO_BATCH
 from regmix_hf.training.spec import RunSpec
 
@@ -89,40 +89,22 @@ def do_together(tasks: Sequence[Task[RunSpec]], work: FinalWork, ranks: Ranks, *
         with choice as held:
             name = ranks.tell(held.folder.name if held else None)
             if name is None:
-                if ranks.tell(not stays and _are_alive([by_name[name] for name in names], watch)):
+                looks = (watch.look(by_name[name].folder)[0] for name in names)
+                if ranks.tell(not stays and all(standing is Standing.ALIVE for standing in looks)):
                     return
                 time.sleep(_LOOK_INTERVAL_S)
                 continue
             task = by_name[name]
             spec = ranks.tell(fitted(task))
             try:
-                do(spec, task.folder, _counting(held, task) if held else _count_nothing)
+                # The first rank alone says how far the run is.
+                do(spec, task.folder, counting(held) if held else lambda num_tokens: None)
             except OutOfMemoryError as error:
                 raise did_not_fit(task, spec, ranks.count, str(error)) from error
             if ranks.is_first:
                 if result_of(task) is None:
                     raise TrainingError(f"the run {name} ended without a result in {task.folder}.")
                 (task.folder / MICRO_BATCH).unlink(missing_ok=True)
-
-
-def _are_alive(tasks: Sequence[Task[RunSpec]], watch: Watch) -> bool:
-    """Whether all of these runs are done by others, who were seen to live."""
-    return all(watch.look(task.folder)[0] is Standing.ALIVE for task in tasks)
-
-
-def _counting(held: Claim, task: Task[RunSpec]) -> Callable[[int], None]:
-    """What the first rank says of how far a run is; a claim that was lost ends it there, and the launch."""
-    count = TokenCount(task.folder)
-
-    def on_tokens(num_tokens: int) -> None:
-        held.check()
-        count(num_tokens)
-
-    return on_tokens
-
-
-def _count_nothing(num_tokens: int) -> None:
-    """What all ranks but the first say of how far a run is."""
 
 
 @contextmanager

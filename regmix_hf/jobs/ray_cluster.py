@@ -127,7 +127,8 @@ class RayCluster:
                 )
         return min(int(resources[name] / amount) for name, amount in asked.items() if amount)
 
-    def _submitter(self, work: PortableWork[Any]) -> _Submit:
+    def _submitter(self, work: PortableWork[Any]) -> Callable[[Task[Any]], Any]:
+        """What hands a task to Ray and returns a reference to its answer."""
         import ray
 
         environment = dict(ONE_THREAD)
@@ -139,7 +140,13 @@ class RayCluster:
             max_retries=MAX_ATTEMPTS - 1,
             runtime_env={"env_vars": environment},
         )(_do)
-        return _Submit(remote, work, _packed(work.moved))
+        parcels = _packed(work.moved)
+
+        def submit(task: Task[Any]) -> Any:
+            own = _packed(partial(work.brought, task.spec))
+            return remote.remote(work, task.spec, parcels, own, VERSION)
+
+        return submit
 
 
 @dataclass(frozen=True)
@@ -235,25 +242,12 @@ def _digest(folder: Path) -> str:
     )
 
 
-@dataclass(frozen=True)
-class _Submit:
-    """Hands tasks to Ray."""
-
-    remote: Any
-    work: PortableWork[Any]
-    parcels: Mapping[Path, _Parcel]
-
-    def __call__(self, task: Task[Any]) -> Any:
-        own = _packed(partial(self.work.brought, task.spec))
-        return self.remote.remote(self.work, task.spec, self.parcels, own, VERSION)
-
-
 @dataclass
 class _Flight:
     """Tasks that are with Ray."""
 
     dispatch: Dispatch
-    submit: _Submit
+    submit: Callable[[Task[Any]], Any]
     width: int
     flying: dict[Any, tuple[Task[Any], Claim]] = field(default_factory=dict)
 
@@ -282,9 +276,11 @@ class _Flight:
         task, held = self.flying.pop(reference)
         try:
             answer = ray.get(reference)
-            if isinstance(answer, _Files):
+            if not isinstance(answer, _Failed):
                 room = held.room()
-                answer.write(room)
+                for name, content in answer.items():
+                    (room / name).parent.mkdir(parents=True, exist_ok=True)
+                    (room / name).write_bytes(content)
                 status = bring(task, room, held)
                 held.release()
                 assert status is not None, "a worker sends files only where a result is among them"
@@ -320,22 +316,6 @@ class _Flight:
 
 
 @dataclass(frozen=True)
-class _Files:
-    """What a task left, by path."""
-
-    content: Mapping[str, bytes]
-
-    @classmethod
-    def read(cls, folder: Path) -> _Files:
-        return cls({str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()})
-
-    def write(self, folder: Path) -> None:
-        for name, content in self.content.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
-
-
-@dataclass(frozen=True)
 class _Failed:
     """How a task ended that left nothing, and what was printed."""
 
@@ -349,8 +329,8 @@ def _do(
     parcels: Mapping[Path, _Parcel],
     own: Mapping[Path, _Parcel],
     version: str,
-) -> _Files | _Failed:
-    """Do one task in a worker of Ray: with the folders of all tasks, and those of its own."""
+) -> dict[str, bytes] | _Failed:
+    """Do one task in a worker of Ray, with the folders of all tasks and its own: what it left, by path."""
     if _SPOILED:
         os._exit(1)  # Ray gives the task to a fresh process
     if version != VERSION:
@@ -361,7 +341,8 @@ def _do(
         with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as place:
             here = work.brought(spec, lambda folder: own[folder].opened(Path(place)))
             do(here, Path(folder), lambda num_tokens: None)
-            return _Files.read(Path(folder))
+            files = (path for path in Path(folder).rglob("*") if path.is_file())
+            return {str(path.relative_to(folder)): path.read_bytes() for path in files}
     except RegmixError as error:
         return _Failed(Refused(error))
     except Exception as error:

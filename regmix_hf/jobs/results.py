@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
@@ -30,6 +30,7 @@ from regmix_hf.training.pretrained import hash_weights
 if TYPE_CHECKING:
     from regmix_hf.training.spec import RunSpec
 
+S = TypeVar("S")
 #: Keys of a result that are in no table: why a run failed, how many blocks it had to take at once, and the
 #: hash of its model.
 _REASON, _NOT_IN_TABLES = "reason", {"reason", "micro_batch", KEPT_MODEL}
@@ -37,12 +38,9 @@ _REASON, _NOT_IN_TABLES = "reason", {"reason", "micro_batch", KEPT_MODEL}
 _ENDS = ("ok", "diverged", "failed")
 
 
-def result_of(task: Task[Any]) -> dict[str, Any] | None:
-    """Read the result of `task`; `None` when its folder holds none, or that of another task."""
-    return _result_in(task.folder, task)
-
-
-def _result_in(folder: Path, task: Task[Any]) -> dict[str, Any] | None:
+def result_of(task: Task[Any], room: Path | None = None) -> dict[str, Any] | None:
+    """Read the result of `task`; `None` when its folder, or the room, holds none, or that of another task."""
+    folder = room or task.folder
     file = folder / names.RESULT
     if not file.exists():
         return None
@@ -64,7 +62,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def is_done_in(room: Path, task: Task[Any]) -> bool:
     """Tell whether an attempt at `task` ended well in `room`."""
-    return _result_in(room, task) is not None
+    return result_of(task, room) is not None
 
 
 def bring(task: Task[Any], room: Path, held: Claim) -> str | None:
@@ -104,6 +102,19 @@ def status_of(task: Task[Any]) -> str | None:
 def record_failed(task: Task[Any], reason: str) -> None:
     """Record that the task failed: what is known of it without doing it, and why."""
     write_json(task.folder / names.RESULT, {**task.head, "status": "failed", _REASON: reason})
+
+
+def done_once(tasks: Sequence[Task[S]]) -> dict[str, Task[S]]:
+    """Return the task that does each piece of work, by its identity: several may be one, under two names.
+
+    It is the one whose folder holds the result; where none does, the first.
+    """
+    found: dict[str, Task[S]] = {}
+    for task in tasks:
+        first = found.setdefault(task.head[task.identity], task)
+        if first is not task and result_of(first) is None and result_of(task) is not None:
+            found[task.head[task.identity]] = task
+    return found
 
 
 def reason_of(task: Task[Any]) -> str:
@@ -151,16 +162,16 @@ def collect(tasks: Sequence[Task[RunSpec]], folder: Path) -> tuple[pd.DataFrame,
     Returns:
         The table of results and that of trajectories.
     """
-    rows, new, known = [], [], _Collected(folder)
+    rows, new, known = [], {}, _Collected(folder)
     for task in tasks:
         row = result_of(task)
         assert row is not None, f"{task.name} has no result"
         rows.append(row_of_now(row_with_later(task, row), task.spec))
         if row["status"] != "failed" and not known.holds(task, rows[-1]):
-            new.append(read_parquet(task.folder / names.TRAJECTORY, TRAJECTORIES))
+            new[task.spec.run_id] = read_parquet(task.folder / names.TRAJECTORY, TRAJECTORIES)
     ids = [row["run_id"] for row in rows if row["status"] != "failed"]
     results = _table(rows)
-    trajectories = trajectories_of_now(_in_order([known.trajectories, *new], ids), results)
+    trajectories = trajectories_of_now(_in_order([known.trajectories, *new.values()], ids), results)
     write_parquet(folder / names.TRAJECTORIES, trajectories)
     _collect_experts(tasks, folder / names.EXPERTS)
     write_parquet(folder / names.RESULTS, results)

@@ -10,9 +10,11 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from regmix_hf.jobs.claims import Claim
 from regmix_hf.study.names import TOKENS
 
 #: Tokens so far; process id, start in seconds since 1970, and the host's name; seconds up to the last count.
@@ -56,6 +58,17 @@ class TokenCount:
                 file.write(_COUNT.pack(num_tokens))
                 file.seek(_DOER.size, os.SEEK_CUR)
                 file.write(_SECONDS.pack(now - self._begun_at))
+
+
+def counting(held: Claim) -> Callable[[int], None]:
+    """What says how far the task of a claim is; where that was lost, it ends whoever does the task."""
+    count = TokenCount(held.folder)
+
+    def on_tokens(num_tokens: int) -> None:
+        held.check()
+        count(num_tokens)
+
+    return on_tokens
 
 
 def tokens_so_far(folder: Path) -> int:

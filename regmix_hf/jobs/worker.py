@@ -24,7 +24,7 @@ from regmix_hf.jobs.claims import Claim, LostClaimError, claim
 from regmix_hf.jobs.messages import Assignment, Elsewhere, Message, Raised, Ready, Refused, Settled
 from regmix_hf.jobs.results import bring, is_done_in, status_of
 from regmix_hf.jobs.tasks import Do, OutOfMemoryError, Task, Work
-from regmix_hf.jobs.tokens import TokenCount
+from regmix_hf.jobs.tokens import counting
 from regmix_hf.study.names import LOG
 
 
@@ -79,12 +79,7 @@ def _attempt(task: Task[Any], do: Do[Any], held: Claim) -> Message:
         LostClaimError: Somebody else has it by now.
         OSError: The disk is full.
     """
-    log, room, count = task.folder / LOG, held.room(), TokenCount(task.folder)
-
-    def on_tokens(num_tokens: int) -> None:
-        held.check()
-        count(num_tokens)
-
+    log, room, on_tokens = task.folder / LOG, held.room(), counting(held)
     try:
         with _printing_into(log):
             try:

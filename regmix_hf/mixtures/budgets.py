@@ -64,9 +64,7 @@ def stamp_budgets(recipe: Recipe) -> dict[str, str]:
 def largest_in_proxies(recipe: Recipe, tokens: Mapping[str, int]) -> dict[str, float]:
     """Return the largest weight of each domain that the swarm's mixtures, or experts, can have.
 
-    Args:
-        recipe: The recipe.
-        tokens: Available tokens of every training domain.
+    `tokens` are those that there are of every training domain.
 
     Raises:
         MixtureError: The bounds of `sampling` leave no mixture.

@@ -83,8 +83,9 @@ class Constraints:
         name: What error messages call these constraints, e.g. the recipe's section.
 
     Raises:
-        MixtureError: On construction: an unknown domain, one in two groups, a bound outside 0..1, or
-            constraints that no mixture meets, with the ones that clash and what would do.
+        MixtureError: On construction: an unknown domain, one in two groups, a group called as a domain is, a
+            bound outside 0..1, or constraints that no mixture meets, with the ones that clash and what would
+            do.
     """
 
     domains: tuple[str, ...]
@@ -230,6 +231,12 @@ class Constraints:
     def _check_members(self) -> None:
         group_of: dict[str, str] = {}
         for name, group in self.groups.items():
+            if name in self.domains:
+                raise MixtureError(
+                    f"{self.name}.groups.{name}: a domain is called {name!r}, too.",
+                    f"give the group a name of its own, e.g. all_{name}; for the domain alone write "
+                    f"{self.name}.min and {self.name}.max",
+                )
             for domain in group.domains:
                 if domain not in self.domains:
                     raise MixtureError(
@@ -317,8 +324,7 @@ class Constraints:
             if math.fsum(most for _, most in sums) < total:
                 ends.append("max or fixed")
             return f"raise {' or '.join(ends)} by {_ceil(total - highest)} together"
-        needed = self._needed_epochs(parts, total)
-        if self.epochs is None or needed is None:
+        if self.epochs is None or (needed := self._needed_epochs(self.epochs, parts, total)) is None:
             return "raise max or fixed of a domain that has tokens"
         shorter = self.epochs.num_train_tokens * self.epochs.max_epochs / needed
         return (
@@ -326,16 +332,14 @@ class Constraints:
             "or give the domains more text"
         )
 
-    def _needed_epochs(self, parts: Sequence[Part], total: float) -> float | None:
+    def _needed_epochs(self, cap: EpochCap, parts: Sequence[Part], total: float) -> float | None:
         """The smallest `max_epochs` that would let parts have `total` together; `None` when none would.
 
         What they may have together grows with `max_epochs`, linearly between the points at which a domain
         meets its own max, or a group its.
         """
-        if self.epochs is None:
-            return None
         highest = np.array([self._upper(domain, with_epochs=False) for domain in self.domains])
-        per_epoch = np.array([self.epochs.weight(domain) for domain in self.domains]) / self.epochs.max_epochs
+        per_epoch = np.array([cap.weight(domain) for domain in self.domains]) / cap.max_epochs
         has_text = per_epoch > 0
         knots = (highest[has_text] / per_epoch[has_text]).tolist()
         for part in parts:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures.constraints import Constraints
@@ -18,6 +19,8 @@ Array = NDArray[np.float64]
 NUM_STRENGTHS = 15
 #: Where fewer draws than this meet the upper bounds, excess is handed on instead of drawn again.
 _MIN_ACCEPTED = 0.01
+#: The same with groups, which only candidates of a choice have: drawing on costs more and gains nothing.
+_MIN_IN_GROUPS = 0.1
 #: An upper bound may be passed by this much: the rounding of a sum.
 _ROUNDING = 1e-12
 #: Added to weights that are raised in proportion, so that one of 0 can be raised where no other can.
@@ -36,8 +39,8 @@ class AroundPrior:
     - A domain's least weight is set aside first; the Dirichlet shares out the rest.
     - Where less than 1 % of the draws meets the upper bounds, throwing away would not end. Then what a
       domain has too much is handed to the others in proportion to their weights, until all bounds are met.
-    - So it is with groups: draws beyond their bounds are thrown away, and where that would not end, a group's
-      weights are raised or lowered in proportion, until it has what it must, or may.
+    - So it is with groups: draws beyond their bounds are thrown away, and where less than a tenth is left, a
+      group's weights are raised or lowered in proportion, until it has what it must, or may.
     - Gammas are drawn as logarithms: with a strength of 0.1 and a prior of 0.001 they are as small as
       e**-10000, and a Dirichlet that divides 0 by 0 would give NaN.
 
@@ -77,7 +80,7 @@ class AroundPrior:
         """
         keep = self._keep_within
         mixtures = keep(logs := self._draw(rng, rows))
-        if len(mixtures) < _MIN_ACCEPTED * rows:
+        if len(mixtures) < (_MIN_IN_GROUPS if self.constraints.groups else _MIN_ACCEPTED) * rows:
             keep = self._hand_on
             mixtures = keep(logs)
         while True:
@@ -121,7 +124,7 @@ class AroundPrior:
 
     def _keep_within(self, logs: Array) -> Array:
         """Turn draws into mixtures, leaving out those beyond an upper bound."""
-        shares = _softmax(logs) * self._mass
+        shares = softmax(logs, axis=1) * self._mass
         shares[self._is_floored(shares)] = 0.0
         total = shares.sum(axis=1, keepdims=True)
         shares *= np.divide(self._mass, total, out=np.zeros_like(total), where=total > 0)
@@ -154,12 +157,6 @@ class AroundPrior:
         mixtures = np.tile(self.constraints.lower, (len(shares), 1))
         mixtures[:, self._drawn] += shares
         return np.minimum(mixtures, self.constraints.upper)
-
-
-def _softmax(logs: Array) -> Array:
-    shares = np.exp(logs - logs.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
-    return shares
 
 
 def _fill(logs: Array, room: Array, mass: float) -> Array:

@@ -47,14 +47,7 @@ def expert_mixtures(
 def with_experts(
     mixtures: pd.DataFrame, tokens: Mapping[str, float], max_epochs: float | None, num_train_tokens: float
 ) -> pd.DataFrame:
-    """Add the experts that a table of mixtures lacks, as its next round.
-
-    Args:
-        mixtures: The table, over the domains of `tokens`.
-        tokens: Available tokens of every training domain.
-        max_epochs: See `expert_mixtures`.
-        num_train_tokens: See `expert_mixtures`.
-    """
+    """Add the `expert_mixtures` that a table of mixtures over the same domains lacks, as its next round."""
     asked = expert_mixtures(tokens, max_epochs, num_train_tokens)
     there = by_domain(mixtures[mixtures["origin"] == EXPERT], "weight").to_numpy(dtype=np.float64)
     lacks = np.array([not (np.abs(there - row).max(axis=1) < _EQUAL).any() for row in asked])

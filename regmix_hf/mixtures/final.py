@@ -1,9 +1,14 @@
-"""The final runs' mixtures, by name: the chosen one, those known before it, the swarm's held-out ones."""
+"""The final runs' mixtures, by name: the chosen one, those known before it, the swarm's held-out ones.
+
+`tokens` are the available tokens of every training domain, `sampled` is the table of sampled mixtures.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import numpy as np
 
 from regmix_hf.errors import StudyError
 from regmix_hf.mixtures.constraints import Constraints, EpochCap
@@ -14,13 +19,14 @@ from regmix_hf.recipe import Choice, Recipe
 from regmix_hf.recipe.schema import CHOSEN, HOLDOUT
 from regmix_hf.tables import by_domain
 
+#: Weights are rounded to a millionth, and then divided by their sum: by so much a mixture may miss a bound.
+_ROUNDING = 2e-6
+
 
 def final_names(recipe: Recipe, sampled: Path) -> list[str]:
     """Return the names in `train.mixtures`, with those of the held-out mixtures in the place of `holdout`.
 
-    Args:
-        recipe: The recipe.
-        sampled: The table of sampled mixtures; read only when held-out ones are asked for.
+    The table is read only when held-out ones are asked for.
 
     Raises:
         StudyError: They are asked for and none are sampled yet, or one is called as a baseline is.
@@ -41,11 +47,7 @@ def final_mixtures(
 ) -> dict[str, dict[str, float]]:
     """Return all final mixtures: name -> domain -> share of training tokens, over all training domains.
 
-    Args:
-        recipe: The recipe.
-        tokens: Available tokens of every training domain.
-        sampled: The table of sampled mixtures.
-        chosen: Reads the chosen mixture; called when it is asked for.
+    `chosen` reads the chosen mixture, and is called when it is asked for.
 
     Raises:
         StudyError: One is asked for that is not sampled or chosen yet.
@@ -83,10 +85,7 @@ def largest_weights(
 ) -> list[dict[str, float]]:
     """Return for every final mixture the largest weights that it can have, before it is known.
 
-    Args:
-        recipe: The recipe.
-        tokens: Available tokens of every training domain.
-        drawn: Largest weights of the swarm's mixtures, beyond which none is chosen.
+    `drawn` are the largest weights of the swarm's mixtures, beyond which none is chosen.
 
     Raises:
         MixtureError: The bounds of `choice` leave no mixture.
@@ -102,10 +101,6 @@ def largest_weights(
 
 def final_constraints(recipe: Recipe, tokens: Mapping[str, int]) -> Constraints:
     """Return what the final run's mixture must meet: the recipe's bounds and its cap on epochs.
-
-    Args:
-        recipe: The recipe.
-        tokens: Available tokens of every training domain.
 
     Raises:
         MixtureError: No mixture meets them.
@@ -139,12 +134,7 @@ def choice_constraints(
 
 
 def given_mixture(recipe: Recipe, name: str, tokens: Mapping[str, int]) -> dict[str, float]:
-    """Return the final mixture `name`, one that is known before anything is sampled or chosen.
-
-    Args:
-        recipe: The recipe.
-        name: `prior`, `uniform`, or a key of `baselines`.
-        tokens: Available tokens of every training domain.
+    """Return a final mixture that is known before any is sampled: `prior`, `uniform`, a key of `baselines`.
 
     Raises:
         MixtureError: It is no mixture over the domains of the study.
@@ -163,16 +153,30 @@ def check_text(
 ) -> None:
     """Refuse final runs that read a domain more often than `choice.max_epochs`, unless the recipe allows it.
 
-    Args:
-        recipe: The recipe.
-        mixtures: Name -> the mixture of a final run.
-        tokens: Available tokens of every training domain.
-
     Raises:
         MixtureError: A mixture does.
     """
     if recipe.choice.max_epochs is not None and not recipe.train.allow_repetition:
         check_repetition(mixtures, EpochCap(recipe.choice.max_epochs, tokens, recipe.train.num_train_tokens))
+
+
+def outside_bounds(
+    recipe: Recipe, mixtures: Mapping[str, Mapping[str, float]], tokens: Mapping[str, int]
+) -> list[str]:
+    """Name the mixtures that `choice` could not have chosen: they are there to be compared with.
+
+    Args:
+        recipe: The recipe.
+        mixtures: Name -> domain -> share of training tokens.
+        tokens: Available tokens of every training domain.
+
+    Raises:
+        MixtureError: No mixture meets the bounds.
+    """
+    bounds = final_constraints(recipe, tokens)
+    rows = np.array([[weights[name] for name in bounds.domains] for weights in mixtures.values()])
+    away = np.abs(bounds.project(rows) - rows).max(axis=1) if len(rows) else rows
+    return [name for name, distance in zip(mixtures, away, strict=True) if distance > _ROUNDING]
 
 
 def _held_out(sampled: Path) -> dict[str, dict[str, float]]:

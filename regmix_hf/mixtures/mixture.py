@@ -58,14 +58,7 @@ def uniform(domains: Iterable[str]) -> dict[str, float]:
 
 
 def is_no_mixture(weights: pd.DataFrame) -> NDArray[np.bool_]:
-    """Tell for every row whether a weight is negative or no finite number, or their sum is not near 1.
-
-    Args:
-        weights: Rows x domains.
-
-    Returns:
-        `(rows,)`.
-    """
+    """Tell for every row whether a weight is negative or no finite number, or their sum is not near 1."""
     values = weights.to_numpy(dtype=np.float64, na_value=np.nan)
     misses = np.abs(values.sum(axis=1) - 1.0)
     return np.asarray(~(misses <= SUM_TOLERANCE + _SUM_SLACK) | ~(values >= 0).all(axis=1))

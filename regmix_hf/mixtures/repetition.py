@@ -35,13 +35,7 @@ def matched_blocks(recipe: Recipe, section: str, available: Mapping[str, int]) -
     A proxy of `p` tokens with the weight `w` on a domain of `a` tokens reads it `w p / a` times, a final run
     of `f` tokens `w f / a` times. Of `a p / f` tokens a proxy reads as many epochs as the final run of all.
 
-    Args:
-        recipe: The recipe.
-        section: Which of its `rungs`.
-        available: Tokens of every training domain.
-
-    Returns:
-        Domain -> blocks; `None`: a proxy reads what there is.
+    Domain -> blocks, for a section of the recipe's `rungs`; `None`: a proxy reads what there is.
 
     Raises:
         MixtureError: A domain's part is less than one block.

@@ -97,10 +97,7 @@ def sample_mixtures(
 def _lacking(sampling: Sampling, there: pd.DataFrame, once: int) -> tuple[int, int, int]:
     """Count the mixtures that a table lacks, the repeats, and how many of the mixtures are held out.
 
-    Args:
-        sampling: What is asked.
-        there: The table so far.
-        once: How many of its mixtures to fit on are run once.
+    `once` is how many of the table's mixtures to fit on are run once.
     """
     drawn = there.loc[there["origin"] == SAMPLED, "split"]
     repeated = int((there["origin"] == REPEAT).sum())
@@ -184,9 +181,6 @@ def count_zeros(mixtures: pd.DataFrame) -> dict[str, int]:
     """Count for every domain the mixtures to fit on that give it no weight.
 
     A domain that has none in all of them is lost: nothing can be learnt about it.
-
-    Args:
-        mixtures: The table `sample_mixtures` returns.
     """
     fitted = by_domain(mixtures[mixtures["split"] == "fit"], "weight")
     return {str(domain): int(count) for domain, count in (fitted == 0).sum().items()}

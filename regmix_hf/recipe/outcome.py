@@ -31,24 +31,11 @@ _WITHOUT_EFFECT = {
 _SAME_TEXT = {"streaming", "num_tokens", "validation_split", "validation_only"}
 #: Arguments that change speed, memory or what is said, and no result beyond floating-point noise.
 _ARGUMENTS_WITHOUT_EFFECT = {
-    "activation_checkpointing",
-    "activation_checkpointing_kwargs",
-    "disable_tqdm",
-    "gradient_accumulation_steps",
-    "gradient_checkpointing",
-    "gradient_checkpointing_kwargs",
-    "liger_kernel_config",
-    "log_level",
-    "log_level_replica",
-    "log_on_each_node",
-    "per_device_eval_batch_size",
-    "per_device_train_batch_size",
-    "project",
-    "report_to",
-    "skip_memory_metrics",
-    "torch_empty_cache_steps",
-    "use_cpu",
-    "use_liger_kernel",
+    *("activation_checkpointing", "activation_checkpointing_kwargs", "disable_tqdm"),
+    *("gradient_accumulation_steps", "gradient_checkpointing", "gradient_checkpointing_kwargs"),
+    *("liger_kernel_config", "log_level", "log_level_replica", "log_on_each_node"),
+    *("per_device_eval_batch_size", "per_device_train_batch_size", "project", "report_to"),
+    *("skip_memory_metrics", "torch_empty_cache_steps", "use_cpu", "use_liger_kernel"),
 }
 _PREFIXES_WITHOUT_EFFECT = ("dataloader_", "ddp_", "fsdp", "logging_", "save_", "torch_compile", "trackio_")
 #: Without `num_batch_tokens` these two say what a step is.

@@ -40,12 +40,7 @@ def target_of(study: Study) -> Target:
 
 
 def fitted_target(value: TargetValue, summary: Mapping[str, Any], file: Path) -> Target:
-    """A target over what a fit was made of; those of version 0.1 knew losses only.
-
-    Args:
-        value: The target.
-        summary: What the file holds.
-        file: `summary.json` of the fit.
+    """A target over what a fit's `summary.json` says it was made of; in version 0.1 that was losses only.
 
     Raises:
         RegressionError: The target is none of the fit's.

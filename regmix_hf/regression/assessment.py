@@ -58,19 +58,20 @@ class HeldOut:
 
     def num_judging(self, target: Target) -> int:
         """Count the runs that judge a prediction of `target`: those in which all of it was measured."""
-        true = target.combine(self.runs.losses.reindex(columns=list(target.names)).to_numpy(dtype=np.float64))
-        return int((~np.isnan(true)).sum())
+        return int((~np.isnan(_values(self.runs.losses, target))).sum())
 
     def pair(self, estimator: str, target: Target) -> tuple[Array, Array]:
         """Return the true and the predicted values of `target`, one per run."""
-        every = list(target.names)
-        tables = (self.runs.losses.reindex(columns=every), self.predictions[estimator].reindex(columns=every))
-        true, predicted = (target.combine(table.to_numpy(dtype=np.float64)) for table in tables)
-        return true, predicted
+        return _values(self.runs.losses, target), _values(self.predictions[estimator], target)
 
     def resamples(self, random_state: int) -> Resamples:
         """Draw bootstrap samples of the runs, the same whoever asks: one interval, wherever it is shown."""
         return Resamples.draw(number_mixtures(self.runs), generator(random_state, "bootstrap", self.test))
+
+
+def _values(table: pd.DataFrame, target: Target) -> Array:
+    """What `target` makes of each row; NaN where a part of it is not there."""
+    return target.combine(table.reindex(columns=list(target.names)).to_numpy(dtype=np.float64))
 
 
 def predict(test: str, runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> HeldOut:
@@ -123,11 +124,7 @@ def quality_table(held_out: Sequence[HeldOut], target: Target, random_state: int
 
 
 def table_for_people(quality: pd.DataFrame, target: str) -> pd.DataFrame:
-    """Make text of the rows of a quality table that matter: those of one target and of the average.
-
-    Args:
-        quality: See `quality_table`.
-        target: Its name in the column `target`.
+    """Make text of the rows of a `quality_table` that matter: of the target of this name, and of the average.
 
     Returns:
         `test`, `target`, `estimator`, `runs` and one column per metric: the value with its bootstrap 95 %
@@ -233,7 +230,7 @@ def of_scale(scale: str | None, *, holds_seed_noise: bool | None = None) -> str:
         return said
     if holds_seed_noise:
         return f"{said} (intervals hold the noise between seeds)"
-    return f"{said} (intervals do not hold the noise between seeds: no mixture was run with two)"
+    return f"{said} (intervals do not hold the noise between seeds: no mixture was run with two at that size)"
 
 
 def number_mixtures(runs: Runs) -> NDArray[np.intp]:

@@ -19,6 +19,7 @@ from regmix_hf.readable import count_of
 from regmix_hf.regression.absurd import without_absurd
 from regmix_hf.regression.expert_tokens import ExpertTokens
 from regmix_hf.regression.folds import assign_folds
+from regmix_hf.regression.intervals import Elsewhere
 from regmix_hf.regression.repetition import Repetition
 from regmix_hf.regression.storage import read_arrays, write_arrays
 from regmix_hf.seeds import generator
@@ -98,24 +99,14 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return None
 
     @property
-    def stretch(self) -> float:
-        """How many times as far off predictions may be as out of fold: 1 at the size of the runs."""
-        return 1.0
+    def elsewhere(self) -> Elsewhere | None:
+        """How predictions differ from those that `out_of_fold` judged; `None`: they are of the same runs."""
+        return None
 
     def beyond(self, weights: Array) -> Array:
         """What of predictions rests on more repetition than any fitted run had, runs x targets."""
         again = self.repetition_
         return np.zeros((len(weights), self.num_targets_)) if again is None else again.beyond(weights)
-
-    @property
-    def shift(self) -> Array:
-        """What predictions of the fitted mixtures are more than where `out_of_fold` judged them, `(t,)`."""
-        return np.zeros(self.num_targets_)
-
-    @property
-    def unseen(self) -> Array:
-        """Standard deviation of what predictions may be off because no run tells of their length, `(t,)`."""
-        return np.zeros(self.num_targets_)
 
     def at(self, num_parameters: float, num_train_tokens: float) -> Self:
         """Return a fitted copy whose predictions are those of runs of this size and length.

@@ -83,7 +83,8 @@ class ExpertTokens:
     def mixed(self) -> list[MixedLoss]:
         """The formula of each target."""
         shares = self.shares
-        return [MixedLoss.of(logs, shares, unit) for logs, unit in zip(self.logs, self.units, strict=True)]
+        pairs = zip(self.logs, self.units, strict=True)
+        return [MixedLoss(_Given.of(logs, shares), unit) for logs, unit in pairs]
 
     def save(self, file: Path) -> None:
         """Write them as safetensors, atomically."""
@@ -188,11 +189,6 @@ class MixedLoss:
     given: _Given
     unit: float
 
-    @classmethod
-    def of(cls, logs: NDArray[np.float16], shares: Array, unit: float) -> Self:
-        """Make it of log-probabilities, experts x tokens, and how much of each expert a domain is."""
-        return cls(_Given.of(logs, shares), unit)
-
     @property
     def relative(self) -> NDArray[np.float32]:
         """`p_d(x) / max_d p_d(x)`, tokens x domains, in single precision, above 0."""
@@ -227,13 +223,7 @@ class MixedLoss:
 def expert_tokens(
     experts: Experts | None, targets: Sequence[str], domains: Sequence[str], *, required: bool
 ) -> ExpertTokens | None:
-    """Put what experts give into the order of a fit; `None` where they do not know all of it.
-
-    Args:
-        experts: Of the runs; `None`: there are none.
-        targets: Of the fit.
-        domains: Of the fit.
-        required: Whether it cannot do without.
+    """Put what experts give into the order of a fit's targets and domains; `None` where they do not know it.
 
     Raises:
         RegressionError: It is required and not there.
@@ -274,14 +264,11 @@ def not_asked(experts: Experts, targets: Sequence[str]) -> list[str]:
 
 
 def of_experts(losses: pd.DataFrame, experts: Experts | None) -> pd.DataFrame:
-    """Say which losses are those of runs that are experts themselves, of what these were asked about.
+    """Say which losses, runs x targets, are those of experts themselves, of what these were asked about.
 
     A mixture of the swarm that is one domain alone is such a run. There the formula is that run: it tells
-    neither how models of mixtures fare beside the formula, nor how good that is.
-
-    Args:
-        losses: Runs x targets; the index are the runs' ids.
-        experts: Of the runs; `None`: there are none.
+    neither how models of mixtures fare beside the formula, nor how good that is. Runs are known by their ids,
+    the index.
     """
     found = pd.DataFrame(False, losses.index, losses.columns)
     if experts is not None:

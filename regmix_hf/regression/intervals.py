@@ -15,7 +15,8 @@ simulated 90 % intervals hold 98 % of new runs where seeds act on each mixture i
 of the variance is common to all, and 83 % where all of it is; without repeats 90, 69 and 28 %. Where no
 mixture was run twice nothing is added, and whoever states an interval says so.
 
-Where no run tells what another length of training does, what it may do (`unseen`) is added in squares, too.
+Where no run tells what another length of training does, what it may do (`Elsewhere.unseen`) is added in
+squares, too.
 
 Fewer than nine runs, as those that try a choice by experts, have no such quantile: theirs is Student's, of
 the root mean square; without two the interval is not known.
@@ -52,6 +53,34 @@ _LEAST_LEFT = 0.3
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """How predictions differ from those that were judged out of fold, e.g. at a size beyond all runs.
+
+    Attributes:
+        stretch: How many times as far off they are.
+        shift: What they are more, one per target, so that a place is known by where it lies among the others.
+        unseen: Standard deviation of what they may be off because no run tells, one per target, all off the
+            same way.
+    """
+
+    stretch: float
+    shift: Array
+    unseen: Array
+
+    def signed(self, signs: Array) -> Self:
+        """The same of targets that were multiplied by these, one per target."""
+        return replace(self, shift=signs * self.shift, unseen=signs * self.unseen)
+
+    def combined(self, target: Target, predicted: Array) -> Self:
+        """The same of what `target` makes of these predictions, runs x targets."""
+        shift, unseen = (
+            np.array([(target.combine(predicted + more) - target.combine(predicted)).mean()])
+            for more in (self.shift, self.unseen)
+        )
+        return replace(self, shift=shift, unseen=unseen)
+
+
+@dataclass(frozen=True)
 class OutOfFold:
     """Losses of the fitted runs beside their predictions by fits that saw neither them nor their mixture.
 
@@ -61,21 +90,14 @@ class OutOfFold:
         entropy: Of each run's mixture, see `entropy`; one per run.
         mixture: Number of each run's mixture, see `number_rows`; `None`: not known, as in what was saved
             before intervals held the noise between seeds.
-        stretch: How many times as far off predictions are where they are now asked for, e.g. at a size beyond
-            all runs.
-        shift: What predictions are more there than here, one per target, so that a place is known by where it
-            lies among the others; `None`: nothing.
-        unseen: Standard deviation of what predictions may be off there because no run tells, one per target,
-            all off the same way; `None`: nothing.
+        elsewhere: How predictions differ where they are now asked for; `None`: they do not.
     """
 
     losses: Array
     predicted: Array
     entropy: Array
-    mixture: Array | None = None
-    stretch: float = 1.0
-    shift: Array | None = None
-    unseen: Array | None = None
+    mixture: Array | NDArray[np.intp] | None = None
+    elsewhere: Elsewhere | None = None
 
     @property
     def residuals(self) -> Array:
@@ -85,13 +107,8 @@ class OutOfFold:
     def combined(self, target: Target) -> Self:
         """The same for what `target` makes of the losses: runs x 1."""
         losses, predicted = (target.combine(table)[:, None] for table in (self.losses, self.predicted))
-        shift, unseen = (
-            None
-            if more is None
-            else np.asarray((target.combine(self.predicted + more)[:, None] - predicted).mean(axis=0))
-            for more in (self.shift, self.unseen)
-        )
-        return type(self)(losses, predicted, self.entropy, self.mixture, self.stretch, shift, unseen)
+        elsewhere = self.elsewhere and self.elsewhere.combined(target, self.predicted)
+        return type(self)(losses, predicted, self.entropy, self.mixture, elsewhere)
 
     @property
     def holds_seed_noise(self) -> bool:
@@ -124,11 +141,12 @@ class OutOfFold:
         """
         if not 0 < coverage < 1:
             raise RegressionError(f"coverage is {coverage}; write a number between 0 and 1, e.g. 0.9.")
-        sizes = []
-        shift = np.zeros(self.losses.shape[1]) if self.shift is None else self.shift
-        everywhere = np.hypot(self._from_seeds(coverage), self._from_unseen(coverage))
+        sizes, nothing = [], np.zeros(self.losses.shape[1])
+        there = self.elsewhere or Elsewhere(1.0, nothing, nothing)
+        unseen = norm.ppf((1 + coverage) / 2) * there.unseen
+        everywhere = np.hypot(self._from_seeds(coverage), unseen)
         for seen, residual, alike, moved in zip(
-            self.predicted.T, self.residuals.T, everywhere, shift, strict=True
+            self.predicted.T, self.residuals.T, everywhere, there.shift, strict=True
         ):
             known = ~np.isnan(residual)
             missed, places = np.abs(residual[known]), _places(seen[known], self.entropy[known])
@@ -139,7 +157,7 @@ class OutOfFold:
             relative = missed / size.without_own(places, missed)
             take = _quantile if len(missed) >= _ENOUGH else _of_few
             size = replace(size, mean=size.mean + np.array([moved, 0.0]))
-            sizes.append(HalfWidth(size, self.stretch * take(relative, coverage), float(alike)))
+            sizes.append(HalfWidth(size, there.stretch * take(relative, coverage), float(alike)))
         return sizes
 
     def _from_seeds(self, coverage: float) -> Array:
@@ -149,12 +167,6 @@ class OutOfFold:
         deviation, freedom = seed_noise(self.losses, self.mixture)
         known = freedom > 0
         return np.where(known, student.ppf((1 + coverage) / 2, np.where(known, freedom, 1)) * deviation, 0.0)
-
-    def _from_unseen(self, coverage: float) -> Array:
-        """Half the width of an interval for what no run tells of, one per target."""
-        if self.unseen is None:
-            return np.zeros(self.losses.shape[1])
-        return np.asarray(norm.ppf((1 + coverage) / 2) * np.abs(self.unseen))
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,15 @@ class Observations:
         return Observations(self.values[which], self.precision[which], self.scale)
 
 
+def standardised(losses: Array, scale: float) -> tuple[Observations, Array, Array]:
+    """Losses, runs x targets, in deviations from the mean of each target, to meet; means and deviations."""
+    mean, spread = np.nanmean(losses, axis=0), np.nanstd(losses, axis=0)
+    spread[spread == 0] = 1.0
+    standard = ((losses - mean) / spread).T
+    known = np.isfinite(standard)
+    return Observations(np.where(known, standard, 0.0), known.astype(np.float64), scale), mean, spread
+
+
 def minimise(curve: Curve, start: Array, prior: Prior, observed: Observations, *, max_steps: int) -> Array:
     """Return the parameters each problem converged to, problems x parameters.
 

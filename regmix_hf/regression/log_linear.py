@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regmix_hf.regression.base import Array, MixtureEstimator
-from regmix_hf.regression.least_squares import Observations, Prior, minimise
+from regmix_hf.regression.least_squares import Prior, minimise, standardised
 
 
 class LogLinear(MixtureEstimator):
@@ -45,12 +45,8 @@ class LogLinear(MixtureEstimator):
         self.random_state = random_state
 
     def _fit(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
-        mean, spread = np.nanmean(losses, axis=0), np.nanstd(losses, axis=0)
-        spread[spread == 0] = 1.0
-        standard = ((losses - mean) / spread).T
-        known = np.isfinite(standard)
-        observed = Observations(np.where(known, standard, 0.0), known.astype(np.float64), self.robust_scale)
-        centre = np.zeros((len(standard), 1 + weights.shape[1]))
+        observed, mean, spread = standardised(losses, self.robust_scale)
+        centre = np.zeros((losses.shape[1], 1 + weights.shape[1]))
         precision = np.full_like(centre, 3e-4)
         centre[:, 0], precision[:, 0] = -2.0, 0.1
         raw = minimise(

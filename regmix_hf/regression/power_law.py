@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from regmix_hf.regression.base import MANY_RUNS, Array, MixtureEstimator
-from regmix_hf.regression.least_squares import Curve, Observations, Prior, minimise
+from regmix_hf.regression.least_squares import Curve, Prior, minimise, standardised
 from regmix_hf.regression.repetition import Repeats
 from regmix_hf.regression.shared_help import SharedHelp
 
@@ -35,26 +35,29 @@ class Layout:
 
     domains: int
 
-    floor = 0
-    scale = 1
-    exponent = 2
-    offset = 3
-    saturation = 4
+    floor, scale, exponent, offset, saturation = range(5)
+    #: Parameters before those of domains, and how many each domain has.
+    heads, per_domain = 5, 3
 
     @property
     def affinities(self) -> slice:
         """log k."""
-        return slice(5, 5 + self.domains)
+        return self._block(0)
 
     @property
     def saturations(self) -> slice:
         """What each domain adds to the common logit of beta."""
-        return slice(5 + self.domains, 5 + 2 * self.domains)
+        return self._block(1)
 
     @property
     def harms(self) -> slice:
         """h."""
-        return slice(5 + 2 * self.domains, 5 + 3 * self.domains)
+        return self._block(2)
+
+    @property
+    def count(self) -> int:
+        """How many parameters a row has."""
+        return self.heads + self.per_domain * self.domains
 
     def prior(self, num_problems: int) -> Prior:
         """A Gaussian on each parameter for losses of mean 0 and variance 1, the same for all problems.
@@ -62,7 +65,7 @@ class Layout:
         Its precisions were chosen once, by cross-validation on the runs RegMix published to fit on; a
         factor of three in any of them changes little.
         """
-        mean, precision = np.zeros(5 + 3 * self.domains), np.empty(5 + 3 * self.domains)
+        mean, precision = np.zeros(self.count), np.empty(self.count)
         mean[:5] = -3.0, 0.5, -1.0, -2.0, 0.0
         precision[:5] = 1e-3, 1e-3, 1e-1, 1e-3, 1e-1
         precision[self.affinities], precision[self.saturations], precision[self.harms] = 1e-3, 0.1, 0.3
@@ -74,6 +77,26 @@ class Layout:
         mean[:, self.affinities], precision[:, self.affinities] = shared.expect(fitted[:, self.affinities])
         mean[:, self.harms] = shared.expect_harms(fitted[:, self.harms])
         return Prior(mean, precision)
+
+    def plain(self, raw: Array, mean: Array, spread: Array) -> dict[str, Array]:
+        """The law's arrays, as `PowerLaw` names them, of raw parameters for losses standardised by these."""
+        return {
+            "floor_": mean + spread * raw[:, self.floor],
+            "harm_": spread[:, None] * raw[:, self.harms],
+            "scale_": spread * np.exp(raw[:, self.scale]),
+            "exponent_": np.exp(raw[:, self.exponent]),
+            "offset_": np.exp(raw[:, self.offset]),
+            "affinity_": np.exp(raw[:, self.affinities]),
+            "saturation_": self.beta(raw),
+        }
+
+    def beta(self, raw: Array) -> Array:
+        """How the help of each domain saturates, problems x domains."""
+        return np.asarray(expit(raw[:, [self.saturation]] + raw[:, self.saturations]))
+
+    def _block(self, number: int) -> slice:
+        first = self.heads + number * self.domains
+        return slice(first, first + self.domains)
 
 
 def miss_size(standard: Array) -> Array:
@@ -164,14 +187,10 @@ class PowerLaw(MixtureEstimator):
             own: The column of each target's own domain, or -1.
             repeats: How often the runs read what they repeated: its term is then fitted, too.
         """
-        mean, spread = np.nanmean(losses, axis=0), np.nanstd(losses, axis=0)
-        spread[spread == 0] = 1.0
-        standard = ((losses - mean) / spread).T
-        known = np.isfinite(standard)
-        observed = Observations(np.where(known, standard, 0.0), known.astype(np.float64), self.robust_scale)
+        observed, mean, spread = standardised(losses, self.robust_scale)
         layout = Layout(weights.shape[1])
         curve: Curve = PowerLawCurve(weights)
-        prior = layout.prior(len(standard))
+        prior = layout.prior(losses.shape[1])
         if repeats is not None:
             curve, prior = repeats.added_to(curve, prior)
         raw = self._start
@@ -180,21 +199,14 @@ class PowerLaw(MixtureEstimator):
         shared = SharedHelp.of(own, weights.shape[1])
         for _ in range(_SWEEPS):
             prior = self._given or layout.informed(prior, raw, shared)
-            weighted = replace(observed, precision=known / miss_size(curve(raw)[0]) ** 2)
+            weighted = replace(observed, precision=observed.precision / miss_size(curve(raw)[0]) ** 2)
             raw = minimise(curve, raw, prior, weighted, max_steps=self.max_steps)
         self._prior, self._num_runs, self._raw = prior, len(weights), raw
         return raw, mean, spread
 
     def _fit(self, weights: Array, losses: Array, own: NDArray[np.intp]) -> None:
-        layout = Layout(weights.shape[1])
-        raw, mean, spread = self.fit_raw(weights, losses, own)
-        self.floor_ = mean + spread * raw[:, layout.floor]
-        self.harm_ = spread[:, None] * raw[:, layout.harms]
-        self.scale_ = spread * np.exp(raw[:, layout.scale])
-        self.exponent_ = np.exp(raw[:, layout.exponent])
-        self.offset_ = np.exp(raw[:, layout.offset])
-        self.affinity_ = np.exp(raw[:, layout.affinities])
-        self.saturation_ = expit(raw[:, [layout.saturation]] + raw[:, layout.saturations])
+        for name, array in Layout(weights.shape[1]).plain(*self.fit_raw(weights, losses, own)).items():
+            setattr(self, name, array)
 
     def effective_tokens(self, weights: Array, target: int) -> Array:
         """Effective tokens of each domain for one target, runs x domains: the terms of the law's sum."""
@@ -237,13 +249,8 @@ class PowerLawCurve:
     def __call__(self, parameters: Array) -> tuple[Array, Array]:
         """Return values, problems x runs, and derivatives, problems x runs x raw parameters."""
         at = self.layout
-        scale, alpha, offset = np.exp(parameters[:, at.scale : at.offset + 1]).T[:, :, None]
-        beta = expit(parameters[:, [at.saturation]] + parameters[:, at.saturations])
-        helps = beta[:, None, :] * self.logs
-        helps += parameters[:, None, at.affinities]
-        np.exp(helps, out=helps)
-        tokens = offset + helps.sum(axis=2)
-        falling = scale * tokens**-alpha
+        falling, tokens, helps, beta = self._falling(parameters)
+        alpha, offset = np.exp(parameters[:, [at.exponent]]), np.exp(parameters[:, [at.offset]])
         per_token = -alpha * falling / tokens
         jacobian = np.empty((*falling.shape, parameters.shape[1]))
         jacobian[:, :, at.floor] = 1.0
@@ -254,5 +261,20 @@ class PowerLawCurve:
         jacobian[:, :, at.saturations] = by_saturation = helps * self.logs * (beta * (1 - beta))[:, None, :]
         jacobian[:, :, at.saturation] = by_saturation.sum(axis=2)
         jacobian[:, :, at.harms] = self.weights
-        values = parameters[:, at.floor, None] + falling + parameters[:, at.harms] @ self.weights.T
-        return values, jacobian
+        return self._plus_lines(parameters, falling), jacobian
+
+    def _falling(self, raw: Array) -> tuple[Array, Array, Array, Array]:
+        """The term that falls with the weights, its effective tokens, those of each domain, and beta."""
+        at = self.layout
+        scale, alpha, offset = np.exp(raw[:, at.scale : at.offset + 1]).T[:, :, None]
+        beta = at.beta(raw)
+        helps = beta[:, None, :] * self.logs
+        helps += raw[:, None, at.affinities]
+        np.exp(helps, out=helps)
+        tokens = offset + helps.sum(axis=2)
+        return scale * tokens**-alpha, tokens, helps, beta
+
+    def _plus_lines(self, raw: Array, falling: Array) -> Array:
+        """Add `E + h . w` to the term that falls."""
+        at = self.layout
+        return np.asarray(raw[:, [at.floor]] + falling + raw[:, at.harms] @ self.weights.T)

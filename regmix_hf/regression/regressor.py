@@ -176,19 +176,17 @@ class MixtureRegressor(
         if len(self.domains_) == 1:
             raise RegressionError(f"there is one domain, {self.domains_[0]!r}: every mixture is the same.")
         told = of_experts(truth, experts if self.model.takes_experts else None).to_numpy()
-        signs, mixture = self._signs, number_rows(X).astype(np.float64)
-        rest, repetition = signs * np.where(told, np.nan, y), None
-        check_runs(self.estimator, self.model.min_runs(len(self.domains_)), X, rest, self.targets_)
-        if (again := self._repeated(epochs, mixtures)) is not None:
-            repetition = fit_repetition(X, rest, np.array(own), again, size, self.random_state)
-            rest = rest - repetition.seen
+        small = self._signs * np.where(told, np.nan, y)
+        check_runs(self.estimator, self.model.min_runs(len(self.domains_)), X, small, self.targets_)
+        if epochs is not None and not self.model.takes_epochs:
+            raise RegressionError(f"{self.estimator} takes no epochs.", "fit `power_law` or `auto`")
+        again = fit_repetition(mixtures, small, own, epochs, size, self.random_state)
         tokens = expert_tokens(experts, self.targets_, self.domains_, required=self.model.needs_experts)
-        self.model.fit(X, rest, own_domains=own, sizes=size, experts=tokens)
-        missed = self.model.out_of_fold(X, rest, own)
-        if repetition is not None:
-            missed, self.model.repetition_ = missed + repetition.unseen, repetition.term
-        missed = np.where(told, np.nan, signs * missed)
-        self._out_of_fold = OutOfFold(y[largest], missed[largest], entropy(X)[largest], mixture[largest])
+        self.model.fit(X, small - again.seen, own_domains=own, sizes=size, experts=tokens)
+        unseen = self.model.out_of_fold(X, small - again.seen, own) + again.unseen
+        self.model.repetition_ = again.term
+        missed = np.where(told, np.nan, self._signs * unseen)[largest]
+        self._judge_by(OutOfFold(y[largest], missed, entropy(X[largest]), number_rows(X[largest])))
         return self
 
     def at(self, num_parameters: float, num_train_tokens: float) -> Self:
@@ -199,9 +197,8 @@ class MixtureRegressor(
         """
         self._check_fitted()
         part = copy(self)
-        part.model = model = self.model.at(num_parameters, num_train_tokens)
-        shift, unseen = self._signs * model.shift, self._signs * model.unseen
-        part._out_of_fold = replace(self._out_of_fold, stretch=model.stretch, shift=shift, unseen=unseen)
+        part.model = self.model.at(num_parameters, num_train_tokens)
+        part._judge_by(self._out_of_fold)
         return part
 
     @property
@@ -366,19 +363,13 @@ class MixtureRegressor(
         lengths = {"domains": len(domains), "targets": len(targets), "runs": regressor.num_runs_}
         file = folder / "out_of_fold.safetensors"
         arrays = read_arrays(file, _MISSED, lengths, may_be_nan=("losses", "predicted"), may_lack=_NEW)
-        regressor._out_of_fold = OutOfFold(**arrays, stretch=regressor.model.stretch)
+        regressor._judge_by(OutOfFold(**arrays, elsewhere=None))
         return regressor
 
-    def _repeated(self, epochs: pd.DataFrame | None, mixtures: pd.DataFrame) -> NDArray[np.float64] | None:
-        """Epochs of the runs as a matrix, where any of them read a domain more than once."""
-        if epochs is None:
-            return None
-        if not self.model.takes_epochs:
-            raise RegressionError(f"{self.estimator} takes no epochs.", "fit `power_law` or `auto`")
-        again = epochs.reindex(columns=self.domains_).to_numpy(np.float64)
-        if again.shape != mixtures.shape or not (np.isfinite(again) & (again >= 0)).all():
-            raise RegressionError("epochs: give a number that is not negative for every run and domain.")
-        return again if (again > 1.0).any() else None
+    def _judge_by(self, missed: OutOfFold) -> None:
+        """Make intervals of what was missed out of fold, and of how the model's predictions differ."""
+        there = self.model.elsewhere
+        self._out_of_fold = replace(missed, elsewhere=there and there.signed(self._signs))
 
     def _predict(self, mixtures: pd.DataFrame) -> pd.DataFrame:
         losses = self._signs * self.model.predict(mixtures.to_numpy())

@@ -128,12 +128,7 @@ class Repetition:
         return self.costs(epochs, larger) - self.costs(known, larger)
 
     def costs(self, epochs: Array, larger: Array) -> Array:
-        """What it costs runs that read each domain so often, runs x targets.
-
-        Args:
-            epochs: Runs x domains.
-            larger: Logarithm of each run's parameters over N_0.
-        """
+        """What reading domains so often, runs x domains, costs runs `log(N / N_0)` larger; runs x targets."""
         soft = np.logaddexp(0.0, np.log1p(epochs)[:, None, :] - self.threshold[:, None])
         size = np.exp(self.growth * larger[:, None])
         return np.asarray(size * np.einsum("ntd,td->nt", soft**2, self.harm))

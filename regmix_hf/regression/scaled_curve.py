@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from scipy.special import expit
 
 from regmix_hf.regression.base import Array
 from regmix_hf.regression.least_squares import Prior
-from regmix_hf.regression.power_law import WEIGHT_OFFSET
-from regmix_hf.regression.shared_help import SharedHelp
+from regmix_hf.regression.power_law import WEIGHT_OFFSET, Layout, PowerLawCurve
 
 #: Exponents to expect of parameters and of tokens. Hoffmann et al. 2022 (arXiv 2203.15556, approach 3) found
 #: 0.34 and 0.28 for a whole corpus. One domain's exponent of parameters was 0.22 to 0.28 on `scale-ladder`.
@@ -19,35 +15,16 @@ _BY_PARAMETERS, _BY_TOKENS = 0.25, 0.34
 _BY_EARLY_TOKENS = 2.0
 
 
-@dataclass(frozen=True)
-class ScaledLayout:
+class ScaledLayout(Layout):
     """Where the raw, unbounded parameters of one target's trend stand in a row.
 
     The first twelve are, in order, E, log C, log alpha, log eps and the common logit of beta, as in
-    `power_law.Layout`; then log A, log a, log B, log b, log q, log Z, log z of `ScaledCurve`. Then, per
+    `Layout`; then log A, log a, log B, log b, log q, log Z, log z of `ScaledCurve`. Then, per
     domain, log k, what is added to the common logit, h, u and v.
     """
 
-    domains: int
-
-    floor, scale, exponent, offset, saturation = range(5)
     size, by_size, length, by_length, joint, early, by_early = range(5, 12)
-    heads = 12
-
-    @property
-    def affinities(self) -> slice:
-        """log k."""
-        return self._block(0)
-
-    @property
-    def saturations(self) -> slice:
-        """What each domain adds to the common logit of beta."""
-        return self._block(1)
-
-    @property
-    def harms(self) -> slice:
-        """h."""
-        return self._block(2)
+    heads, per_domain = 12, 5
 
     @property
     def sizes(self) -> slice:
@@ -58,11 +35,6 @@ class ScaledLayout:
     def lengths(self) -> slice:
         """v: what each domain adds to log B."""
         return self._block(4)
-
-    @property
-    def count(self) -> int:
-        """How many parameters a row has."""
-        return self.heads + 5 * self.domains
 
     def prior(self, num_problems: int) -> Prior:
         """A Gaussian on each parameter for losses of mean 0 and variance 1, the same for all problems.
@@ -80,19 +52,8 @@ class ScaledLayout:
         precision[self.sizes], precision[self.lengths] = 10.0, 0.3
         return Prior(np.tile(mean, (num_problems, 1)), np.tile(precision, (num_problems, 1)))
 
-    def informed(self, prior: Prior, fitted: Array, shared: SharedHelp) -> Prior:
-        """Replace in a prior what the fitted parameters of all problems tell of each other's."""
-        mean, precision = prior.mean.copy(), prior.precision.copy()
-        mean[:, self.affinities], precision[:, self.affinities] = shared.expect(fitted[:, self.affinities])
-        mean[:, self.harms] = shared.expect_harms(fitted[:, self.harms])
-        return Prior(mean, precision)
 
-    def _block(self, number: int) -> slice:
-        first = self.heads + number * self.domains
-        return slice(first, first + self.domains)
-
-
-class ScaledCurve:
+class ScaledCurve(PowerLawCurve):
     """`E + h.w + C (eps + sum_i k_i (w_i + 1e-4)^beta_i)^-alpha + (S^(1/q) + L^(1/q))^q`, for `minimise`.
 
     `S = A exp(u.w) N^-a` is what too few parameters cost, `L = B exp(v.w) (D^-b + Z D^-z)` what too few
@@ -105,65 +66,41 @@ class ScaledCurve:
         sizes: Logarithms of parameters and of tokens, each minus a mean; runs x 2.
     """
 
+    layout: ScaledLayout
+
     def __init__(self, weights: Array, sizes: Array):
-        self.weights = weights
-        self.logs = np.log(weights + WEIGHT_OFFSET)
+        super().__init__(weights)
         self.parameters, self.tokens = sizes.T
         self.layout = ScaledLayout(weights.shape[1])
 
     def __call__(self, parameters: Array) -> tuple[Array, Array]:
         """Return values, problems x runs, and derivatives, problems x runs x raw parameters."""
-        values, jacobian, _ = self._evaluate(parameters)
-        return values, jacobian
+        values, jacobian = super().__call__(parameters)
+        return values + self._fill_size_and_length(parameters, jacobian), jacobian
 
     def by_weight(self, raw: Array) -> Array:
         """Derivatives of the values with respect to the weights, problems x runs x domains."""
-        return self._evaluate(raw)[2]
+        at, (_, jacobian) = self.layout, self(raw)
+        helps = jacobian[:, :, at.affinities]
+        by_weight = helps * at.beta(raw)[:, None, :] / (self.weights + WEIGHT_OFFSET) + raw[:, None, at.harms]
+        by_weight += jacobian[:, :, [at.size]] * raw[:, None, at.sizes]
+        by_weight += jacobian[:, :, [at.length]] * raw[:, None, at.lengths]
+        return np.asarray(by_weight)
 
     def values(self, raw: Array) -> Array:
         """Values alone, problems x runs: what the derivatives need is a hundred times as large."""
         both = np.exp(np.exp(raw[:, [self.layout.joint]]) * self._joint(raw)[0])
-        return np.asarray(raw[:, [self.layout.floor]] + self._falling(raw)[0] + self._harm(raw) + both)
+        return self._plus_lines(raw, self._falling(raw)[0]) + both
 
-    def _evaluate(self, raw: Array) -> tuple[Array, Array, Array]:
+    def _rates(self, raw: Array) -> Array:
+        """Exponents a, b and z, each problems x 1."""
         at = self.layout
-        falling, tokens, helps, beta = self._falling(raw)
-        alpha, offset = np.exp(raw[:, [at.exponent]]), np.exp(raw[:, [at.offset]])
-        per_token = -alpha * falling / tokens
-        jacobian = np.empty((*falling.shape, at.count))
-        jacobian[:, :, at.floor] = 1.0
-        jacobian[:, :, at.scale] = falling
-        jacobian[:, :, at.exponent] = -alpha * falling * np.log(tokens)
-        jacobian[:, :, at.offset] = per_token * offset
-        jacobian[:, :, at.affinities] = helps = helps * per_token[:, :, None]
-        jacobian[:, :, at.saturations] = by_saturation = helps * self.logs * (beta * (1 - beta))[:, None, :]
-        jacobian[:, :, at.saturation] = by_saturation.sum(axis=2)
-        jacobian[:, :, at.harms] = self.weights
-        by_size, by_length, both = self._fill_size_and_length(raw, jacobian)
-        values = raw[:, [at.floor]] + falling + self._harm(raw) + both
-        by_weight = helps * beta[:, None, :] / (self.weights + WEIGHT_OFFSET) + raw[:, None, at.harms]
-        by_weight += by_size[:, :, None] * raw[:, None, at.sizes]
-        by_weight += by_length[:, :, None] * raw[:, None, at.lengths]
-        return values, jacobian, by_weight
-
-    def _falling(self, raw: Array) -> tuple[Array, Array, Array, Array]:
-        """The term that falls with the weights, its effective tokens, those of each domain, and beta."""
-        at = self.layout
-        scale, alpha, offset = np.exp(raw[:, at.scale : at.offset + 1]).T[:, :, None]
-        beta = expit(raw[:, [at.saturation]] + raw[:, at.saturations])
-        helps = np.exp(beta[:, None, :] * self.logs + raw[:, None, at.affinities])
-        tokens = offset + helps.sum(axis=2)
-        return scale * tokens**-alpha, tokens, helps, beta
-
-    def _harm(self, raw: Array) -> Array:
-        return np.asarray(raw[:, self.layout.harms] @ self.weights.T)
+        return np.asarray(np.exp(raw[:, [at.by_size, at.by_length, at.by_early]]).T[:, :, None])
 
     def _joint(self, raw: Array) -> tuple[Array, Array, Array, Array]:
         """The joint term's logarithm over q, log S, log L, and the part of the steep beginning in L."""
         at = self.layout
-        by_parameters, by_tokens, by_early = np.exp(raw[:, [at.by_size, at.by_length, at.by_early]]).T[
-            :, :, None
-        ]
+        by_parameters, by_tokens, by_early = self._rates(raw)
         joint = np.exp(raw[:, [at.joint]])
         log_size = raw[:, [at.size]] + raw[:, at.sizes] @ self.weights.T - by_parameters * self.parameters
         late, early = -by_tokens * self.tokens, raw[:, [at.early]] - by_early * self.tokens
@@ -172,12 +109,10 @@ class ScaledCurve:
         together = np.logaddexp(log_size / joint, log_length / joint)
         return together, log_size, log_length, np.exp(early - shape)
 
-    def _fill_size_and_length(self, raw: Array, jacobian: Array) -> tuple[Array, Array, Array]:
-        """Fill in their derivatives; return those by log S and by log L, and the joint term."""
+    def _fill_size_and_length(self, raw: Array, jacobian: Array) -> Array:
+        """Fill in the derivatives of the joint term; return the term."""
         at = self.layout
-        by_parameters, by_tokens, by_early = np.exp(raw[:, [at.by_size, at.by_length, at.by_early]]).T[
-            :, :, None
-        ]
+        by_parameters, by_tokens, by_early = self._rates(raw)
         joint = np.exp(raw[:, [at.joint]])
         together, log_size, log_length, of_early = self._joint(raw)
         both = np.exp(joint * together)
@@ -192,4 +127,4 @@ class ScaledCurve:
         jacobian[:, :, at.by_early] = -by_length * of_early * by_early * self.tokens
         jacobian[:, :, at.sizes] = by_size[:, :, None] * self.weights
         jacobian[:, :, at.lengths] = by_length[:, :, None] * self.weights
-        return by_size, by_length, both
+        return np.asarray(both)

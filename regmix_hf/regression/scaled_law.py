@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -14,8 +15,9 @@ from scipy.spatial.distance import cdist
 from regmix_hf.errors import RegressionError
 from regmix_hf.regression.base import Array, of_largest
 from regmix_hf.regression.folds import assign_folds
+from regmix_hf.regression.intervals import Elsewhere
 from regmix_hf.regression.kriged_power_law import LENGTHS, NOISES, likeliest, pull_in
-from regmix_hf.regression.least_squares import Curve, Observations, minimise
+from regmix_hf.regression.least_squares import Curve, minimise, standardised
 from regmix_hf.regression.matern import matern
 from regmix_hf.regression.repetition import Repeats
 from regmix_hf.regression.scaled_curve import ScaledCurve, ScaledLayout
@@ -115,30 +117,25 @@ class ScaledLaw(ScaledPrediction):
         return float(np.exp(lengths[0])) if len(lengths) == 1 else None
 
     @property
-    def stretch(self) -> float:
-        """How many times as far off predictions may be as out of fold: more, the farther beyond the runs.
+    def elsewhere(self) -> Elsewhere | None:
+        """How predictions differ from those of the size and length that `out_of_fold` judged.
 
-        It grows in proportion to log parameters (and log tokens) beyond those that `out_of_fold` speaks of,
-        from what the runs of the largest size were missed by without them, or out of fold where they are few.
+        They may be further off in proportion to log parameters (and log tokens) beyond it, from what the runs
+        of the largest size were missed by without them, or out of fold where they are few. Where all runs
+        are of one length, so is what another may do to the loss, in proportion to how far it is.
         """
+        if np.array_equal(self.at_, self.judged_):
+            return None
         ratio, apart = self.beyond_
         beyond = np.maximum(self.at_ - self.judged_, 0.0).sum()
-        return float(1 + (ratio - 1) * beyond / apart)
-
-    @property
-    def unseen(self) -> Array:
-        """What another length may do to the loss where all runs are of one: more, the farther it is."""
         away = 0.0 if self.only_length is None else abs(self.at_[1] - self.sizes_[0, 1])
-        return np.asarray(_PER_LENGTH * away * np.abs(self.mean_))
-
-    @property
-    def shift(self) -> Array:
-        """What predictions of the fitted mixtures are more than at the size that `out_of_fold` judged."""
-        if np.array_equal(self.at_, self.judged_):
-            return super().shift
         weights = self.weights_[(self.sizes_ == self.judged_).all(axis=1)]
         judged = self.predict_runs(weights, np.tile(self.judged_, (len(weights), 1)))
-        return np.asarray((self._predict(weights) - judged).mean(axis=0))
+        return Elsewhere(
+            stretch=float(1 + (ratio - 1) * beyond / apart),
+            shift=np.asarray((self._predict(weights) - judged).mean(axis=0)),
+            unseen=np.asarray(_PER_LENGTH * away * np.abs(self.mean_)),
+        )
 
     def out_of_fold(self, X: ArrayLike, y: ArrayLike, own: Sequence[int]) -> Array:
         """Predict each run, at its own size and length, by a fit that saw none of its mixture."""
@@ -221,18 +218,15 @@ class ScaledLaw(ScaledPrediction):
         self.weights_ = weights
         self.sizes_ = np.zeros((len(weights), 2)) if self._sizes is None else self._sizes
         self.centre_ = self.sizes_.mean(axis=0)
-        self.mean_, self.spread_ = np.nanmean(losses, axis=0), np.nanstd(losses, axis=0)
-        self.spread_[self.spread_ == 0] = 1.0
-        standard = ((losses - self.mean_) / self.spread_).T
-        known = np.isfinite(standard)
+        observed, self.mean_, self.spread_ = standardised(losses, self.robust_scale)
         # Errors count by their share of the loss: late in a run a nat is more than at its beginning.
-        sizes = np.maximum(np.abs(np.where(known.T, losses, self.mean_)), 0.5 * np.abs(self.mean_))
-        counts = known * (self.mean_ / np.where(sizes > 0, sizes, 1.0)).T ** 2
-        counts *= self._is_common()
-        observed = Observations(np.where(known, standard, 0.0), counts, self.robust_scale)
+        known = np.where(np.isfinite(losses), losses, self.mean_)
+        sizes = np.maximum(np.abs(known), 0.5 * np.abs(self.mean_))
+        counts = observed.precision * (self.mean_ / np.where(sizes > 0, sizes, 1.0)).T ** 2
+        observed = replace(observed, precision=counts * self._is_common())
         layout = ScaledLayout(weights.shape[1])
         curve: Curve = ScaledCurve(weights, self.sizes_ - self.centre_)
-        prior, raw = layout.prior(len(standard)), self._start
+        prior, raw = layout.prior(losses.shape[1]), self._start
         if repeats is not None:
             curve, prior = repeats.added_to(curve, prior)
         if raw is None:
@@ -278,15 +272,14 @@ class ScaledLaw(ScaledPrediction):
         left = left[others := ~self._swarm()]
         if not others.any():
             return
-        runs = [Places(at.features[others], at.trend[others], at.sizes[others]) for at in runs]
+        runs = [places.take(others) for places in runs]
         size = 1.4826 * np.nanmedian(np.abs(left - np.nanmedian(left, axis=0)), axis=0)
         size[size == 0] = 1.0
         left /= size
         self.hyper_ = self._learn(runs, left, others) if self._given is None else self._given
         for target, places in enumerate(runs):
             known = ~np.isnan(left[:, target])
-            part = Places(places.features[known], places.trend[known], places.sizes[known])
-            coefficients = size[target] * solve(self.hyper_, part, left[known, target])
+            coefficients = size[target] * solve(self.hyper_, places.take(known), left[known, target])
             self.coefficients_[target, np.flatnonzero(others)[known]] = coefficients
 
     def _learn(self, runs: Sequence[Places], left: Array, others: NDArray[np.bool_]) -> Array:
@@ -299,5 +292,4 @@ class ScaledLaw(ScaledPrediction):
         some = np.isin(mixture, order[: max(1, int(np.searchsorted(counts, _LEARN_RUNS)))])
         targets = _LEARN_TARGETS * (_LEARN_RUNS / some.sum()) ** 3
         every = max(1, int(len(runs) / targets))
-        parts = [Places(at.features[some], at.trend[some], at.sizes[some]) for at in runs[::every]]
-        return learn(parts, list(left[some][:, ::every].T))
+        return learn([places.take(some) for places in runs[::every]], list(left[some][:, ::every].T))

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from scipy.special import expit
 
 from regmix_hf.regression.base import Array, MixtureEstimator
 from regmix_hf.regression.matern import matern
@@ -100,16 +99,9 @@ class ScaledPrediction(MixtureEstimator):
         mixtures, number = np.unique(self.weights_, axis=0, return_inverse=True)
         mixture = number.reshape(-1)
         level, spread = self.level_.T
-        here, trend = (
-            ((self._trend(weights, sizes) - level) / spread).T
-            for weights, sizes in (
-                (mixtures, np.tile(self.at_, (len(mixtures), 1))),
-                (self.weights_, self.sizes_),
-            )
-        )
-        left = at_size(
-            self.hyper_, self.at_, mixture, here[:, mixture], trend, self.sizes_, self.coefficients_
-        )
+        here = ((self._trend(mixtures, np.tile(self.at_, (len(mixtures), 1))) - level) / spread).T[:, mixture]
+        trend = ((self._trend(self.weights_, self.sizes_) - level) / spread).T
+        left = at_size(self.hyper_, self.at_, mixture, here, trend, self.sizes_, self.coefficients_)
         kriged = np.zeros((self.num_targets_, len(mixtures)))
         np.add.at(kriged.T, mixture, self.kriged_.T)
         return mixtures, kriged, left
@@ -140,16 +132,11 @@ class ScaledPrediction(MixtureEstimator):
 
     def _trend(self, weights: Array, sizes: Array) -> Array:
         """The trend of runs, each at its own log parameters and log tokens; runs x targets."""
-        return self._plain(ScaledCurve(weights, sizes - self.centre_).values(self.raw_))
-
-    def _plain(self, standard: Array) -> Array:
-        """Losses, runs x targets, of standardised ones, targets x runs."""
+        standard = ScaledCurve(weights, sizes - self.centre_).values(self.raw_)
         return np.asarray(self.mean_ + self.spread_ * standard.T)
 
     def _saturation(self, target: int) -> Array:
-        layout = ScaledLayout(self.n_features_in_)
-        raw = self.raw_[target]
-        return np.asarray(expit(raw[layout.saturation] + raw[layout.saturations]))
+        return ScaledLayout(self.n_features_in_).beta(self.raw_[[target]])[0]
 
     def _tokens(self, weights: Array, target: int) -> Array:
         helps = np.log(weights + WEIGHT_OFFSET) * self._saturation(target)

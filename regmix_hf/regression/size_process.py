@@ -65,12 +65,21 @@ class Places:
     trend: Array
     sizes: Array
 
+    def take(self, rows: NDArray[np.bool_]) -> Self:
+        """Those of some of the runs."""
+        return type(self)(self.features[rows], self.trend[rows], self.sizes[rows])
+
 
 def covariance(hyper: Array, here: Places, there: Places) -> Array:
     """Covariance of what is left over at two sets of places, without noise."""
     slow, fast = _between_sizes(hyper, here.sizes, there.sizes)
-    known = _has_runs(here.sizes, there.sizes)
-    return _covariance(hyper, slow, fast * known, here, there, known)
+    known, size = _has_runs(here.sizes, there.sizes), np.exp(hyper)
+    apart = cdist(here.features, there.features)
+    alike = matern(apart / size[_LENGTH])
+    kept = size[_OFFSET] + size[_SLOPE] * np.outer(here.trend, there.trend) + size[_MIXTURE] * alike
+    own = size[_OWN] * known * (apart < _SAME)
+    kept += own * np.outer(_growth(hyper, here.trend), _growth(hyper, there.trend))
+    return np.asarray(slow * kept + fast * known * (size[_CELL] + size[_CELL_MIXTURE] * alike))
 
 
 def correlate(here: Array, there: Array, coefficients: Array, length: float) -> Array:
@@ -211,7 +220,7 @@ class Evidence:
     def of(cls, places: Places, left: Array) -> Self:
         """Take the runs that have a loss."""
         known = ~np.isnan(left)
-        at = Places(places.features[known], places.trend[known], places.sizes[known])
+        at = places.take(known)
         sizes_apart = (at.sizes.T[:, :, None] - at.sizes.T[:, None]) ** 2
         return cls(at, left[known], cdist(at.features, at.features), sizes_apart)
 
@@ -275,15 +284,3 @@ def _has_runs(here: Array, there: Array) -> Array:
     """Whether each size of `here` is one of `there`: 1 or 0, runs x 1."""
     apart = np.abs(here[:, 0, None] - np.unique(there[:, 0]))
     return np.asarray(apart.min(axis=1, keepdims=True) < _SAME, dtype=np.float64)
-
-
-def _covariance(
-    hyper: Array, slow: Array, fast: Array, here: Places, there: Places, known: Array | float = 1.0
-) -> Array:
-    size = np.exp(hyper)
-    apart = cdist(here.features, there.features)
-    alike = matern(apart / size[_LENGTH])
-    kept = size[_OFFSET] + size[_SLOPE] * np.outer(here.trend, there.trend) + size[_MIXTURE] * alike
-    own = size[_OWN] * known * (apart < _SAME)
-    kept += own * np.outer(_growth(hyper, here.trend), _growth(hyper, there.trend))
-    return np.asarray(slow * kept + fast * (size[_CELL] + size[_CELL_MIXTURE] * alike))

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -309,8 +310,6 @@ def _numeric(table: TableFile, names: list[str]) -> list[str]:
 
 def _of(table: TableFile, patterns: tuple[str, ...]) -> list[str]:
     """The patterns that this one of two tables has a column for."""
-    from fnmatch import fnmatchcase
-
     return [one for one in patterns if any(fnmatchcase(str(name), one) for name in table.cells.columns)]
 
 
@@ -323,15 +322,14 @@ def _without(trained: list[str]) -> list[str]:
 def _nameless(table: TableFile, key: str | None) -> list[str]:
     """Say why no column names the runs, where one is called so."""
     present = [] if key is not None else [name for name in KEYS if name in table.cells.columns]
-    repeated = [(name, found) for name in present for found in _repeated(table.texts(name))[:1]]
-    return [
-        f"the column {name!r} has {run!r} more than once: runs are called by their lines (--id names another)"
-        for name, run in repeated[:1]
-    ]
-
-
-def _repeated(texts: pd.Series[str]) -> list[str]:
-    return [str(text) for text in texts[texts.duplicated()]]
+    for name in present:
+        texts = table.texts(name)
+        for run in map(str, texts[texts.duplicated()]):
+            return [
+                f"the column {name!r} has {run!r} more than once: runs are called by their lines "
+                "(--id names another)"
+            ]
+    return []
 
 
 def _few(names: list[str]) -> str:
@@ -341,16 +339,7 @@ def _few(names: list[str]) -> str:
 
 #: What the columns of weights of other layouts begin with.
 _BEGINNINGS = (
-    "config.",
-    "weights/",
-    "weight/",
-    "weights.",
-    "weight.",
-    "weights_",
-    "weight_",
-    "w_",
-    "w/",
-    "w.",
+    *("config.", "weights/", "weight/", "weights.", "weight.", "weights_", "weight_", "w_", "w/", "w."),
 )
 #: What columns of losses may begin or end with, where all of them do; the first may be mixed.
 _AROUND_LOSSES = (

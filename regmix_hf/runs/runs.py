@@ -255,11 +255,7 @@ class Runs:
 
     def left_out(self) -> str:
         """Say in words what was left out, e.g. `2 diverged, 1 failed`; empty when nothing was."""
-        counts = {
-            "diverged": self.num_diverged,
-            "failed": self.num_failed,
-            "duplicate": self.num_duplicates,
-        }
+        counts = {"diverged": self.num_diverged, "failed": self.num_failed, "duplicate": self.num_duplicates}
         return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
 
     def _checked(self) -> Self:

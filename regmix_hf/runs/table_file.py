@@ -144,8 +144,7 @@ def _separated(text: str, path: Path) -> pd.DataFrame:
     if not rows:
         raise DataError(f"{path} is empty.", "the first line names the columns, every other line is one run")
     header = rows.pop(next(iter(rows)))
-    if repeated := sorted({name for name in header if header.count(name) > 1}):
-        raise DataError(f"{path}, line 1 names the column {repeated[0]!r} more than once.")
+    _check_header(header, path)
     for line, cells in rows.items():
         if len(cells) != len(header):
             raise DataError(
@@ -199,6 +198,5 @@ def _check_commas(table: pd.DataFrame, path: Path) -> None:
 
 
 def _check_header(header: list[str], path: Path) -> None:
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
+    if repeated := sorted({name for name in header if header.count(name) > 1}):
         raise DataError(f"{path}, line 1 names the column {repeated[0]!r} more than once.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import json
 import re
 import shutil
 from collections.abc import Hashable, Mapping, Sequence
@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.pictures import PICTURES
+from regmix_hf.cards.rendering import as_yaml
 from regmix_hf.cards.report import render
 from regmix_hf.files import read_parquet, write_json, write_parquet, write_text
 from regmix_hf.hub import Expected, Hub, Repository, Snapshot, fetch
@@ -243,8 +242,4 @@ def _move(source: Path, target: Path) -> None:
 def _with_output_dir(recipe: Recipe) -> str:
     """The recipe as it was published, and where its study lies now; nothing of where to publish."""
     tree = recipe.model_dump(mode="json", exclude_defaults=True, exclude={"hub"})
-    stream = io.StringIO()
-    yaml = YAML()
-    yaml.default_flow_style = False
-    yaml.dump({**tree, "output_dir": str(recipe.output_dir)}, stream)
-    return stream.getvalue()
+    return as_yaml(json.dumps({**tree, "output_dir": str(recipe.output_dir)}))

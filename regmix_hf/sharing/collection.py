@@ -56,6 +56,5 @@ def _slug(collection: Collection) -> str:
 
 def _add(hub: Hub, slug: str, repository: Repository) -> None:
     hub.ask(
-        repository,
-        lambda: hub.api.add_collection_item(slug, repository.id, repository.kind, exists_ok=True),
+        repository, lambda: hub.api.add_collection_item(slug, repository.id, repository.kind, exists_ok=True)
     )

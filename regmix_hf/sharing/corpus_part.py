@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from regmix_hf.hub import Expected, Hub, Publication, Snapshot, fetch, parse_jso
 from regmix_hf.progress import Progress
 from regmix_hf.readable import count_of, short
 from regmix_hf.runs.published import read_corpus_facts
+from regmix_hf.sharing.tables import json_file
 from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.address import Address
 
@@ -36,16 +36,9 @@ _FILES = (
     ),
     *(
         Expected(
-            f"{names.CORPUS}/{pattern}",
-            max_bytes=10_000 * _MEGABYTE,
-            max_files=_MOST_DOMAINS,
-            required=False,
+            f"{names.CORPUS}/{pattern}", max_bytes=10_000 * _MEGABYTE, max_files=_MOST_DOMAINS, required=False
         )
-        for pattern in (
-            f"{names.TASKS}/*.parquet",
-            f"{names.METRICS}/*.parquet",
-            f"{names.METRICS}/*.json",
-        )
+        for pattern in (f"{names.TASKS}/*.parquet", f"{names.METRICS}/*.parquet", f"{names.METRICS}/*.json")
     ),
     *(
         Expected(
@@ -92,7 +85,7 @@ def push_corpus(hub: Hub, study: Study, stages: Sequence[Stage], progress: Progr
     who = "for you alone" if is_private else "for everybody"
     progress.note(f"corpus: {count_of(len(files), 'file')}, {short(size)} bytes, to {repository}, {who}")
     markers = {stage.verb: read_record(study.marker(stage)) for stage in stages}
-    files[names.STAGES] = json.dumps(markers, indent=2).encode() + b"\n"
+    files[names.STAGES] = json_file(markers)
     files[REPOCARD_NAME] = _CARD.format(name=study.recipe.name).encode()
     owned = ("*", "*/*", "*/*/*", "*/*/*/*")
     publication = Publication(repository, files, "Add the prepared text", is_private, owned)

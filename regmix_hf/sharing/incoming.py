@@ -35,15 +35,7 @@ from regmix_hf.study import names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.promises import Promises
 from regmix_hf.study.rounds import rounds_in
-from regmix_hf.tables import (
-    FITTED_RUNS,
-    LEARNING_CURVE,
-    MIXTURE,
-    PREDICTIONS,
-    QUALITY,
-    SCORES,
-    Columns,
-)
+from regmix_hf.tables import FITTED_RUNS, LEARNING_CURVE, MIXTURE, PREDICTIONS, QUALITY, SCORES, Columns
 
 _MEGABYTE = 1_000_000
 _TABLE = 200 * _MEGABYTE
@@ -153,15 +145,7 @@ def check_regressors(folder: Path, name: str) -> Mapping[str, Path]:
         RegmixError: A regressor does not match its declared shape, or a table is none.
     """
     summary = parse_json((folder / names.FIT_SUMMARY).read_bytes(), f"{name}: {names.FIT_SUMMARY}")
-    wanted = {
-        "target",
-        "target_value",
-        "estimator",
-        "estimators",
-        "judged_on",
-        "reason",
-        "outlook",
-    }
+    wanted = {"target", "target_value", "estimator", "estimators", "judged_on", "reason", "outlook"}
     if not isinstance(summary, dict) or not wanted <= summary.keys():
         raise HubError(f"{name}: {names.FIT_SUMMARY} lacks {sorted(wanted - set(summary))}.")
     selected, estimators = summary["estimator"], summary["estimators"]

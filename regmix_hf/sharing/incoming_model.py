@@ -26,14 +26,8 @@ _KINDS = {"F16", "BF16", "F32", "F64"}
 #: With these keys transformers would load code, or other libraries.
 _CODE_KEYS = ("auto_map", "quantization_config", "custom_pipelines")
 _TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "tokenizer.model",
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model"),
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from regmix_hf.hub.privacy import require_public_table
 from regmix_hf.hub.publish import Content, Files, Versioned
 from regmix_hf.regression.pretrained import FILES
 from regmix_hf.sharing.runs_part import written
-from regmix_hf.sharing.tables import published_name, table_json
+from regmix_hf.sharing.tables import json_file, published_name, table_json
 from regmix_hf.study import Study, names
 from regmix_hf.study.address import Address
 from regmix_hf.study.table_fit import TableFit
@@ -50,7 +49,7 @@ def regressor_publication(
     estimators = tuple(regression.summary["estimators"])
     files: dict[str, Content | Versioned] = {
         names.FIT_SUMMARY: study.regression / names.FIT_SUMMARY,
-        names.STAGES: _json(stages),
+        names.STAGES: json_file(stages),
     }
     patterns = [file.pattern for file in FILES]
     for name in estimators:
@@ -90,7 +89,7 @@ def mixture_publication(
     files: dict[str, Content | Versioned] = {
         names.CHOSEN_MIXTURE: study.mixture,
         names.CHOSEN_TABLE: study.mixture.with_suffix(".parquet"),
-        names.STAGES: _json(stages),
+        names.STAGES: json_file(stages),
     }
     for name, place in FINAL_TABLES.items():
         if (study.root / place).exists() and ("evaluate" if name == names.SCORES else "train") in stages:
@@ -150,11 +149,7 @@ def model_publications(
 
 
 def _publication(
-    repository: Repository,
-    files: Files,
-    message: str,
-    facts: StudyFacts,
-    owned: tuple[str, ...],
+    repository: Repository, files: Files, message: str, facts: StudyFacts, owned: tuple[str, ...]
 ) -> Publication:
     return Publication(repository, files, message, facts.asked.private, owned)
 
@@ -167,7 +162,3 @@ def _num_parameters(folder: Path) -> int | None:
         with safe_open(path, framework="numpy") as tensors:
             count += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
     return count or None
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=2).encode() + b"\n"

@@ -151,18 +151,15 @@ def _say_what_is_left_out(
     standings: Mapping[str, Standing], only: Collection[str], progress: Progress
 ) -> None:
     """Note the parts that are begun and not done with the inputs of now."""
+    parts = {stage: part for part, stage in _STAGE_OF.items()}
     for verb, standing in standings.items():
-        part = _part_of(verb)
+        part = parts.get(verb)
         if part not in only or standing.state in (State.DONE, State.MISSING):
             continue
         reason = f"stale, because {standing.reason}" if standing.reason else "not finished"
         ended = part == "runs" and not standing.after
         verdict = "only the runs that have ended are published" if ended else "left out"
         progress.note(f"{part}: `{verb}` is {reason}; {verdict}")
-
-
-def _part_of(verb: str) -> str | None:
-    return next((part for part, stage in _STAGE_OF.items() if stage == verb), None)
 
 
 def _publications(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from regmix_hf.runs.comparable import Swarm, check_comparable, weighed
 from regmix_hf.runs.experts import Experts, joined, read_experts
 from regmix_hf.runs.published import check_results, read_corpus_facts
 from regmix_hf.sharing.arriving_runs import published_experts
+from regmix_hf.sharing.tables import json_file
 from regmix_hf.study import Study, names
 from regmix_hf.study.address import Address
 from regmix_hf.study.corpus_facts import CorpusFacts
@@ -120,9 +120,9 @@ class OwnRuns:
         return {
             **changed,
             **self._experts(hub, snapshot, results),
-            names.CORPUS_FACTS: json.dumps(self.corpus.tree, indent=2).encode() + b"\n",
+            names.CORPUS_FACTS: json_file(self.corpus.tree),
             RECIPE_FILE: recipe_yaml(self.recipe).encode(),
-            names.STAGES: json.dumps(self.stages, indent=2).encode() + b"\n",
+            names.STAGES: json_file(self.stages),
             **self._card(merged),
         }
 
@@ -218,11 +218,7 @@ def _with_own_names(
     def with_new_names(table: pd.DataFrame) -> pd.DataFrame:
         return table.assign(mixture_id=[renamed.get(name, name) for name in table["mixture_id"]])
 
-    return {
-        **tables,
-        names.MIXTURES_TABLE: with_new_names(mixtures),
-        names.RESULTS: with_new_names(results),
-    }
+    return {**tables, names.MIXTURES_TABLE: with_new_names(mixtures), names.RESULTS: with_new_names(results)}
 
 
 def mixture_ids(mixtures: pd.DataFrame) -> list[str]:

@@ -18,6 +18,11 @@ def published_name(table: str) -> str:
     return str(Path(table).with_suffix(".json"))
 
 
+def json_file(value: Any) -> bytes:
+    """A file of JSON, as people read it."""
+    return json.dumps(value, indent=2).encode() + b"\n"
+
+
 def table_json(frame: pd.DataFrame) -> bytes:
     """Write a table; numbers come back to the last bit, NaN and missing values as missing values."""
     rows = [[_plain(value) for value in row] for row in frame.astype(object).to_numpy().tolist()]

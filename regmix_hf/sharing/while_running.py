@@ -104,7 +104,8 @@ class Publisher:
         while not ended.is_set():
             with self._claim() as granted:
                 while not ended.wait(_LOOK_INTERVAL_S) and granted:
-                    if (count := self._num_ended()) - published >= hub.push_every:
+                    count = sum(1 for _ in self._study.proxies.glob(f"*/{RESULT}"))
+                    if count - published >= hub.push_every:
                         self._try(_PARTS["proxies"])
                         published = count
 
@@ -122,9 +123,6 @@ class Publisher:
         else:
             if came:
                 self._progress.note(came)
-
-    def _num_ended(self) -> int:
-        return sum(1 for _ in self._study.proxies.glob(f"*/{RESULT}"))
 
     def _try(self, parts: Sequence[str]) -> bool:
         """Publish, or note why not; tell which."""

@@ -21,7 +21,7 @@ from regmix_hf.mixtures.repetition import longest_reading, stamp_matching
 from regmix_hf.mixtures.table import CONFIRM, append, empty, over, read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.recipe import Recipe
-from regmix_hf.recipe.outcome import decisive, stamp_ladder
+from regmix_hf.recipe.outcome import decisive
 from regmix_hf.recipe.target import AskedTarget
 from regmix_hf.recipe.training import Proxy, Training
 from regmix_hf.runs.experts import read_experts
@@ -40,21 +40,15 @@ if TYPE_CHECKING:
 def _stamp(recipe: Recipe) -> dict[str, str]:
     """What of further sizes counts: the law over them is asked for the size of final models."""
     final = {"train.model": hash_value(decisive(recipe, "train.model"))} if recipe.proxies[1:] else {}
-    return {**stamp_matching(recipe), **stamp_ladder(recipe), **final}
+    return {**sample.stamp_swarm(recipe), **final}
 
 
 STAGE = Stage(
     verb="choose",
     folder=names.MIXTURE,
     keys=(
-        "seed",
-        "domains",
-        "sampling",
-        "regression.target",
-        "regression.estimator",
-        "choice",
-        "proxy.num_train_tokens",
-        "train.num_train_tokens",
+        *("seed", "domains", "sampling", "regression.target", "regression.estimator", "choice"),
+        *("proxy.num_train_tokens", "train.num_train_tokens"),
     ),
     inputs=(
         f"{names.CORPUS}/{names.CORPUS_FACTS}",

@@ -10,10 +10,9 @@ import pandas as pd
 from regmix_hf.errors import RegmixError, StudyError
 from regmix_hf.evaluation.stamp import stamp_own_tasks
 from regmix_hf.files import read_parquet, read_record, write_parquet
-from regmix_hf.jobs.devices import Slot, worker_slots
 from regmix_hf.jobs.evaluations import EvaluationWork, FinalModel, evaluation_tasks
 from regmix_hf.jobs.place import Place, place_of
-from regmix_hf.jobs.results import forget_failed
+from regmix_hf.jobs.results import done_once, forget_failed
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.progress import Progress
 from regmix_hf.stages.train import STAGE as TRAIN
@@ -21,7 +20,6 @@ from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.origin import require_accepted
 from regmix_hf.tables import RESULTS
-from regmix_hf.training.device import uses_cpu
 
 STAGE = Stage(
     verb="evaluate",
@@ -58,16 +56,18 @@ def run(study: Study, progress: Progress, place: Place[EvaluationWork] | None = 
     """
     from regmix_hf.evaluation.promises import write_promises
 
-    tasks = tasks_of(study, progress)
+    by_name = tasks_of(study, progress)
     study.require(study.corpus / "tokenizer", "prepare")  # a pulled study brings no text
     require_accepted(study)
+    done_by = done_once(by_name)
+    tasks = list(done_by.values())
     forget_failed(tasks)
     counts = (place or _place_of(study)).run(tasks, _work_of(study), progress)
     if others := len(tasks) - counts.total():
         progress.note(f"{others} of {len(tasks)} evaluations are being done by others")
         return
-    results = [read_record(task.folder / names.RESULT, status=str) for task in tasks]
-    for task, result in zip(tasks, results, strict=True):
+    results = {name: read_record(task.folder / names.RESULT, status=str) for name, task in done_by.items()}
+    for task, result in zip(tasks, results.values(), strict=True):
         if result["status"] == "failed":
             raise RegmixError(
                 f"the model {task.name} could not be evaluated: {result['reason']}",
@@ -75,16 +75,18 @@ def run(study: Study, progress: Progress, place: Place[EvaluationWork] | None = 
             )
     rows = [
         {"model": task.name, **task.spec.row, **score}
-        for task, result in zip(tasks, results, strict=True)
-        for score in result["scores"]
+        for task in by_name
+        for score in results[task.spec.fingerprint]["scores"]
     ]
     write_parquet(study.evaluation / names.RESULTS, pd.DataFrame(rows))
     write_promises(study)
-    study.finish(STAGE, {"num_models": len(tasks)})
+    study.finish(STAGE, {"num_models": len(by_name)})
 
 
 def tasks_of(study: Study, progress: Progress) -> list[Task[FinalModel]]:
     """One task per model of `6-models/results.parquet`, in its order, without those that diverged.
+
+    Several names of one mixture are one model.
 
     Raises:
         StudyError: There are no final models yet, or one is gone.
@@ -96,11 +98,7 @@ def tasks_of(study: Study, progress: Progress) -> list[Task[FinalModel]]:
 
 def _place_of(study: Study) -> Place[EvaluationWork]:
     """Where the recipe says that models are evaluated: on this machine, one per GPU or core, or on Ray."""
-
-    def slots() -> list[Slot]:
-        return worker_slots(None, use_cpu=uses_cpu(study.recipe.train.training_args))
-
-    return place_of(study.recipe.executor, slots, study.evaluation)
+    return place_of(study.recipe.executor, study.evaluation, study.recipe.train.training_args)
 
 
 def _work_of(study: Study) -> EvaluationWork:

@@ -12,7 +12,8 @@ from regmix_hf.evaluation.stamp import stamp_tasks
 from regmix_hf.mixtures.budgets import stamp_budgets, token_budgets
 from regmix_hf.progress import Progress
 from regmix_hf.readable import at_most, count_of, short
-from regmix_hf.recipe import Recipe
+from regmix_hf.recipe import Recipe, TrainedTokenizer
+from regmix_hf.recipe.model import Base
 from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.origin import require_accepted
@@ -41,13 +42,7 @@ STAGE = Stage(
     verb="prepare",
     folder=names.CORPUS,
     keys=("seed", "context_length", "tokenizer", "domains", "corpus"),
-    outputs=(
-        names.CORPUS_FACTS,
-        "tokenizer",
-        "*/*.arrow",
-        f"{names.TASKS}/*.parquet",
-        f"{names.METRICS}/*",
-    ),
+    outputs=(names.CORPUS_FACTS, "tokenizer", "*/*.arrow", f"{names.TASKS}/*.parquet", f"{names.METRICS}/*"),
     outside=_stamp,
     outside_as_0_1=_stamp_as_0_1,
 )
@@ -105,6 +100,30 @@ def run(study: Study, progress: Progress) -> None:
             "of a proxy trains on; give more of it, or make it `validation_only`"
         )
     study.finish(STAGE)
+
+
+def as_prepared(study: Study) -> Study | None:
+    """Return the study without the domains that it got since: `prepare` leaves the text of the others.
+
+    A document of theirs that one of the new domains is validated on is not reckoned with.
+
+    Returns:
+        The study; `None` where more has changed, or where with them runs train on other text, too: the
+        tokenizer is trained on them, what runs start from is, or another part of a stream is read.
+    """
+    recipe, facts = study.recipe, CorpusFacts.find(study.corpus)
+    if facts is None:
+        return None
+    domains = {name: domain for name, domain in recipe.domains.items() if name in facts.domains}
+    before = Study(recipe.model_copy(update={"domains": domains}))
+    if before.damaged(STAGE) or set(before.changes(STAGE)) - set(stamp_tasks(recipe)):
+        return None
+    if before.recipe.training_domains == recipe.training_domains:
+        return before
+    budgets, with_more = token_budgets(before.recipe) or {}, token_budgets(recipe) or {}
+    is_other = any(with_more.get(name) != budgets.get(name) for name in domains)
+    starts_from_all = isinstance(recipe.proxy.model.pretrained, Base)
+    return None if is_other or starts_from_all or isinstance(recipe.tokenizer, TrainedTokenizer) else before
 
 
 def look_at_starts(recipe: Recipe) -> dict[str, tuple[Source, dict[str, Any]]]:

@@ -8,8 +8,7 @@ from typing import Any
 
 from regmix_hf.errors import UnfinishedError
 from regmix_hf.jobs.base import base_task, train_base_once
-from regmix_hf.jobs.devices import Slot, worker_slots
-from regmix_hf.jobs.later import LaterWork, kept_in, later_tasks
+from regmix_hf.jobs.later import LaterWork, kept_in, later_tasks, measure_later
 from regmix_hf.jobs.place import SharedPlace, place_of
 from regmix_hf.jobs.proxies import ProxyWork, proxy_tasks
 from regmix_hf.jobs.results import (
@@ -22,15 +21,13 @@ from regmix_hf.jobs.results import (
     status_of,
 )
 from regmix_hf.jobs.tasks import Task, in_shard
-from regmix_hf.mixtures.repetition import stamp_matching
 from regmix_hf.mixtures.table import read_mixtures
 from regmix_hf.progress import Progress
 from regmix_hf.readable import count_of
 from regmix_hf.recipe import Recipe
-from regmix_hf.recipe.outcome import stamp_ladder
+from regmix_hf.stages.sample import stamp_swarm
 from regmix_hf.study import Stage, State, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.training.device import uses_cpu
 from regmix_hf.training.later import KeptRun, asked_in_words
 from regmix_hf.training.measured import missing_losses, not_measured
 from regmix_hf.training.spec import RunSpec, proxy_specs
@@ -42,17 +39,13 @@ _KEEP = (
 )
 
 
-def _stamp(recipe: Recipe) -> dict[str, str]:
-    return {**stamp_matching(recipe), **stamp_ladder(recipe)}
-
-
 STAGE = Stage(
     verb="proxies",
     folder=names.PROXIES,
     keys=("seed", "context_length", "proxy"),
     inputs=(f"{names.CORPUS}/{names.CORPUS_FACTS}", f"{names.MIXTURES}/{names.MIXTURES_TABLE}"),
     outputs=(names.RESULTS, names.TRAJECTORIES, f"*{names.EXPERTS}"),
-    outside=_stamp,
+    outside=stamp_swarm,
 )
 
 
@@ -84,7 +77,8 @@ def run(study: Study, progress: Progress, place: SharedPlace[ProxyWork | LaterWo
     place = place or _place_of(study)
     train_base(study, progress, place)
     place.run(own, ProxyWork(study.corpus), progress)
-    later = _measure_kept(study, progress, place)
+    if later := later_of(study):
+        measure_later(later, study.corpus, place, progress)
     counts = Counter(status for task in tasks if (status := status_of(task)))
     work: list[Task[Any]] = [*tasks, *later]
     if others := sum(status_of(task) is None for task in work):
@@ -119,19 +113,6 @@ def _by_rung(recipe: Recipe, tasks: Sequence[Task[RunSpec]]) -> dict[str, Any]:
     return {"rungs": [_counted(counts) for counts in ended]}
 
 
-def _measure_kept(study: Study, progress: Progress, place: SharedPlace[LaterWork]) -> list[Task[KeptRun]]:
-    """Measure the models that runs kept on what is asked since these ended; return what there was to do."""
-    later = later_of(study)
-    forget_failed(later)
-    if later:
-        asked = asked_in_words({name: None for task in later for name in task.spec.asked})
-        progress.note(
-            f"{asked}: measured of {count_of(len(later), 'run')} by kept models; nothing is trained again"
-        )
-        place.run(later, LaterWork(study.corpus), progress)
-    return later
-
-
 def train_base(study: Study, progress: Progress, place: SharedPlace[ProxyWork] | None = None) -> None:
     """Train the model that proxies start from, where the recipe asks for one and it is not there.
 
@@ -150,11 +131,7 @@ def train_base(study: Study, progress: Progress, place: SharedPlace[ProxyWork] |
 def _place_of(study: Study) -> SharedPlace[ProxyWork | LaterWork]:
     """Where the recipe says that proxies are trained: on this machine, one per GPU or core, or on Ray."""
     proxy = study.recipe.proxy
-
-    def slots() -> list[Slot]:
-        return worker_slots(proxy.num_workers, use_cpu=uses_cpu(proxy.training_args))
-
-    return place_of(study.recipe.executor, slots, study.proxies)
+    return place_of(study.recipe.executor, study.proxies, proxy.training_args, proxy.num_workers)
 
 
 def tasks_of(study: Study) -> list[Task[RunSpec]]:

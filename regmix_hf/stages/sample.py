@@ -25,7 +25,8 @@ from regmix_hf.study.names import CORPUS, CORPUS_FACTS, MIXTURES, MIXTURES_TABLE
 _MOST_TOLD_APART = 30.0
 
 
-def _stamp(recipe: Recipe) -> dict[str, str]:
+def stamp_swarm(recipe: Recipe) -> dict[str, str]:
+    """What counts for the swarm beside the keys that its stages read."""
     return {**stamp_matching(recipe), **stamp_ladder(recipe)}
 
 
@@ -35,7 +36,7 @@ STAGE = Stage(
     keys=("seed", "domains", "sampling", "proxy.num_train_tokens"),
     inputs=(f"{CORPUS}/{CORPUS_FACTS}",),
     outputs=(MIXTURES_TABLE,),
-    outside=_stamp,
+    outside=stamp_swarm,
 )
 
 
@@ -87,7 +88,7 @@ def run(study: Study, progress: Progress) -> None:
             else ""
         )
     )
-    for note in _filled_up(recipe, tokens):
+    for note in (*_cut_off(recipe, tokens), *_filled_up(recipe, tokens)):
         progress.note(note)
     for number, (section, rung) in enumerate(recipe.rungs.items()):
         if number:
@@ -125,6 +126,25 @@ def _compare(
         progress.note(f"{count_of(new, 'mixture')} more than the {len(there)} that were there")
 
 
+def _cut_off(recipe: Recipe, tokens: Mapping[str, int]) -> Iterator[str]:
+    """Say that the smallest domain is cut off below the middle of its draws; a final model may have more."""
+    most, name = recipe.sampling.max_epochs, min(tokens, key=lambda domain: tokens[domain])
+    if most is None:
+        return
+    cap = most * tokens[name] / max(sum(tokens.values()), longest_reading(recipe))
+    centre = {domain: count**recipe.sampling.temperature for domain, count in tokens.items()}
+    middle = centre[name] / sum(centre.values())
+    epochs = recipe.choice.max_epochs or np.inf
+    bounds = recipe.sampling.max.get(name, 1.0), recipe.choice.max.get(name, 1.0)
+    allowed = min(*bounds, epochs * tokens[name] / recipe.train.num_train_tokens)
+    if cap < min(middle, allowed):
+        yield (
+            f"sampling.max_epochs {most:g}: mixtures may have at most {100 * cap:.3g} % of domain {name!r}, "
+            f"less than the middle of what is drawn, {100 * middle:.3g} %; a final model may have "
+            f"{100 * allowed:.3g} %, and for proxies to tell of that write {np.ceil(most * allowed / cap):g}"
+        )
+
+
 def _filled_up(recipe: Recipe, tokens: Mapping[str, int]) -> Iterator[str]:
     """Name the experts that have other domains beside their own, for want of text."""
     most = recipe.sampling.max_epochs
@@ -151,13 +171,8 @@ def _settings(recipe: Recipe, constraints: Constraints) -> str:
     drawn = recipe.sampling.model_dump(
         mode="json", exclude={"num_mixtures", "num_holdout", "num_repeats", "experts"}
     )
-    bounds = dict(
-        zip(
-            constraints.domains,
-            zip(constraints.lower.tolist(), constraints.upper.tolist(), strict=True),
-            strict=True,
-        )
-    )
+    limits = zip(constraints.lower.tolist(), constraints.upper.tolist(), strict=True)
+    bounds = dict(zip(constraints.domains, limits, strict=True))
     return hash_value({"seed": recipe.seed, "sampling": drawn, "bounds": bounds})[:16]
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Any
 
 from regmix_hf.choice import read_chosen
+from regmix_hf.errors import TrainingError
 from regmix_hf.jobs.base import train_base_once
 from regmix_hf.jobs.devices import worker_slots
-from regmix_hf.jobs.finals import FinalWork, final_tasks
+from regmix_hf.jobs.finals import FinalWork, final_tasks, give
+from regmix_hf.jobs.later import LaterWork, later_tasks, measure_later
 from regmix_hf.jobs.launch import AccelerateLaunch, Launcher, Launches
+from regmix_hf.jobs.place import Place, place_of
 from regmix_hf.jobs.pool import Pool
-from regmix_hf.jobs.results import collect, result_of
+from regmix_hf.jobs.results import collect, done_once, is_failed, reason_of, result_of
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.jobs.told import tell_recipe
 from regmix_hf.mixtures.final import final_mixtures
 from regmix_hf.progress import Progress
+from regmix_hf.readable import count_of
 from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.origin import require_accepted
@@ -35,19 +41,26 @@ STAGE = Stage(
 )
 
 
-def run(study: Study, progress: Progress, start: Launcher = AccelerateLaunch.start) -> None:
+def run(
+    study: Study,
+    progress: Progress,
+    start: Launcher = AccelerateLaunch.start,
+    place: Place[LaterWork] | None = None,
+) -> None:
     """Train every final model that is not finished, each run going on from its last checkpoint.
 
     Where only runs are left that others are at, they are left to these, unless the recipe says
-    `executor.wait`.
+    `executor.wait`. What is asked since a run ended is measured by its model.
 
     Args:
         study: With a corpus and, when `train.mixtures` names `chosen`, a chosen mixture.
         progress: Shown the tokens of all runs.
         start: What starts `accelerate launch`.
+        place: Where models that are there are measured; by default where the recipe says.
 
     Raises:
-        TrainingError: A launch failed; what it said is in the message. Finished runs stay.
+        TrainingError: A launch failed; what it said is in the message. Finished runs stay. Or a model could
+            not be measured.
     """
     require_accepted(study)
     tasks = tasks_of(study)
@@ -56,18 +69,31 @@ def run(study: Study, progress: Progress, start: Launcher = AccelerateLaunch.sta
         progress.note(f"{len(tasks) - num_open} of {len(tasks)} final runs are done already")
     if num_open:
         _warn_of_samples(study, tasks, progress)
-        _warn_of_twins(tasks, progress)
+        trained = {task.spec.run_id: task.spec.mixture_id for task in tasks}
+        named = {task.spec.mixture_id: trained[task.spec.run_id] for task in _tasks_by_name(study)}
+        for name, same in named.items():
+            if name != same:
+                progress.note(f"{name!r} is the same mixture as {same!r}: one model a seed is for both")
         recipe = tell_recipe(study, study.models)
         slots = worker_slots(1, use_cpu=uses_cpu(study.recipe.proxy.training_args))
         train_base_once(study, Pool(slots, study.models), progress)
-        place = Launches(study.recipe.train, study.models, start, stays=study.recipe.executor.wait)
-        place.run(tasks, FinalWork(study.corpus, recipe), progress)
-    if others := sum(result_of(task) is None for task in tasks):
+        launches = Launches(study.recipe.train, study.models, start, stays=study.recipe.executor.wait)
+        launches.run(tasks, FinalWork(study.corpus, recipe), progress)
+    if later := later_tasks(tasks, CorpusFacts.load(study.corpus)):
+        place = place or place_of(study.recipe.executor, study.models, study.recipe.train.training_args)
+        measure_later(later, study.corpus, place, progress)
+    if failed := next(filter(is_failed, later), None):
+        raise TrainingError(
+            f"the model {failed.name} could not be measured: {reason_of(failed)}",
+            f"its last words are in {failed.folder / names.LOG}; `regmix train` tries again",
+        )
+    work: list[Task[Any]] = [*tasks, *later]
+    if others := sum(result_of(task) is None for task in work):
         progress.note(
-            f"{others} of {len(tasks)} final runs are left to others; the last of them ends the stage"
+            f"{others} of {len(work)} final runs are left to others; the last of them ends the stage"
         )
         return
-    conclude(study, tasks, progress)
+    conclude(study, progress)
 
 
 def _warn_of_samples(study: Study, tasks: Sequence[Task[RunSpec]], progress: Progress) -> None:
@@ -87,22 +113,20 @@ def _warn_of_samples(study: Study, tasks: Sequence[Task[RunSpec]], progress: Pro
         )
 
 
-def _warn_of_twins(tasks: Sequence[Task[RunSpec]], progress: Progress) -> None:
-    """Say which names stand for one mixture, as `chosen` and `prior` do where nothing better was found."""
-    first: dict[str, str] = {}
+def conclude(study: Study, progress: Progress) -> None:
+    """Collect the tables of the stage and finish it, once all of its runs have a result.
+
+    Where several names are one mixture each has a row and a folder, of the one run.
+    """
+    tasks = _tasks_by_name(study)
+    runs = done_once(tasks)
+    if later := later_tasks(list(runs.values()), CorpusFacts.load(study.corpus)):
+        progress.note(f"{count_of(len(later), 'model')} can be asked more by now: `regmix train` measures it")
+        return
     for task in tasks:
-        name = task.spec.mixture_id
-        twin = first.setdefault(task.spec.run_id, name)
-        if twin != name and task.spec.seed == tasks[0].spec.seed:
-            progress.note(
-                f"warning: {name!r} and {twin!r} are the same mixture, and their models come out the same: "
-                f"without {name!r} in train.mixtures they are trained once"
-            )
-
-
-def conclude(study: Study, tasks: list[Task[RunSpec]], progress: Progress) -> None:
-    """Collect the tables of the stage and finish it, once all of its runs have a result."""
-    results, _ = collect(tasks, study.models)
+        give(task, runs[task.spec.run_id])
+    in_place = [replace(task, folder=runs[task.spec.run_id].folder) for task in tasks]
+    results, _ = collect(in_place, study.models)
     for missing in missing_losses(results, tasks[0].spec.measured):
         progress.note(missing)
     for name in results.loc[results["status"] == "diverged", "mixture_id"]:
@@ -115,13 +139,26 @@ def conclude(study: Study, tasks: list[Task[RunSpec]], progress: Progress) -> No
     study.finish(STAGE, {"num_models": len(results)})
 
 
-def tasks_of(study: Study) -> list[Task[RunSpec]]:
+def tasks_of(study: Study, mixtures: Collection[str] = ()) -> list[Task[RunSpec]]:
     """Return the study's final runs, in order, each with its folder under `6-models`.
+
+    Names that stand for one mixture, as `chosen` and `prior` do where nothing better was found, are one run.
+
+    Args:
+        study: With a corpus and mixtures.
+        mixtures: Names of those whose runs are asked for; none: all.
 
     Raises:
         StudyError: There is no corpus, or no mixture is chosen yet.
         MixtureError: A mixture is none over the domains of the study, or reads one too often.
     """
+    tasks = _tasks_by_name(study)
+    asked = {task.spec.run_id for task in tasks if not mixtures or task.spec.mixture_id in mixtures}
+    return [task for name, task in done_once(tasks).items() if name in asked]
+
+
+def _tasks_by_name(study: Study) -> list[Task[RunSpec]]:
+    """One task for each name and seed."""
     facts = CorpusFacts.load(study.corpus)
     recipe = study.recipe
     mixtures = final_mixtures(

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from regmix_hf.errors import StudyError
 from regmix_hf.quantities import NATS, Direction, Quantity
-from regmix_hf.study.rounds import Bound
-
-#: The file, in the folder of the stage `evaluate` and in the repository of the chosen mixture.
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+from regmix_hf.study.rounds import Bound, Facts, Finite
 
 
-class _Facts(BaseModel):
-    # Earlier versions kept what `evaluate.save` knows of the machine, in keys that begin with an underscore.
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Size(_Facts):
+class Size(Facts):
     """How large models are and how long they train."""
 
     #: Parameters without embeddings, e.g. `1M`, or all, `1,234,567`, where the law counts them so; `None`
@@ -34,7 +25,7 @@ class Size(_Facts):
         return f"{self.scale} parameters, {tokens}" if self.scale else tokens
 
 
-class Promise(_Facts):
+class Promise(Facts):
     """One mixture; values of the target, in its unit.
 
     Attributes:
@@ -69,7 +60,7 @@ class Promise(_Facts):
         return self.lower is not None and self.upper is not None and self.lower <= self.measured <= self.upper
 
 
-class Promises(_Facts):
+class Promises(Facts):
     """The final mixtures of a study, in the recipe's order.
 
     Attributes:

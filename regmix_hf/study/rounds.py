@@ -19,7 +19,7 @@ from regmix_hf.quantities import NATS
 
 #: What a choice is tried at: the mixture that it chose, the prior, and one near the chosen mixture.
 Kind = Literal["chosen", "prior", "near"]
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 def _known(value: Any) -> Any:
@@ -27,14 +27,16 @@ def _known(value: Any) -> Any:
 
 
 #: An end of an interval; `None`, as which NaN is read, where nothing is known of it.
-Bound = Annotated[_Finite | None, BeforeValidator(_known)]
+Bound = Annotated[Finite | None, BeforeValidator(_known)]
 
 
-class _Facts(BaseModel):
+class Facts(BaseModel):
+    """What a file says; keys of earlier versions, and of later ones, are passed over."""
+
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class Trial(_Facts):
+class Trial(Facts):
     """One mixture that was tried; values of the target, of proxies.
 
     Attributes:
@@ -47,10 +49,10 @@ class Trial(_Facts):
 
     mixture_id: str
     kind: Kind
-    promised: _Finite
+    promised: Finite
     lower: Bound
     upper: Bound
-    measured: tuple[_Finite, ...] = ()
+    measured: tuple[Finite, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Tried:
         )
 
 
-class Round(_Facts):
+class Round(Facts):
     """One round.
 
     Attributes:
@@ -119,11 +121,11 @@ class Round(_Facts):
     target: str
     unit: str | None = NATS
     estimator: str
-    weights: dict[str, _Finite]
+    weights: dict[str, Finite]
     trials: tuple[Trial, ...]
     proxies: str | None = None
     speaks_of: str | None = None
-    scales: dict[str, tuple[_Finite, _Finite]] = Field(default_factory=dict)
+    scales: dict[str, tuple[Finite, Finite]] = Field(default_factory=dict)
 
     def is_of(self, target: str, proxies: str | None) -> bool:
         """Whether it asked for this target, of proxies that are trained like that."""

@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regmix_hf.corpus.answers import Answers
+from regmix_hf.training.examinee import Examinee
 from regmix_hf.training.requests import Requests
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-    from torch import nn
-
     from regmix_hf.corpus.corpus import Corpus
 
 
@@ -79,9 +77,9 @@ class AnswerSet:
         """Their names, in the recipe's order."""
         return tuple(self._answers)
 
-    def scores(self, model: nn.Module, accelerator: Accelerator, batch_size: int) -> dict[str, Bits]:
-        """Score all answers, see `Requests.nats`."""
-        nats = self._requests.nats(model, accelerator, batch_size)
+    def scores(self, of: Examinee) -> dict[str, Bits]:
+        """Score all answers, see `Requests.scores`."""
+        nats, _ = self._requests.scores(of)
         ends = np.cumsum([len(answers.tokens) for answers in self._answers.values()])
         parts = np.split(nats, ends[:-1])
         return {
@@ -89,11 +87,9 @@ class AnswerSet:
             for (task, answers), part in zip(self._answers.items(), parts, strict=False)
         }
 
-    def nats_per_token(
-        self, model: nn.Module, accelerator: Accelerator, batch_size: int
-    ) -> dict[str, NDArray[np.float32]]:
+    def nats_per_token(self, of: Examinee) -> dict[str, NDArray[np.float32]]:
         """Loss of every token of the answers, task by task in their order, see `Requests.nats_per_token`."""
-        nats = self._requests.nats_per_token(model, accelerator, batch_size)
+        nats = self._requests.nats_per_token(of)
         ends = np.cumsum([0, *(len(answers.tokens) for answers in self._answers.values())]).tolist()
         return {
             task: np.concatenate(nats[start:end])

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 from regmix_hf.quantities import BPB
 from regmix_hf.training.answers import AnswerSet, Measure
+from regmix_hf.training.examinee import Examinee
 from regmix_hf.training.exams import ExamSet
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-    from torch import nn
-
     from regmix_hf.corpus.corpus import Corpus
 
 
@@ -29,8 +27,7 @@ class Asked:
     def __init__(self, corpus: Corpus):
         self.answers, self._exams = AnswerSet(corpus), ExamSet(corpus)
 
-    def scores(self, model: nn.Module, accelerator: Accelerator, batch_size: int) -> Mapping[str, Measure]:
-        """Ask all of it, see `Requests.nats`: `bpb/<task>` and `<task>/<metric>`."""
-        bits = self.answers.scores(model, accelerator, batch_size)
-        metrics = self._exams.scores(model, accelerator, batch_size)
-        return {**{f"{BPB}{task}": of for task, of in bits.items()}, **metrics}
+    def scores(self, of: Examinee) -> Mapping[str, Measure]:
+        """Ask all of it, see `Requests.scores`: `bpb/<task>` and `<task>/<metric>`."""
+        bits = {f"{BPB}{task}": one for task, one in self.answers.scores(of).items()}
+        return {**bits, **self._exams.scores(of)}

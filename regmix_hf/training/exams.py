@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from regmix_hf.corpus.exams import Exam
 from regmix_hf.study.corpus_facts import MemberFacts
 from regmix_hf.training.answers import Measure
+from regmix_hf.training.examinee import Examinee
 from regmix_hf.training.requests import Requests
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-    from torch import nn
-
     from regmix_hf.corpus.corpus import Corpus
 
 
@@ -42,9 +40,9 @@ class ExamSet:
             facts.context_length,
         )
 
-    def scores(self, model: nn.Module, accelerator: Accelerator, batch_size: int) -> dict[str, Measure]:
+    def scores(self, of: Examinee) -> dict[str, Measure]:
         """Let a model sit all exams, see `Requests.scores`; `<task>/<metric>` -> what it comes to."""
-        nats, is_written = self._requests.scores(model, accelerator, batch_size)
+        nats, is_written = self._requests.scores(of)
         ends = np.cumsum([len(exam.asked.tokens) for exam in self._exams.values()])[:-1]
         parts = zip(self._exams.items(), np.split(nats, ends), np.split(is_written, ends), strict=False)
         measures: dict[str, Measure] = {}

@@ -12,11 +12,9 @@ from regmix_hf.quantities import BPB
 from regmix_hf.runs.experts import Experts, TargetText
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-    from torch import nn
-
     from regmix_hf.study.corpus_facts import CorpusFacts
     from regmix_hf.training.asked import Asked
+    from regmix_hf.training.examinee import Examinee
     from regmix_hf.training.losses import ValidationSet
     from regmix_hf.training.spec import RunSpec
 
@@ -26,7 +24,7 @@ _LEAST = float(np.finfo(np.float16).min)
 
 def expert_of(
     spec: RunSpec,
-    asked: tuple[nn.Module, Accelerator, int],
+    of: Examinee,
     validation: ValidationSet | None,
     questions: Asked,
     facts: CorpusFacts,
@@ -35,15 +33,15 @@ def expert_of(
 
     Args:
         spec: The run.
-        asked: The model, the accelerator of the run, and blocks at once.
+        of: Its model.
         validation: What losses are measured on; `None`: on nothing.
         questions: What tasks are scored on, of which the right answers count.
         facts: Of the corpus.
     """
-    nats = validation.nats_per_token(*asked) if validation else {}
-    bits = {name: of.validation.tokens_per_byte / math.log(2) for name, of in facts.domains.items()}
+    nats = validation.nats_per_token(of) if validation else {}
+    bits = {name: one.validation.tokens_per_byte / math.log(2) for name, one in facts.domains.items()}
     if (answers := questions.answers).tasks:
-        nats |= {f"{BPB}{task}": losses for task, losses in answers.nats_per_token(*asked).items()}
+        nats |= {f"{BPB}{task}": losses for task, losses in answers.nats_per_token(of).items()}
         bits |= {f"{BPB}{task}": factor for task, factor in answers.bits_per_nat.items()}
     texts = {
         name: TargetText(sha256=spec.measured[name], num_tokens=len(losses), bits_per_nat=bits[name])

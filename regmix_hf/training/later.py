@@ -14,11 +14,9 @@ from regmix_hf.training.measured import MEASURED_ON, measured_on
 from regmix_hf.training.spec import RunSpec
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-    from torch import nn
-
     from regmix_hf.corpus.corpus import Corpus
     from regmix_hf.study.corpus_facts import CorpusFacts
+    from regmix_hf.training.examinee import Examinee
 
 
 class KeptModelError(Exception):
@@ -32,14 +30,14 @@ class KeptRun:
     Attributes:
         run: As its study would train it now.
         model: The folder of its model.
-        sha256: Of the weights.
+        sha256: Of the weights; `None`: the run did not say it.
         asked: What it was not measured on before, as in `RunSpec.measured`.
         halvings: How often the blocks at once are halved, because they did not fit into memory.
     """
 
     run: RunSpec
     model: Path
-    sha256: str
+    sha256: str | None
     asked: dict[str, str]
     halvings: int = 0
 
@@ -82,8 +80,8 @@ def measure_kept(spec: KeptRun, corpus: Corpus, folder: Path) -> None:
     part = corpus.only(spec.part_of(corpus.facts))
     validation = ValidationSet(part) if part.facts.domains else None
     questions, of = Asked(part), _opened(spec, folder)
-    losses = validation.losses(*of) if validation else {}
-    scores = {name: score for name, score in questions.scores(*of).items() if name in spec.asked}
+    losses = validation.losses(of) if validation else {}
+    scores = {name: score for name, score in questions.scores(of).items() if name in spec.asked}
     row = {
         "run_id": spec.run.run_id,
         "status": "ok",
@@ -97,17 +95,18 @@ def measure_kept(spec: KeptRun, corpus: Corpus, folder: Path) -> None:
     write_json(folder / RESULT, row)
 
 
-def _opened(spec: KeptRun, folder: Path) -> tuple[nn.Module, Accelerator, int]:
-    """Load the model as the run had it at its end; the accelerator of such a run, and blocks at once."""
+def _opened(spec: KeptRun, folder: Path) -> Examinee:
+    """Load the model as the run had it at its end."""
     from transformers import Trainer
 
+    from regmix_hf.training.examinee import Examinee
     from regmix_hf.training.loss_head import score_in_parts
     from regmix_hf.training.models import build_config, load_model
     from regmix_hf.training.pretrained import hash_weights
     from regmix_hf.training.process import settle_process
     from regmix_hf.training.run import arguments_of
 
-    if hash_weights(spec.model) != spec.sha256:
+    if spec.sha256 is not None and hash_weights(spec.model) != spec.sha256:
         raise KeptModelError(
             f"{spec.model} is not the model that the run {spec.run.run_id} kept: remove it to do without its "
             f"values, or {spec.model.parent} to train the run again"
@@ -119,7 +118,8 @@ def _opened(spec: KeptRun, folder: Path) -> tuple[nn.Module, Accelerator, int]:
     trainer = Trainer(model=load_model(config, spec.model), args=arguments)
     score_in_parts(trainer.model, train=False)
     model = trainer.accelerator.prepare_model(trainer.model, evaluation_mode=True)
-    return model, trainer.accelerator, max(1, arguments.per_device_eval_batch_size >> spec.halvings)
+    at_once = max(1, arguments.per_device_eval_batch_size >> spec.halvings)
+    return Examinee(model, trainer.accelerator, at_once)
 
 
 def asked_in_words(asked: Iterable[str]) -> str:

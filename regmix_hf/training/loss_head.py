@@ -130,9 +130,8 @@ def tokens_at_once(num_tokens: int, vocab_size: int, *, compiled: bool = False) 
     parts = -(-num_tokens * vocab_size // limit)
     if parts <= 1:
         return num_tokens
-    multiples = -(
-        -num_tokens // (parts * _TOKENS_MULTIPLE)
-    )  # rounded up, else a few tokens are left for a part
+    # Rounded up, else a few tokens are left for a part.
+    multiples = -(-num_tokens // (parts * _TOKENS_MULTIPLE))
     if multiples > 1 and multiples * _TOKENS_MULTIPLE * vocab_size > limit:
         multiples -= 1
     return multiples * _TOKENS_MULTIPLE
@@ -193,9 +192,8 @@ class _SummedByOdds(_SummedLoss):
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grad_weight = torch.zeros_like(weight, dtype=torch.float32)
         grad_hidden = []
-        step = tokens_at_once(
-            len(hidden), len(weight), compiled=True
-        )  # there are odds in bf16, and no logits
+        # There are odds in bf16, and no logits.
+        step = tokens_at_once(len(hidden), len(weight), compiled=True)
         for rows, labels in zip(hidden.split(step), targets.split(step), strict=True):
             rows = rows.to(torch.bfloat16)
             counted = labels != IGNORED

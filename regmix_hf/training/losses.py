@@ -14,10 +14,9 @@ from torch import nn
 
 from regmix_hf.corpus.stream import BlockRows
 from regmix_hf.errors import TrainingError
+from regmix_hf.training.examinee import Examinee
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from regmix_hf.corpus.corpus import Corpus
     from regmix_hf.study.corpus_facts import CorpusFacts
 
@@ -85,57 +84,29 @@ class ValidationSet:
         """Blocks of all domains together."""
         return int(self._rows.ends[-1])
 
-    def losses(self, model: nn.Module, accelerator: Accelerator, batch_size: int) -> dict[str, Loss]:
-        """Measure the loss of every domain; all ranks share the work and return the same.
-
-        Args:
-            model: A causal language model after `score_in_parts`; evaluated without dropout, left as it was.
-            accelerator: Of the run.
-            batch_size: Blocks at once on each device.
-        """
-        rank, num_ranks = accelerator.process_index, accelerator.num_processes
-        starts = range(0, self.num_blocks, batch_size)
-        # Every rank runs the model equally often, as sharded models need; the last round may repeat a batch.
-        rounds = -(-len(starts) // num_ranks)
+    def losses(self, of: Examinee) -> dict[str, Loss]:
+        """Measure the loss of every domain; all ranks share the work and return the same."""
+        starts = range(0, self.num_blocks, of.batch_size)
         measured: list[tuple[slice, torch.Tensor]] = []
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            for turn in range(rank, rounds * num_ranks, num_ranks):
-                rows = np.arange(starts[min(turn, len(starts) - 1)], self.num_blocks)[:batch_size]
-                input_ids = torch.from_numpy(self._rows.read(rows)).to(accelerator.device)
-                losses = block_losses(model, input_ids)
-                if turn < len(starts):
+        with of.at_rest() as device:
+            for number, counts in of.turns(len(starts)):
+                rows = np.arange(starts[number], self.num_blocks)[: of.batch_size]
+                losses = block_losses(of.model, torch.from_numpy(self._rows.read(rows)).to(device))
+                if counts:
                     measured.append((slice(int(rows[0]), int(rows[-1]) + 1), losses))
-        model.train(was_training)
         per_block = torch.zeros(self.num_blocks, dtype=torch.float64)
         for place, losses in measured:  # only now, so that the device was never waited for
             per_block[place] = losses.cpu().double().mean(1)  # not every device knows float64
-        if num_ranks > 1:
-            per_block = accelerator.reduce(per_block.to(accelerator.device), reduction="sum")
-        return dict(zip(self.domains, self._by_domain(per_block.cpu().numpy()), strict=True))
+        return dict(zip(self.domains, self._by_domain(of.of_all_ranks(per_block).numpy()), strict=True))
 
-    def nats_per_token(
-        self, model: nn.Module, accelerator: Accelerator, batch_size: int
-    ) -> dict[str, NDArray[np.float32]]:
-        """Loss of every token that has one before it, domain by domain, in nats; on one device alone.
-
-        Args:
-            model: As for `losses`.
-            accelerator: Of the run.
-            batch_size: Blocks at once.
-        """
-        was_training = model.training
-        model.eval()
-        rows = np.arange(self.num_blocks)
-        parts = []
-        with torch.no_grad():
-            for start in range(0, self.num_blocks, batch_size):
-                blocks = self._rows.read(rows[start : start + batch_size])
-                input_ids = torch.from_numpy(blocks).to(accelerator.device)
-                losses = model(input_ids=input_ids, labels=input_ids, reduction="none").loss
-                parts.append(losses[:, :-1].float().cpu().numpy())
-        model.train(was_training)
+    def nats_per_token(self, of: Examinee) -> dict[str, NDArray[np.float32]]:
+        """Loss of every token that has one before it, domain by domain, in nats; on one device alone."""
+        rows, parts = np.arange(self.num_blocks), []
+        with of.at_rest() as device:
+            for start in range(0, self.num_blocks, of.batch_size):
+                blocks = self._rows.read(rows[start : start + of.batch_size])
+                losses = block_losses(of.model, torch.from_numpy(blocks).to(device))
+                parts.append(losses.float().cpu().numpy())
         by_domain = np.split(np.concatenate(parts), self._rows.ends[:-1])
         return {name: part.reshape(-1) for name, part in zip(self.domains, by_domain, strict=True)}
 

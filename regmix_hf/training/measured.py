@@ -104,7 +104,7 @@ def with_later(row: Mapping[str, Any], later: Iterable[Mapping[str, Any]], spec:
         columns = [f"{kind}/{name}" for kind in _LOSSES for name in known if name in spec.validation]
         columns += [c for name in known if name in spec.scored for c in (name, error_column(name))]
         whole |= {column: part.get(column) for column in columns}
-        whole[MEASURED_ON] = measured_on({**_words(whole), **known})
+        whole[MEASURED_ON] = measured_on({**_still_measured(whole, spec), **known})
     return whole
 
 
@@ -116,7 +116,8 @@ def trajectories_of_now(points: pd.DataFrame, results: pd.DataFrame) -> pd.DataF
         results: Their table, of rows of now.
     """
     known = _known(results)
-    names = [str(name) for name in results.columns if _is_over_time(str(name), known)]
+    columns = map(str, results.columns)
+    names = [name for name in columns if name.startswith("loss/") or ("/" in name and name in known)]
     first = [name for name in map(str, points.columns) if "/" not in name]
     now = points.reindex(columns=[*first, *names])
     runs = results.drop_duplicates("run_id").set_index("run_id")  # two mixtures may be one run
@@ -126,10 +127,6 @@ def trajectories_of_now(points: pd.DataFrame, results: pd.DataFrame) -> pd.DataF
         word = name.removeprefix("loss/")
         now[name] = now[name].where(of_points.map(lambda known, word=word: word in known))
     return now
-
-
-def _is_over_time(column: str, known: set[str]) -> bool:
-    return column.startswith("loss/") or ("/" in column and column in known)
 
 
 def without_unmeasured(results: pd.DataFrame) -> pd.DataFrame:

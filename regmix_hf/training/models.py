@@ -40,9 +40,8 @@ CAUSAL_SDPA = "causal_sdpa"
 def _causal_sdpa(
     module: torch.nn.Module, query: Any, key: Any, value: Any, attention_mask: Any, **kwargs: Any
 ) -> Any:
-    if (
-        attention_mask is not None
-    ):  # then what is still to come is not masked, neither by it nor by the kernel
+    # With a mask what is still to come is not masked, neither by it nor by the kernel.
+    if attention_mask is not None:
         raise TrainingError(
             f"model: {type(module).__name__} makes a mask of its own.",
             "write model.attn_implementation: sdpa",

@@ -56,11 +56,7 @@ def _aligned(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def launch(
-    rows: torch.Tensor,
-    weight: torch.Tensor,
-    chosen: torch.Tensor,
-    made: torch.Tensor | None,
-    highest: float,
+    rows: torch.Tensor, weight: torch.Tensor, chosen: torch.Tensor, made: torch.Tensor | None, highest: float
 ) -> torch.Tensor:
     """Write the odds of all words against the labels into `made`, if it is there, and return their sums.
 

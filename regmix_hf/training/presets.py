@@ -60,7 +60,7 @@ def model_config(model: Model, facts: CorpusFacts) -> dict[str, Any]:
     The preset's keys come first, the recipe's own override them. What the corpus decides (`vocab_size`,
     `max_position_embeddings`, `bos_token_id`, `eos_token_id`) is filled in where the recipe is silent.
     A model that starts from one from elsewhere has the config of that.
-    Only the names of presets are checked here; `models.check_model` checks the rest.
+    Only the names of presets are checked here; `models.build_config` checks the rest.
 
     Raises:
         TrainingError: The preset does not exist, or nobody has looked yet at what training starts from.

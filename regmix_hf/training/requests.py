@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from regmix_hf.training.blocks import IGNORED
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
+from regmix_hf.training.examinee import Examinee
 
 #: Requests are filled up to a power of two, at least this many tokens, so that few shapes occur.
 _SHORTEST = 16
@@ -33,19 +29,8 @@ class Requests:
     ):
         self._tokens, self._num_scored, self._context_length = tokens, num_scored, context_length
 
-    def nats(self, model: nn.Module, accelerator: Accelerator, batch_size: int) -> NDArray[np.float64]:
-        """Score all of them, `(requests,)`, in nats, see `scores`."""
-        return self.scores(model, accelerator, batch_size)[0]
-
-    def scores(
-        self, model: nn.Module, accelerator: Accelerator, batch_size: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def scores(self, of: Examinee) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Score all of them; all ranks share the work and return the same.
-
-        Args:
-            model: A causal language model after `score_in_parts`; asked without dropout, left as it was.
-            accelerator: Of the run.
-            batch_size: Blocks at once on each device; as many tokens are asked at once.
 
         Returns:
             How improbable each end is, in nats, and whether the model would have written it, each time taking
@@ -54,50 +39,31 @@ class Requests:
         nats, rivals = both = np.zeros((2, len(self._tokens)))
         if not self._tokens:
             return nats, rivals == 0
-        rank, num_ranks = accelerator.process_index, accelerator.num_processes
-        batches = self._batches(batch_size)
-        # Every rank runs the model equally often, as sharded models need; the last round may repeat a batch.
-        rounds = -(-len(batches) // num_ranks)
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            for turn in range(rank, rounds * num_ranks, num_ranks):
-                rows = batches[min(turn, len(batches) - 1)]
-                input_ids, targets = (part.to(accelerator.device) for part in self._batch(rows))
-                found = model(input_ids=input_ids, targets=targets)
-                if turn < len(batches):
+        batches = self._batches(of.batch_size)
+        with of.at_rest() as device:
+            for number, counts in of.turns(len(batches)):
+                rows = batches[number]
+                input_ids, targets = (part.to(device) for part in self._batch(rows))
+                found = of.model(input_ids=input_ids, targets=targets)
+                if counts:
                     nats[rows] = found.loss.cpu().double().sum(1).numpy()  # not every device knows float64
                     rivals[rows] = found.logits.amax(1).cpu().numpy()
-        model.train(was_training)
-        if num_ranks > 1:
-            shared = torch.from_numpy(both).to(accelerator.device)
-            nats, rivals = accelerator.reduce(shared, reduction="sum").cpu().numpy()
+        nats, rivals = of.of_all_ranks(torch.from_numpy(both)).numpy()
         return nats, rivals == 0
 
-    def nats_per_token(
-        self, model: nn.Module, accelerator: Accelerator, batch_size: int
-    ) -> list[NDArray[np.float32]]:
-        """Score every token of each answer in its order, in nats; on one device alone.
-
-        Args:
-            model: As for `nats`.
-            accelerator: Of the run.
-            batch_size: Blocks at once.
-        """
+    def nats_per_token(self, of: Examinee) -> list[NDArray[np.float32]]:
+        """Score every token of each answer in its order, in nats; on one device alone."""
         nats: list[NDArray[np.float32]] = [np.empty(0, dtype=np.float32)] * len(self._tokens)
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            for rows in self._batches(batch_size):
-                input_ids, targets = (part.to(accelerator.device) for part in self._batch(rows))
-                losses = model(input_ids=input_ids, targets=targets, reduction="none").loss.float()
+        with of.at_rest() as device:
+            for rows in self._batches(of.batch_size):
+                input_ids, targets = (part.to(device) for part in self._batch(rows))
+                losses = of.model(input_ids=input_ids, targets=targets, reduction="none").loss.float()
                 for row, loss, target in zip(rows, losses, targets, strict=True):
                     nats[row] = loss[target != IGNORED].cpu().numpy()
-        model.train(was_training)
         return nats
 
     def _batches(self, batch_size: int) -> list[NDArray[np.int64]]:
-        """Requests of about one length together, the longest first."""
+        """Requests of about one length together, as many tokens as so many blocks; the longest first."""
         widths = np.array([self._width(len(tokens) - 1) for tokens in self._tokens])
         batches = []
         for width in sorted(set(widths.tolist()), reverse=True):

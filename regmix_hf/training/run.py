@@ -35,7 +35,7 @@ from regmix_hf.training.models import build_config, build_model, load_model, mod
 from regmix_hf.training.pretrained import hash_weights, weights_of
 from regmix_hf.training.process import settle_process
 from regmix_hf.training.spec import RunSpec
-from regmix_hf.training.trackers import close_trackers, log_beside, run_name
+from regmix_hf.training.trackers import close_trackers, log_beside
 from regmix_hf.training.trainer import LOSS, SCORE, STDERR, MixtureTrainer
 from regmix_hf.version import VERSION, installed
 
@@ -227,11 +227,8 @@ class _Run:
         if self._trainer.is_world_process_zero():
             write_parquet(self._folder / TRAJECTORY, trajectory)
             if self._spec.is_expert and not self._trainer.diverged:
-                trainer = self._trainer
-                of = (trainer.model, trainer.accelerator, trainer.args.per_device_eval_batch_size)
-                expert_of(self._spec, of, self._validation, self._asked, self._corpus.facts).write(
-                    self._folder / EXPERTS
-                )
+                parts = self._trainer.examinee, self._validation, self._asked, self._corpus.facts
+                expert_of(self._spec, *parts).write(self._folder / EXPERTS)
             if self._spec.keeps_model and not self._trainer.diverged:
                 row[KEPT_MODEL] = self._keep_model()
             write_json(self._folder / RESULT, row)
@@ -321,7 +318,7 @@ def arguments_of(spec: RunSpec, output_dir: Path, *, saves: bool) -> TrainingArg
             "output_dir": str(output_dir),
             "seed": spec.seed,
             "max_steps": spec.num_steps,
-            "run_name": run_name(spec.mixture_id, spec.run_id),
+            "run_name": f"{spec.mixture_id}-{spec.run_id}",
         },
     )
     if arguments.n_gpu > 1:
@@ -336,9 +333,6 @@ def arguments_of(spec: RunSpec, output_dir: Path, *, saves: bool) -> TrainingArg
 
 
 def _device_name(arguments: TrainingArguments) -> str:
-    name = (
-        torch.cuda.get_device_name(arguments.device)
-        if arguments.device.type == "cuda"
-        else arguments.device.type
-    )
+    kind = arguments.device.type
+    name = torch.cuda.get_device_name(arguments.device) if kind == "cuda" else kind
     return name if arguments.world_size == 1 else f"{arguments.world_size} x {name}"

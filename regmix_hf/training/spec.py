@@ -97,23 +97,14 @@ class RunSpec:
         Domains without weight, validation text and how often losses are measured are no part of it, so a
         study may get more of them and trains nothing again.
         """
-        return (
-            self.name
-            or hash_value(
-                {
-                    **self._training,
-                    "text": {domain: self.text[domain] for domain in self._read},
-                    "tokenizer": self.tokenizer,
-                }
-            )[:16]
-        )
+        text = {domain: self.text[domain] for domain in self._read}
+        return self.name or hash_value({**self._training, "text": text, "tokenizer": self.tokenizer})[:16]
 
     @property
     def former_id(self) -> str:
         """The id of version 0.1, which also hashed what is measured and all text there was."""
-        return hash_value({**self._training, "num_evaluations": self.num_evaluations, "corpus": self.corpus})[
-            :16
-        ]
+        measured = {"num_evaluations": self.num_evaluations, "corpus": self.corpus}
+        return hash_value({**self._training, **measured})[:16]
 
     @property
     def _training(self) -> dict[str, Any]:

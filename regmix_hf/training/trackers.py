@@ -44,11 +44,6 @@ def check_trackers(report_to: Any, *, key: str) -> None:
             )
 
 
-def run_name(mixture_id: str, run_id: str) -> str:
-    """Name a run as trackers show it."""
-    return f"{mixture_id}-{run_id}"
-
-
 def log_beside(folder: Path, trainer: Trainer) -> None:
     """Let TensorBoard write into the run's own folder: its default lies among checkpoints, which go."""
     from transformers.integrations import TensorBoardCallback

@@ -22,6 +22,7 @@ from regmix_hf.errors import TrainingError
 from regmix_hf.quantities import error_column
 from regmix_hf.training.asked import Asked
 from regmix_hf.training.blocks import FromPosition, TrainingBlocks
+from regmix_hf.training.examinee import Examinee
 from regmix_hf.training.loss_head import score_in_parts
 from regmix_hf.training.losses import ValidationSet
 from regmix_hf.training.spec import RunSpec
@@ -78,6 +79,11 @@ class MixtureTrainer(Trainer):
         self._flops_per_token = flops_per_token
         self._all_finite = torch.ones((), dtype=torch.bool, device=args.device)
 
+    @property
+    def examinee(self) -> Examinee:
+        """The model as it is now, to be measured."""
+        return Examinee(self.model, self.accelerator, self.args.per_device_eval_batch_size)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> FromPosition:
         blocks = self.train_dataset if train_dataset is None else train_dataset
         return FromPosition(len(blocks), lambda: self.state.global_step * self._spec.batch_blocks)
@@ -104,13 +110,12 @@ class MixtureTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Measure the validation loss of every domain, and the tasks where that is due, and log them."""
-        batch_size = self.args.per_device_eval_batch_size
-        losses = self._validation.losses(self.model, self.accelerator, batch_size)
+        losses = self._validation.losses(self.examinee)
         metrics = {f"{LOSS}{name}": loss.mean for name, loss in losses.items()}
         metrics |= {f"{STDERR}{name}": loss.stderr for name, loss in losses.items()}
         means = [loss.mean for loss in losses.values()]
         if self.state.global_step in self._spec.scoring_steps:
-            scores = self._asked.scores(self.model, self.accelerator, batch_size)
+            scores = self._asked.scores(self.examinee)
             metrics |= {f"{SCORE}{column}": score.mean for column, score in scores.items()}
             metrics |= {f"{SCORE}{error_column(column)}": score.stderr for column, score in scores.items()}
             means += [score.mean for score in scores.values()]

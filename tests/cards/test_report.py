@@ -17,6 +17,7 @@ from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.views import stage_tables, summary_tables
 from regmix_hf.errors import StudyError
 from regmix_hf.files import read_json, read_parquet, read_yaml, write_json, write_parquet
+from regmix_hf.recipe.schema import Choice, Group
 from regmix_hf.regression.verdict import CANNOT, Verdict
 from regmix_hf.study import Study
 
@@ -128,6 +129,21 @@ def test_diverged_and_missing_proxies_are_counted(study: Study) -> None:
     frame = read_parquet(study.proxies / "results.parquet").iloc[:7]
     write_parquet(study.proxies / "results.parquet", frame)
     assert "6 of 8 proxies ended well, 1 diverged, 1 not run yet." in report(study)
+
+
+@pytest.mark.usefixtures("drawn_once")
+def test_a_final_mixture_outside_the_bounds_is_said_to_be_a_comparison_only(study: Study) -> None:
+    bounds = Choice(groups={"words": Group(domains=["prose", "maths"], max=0.69)})  # uniform has two thirds
+    text = report(Study(study.recipe.model_copy(update={"choice": bounds})))
+    assert "\n`prior`: outside the bounds of `choice`, so a comparison only.\n" in text
+
+
+@pytest.mark.usefixtures("drawn_once")
+def test_text_of_which_little_is_read_is_not_shown_as_unread(study: Study) -> None:
+    frame = read_parquet(file := study.mixture.with_suffix(".parquet"))
+    frame.loc[frame["domain"] == "code", "epochs"] = 0.0041
+    write_parquet(file, frame)
+    assert "| 0.0041 |" in report(study)
 
 
 @pytest.mark.usefixtures("drawn_once")

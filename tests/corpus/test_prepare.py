@@ -184,10 +184,7 @@ def test_validation_only_domain_has_nothing_to_train_on(
     tmp_path: Path, make_recipe: MakeRecipe, jsonl_domain: MakeDomain, sentences: Sentences
 ) -> None:
     texts = sentences(50, prefix="b")
-    domains = {
-        "a": jsonl_domain("a", sentences(100)),
-        "b": jsonl_domain("b", texts, validation_only=True),
-    }
+    domains = {"a": jsonl_domain("a", sentences(100)), "b": jsonl_domain("b", texts, validation_only=True)}
     facts = prepare_corpus(make_recipe(domains), tmp_path).domains["b"]
     assert facts.train is None
     assert facts.validation.num_documents == 50

@@ -12,6 +12,8 @@ from regmix_hf.corpus.local_files import find_files
 from regmix_hf.draft import Findings, FoundDomain, find_domains, scale, write_draft, writing
 from regmix_hf.draft.scale import CPU, GPU, first_budget
 from regmix_hf.errors import DataError
+from regmix_hf.mixtures import sampling_constraints
+from regmix_hf.mixtures.final import final_constraints
 from regmix_hf.recipe import Domain, load_recipe
 from tests.cli.conftest import regmix  # noqa: F401 - a fixture
 
@@ -239,6 +241,22 @@ def test_few_runs_for_many_domains_are_spent_on_experts_too(tmp_path):
     assert recipe.regression.estimator == "experts_and_law"
     assert not first_budget(3_000_000, 5, num_gpus=0).experts
     assert not first_budget(400_000_000, 8, num_gpus=1).experts, "nobody measured so many tokens"
+
+
+def test_mixtures_may_have_as_much_of_a_small_domain_as_a_final_model(tmp_path):
+    sizes = {"large": 9_000_000, "middle": 400_000, "small": 100_000}
+    budget = first_budget(sum(sizes.values()), len(sizes), num_gpus=0)
+    found = [FoundDomain(name, {"path": name}, (tmp_path,), 30, size) for name, size in sizes.items()]
+    text = writing._text(Findings(tuple(found), ()), budget, tmp_path, tmp_path)
+    (tmp_path / "recipe.yaml").write_text(text)
+    recipe = load_recipe(tmp_path)
+    tokens = {name: budget.scale.num_tokens(size) for name, size in sizes.items()}
+    swarm = sampling_constraints(recipe.sampling, tokens, num_train_tokens=budget.proxy_tokens)
+    final = final_constraints(recipe, tokens)
+    assert (swarm.upper >= final.upper).all()
+    epochs = swarm.upper * budget.proxy_tokens / list(tokens.values())
+    assert epochs.max() <= 4, "a proxy reads none more often"
+    assert f"{100 * final.upper[-1]:.3g} % of small" in text
 
 
 def test_a_recipe_for_a_gpu_is_valid_too(folder, tmp_path, monkeypatch):

@@ -102,15 +102,17 @@ def bits(asked: Asked, model_folder: Path) -> dict:
     from transformers import AutoModelForCausalLM
 
     from regmix_hf.training.answers import AnswerSet
+    from regmix_hf.training.examinee import Examinee
     from regmix_hf.training.loss_head import score_in_parts
 
     scored = AutoModelForCausalLM.from_pretrained(model_folder)
     score_in_parts(scored)
-    answers, accelerator = AnswerSet(asked), Accelerator(cpu=True)
-    found = [answers.scores(scored, accelerator, size) for size in (1, 64)]
+    answers = AnswerSet(asked)
+    few, many = (Examinee(scored, Accelerator(cpu=True), size) for size in (1, 64))
+    found = [answers.scores(of) for of in (few, many)]
     for name, one in found[0].items():
         assert one.mean == pytest.approx(found[1][name].mean, rel=1e-6)
-    alone, together = (answers.nats_per_token(scored, accelerator, size) for size in (1, 64))
+    alone, together = (answers.nats_per_token(of) for of in (few, many))
     for name, nats in alone.items():  # in an order that does not depend on how many are asked at once
         np.testing.assert_allclose(nats, together[name], rtol=1e-4)
         assert nats.mean() * answers.bits_per_nat[name] == pytest.approx(found[1][name].mean, rel=1e-6)

@@ -7,6 +7,8 @@ import os
 import pickle
 import shutil
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +31,7 @@ from .standin.faults import ALL, Fault, Moment
 from .standin.server import StandIn, serve
 from .standin.store import Person
 
+PROGRAMS = Path(__file__).parent / "programs"
 TOKEN = "hf_SecretOfTheWriterMustNeverBeSeen"
 READ_TOKEN = "hf_SecretOfTheReaderMustNeverBeSeen"
 OTHER_TOKEN = "hf_SecretOfSomebodyElseMustNeverBeSeen"
@@ -70,6 +73,18 @@ def environment(standin: StandIn, tmp_path: Path) -> dict[str, str]:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
+
+
+@pytest.fixture
+def start(environment: dict[str, str]) -> Callable[..., subprocess.Popen[str]]:
+    """Start a program whose client talks to the stand-in."""
+
+    def popen(program: str, *arguments: object) -> subprocess.Popen[str]:
+        command = [sys.executable, str(PROGRAMS / program), *map(str, arguments)]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        return subprocess.Popen(command, env=environment, text=True, **pipes)
+
+    return popen
 
 
 #: Reading the certificates of all the world takes each client 20 ms, and the stand-in has none.

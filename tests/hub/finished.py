@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,9 @@ from regmix_hf.study import Study
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
 from regmix_hf.training.spec import RunSpec
 
-MODEL = {
-    "model_type": "llama",
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "intermediate_size": 32,
-    "vocab_size": 300,
-}
+from ..tiny import LLAMA
+
+MODEL = {**LLAMA, "vocab_size": 300}
 
 
 def recipe_tree(folder: Path) -> dict[str, Any]:
@@ -61,6 +56,31 @@ def recipe_tree(folder: Path) -> dict[str, Any]:
         "evaluation": {"tasks": ["held_out_text"], "limit": 10},
         "hub": {"namespace": "me", "license": "apache-2.0"},
     }
+
+
+def sample_short(folder: Path, write_corpus: Callable[..., Path], **changes: dict[str, Any]) -> Study:
+    """Sample a study of short runs on random blocks, with some sections changed, as `recipe.json` says."""
+    tree = recipe_tree(folder)
+    tree["proxy"] |= {
+        "num_train_tokens": 10_240,
+        "num_evaluations": 1,
+        "training_args": {"per_device_train_batch_size": 8, "use_cpu": True},
+    }
+    tree["train"]["num_train_tokens"] = 20_480
+    for section, keys in changes.items():
+        tree[section] = {**tree.get(section, {}), **keys}
+    (folder / "recipe.json").write_text(json.dumps(tree))
+    study = Study(load_recipe(folder / "recipe.json"))
+    study.open()
+    draw = np.random.default_rng(0)
+    blocks = {name: draw.integers(300, size=(2, 300, 128)) for name in study.recipe.training_domains}
+    splits = {name: (train, validation[:10]) for name, (train, validation) in blocks.items()}
+    write_corpus(study.corpus, 300, {**splits, "letters": (None, draw.integers(300, size=(10, 128)))})
+    (study.corpus / "tokenizer").mkdir()
+    (study.corpus / "tokenizer" / "tokenizer.json").write_text("{}")
+    study.finish(prepare.STAGE)
+    sample.run(study, Silent())
+    return study
 
 
 def make_finished(folder: Path) -> None:
@@ -192,14 +212,12 @@ def train_models(study: Study) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
     words = Tokenizer(WordLevel({"a": 0, "b": 1}, unk_token="a"))
-    tasks = train.tasks_of(study)
-    for task in tasks:
+    for task in train.tasks_of(study):
         end_run(task, level=-0.3 if task.spec.mixture_id == "chosen" else -0.2)
         AutoModelForCausalLM.from_config(AutoConfig.for_model(**task.spec.model)).save_pretrained(task.folder)
         PreTrainedTokenizerFast(tokenizer_object=words, eos_token="a").save_pretrained(task.folder)
         (task.folder / "training_args.bin").write_bytes(b"\x80\x04a pickle that nobody may see")
-    collect(tasks, study.models)
-    study.finish(train.STAGE)
+    train.conclude(study, Silent())  # two names of one mixture have a folder each, too
 
 
 def score_models(study: Study) -> None:

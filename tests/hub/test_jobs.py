@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from regmix_hf import pipeline
@@ -15,8 +13,6 @@ from regmix_hf.errors import HubError, RecipeError
 from regmix_hf.jobs.hub_jobs import were_submitted
 from regmix_hf.placement import hub_jobs, share_corpus, submit
 from regmix_hf.plan import make_plan
-from regmix_hf.progress import Silent
-from regmix_hf.recipe import load_recipe
 from regmix_hf.recipe.model import Base
 from regmix_hf.sharing import corpus_part
 from regmix_hf.sharing.corpus_part import fetch_corpus, push_corpus
@@ -25,7 +21,7 @@ from regmix_hf.study import State, Study
 from tests.asked import Door, open_door
 
 from .conftest import TOKEN
-from .finished import recipe_tree
+from .finished import sample_short
 
 pytestmark = pytest.mark.processes
 
@@ -42,30 +38,15 @@ def door(tmp_path: Path) -> Iterator[Door]:
 @pytest.fixture
 def prepared(tmp_path: Path, write_corpus, door) -> Study:
     """A study of twelve short runs, the corpus and mixtures of which are for others to fetch."""
-    tree = recipe_tree(tmp_path)
-    tree["sampling"] = {"num_mixtures": 10, "num_holdout": 2}
-    tree["proxy"] |= {
-        "num_train_tokens": 10_240,
-        "num_evaluations": 1,
-        "num_workers": 1,
-        "training_args": {"per_device_train_batch_size": 8, "use_cpu": True},
-    }
-    tree["train"]["num_train_tokens"] = 20_480
-    tree["hub"]["corpus"] = True
     setup = f'regmix() {{ {shlex.join(door.command)} -m regmix_hf "$@"; }}'
-    tree["executor"] = {"place": "jobs", "num_workers": 1, "jobs": {"setup": [setup]}}
-    (tmp_path / "recipe.json").write_text(json.dumps(tree))
-    study = Study(load_recipe(tmp_path / "recipe.json"))
-    study.open()
-    draw = np.random.default_rng(0)
-    blocks = {name: draw.integers(300, size=(2, 300, 128)) for name in study.recipe.training_domains}
-    splits = {name: (train, validation[:10]) for name, (train, validation) in blocks.items()}
-    write_corpus(study.corpus, 300, {**splits, "letters": (None, draw.integers(300, size=(10, 128)))})
-    (study.corpus / "tokenizer").mkdir()
-    (study.corpus / "tokenizer" / "tokenizer.json").write_text("{}")
-    study.finish(prepare.STAGE)
-    sample.run(study, Silent())
-    return study
+    return sample_short(
+        tmp_path,
+        write_corpus,
+        sampling={"num_mixtures": 10, "num_holdout": 2},
+        proxy={"num_workers": 1},
+        hub={"corpus": True},
+        executor={"place": "jobs", "num_workers": 1, "jobs": {"setup": [setup]}},
+    )
 
 
 def elsewhere(study: Study, folder: Path, **update: object) -> Study:

@@ -12,19 +12,16 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
 
 from regmix_hf.jobs.claims import claim
-from regmix_hf.progress import Silent
-from regmix_hf.recipe import load_recipe
-from regmix_hf.stages import prepare, proxies, sample
+from regmix_hf.stages import proxies
 from regmix_hf.study import Study
 from tests.preloaded import NAME
 
-from .finished import recipe_tree
+from .finished import sample_short
 from .standin.faults import ALL
 
 pytestmark = pytest.mark.processes
@@ -36,25 +33,8 @@ NUM_RUNS = 12
 @pytest.fixture
 def sampled(tmp_path: Path, write_corpus) -> Study:
     """A study of twelve short runs on random blocks that publishes two by two."""
-    tree = recipe_tree(tmp_path)
-    tree["sampling"] = {"num_mixtures": 10, "num_holdout": 2}
-    tree["proxy"] |= {
-        "num_train_tokens": 10_240,
-        "num_evaluations": 1,
-        "training_args": {"per_device_train_batch_size": 8, "use_cpu": True},
-    }
-    tree["train"]["num_train_tokens"] = 20_480
-    tree["hub"] |= {"push_to_hub": True, "push_every": 2}
-    (tmp_path / "recipe.json").write_text(json.dumps(tree))
-    study = Study(load_recipe(tmp_path / "recipe.json"))
-    study.open()
-    draw = np.random.default_rng(0)
-    blocks = {name: draw.integers(300, size=(2, 300, 128)) for name in study.recipe.training_domains}
-    splits = {name: (train, validation[:10]) for name, (train, validation) in blocks.items()}
-    write_corpus(study.corpus, 300, {**splits, "letters": (None, draw.integers(300, size=(10, 128)))})
-    study.finish(prepare.STAGE)
-    sample.run(study, Silent())
-    return study
+    sampling, hub = {"num_mixtures": 10, "num_holdout": 2}, {"push_to_hub": True, "push_every": 2}
+    return sample_short(tmp_path, write_corpus, sampling=sampling, hub=hub)
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 import os
 import queue
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,34 +25,11 @@ from .finished import end_run
 
 pytestmark = pytest.mark.processes
 
-PROGRAMS = Path(__file__).parent / "programs"
 #: Eight people with fifty runs each, in two commits each: as many as a shared swarm has at its liveliest.
 NUM_PEOPLE, NUM_RUNS, NUM_BATCHES = 8, 50, 2
 SHARED = "team/small-runs"
 
 Start = Callable[..., subprocess.Popen[str]]
-
-
-@pytest.fixture
-def start(environment: dict[str, str]) -> Start:
-    """Start a program whose client talks to the stand-in."""
-
-    def popen(program: str, *arguments: object) -> subprocess.Popen[str]:
-        command = [sys.executable, str(PROGRAMS / program), *map(str, arguments)]
-        return subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    return popen
-
-
-def table(standin, repo_id: str, path: str, revision: str = "main") -> pd.DataFrame:
-    return pd.read_parquet(io.BytesIO(standin.repo(repo_id).file(revision, path)))
 
 
 @pytest.fixture
@@ -95,15 +70,15 @@ def test_eight_people_push_fifty_runs_each_into_one_repository_under_random_faul
     assert expected["run_id"].is_unique
     assert len(expected) == NUM_PEOPLE * NUM_RUNS
     losses = ["run_id", *expected.filter(like="loss/").columns]
-    results = table(standin, SHARED, "results.parquet")
+    results = standin.table(SHARED)
     pd.testing.assert_frame_equal(results[losses], expected[losses])
     steps = pd.concat([points for _, points in own]).sort_values("run_id", kind="stable", ignore_index=True)
-    pd.testing.assert_frame_equal(table(standin, SHARED, "trajectories.parquet"), steps)
-    weights = table(standin, SHARED, "mixtures.parquet").set_index("mixture_id").filter(like="weight/")
+    pd.testing.assert_frame_equal(standin.table(SHARED, "trajectories.parquet"), steps)
+    weights = standin.table(SHARED, "mixtures.parquet").set_index("mixture_id").filter(like="weight/")
     of_runs = results.set_index("mixture_id")[weights.columns]
     pd.testing.assert_frame_equal(weights.loc[of_runs.index], of_runs)
     _check_history(standin)
-    assert not _leaks(standin, tmp_path, tokens["writer"])
+    assert not standin.leaks(tmp_path, tokens["writer"])
     assert not any(tokens["writer"] in text for text in outputs)
 
 
@@ -113,35 +88,10 @@ def _check_history(standin) -> None:
     history = repo.history()
     assert len(history) == len(repo.commits) == 1 + NUM_PEOPLE * NUM_BATCHES
     counts = [
-        len(table(standin, repo.repo_id, "results.parquet", commit.oid)) for commit in reversed(history[:-1])
+        len(standin.table(repo.repo_id, "results.parquet", commit.oid)) for commit in reversed(history[:-1])
     ]
     assert counts == sorted(set(counts))
     assert counts[-1] == NUM_PEOPLE * NUM_RUNS
-
-
-def _leaks(standin, folder: Path, token: str) -> list[object]:
-    """Every file on disk and every request body and stored file of the stand-in that holds the token."""
-    secret = token.encode()
-    on_disk = [path for path in folder.rglob("*") if path.is_file() and secret in path.read_bytes()]
-    sent = [entry.request for entry in standin.log if secret in entry.body or token in entry.request]
-    stored = [
-        (repo.repo_id, path)
-        for repo in standin.store.repos.values()
-        for commit in repo.commits.values()
-        for path, blob in commit.files.items()
-        if secret in blob.content or token in commit.title + commit.description
-    ]
-    return [*on_disk, *sent, *stored]
-
-
-def _state(standin) -> list[object]:
-    state: list[object] = []
-    for repo_id in ("me/study-regressor", "me/study-runs"):
-        repo = standin.repo(repo_id)
-        numbers = {commit.oid: number for number, commit in enumerate(reversed(repo.history()))}
-        state.append([(commit.title, dict(commit.files)) for commit in repo.history()])
-        state.append({tag: numbers[oid] for tag, oid in repo.tags.items()})
-    return state
 
 
 class Publisher:
@@ -177,8 +127,9 @@ def test_a_push_killed_after_any_request_and_repeated_ends_like_an_undisturbed_o
         standin.log.clear()
         assert publisher.publish(2) == 0
         requests = [entry.request for entry in standin.log]
-        undisturbed = _state(standin)
-        assert undisturbed[1] == undisturbed[3] == {"v1": 1, "v2": 2}
+        undisturbed = standin.state()
+        versions = [undisturbed[f"me/study-{part}"][1] for part in ("regressor", "runs")]
+        assert versions == [{"v1": 2, "v2": 3}] * 2, "beside the commit that a repository begins with"
 
         for position, request in enumerate(requests):
             standin.store.repos = copy.deepcopy(first_version)
@@ -186,10 +137,10 @@ def test_a_push_killed_after_any_request_and_repeated_ends_like_an_undisturbed_o
             assert publisher.publish(2) == -signal.SIGKILL
             _check_versions_are_whole(standin)
             assert publisher.publish(2) == 0
-            assert _state(standin) == undisturbed, f"killed after {request}"
+            assert standin.state() == undisturbed, f"killed after {request}"
         process.stdin.close()
         assert process.stderr.read() == ""
-    assert not _leaks(standin, tmp_path, tokens["writer"])
+    assert not standin.leaks(tmp_path, tokens["writer"])
 
 
 def _check_versions_are_whole(standin) -> None:
@@ -200,7 +151,7 @@ def _check_versions_are_whole(standin) -> None:
         if version in regressor.tags:
             assert regressor.file(version, "w.safetensors") == f"fitted on {num_runs} runs".encode()
         if version in runs.tags:
-            assert len(table(standin, runs.repo_id, "results.parquet", version)) == num_runs
+            assert len(standin.table(runs.repo_id, "results.parquet", version)) == num_runs
             assert f"{num_runs} runs" in runs.file(version, "README.md").decode()
 
 

@@ -29,27 +29,15 @@ from regmix_hf.study.names import RESULTS
 from .finished import finish_study
 from .standin.faults import ALL
 
-PROGRAMS = Path(__file__).parent / "programs"
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart"
 NUM_KILLS = 2
-
-
-def state(standin) -> dict[str, object]:
-    """All that is published: every commit's title and files, and which of them each version names."""
-    return {
-        name: (
-            [(commit.title, dict(commit.files)) for commit in repo.history()],
-            {tag: len(repo.history(oid)) for tag, oid in repo.tags.items()},
-        )
-        for name, repo in standin.store.repos.items()
-    } | {"collections": [c.items for c in standin.store.collections.values()]}
 
 
 @pytest.mark.usefixtures("hurried")
 def test_under_random_faults_a_study_arrives_as_without_them(hub, standin, new_study, stages):
     study = new_study()
     push_study(study, stages)
-    expected = state(standin)
+    expected = standin.state()
     standin.store.repos.clear()
     standin.store.collections.clear()
 
@@ -62,26 +50,18 @@ def test_under_random_faults_a_study_arrives_as_without_them(hub, standin, new_s
     assert len({entry.fault.name for entry in standin.log if entry.fault}) >= 4
 
     assert push_study(study, stages).version == "v1"  # what an answer of "not there" made it skip
-    assert state(standin) == expected
+    assert standin.state() == expected
 
 
 @pytest.mark.processes
 def test_a_push_killed_at_random_moments_and_repeated_ends_like_an_undisturbed_one(
-    hub, standin, new_study, grow, stages, strike, environment, finished
+    hub, standin, new_study, grow, stages, strike, start, finished
 ):
     study = new_study()
     push_study(study, stages)
     grow(study)
     first = copy.deepcopy((standin.store.repos, standin.store.collections))
-    command = [sys.executable, str(PROGRAMS / "push_study.py"), str(finished), f"output_dir={study.root}"]
-    with subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with start("push_study.py", finished, f"output_dir={study.root}") as process:
 
         def push() -> tuple[int, int]:
             print("push", file=process.stdin, flush=True)
@@ -91,7 +71,7 @@ def test_a_push_killed_at_random_moments_and_repeated_ends_like_an_undisturbed_o
         running: list[int] = []
         standin.log.clear()
         assert push()[1] == 0
-        expected, num_requests = state(standin), len(standin.log)
+        expected, num_requests = standin.state(), len(standin.log)
         assert standin.repo("me/small-runs").tags.keys() == {"v1", "v2"}
         for position in random.Random(3).sample(range(num_requests), NUM_KILLS):
             standin.store.repos, standin.store.collections = copy.deepcopy(first)
@@ -100,26 +80,22 @@ def test_a_push_killed_at_random_moments_and_repeated_ends_like_an_undisturbed_o
             versions = {name: set(repo.tags) for name, repo in standin.store.repos.items()}
             assert versions["me/small-runs"] <= versions["me/small-regressor"] & versions["me/small-mixture"]
             assert push()[1] == 0
-            assert state(standin) == expected, f"killed after request {position}"
+            assert standin.state() == expected, f"killed after request {position}"
         process.stdin.close()
         assert process.stderr.read() == ""
 
 
 @pytest.mark.processes
 def test_two_who_push_one_study_at_the_same_time_leave_whole_versions(
-    hub, standin, new_study, grow, environment, finished
+    hub, standin, new_study, grow, start, finished
 ):
     """One has all parts, the other has grown the swarm, fitted and chosen again, and no new models."""
     mine, grown = new_study(folder="mine"), new_study(folder="grown")
     grow(grown)
-    program = [sys.executable, str(PROGRAMS / "push_study.py"), str(finished)]
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     passing = [fault for fault in ALL if fault.status not in (401, 403, 404, 409, 412)]
     with contextlib.ExitStack() as stack:
         pushers = [
-            stack.enter_context(
-                subprocess.Popen([*program, f"output_dir={root}"], env=environment, text=True, **pipes)
-            )
+            stack.enter_context(start("push_study.py", finished, f"output_dir={root}"))
             for root in (mine.root, grown.root)
         ]
         for seed in range(2):
@@ -132,7 +108,7 @@ def test_two_who_push_one_study_at_the_same_time_leave_whole_versions(
             standin.faults.clear()
             assert [lines[1] for lines in ended] == ["0\n", "0\n"]
             _check_versions(standin)
-            assert len(pd.read_parquet(io.BytesIO(standin.repo("me/small-runs").file("main", RESULTS)))) == 34
+            assert len(standin.table("me/small-runs")) == 34
 
 
 def _check_versions(standin) -> None:
@@ -190,20 +166,5 @@ def test_the_quickstart_is_pushed_and_pulled_by_two_commands_that_keep_the_token
     assert (tmp_path / "models/6-models/chosen/model.safetensors").exists()
     here, there = tmp_path / "quickstart", tmp_path / "pulled"
     assert (there / "report/README.md").read_bytes() == (here / "report/README.md").read_bytes()
-    assert not _leaks(standin, tmp_path, tokens["writer"])
+    assert not standin.leaks(tmp_path, tokens["writer"])
     assert not any(tokens["writer"] in text for text in outputs)
-
-
-def _leaks(standin, folder: Path, token: str) -> list[object]:
-    """Every file on disk and everything sent to the stand-in or stored there that holds the token."""
-    secret = token.encode()
-    on_disk = [path for path in folder.rglob("*") if path.is_file() and secret in path.read_bytes()]
-    sent = [entry.request for entry in standin.log if secret in entry.body or token in entry.request]
-    stored = [
-        (name, path)
-        for name, repo in standin.store.repos.items()
-        for commit in repo.commits.values()
-        for path, blob in commit.files.items()
-        if secret in blob.content or token in commit.title + commit.description
-    ]
-    return [*on_disk, *sent, *stored]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import shutil
 import subprocess
 import sys
@@ -11,7 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -20,12 +17,11 @@ from regmix_hf.jobs.proxies import ProxyWork
 from regmix_hf.jobs.results import status_of
 from regmix_hf.jobs.tasks import Task, in_shard
 from regmix_hf.progress import Progress, Silent
-from regmix_hf.recipe import load_recipe
 from regmix_hf.sharing import push_study
-from regmix_hf.stages import prepare, proxies, sample
+from regmix_hf.stages import proxies
 from regmix_hf.study import Study
 
-from .finished import end_run, recipe_tree
+from .finished import end_run, sample_short
 
 pytestmark = pytest.mark.processes
 
@@ -36,32 +32,19 @@ NUM_RUNS = 24
 @pytest.fixture
 def sampled(tmp_path: Path, write_corpus) -> Study:
     """A study of 24 short runs on random blocks that publishes two by two."""
-    tree = recipe_tree(tmp_path)
-    tree["sampling"] = {"num_mixtures": 20, "num_holdout": 4}
-    tree["proxy"] |= {
-        "num_train_tokens": 10_240,
-        "num_evaluations": 1,
-        "num_workers": 1,
-        "training_args": {"per_device_train_batch_size": 8, "use_cpu": True},
-    }
-    tree["train"]["num_train_tokens"] = 20_480
-    tree["hub"] |= {"push_to_hub": True, "push_every": 2}
-    (tmp_path / "recipe.json").write_text(json.dumps(tree))
-    study = Study(load_recipe(tmp_path / "recipe.json"))
-    study.open()
-    draw = np.random.default_rng(0)
-    blocks = {name: draw.integers(300, size=(2, 300, 128)) for name in study.recipe.training_domains}
-    splits = {name: (train, validation[:10]) for name, (train, validation) in blocks.items()}
-    write_corpus(study.corpus, 300, {**splits, "letters": (None, draw.integers(300, size=(10, 128)))})
-    study.finish(prepare.STAGE)
-    sample.run(study, Silent())
-    return study
+    return sample_short(
+        tmp_path,
+        write_corpus,
+        sampling={"num_mixtures": 20, "num_holdout": 4},
+        proxy={"num_workers": 1},
+        hub={"push_to_hub": True, "push_every": 2},
+    )
 
 
 def published(standin) -> list[str]:
     if RUNS not in standin.store.repos or "results.parquet" not in standin.repo(RUNS).head.files:
         return []
-    return list(pd.read_parquet(io.BytesIO(standin.repo(RUNS).file("main", "results.parquet")))["run_id"])
+    return list(standin.table(RUNS)["run_id"])
 
 
 def trained(folder: Path) -> int:

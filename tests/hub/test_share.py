@@ -44,17 +44,6 @@ print(json.dumps(found))
 """
 
 
-def state(standin) -> dict[str, object]:
-    """Everything that is published, without dates and names of commits."""
-    return {
-        name: (
-            [(commit.title, dict(commit.files)) for commit in repo.history()],
-            {tag: len(repo.history(oid)) for tag, oid in repo.tags.items()},
-        )
-        for name, repo in standin.store.repos.items()
-    }
-
-
 def test_a_push_is_one_commit_per_repository_and_one_version_on_all(hub, standin, new_study, stages):
     push = push_study(new_study(), stages)
 
@@ -83,13 +72,13 @@ def test_no_pickle_is_published(hub, standin, new_study, stages):
 def test_pushing_again_changes_nothing(hub, standin, new_study, stages):
     study = new_study()
     push_study(study, stages)
-    before = state(standin)
+    before = standin.state()
     standin.log.clear()
 
     again = push_study(study, stages)
 
     assert (again.version, again.changed) == ("v1", frozenset())
-    assert state(standin) == before
+    assert standin.state() == before
     assert {entry.request.split()[0] for entry in standin.log} <= {"GET", "HEAD"}
 
 

@@ -132,12 +132,7 @@ def test_what_kept_models_were_asked_later_takes_the_place_of_what_was_published
     study = Study(study.recipe.model_copy(update={"domains": domains}))
     for task in tasks:
         folder = task.folder / "asked-later" / "f"
-        asked = {
-            "run_id": task.name,
-            "status": "ok",
-            "loss/rhymes": 3.5,
-            "measured_on": "rhymes=" + "f" * 12,
-        }
+        asked = {"run_id": task.name, "status": "ok", "loss/rhymes": 3.5, "measured_on": "rhymes=" + "f" * 12}
         write_json(folder / "result.json", asked)
         if task.leaves:
             text = TargetText(sha256="f" * 64, num_tokens=2, bits_per_nat=0.36)

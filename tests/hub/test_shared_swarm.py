@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,10 +41,6 @@ def somebody(new_study):
     return make
 
 
-def table(standin, name: str, revision: str = "main") -> pd.DataFrame:
-    return pd.read_parquet(io.BytesIO(standin.repo(RUNS).file(revision, f"{name}.parquet")))
-
-
 def test_runs_of_two_people_are_all_there_once_with_their_own_mixtures(
     hub, standin, new_study, somebody, stages
 ):
@@ -54,7 +48,7 @@ def test_runs_of_two_people_are_all_there_once_with_their_own_mixtures(
     assert push_study(mine, stages, only=["runs"]).version == "v1"
     assert push_study(theirs, stages, only=["runs"]).version == "v2"
 
-    results, mixtures = table(standin, "results"), table(standin, "mixtures")
+    results, mixtures = standin.table(RUNS), standin.table(RUNS, "mixtures.parquet")
     own = [read_parquet(study.proxies / "results.parquet") for study in (mine, theirs)]
     assert sorted(results["run_id"]) == sorted(pd.concat(own)["run_id"])
     assert not results["run_id"].duplicated().any()
@@ -80,14 +74,14 @@ def test_a_failed_run_gives_way_to_one_that_ended(hub, standin, new_study, stage
     results.to_parquet(study.proxies / "results.parquet", index=False)
     study.finish(proxies.STAGE)
     push_study(study, stages, only=["runs"])
-    assert table(standin, "results")["status"].value_counts()["failed"] == 1
+    assert standin.table(RUNS)["status"].value_counts()["failed"] == 1
 
     end_run(task)
     collect(proxies.tasks_of(study), study.proxies)
     study.finish(proxies.STAGE)
     assert push_study(study, stages, only=["runs"]).version == "v2"
 
-    after = table(standin, "results")
+    after = standin.table(RUNS)
     assert "failed" not in set(after["status"])
     assert len(after) == 28
     assert after.loc[after["run_id"] == task.spec.run_id, "loss/prose"].notna().all()
@@ -226,13 +220,13 @@ def test_runs_are_published_batch_by_batch_and_get_a_version_at_the_end(hub, sta
         for task in new[:4]:
             end_run(task)
         within(lambda: RUNS in standin.store.repos and "results.parquet" in standin.repo(RUNS).head.files)
-        assert len(table(standin, "results")) >= 28
+        assert len(standin.table(RUNS)) >= 28
         assert standin.repo(RUNS).tags == {}
         for task in new[4:]:
             end_run(task)
         collect(tasks, study.proxies)
         study.finish(proxies.STAGE)
-    assert len(table(standin, "results")) == 56
+    assert len(standin.table(RUNS)) == 56
     assert publisher.finish().version == "v1"
     assert standin.repo(RUNS).tags.keys() == {"v1"}
 

@@ -51,27 +51,12 @@ def outcome(tmp_path):
 
 
 @pytest.fixture
-def pool_process(tmp_path):
+def pool_process(tmp_path, spawn):
     """Start a pool in a process, and in a process group, of its own; end them all afterwards."""
-    started = []
 
     def start(specs, *, workers=2):
+        path = os.pathsep.join(filter(None, [str(WORK), os.environ.get("PYTHONPATH")]))
         command = [sys.executable, str(WORK / "count.py"), str(tmp_path), str(workers), *specs]
-        process = subprocess.Popen(
-            command,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(filter(None, [str(WORK), os.environ.get("PYTHONPATH")])),
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
+        return spawn(command, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE)
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return start

@@ -12,16 +12,7 @@ from regmix_hf.jobs.tasks import OutOfMemoryError
 from regmix_hf.training import run
 from regmix_hf.training.layout import smaller_micro_batch
 from regmix_hf.training.spec import RunSpec
-
-MODEL = {
-    "model_type": "llama",
-    "vocab_size": 48,
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "intermediate_size": 16,
-}
+from tests.tiny import LLAMA
 
 
 @pytest.fixture
@@ -40,7 +31,7 @@ def spec():
         scale=None,
         seed=1,
         weights={"a": 1.0},
-        model=MODEL,
+        model={**LLAMA, "vocab_size": 48},
         context_length=16,
         num_train_tokens=192,
         num_batch_tokens=96,

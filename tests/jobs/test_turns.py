@@ -1,7 +1,6 @@
 """A study's folder is for one at a time, or for several who share out runs."""
 
 import os
-import subprocess
 import sys
 import threading
 
@@ -26,21 +25,15 @@ with getattr(turns, sys.argv[2])(Path(sys.argv[1]), sys.argv[3], Silent()):
 
 
 @pytest.fixture
-def holder(tmp_path):
+def holder(tmp_path, spawn):
     """Somebody in another process who is in the folder until killed."""
-    started = []
 
     def start(how, verb):
-        command = [sys.executable, "-c", HOLD, str(tmp_path), how, verb]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        started.append(process)
+        process = spawn([sys.executable, "-c", HOLD, str(tmp_path), how, verb])
         assert process.stdout.readline() == "in\n"
         return process
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+    return start
 
 
 @pytest.mark.parametrize(

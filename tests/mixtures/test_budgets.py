@@ -15,6 +15,8 @@ from regmix_hf.stages import prepare
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 
+from ..conftest import Recorder
+
 TOKENS = {"web": 800_000_000, "code": 200_000_000}
 
 
@@ -140,24 +142,13 @@ def study(tmp_path: Path) -> Callable[..., Study]:
     return make
 
 
-class Notes:
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def bar(self, *words: Any, **keys: Any) -> Any:
-        return Silent().bar(*words, **keys)
-
-
 def test_prepare_reads_the_budget_and_says_so(study: Callable[..., Study]) -> None:
-    budgets, notes = token_budgets(study().recipe), Notes()
+    budgets, notes = token_budgets(study().recipe), Recorder()
     assert budgets is not None
     plan = make_plan(study())
     assert plan.stages[0].tokens == sum(budgets.values())
     assert any("of the 1B tokens of 2 streams" in note for note in plan.notes)
-    prepare.run(study(), notes)  # type: ignore[arg-type]
+    prepare.run(study(), notes)
     facts = CorpusFacts.load(study().corpus)
     for name, budget in budgets.items():
         train = facts.domains[name].train

@@ -36,6 +36,7 @@ def test_bounds_are_the_tightest_of_all_that_is_said():
         ({"maximum": {"a": 0.5, "b": 0.2}, "fixed": {"c": 0.1}}, "together may have 0.8, less than 1"),
         ({"epochs": EpochCap(4, {"a": 1.0, "b": 1.0}, 1.0)}, "max_epochs needs the number of tokens of 'c'"),
         (grouped(["a", "x"], max=0.1), "constraints.groups.few: 'x' is no domain; known are 'a', 'b', 'c'."),
+        ({"groups": {"c": Group(domains=("a", "b"), max=0.2)}}, "groups.c: a domain is called 'c', too."),
         (grouped(["b", "a", "b"], max=0.1), "constraints.groups: 'b' is in 'few' twice."),
         (
             {"groups": {n: Group(domains=("a", "b"), max=0.2) for n in ("few", "small")}},

@@ -93,10 +93,7 @@ def complaint(file: Path, *overrides: str) -> str:
         ("regression.target={a: -1}", ["regression.target", "-1"]),
         ("regression.target=bpb/arc_easy", ["'arc_easy'", "no domain or task"]),
         ("regression.target=bpb/mmlu_anatomy", ["'mmlu_anatomy'", "no domain or task"]),  # of a group
-        (
-            "regression.target={mean_of: ['bpb/mmlu_*']}",
-            ["'bpb/mmlu_*'", "there are a, b, bpb/a"],
-        ),
+        ("regression.target={mean_of: ['bpb/mmlu_*']}", ["'bpb/mmlu_*'", "there are a, b, bpb/a"]),
         ("regression.target=bpb/aa", ["'aa'", "no domain or task"]),
         ("regression.target={a: {wieght: 1}}", ["regression.target", "did you mean 'weight'?"]),
         ("regression.target={mean_of: [a], scal: spread}", ["regression.target", "scale: spread"]),

@@ -31,41 +31,6 @@ def fitted(tables):
     return MixtureRegressor("power_law").fit(*tables)
 
 
-#: Settings that make fits quick.
-QUICK = {"lightgbm": {"num_iterations": 20}, "auto": {"members": ["power_law", "ridge"]}}
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_a_saved_regressor_predicts_the_same_to_the_last_bit(estimator, tables, tmp_path):
-    weights, losses = tables
-    losses = losses.assign(other=losses.mean(axis=1))
-    losses.iloc[3, 1] = np.nan
-    model = MixtureRegressor(estimator, random_state=3, **QUICK.get(estimator, {})).fit(weights, losses)
-    model.save_pretrained(tmp_path)
-    again = MixtureRegressor.from_pretrained(tmp_path)
-    pd.testing.assert_frame_equal(again.predict(weights), model.predict(weights), check_exact=True)
-    for mine, theirs in zip(again.predict_interval(weights), model.predict_interval(weights), strict=True):
-        pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
-    assert (again.domains_, again.targets_) == (model.domains_, model.targets_)
-    assert again.num_dropped_ == {"code": 0, "prose": 1, "sums": 0, "other": 0}
-    assert again.is_smooth == model.is_smooth
-    if model.is_smooth:
-        np.testing.assert_array_equal(again.gradient(weights), model.gradient(weights))
-    assert repr(again) == repr(model)
-    assert {path.suffix for path in tmp_path.iterdir()} <= {".json", ".safetensors", ".txt"}
-
-
-def test_an_automatic_choice_with_trees_among_its_members_comes_back(tables, tmp_path):
-    members = ["ridge", "lightgbm"]
-    model = MixtureRegressor("auto", members=members).fit(*tables)
-    assert not model.is_smooth
-    model.save_pretrained(tmp_path)
-    again = MixtureRegressor.from_pretrained(tmp_path)
-    pd.testing.assert_frame_equal(again.predict(tables[0]), model.predict(tables[0]), check_exact=True)
-    assert again.model.reasons_ == model.model.reasons_
-    assert "lightgbm" in again.model.reasons_[0]
-
-
 def test_columns_are_matched_by_name_and_rows_keep_their_index(tables, fitted):
     weights, _ = tables
     turned = weights[["sums", "code", "prose"]].iloc[::-1]

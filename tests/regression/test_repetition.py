@@ -115,14 +115,11 @@ def test_the_gradient_is_that_of_predictions():
         assert found[:, :, column] == pytest.approx(slope, rel=1e-4, abs=1e-6)
 
 
-def test_a_saved_law_counts_repetition_alike_and_so_does_one_target_of_it(repeated, tmp_path):
-    repeated.save_pretrained(tmp_path)
-    again, unseen = MixtureRegressor.from_pretrained(tmp_path), mixtures(9, 5)
-    tokens = dict.fromkeys(DOMAINS, 1e6)
-    for one, other in ((repeated, again), (repeated.reading(tokens, 1e8), again.reading(tokens, 1e8))):
-        assert (one.predict(unseen) == other.predict(unseen)).all(axis=None)
-        rare = other.model.select_targets([2]).predict(unseen.to_numpy())
-        assert rare[:, 0] == pytest.approx(one.predict(unseen)["rare"].to_numpy(), abs=1e-12)
+def test_one_target_of_a_law_counts_repetition_as_all_of_them_do(repeated):
+    unseen = mixtures(9, 5)
+    for law in (repeated, repeated.reading(dict.fromkeys(DOMAINS, 1e6), 1e8)):
+        rare = law.model.select_targets([2]).predict(unseen.to_numpy())
+        assert rare[:, 0] == pytest.approx(law.predict(unseen)["rare"].to_numpy(), abs=1e-12)
 
 
 def test_where_nothing_is_read_twice_epochs_change_no_number():

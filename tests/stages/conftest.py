@@ -16,19 +16,12 @@ from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
 from regmix_hf.study import Study
 from tests.preloaded import Mode, starting
+from tests.tiny import LLAMA
 
 WORDS = {
     "prose": "the cat sat on a mat and ate what was there",
     "sums": "0 1 2 3 4 5 6 7 8 9 + = -",
     "code": "def return if else for in while import yield",
-}
-MODEL = {
-    "model_type": "llama",
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "intermediate_size": 32,
 }
 ARGUMENTS = {"per_device_train_batch_size": 8, "learning_rate": 1e-2, "use_cpu": True}
 
@@ -43,7 +36,7 @@ def prepared(tmp_path_factory):
         draw = random.Random(name)
         texts = [" ".join(draw.choices(words.split(), k=draw.randint(10, 60))) for _ in range(300)]
         (root / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    training = {"model": MODEL, "num_evaluations": 2}
+    training = {"model": LLAMA, "num_evaluations": 2}
     recipe = {
         "name": "tiny",
         "seed": 3,
@@ -108,9 +101,8 @@ def told_of(study):
 
 
 @pytest.fixture
-def start_stage(prepared):
+def start_stage(prepared, spawn):
     """Start a stage of a study in a process of its own, in the session of its own; end it afterwards."""
-    started = []
 
     def start(verb, study, *overrides):
         code = (
@@ -120,21 +112,9 @@ def start_stage(prepared):
             "print('torch' in sys.modules)"
         )
         arguments = [str(prepared / "recipe.json"), *told_of(study), *overrides]
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
+        return spawn([sys.executable, "-c", code, *arguments], stderr=subprocess.STDOUT)
 
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    return start
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.rounds import Round, rounds_in
 from regmix_hf.tables import by_domain
 
+from ..conftest import Recorder
+
 pytestmark = pytest.mark.long
 
 NAMES = ("prose", "sums", "code")
@@ -29,16 +31,6 @@ QUICK = (
     "choice.max_epochs=null",
     "choice.num_confirm=0",
 )
-
-
-class Notes(Silent):
-    """A progress that keeps what it is told."""
-
-    def __init__(self):
-        self.lines = []
-
-    def note(self, message):
-        self.lines.append(message)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +73,7 @@ def fitted_study(new_study, fit_once):
 
 def test_the_mixture_and_its_table_are_written_and_the_stage_is_done(fitted_study):
     study = fitted_study()
-    notes = Notes()
+    notes = Recorder()
     choose.run(study, notes)
     weights = read_chosen(study.mixture, NAMES)
     assert min(weights.values()) > 0.2  # the mean of three alike is least where all have a share
@@ -92,7 +84,7 @@ def test_the_mixture_and_its_table_are_written_and_the_stage_is_done(fitted_stud
     seen = weights["sums"] * study.recipe.train.num_train_tokens
     assert table.loc["sums", "epochs"] == pytest.approx(seen / facts.domains["sums"].train.num_tokens)
     assert study.state(choose.STAGE) == State.DONE
-    assert any(line.startswith("chosen: the optimum") for line in notes.lines)
+    assert any(line.startswith("chosen: the optimum") for line in notes.notes)
 
 
 def test_data_is_not_repeated_more_often_than_allowed(fitted_study):
@@ -126,9 +118,9 @@ def test_what_repeating_costs_the_final_run_is_counted_and_proxies_are_promised_
     study.proxies.mkdir()
     results.to_parquet(study.proxies / "results.parquet")
     fit.run(study, Silent())
-    notes = Notes()
+    notes = Recorder()
     choose.run(study, notes)
-    assert any("count what repeating costs" in line for line in notes.lines)
+    assert any("count what repeating costs" in line for line in notes.notes)
     regressor = MixtureRegressor.from_pretrained(study.regression / "power_law")
     tokens = CorpusFacts.load(study.corpus).available_tokens(study.recipe)
     final = regressor.reading(tokens, study.recipe.train.num_train_tokens)
@@ -204,7 +196,7 @@ def rounds_of(study) -> list[Round]:
 def test_a_choice_is_tried_at_itself_the_prior_and_nearby_and_only_the_fit_gets_rows(fitted_study):
     study = fitted_study("choice.num_confirm=4")
     before = read_mixtures(study.mixtures)
-    notes = Notes()
+    notes = Recorder()
     choose.run(study, notes)
     after, rows = read_mixtures(study.mixtures), confirmed(study)
     pd.testing.assert_frame_equal(after[: len(before)], before)
@@ -220,7 +212,7 @@ def test_a_choice_is_tried_at_itself_the_prior_and_nearby_and_only_the_fit_gets_
     assert [trial.kind for trial in only.trials] == ["chosen", "prior", "near", "chosen"]
     assert [trial.mixture_id for trial in only.trials] == rows["mixture_id"].tolist()
     assert only.trials[0].promised == pytest.approx(choose_predicted(study), abs=1e-6)
-    assert any("`regmix proxies` trains 4 more" in line for line in notes.lines)
+    assert any("`regmix proxies` trains 4 more" in line for line in notes.notes)
     assert [study.state(stage) for stage in (sample.STAGE, choose.STAGE)] == [State.DONE] * 2
     assert choose.asked_for(study) == rows["mixture_id"].tolist()
     assert choose.most_to_try(study) == 4
@@ -243,7 +235,7 @@ def test_a_promise_that_holds_ends_the_rounds_and_stands_beside_what_was_measure
     choose.run(study, Silent())
     promised = rounds_of(study)[0].trials[0].promised
     train_as_if(study, 0.0)
-    notes = Notes()
+    notes = Recorder()
     choose.run(study, notes)
     assert len(confirmed(study)) == 4
     [only] = rounds_of(study)
@@ -251,7 +243,7 @@ def test_a_promise_that_holds_ends_the_rounds_and_stands_beside_what_was_measure
     assert only.chosen.num_seeds == 2
     assert only.chosen.holds
     assert only.chosen.difference == pytest.approx(promised - only.chosen.measured)
-    assert any(line.startswith("what was chosen last was tried: promised") for line in notes.lines)
+    assert any(line.startswith("what was chosen last was tried: promised") for line in notes.notes)
     assert (choose.asked_for(study), choose.most_to_try(study)) == ([], 4)
 
 

@@ -165,6 +165,21 @@ def test_finished_models_are_not_evaluated_again(study: Study) -> None:
     assert (study.evaluation / "results.parquet").read_bytes() == table
 
 
+def test_two_names_of_one_mixture_are_evaluated_once(study: Study, tmp_path: Path) -> None:
+    shutil.copytree(study.root.parent, tmp_path / "copy")
+    copy = make_study(tmp_path / "copy")
+    file, marker = copy.models / "results.parquet", copy.models / "uniform" / "result.json"
+    write_parquet(file, pd.read_parquet(file).replace({"run_id": {"run1": "run0"}}))
+    write_json(marker, {**read_json(marker), "run_id": "run0"})
+    (copy.evaluation / "uniform" / "result.json").unlink()
+    evaluate.run(copy, Silent())
+    table = pd.read_parquet(copy.evaluation / "results.parquet")
+    values = table.groupby("model", sort=False)["value"].agg(list)
+    assert values.index.tolist() == ["prior", "uniform"] == table["mixture_id"].unique().tolist()
+    assert values["prior"] == values["uniform"]
+    assert not (copy.evaluation / "uniform" / "result.json").exists()
+
+
 def test_promises_are_compared_with_what_was_measured(study: Study, tmp_path: Path) -> None:
     copy = finished_copy(study, tmp_path)
     assert copy.state(evaluate.STAGE) is State.STALE  # models changed

@@ -34,17 +34,18 @@ from regmix_hf.training.run import train_final
 from regmix_hf.training.spec import proxy_specs
 
 from ..conftest import Recorder
-from .conftest import ARGUMENTS, MODEL, WORDS
+from ..tiny import LLAMA
+from .conftest import ARGUMENTS, WORDS
 
 SWARM = {
     "scale": "small",
-    "model": MODEL,
+    "model": LLAMA,
     "num_train_tokens": 640,
     "num_evaluations": 1,
     "training_args": ARGUMENTS,
     "num_workers": 1,
 }
-LARGE = {"scale": "large", "model": {**MODEL, "hidden_size": 32}, "num_mixtures": 5}
+LARGE = {"scale": "large", "model": {**LLAMA, "hidden_size": 32}, "num_mixtures": 5}
 LADDER = (
     "proxy=null",
     f"proxies={json.dumps([SWARM, LARGE])}",
@@ -160,7 +161,7 @@ def finished(trained):
     corpus = Corpus(study.corpus)
     for task in tasks:
         train_final(task.spec, corpus, task.folder)
-    train.conclude(study, tasks, Silent())
+    train.conclude(study, Silent())
     write_promises(study)
     report.run(study, notes)
     return study, notes.notes

@@ -1,7 +1,5 @@
 """`prepare` leaves a corpus, says what it holds, and is done until something it reads changes."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,25 +7,12 @@ import pytest
 from regmix_hf.corpus.corpus import Corpus
 from regmix_hf.corpus.local_files import stamp_local_files
 from regmix_hf.errors import DataError
-from regmix_hf.progress import Bar, Silent
+from regmix_hf.progress import Silent
 from regmix_hf.recipe import Domain, Recipe
 from regmix_hf.stages import prepare
 from regmix_hf.study import State, Study
 
-
-class Notes(Silent):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    @contextmanager
-    def bar(self, description: str, *, total: float, unit: str) -> Iterator[Bar]:
-        with super().bar(description, total=total, unit=unit) as bar:
-            yield bar
+from ..conftest import Recorder
 
 
 @pytest.fixture
@@ -50,7 +35,7 @@ def recipe(tmp_path: Path) -> Recipe:
 
 
 def test_stage_is_done_and_says_what_there_is(recipe: Recipe) -> None:
-    study, progress = Study(recipe), Notes()
+    study, progress = Study(recipe), Recorder()
     assert study.state(prepare.STAGE) is State.MISSING
     prepare.run(study, progress)
     assert study.state(prepare.STAGE) is State.DONE
@@ -82,7 +67,7 @@ def test_stage_is_stale_when_what_it_reads_changes(
 
 def test_a_source_with_less_than_the_recipe_says_is_called_a_sample(recipe: Recipe) -> None:
     domains = {"a": recipe.domains["a"].model_copy(update={"num_tokens": 1_000_000})}
-    notes = Notes()
+    notes = Recorder()
     study = Study(recipe.model_copy(update={"domains": domains}))
     study.open()
     prepare.run(study, notes)
@@ -93,7 +78,7 @@ def test_a_source_with_less_than_the_recipe_says_is_called_a_sample(recipe: Reci
 
 def test_a_source_with_much_more_than_the_recipe_says_is_warned_of(recipe: Recipe) -> None:
     domains = {"a": recipe.domains["a"].model_copy(update={"num_tokens": 300})}
-    study, notes = Study(recipe.model_copy(update={"domains": domains})), Notes()
+    study, notes = Study(recipe.model_copy(update={"domains": domains})), Recorder()
     study.open()
     prepare.run(study, notes)
     (warning,) = [note for note in notes.notes if "num_tokens" in note]
@@ -103,7 +88,7 @@ def test_a_source_with_much_more_than_the_recipe_says_is_warned_of(recipe: Recip
 
 def test_a_domain_shorter_than_a_step_of_a_proxy_is_named(recipe: Recipe) -> None:
     proxy = recipe.proxy.model_copy(update={"num_batch_tokens": 16 * 100})
-    study, notes = Study(recipe.model_copy(update={"proxy": proxy})), Notes()
+    study, notes = Study(recipe.model_copy(update={"proxy": proxy})), Recorder()
     study.open()
     prepare.run(study, notes)
     assert any("a has less text than one step of a proxy trains on" in note for note in notes.notes)
@@ -111,7 +96,7 @@ def test_a_domain_shorter_than_a_step_of_a_proxy_is_named(recipe: Recipe) -> Non
 
 @pytest.mark.parametrize("num_tokens", [None, 1.05])
 def test_a_source_with_about_what_the_recipe_says_is_not(recipe: Recipe, num_tokens: float | None) -> None:
-    study, notes = Study(recipe), Notes()
+    study, notes = Study(recipe), Recorder()
     study.open()
     prepare.run(study, notes)
     facts = Corpus(study.corpus).facts
@@ -122,7 +107,7 @@ def test_a_source_with_about_what_the_recipe_says_is_not(recipe: Recipe, num_tok
 
 @pytest.mark.parametrize("context_length", [1, 30])
 def test_tokens_that_fill_no_block_are_said_where_they_are_many(recipe: Recipe, context_length: int) -> None:
-    study, notes = Study(recipe.model_copy(update={"context_length": context_length})), Notes()
+    study, notes = Study(recipe.model_copy(update={"context_length": context_length})), Recorder()
     study.open()
     prepare.run(study, notes)
     train = Corpus(study.corpus).facts.domains["a"].train

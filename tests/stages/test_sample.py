@@ -14,17 +14,9 @@ from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
 from regmix_hf.tables import by_domain
 
+from ..conftest import Recorder
+
 TOKENS = {"web": 6_000_000, "code": 3_000_000, "rare": 1_000}
-
-
-class Notes(Silent):
-    """A progress that keeps what it is told."""
-
-    def __init__(self):
-        self.lines = []
-
-    def note(self, message):
-        self.lines.append(message)
 
 
 def split(tokens: int) -> SplitFacts:
@@ -71,9 +63,15 @@ def prepare(study: Study) -> None:
     ).save(study.corpus)
 
 
-def test_the_table_covers_the_training_domains_and_the_stage_is_done(tmp_path):
-    study = make_study(tmp_path)
+def prepared(folder, **sampling) -> Study:
+    """A study with a corpus."""
+    study = make_study(folder, **sampling)
     prepare(study)
+    return study
+
+
+def test_the_table_covers_the_training_domains_and_the_stage_is_done(tmp_path):
+    study = prepared(tmp_path)
     sample.run(study, Silent())
     table = pd.read_parquet(study.mixtures)
     assert list(table.columns) == [
@@ -87,8 +85,7 @@ def test_the_table_covers_the_training_domains_and_the_stage_is_done(tmp_path):
 
 
 def test_the_same_recipe_gives_the_same_table_and_another_seed_makes_it_stale(tmp_path):
-    study = make_study(tmp_path)
-    prepare(study)
+    study = prepared(tmp_path)
     sample.run(study, Silent())
     before = study.mixtures.read_bytes()
     sample.run(study, Silent())
@@ -98,25 +95,28 @@ def test_the_same_recipe_gives_the_same_table_and_another_seed_makes_it_stale(tm
     assert reseeded.changes(sample.STAGE) == ["seed"]
 
 
-def test_a_domain_lost_to_the_floor_is_named(tmp_path):
+def test_a_domain_lost_to_the_floor_or_cut_off_by_its_cap_is_named(tmp_path):
     study = make_study(tmp_path, min_weight=0.05)  # 15 times the share of `rare` is 0.0017
     prepare(study)
-    notes = Notes()
+    notes = Recorder()
     sample.run(study, notes)
     assert (by_domain(pd.read_parquet(study.mixtures), "weight")["rare"] == 0).all()
-    [warning] = [line for line in notes.lines if "rare" in line]
+    [warning, note] = [line for line in notes.notes if "rare" in line]
     assert warning.startswith("warning: no mixture to fit on gives domain 'rare' a weight")
     assert "sampling.min_weight 0.05" in warning
     assert "sampling.min.rare" in warning
+    # 15 x 1,000 / 9,001,000, the root of 1,000 among the three roots, and 4 x 1,000 / 1,000,000
+    for words in ("sampling.max_epochs 15", "at most 0.167 %", "0.751 %", "0.4 %", "write 37"):
+        assert words in note
+    assert not [*sample._cut_off(make_study(tmp_path, max_epochs=37).recipe, TOKENS)]
 
 
 def test_a_domain_with_a_least_weight_is_not_lost(tmp_path):
-    study = make_study(tmp_path, min={"rare": 0.001})
-    prepare(study)
-    notes = Notes()
+    study = prepared(tmp_path, min={"rare": 0.001})
+    notes = Recorder()
     sample.run(study, notes)
     assert by_domain(pd.read_parquet(study.mixtures), "weight")["rare"].min() >= 0.001
-    assert not [line for line in notes.lines if "rare" in line]
+    assert not [line for line in notes.notes if "'rare' a weight" in line]
 
 
 def test_given_counts_of_tokens_come_before_counted_ones(tmp_path):
@@ -132,8 +132,7 @@ def test_given_counts_of_tokens_come_before_counted_ones(tmp_path):
 
 
 def test_bounds_nobody_can_meet_are_refused_and_nothing_is_written(tmp_path):
-    study = make_study(tmp_path, max={"web": 0.2, "code": 0.2})
-    prepare(study)
+    study = prepared(tmp_path, max={"web": 0.2, "code": 0.2})
     with pytest.raises(MixtureError, match=r"sampling: .*'web' is given max 0\.2"):
         sample.run(study, Silent())
     assert study.state(sample.STAGE) == State.MISSING
@@ -146,14 +145,13 @@ def test_without_a_corpus_the_first_stage_is_named(tmp_path):
 
 def sampled(study) -> tuple[pd.DataFrame, list[str]]:
     """Sample, and return the table and what was said."""
-    notes = Notes()
+    notes = Recorder()
     sample.run(study, notes)
-    return pd.read_parquet(study.mixtures), notes.lines
+    return pd.read_parquet(study.mixtures), notes.notes
 
 
 def test_more_mixtures_leave_those_that_are_there_as_they_are(tmp_path):
-    study = make_study(tmp_path)
-    prepare(study)
+    study = prepared(tmp_path)
     small, _ = sampled(study)
     larger, said = sampled(make_study(tmp_path, num_mixtures=30, num_holdout=6))
     pd.testing.assert_frame_equal(larger[: len(small)], small)
@@ -161,14 +159,12 @@ def test_more_mixtures_leave_those_that_are_there_as_they_are(tmp_path):
     assert larger["mixture_id"].tolist() == [f"m{i:04d}" for i in range(36)]
     assert larger["round"].tolist() == [0] * 16 + [1] * 20
     assert "20 mixtures more than the 16 that were there" in said
-    at_once = make_study(tmp_path / "at-once", num_mixtures=30, num_holdout=6)
-    prepare(at_once)
+    at_once = prepared(tmp_path / "at-once", num_mixtures=30, num_holdout=6)
     pd.testing.assert_frame_equal(by_domain(sampled(at_once)[0], "weight"), by_domain(larger, "weight"))
 
 
 def test_fewer_mixtures_than_there_are_leave_the_table_alone_and_say_so(tmp_path):
-    study = make_study(tmp_path)
-    prepare(study)
+    study = prepared(tmp_path)
     sampled(study)
     before = study.mixtures.read_bytes()
     fewer = make_study(tmp_path, num_mixtures=5)
@@ -179,8 +175,7 @@ def test_fewer_mixtures_than_there_are_leave_the_table_alone_and_say_so(tmp_path
 
 
 def test_rows_that_others_added_stay_and_do_not_count_as_sampled(tmp_path):
-    study = make_study(tmp_path)
-    prepare(study)
+    study = prepared(tmp_path)
     table, _ = sampled(study)
     pure = append(table, np.eye(3), ["fit"] * 3, ["given"] * 3)
     pure.to_parquet(study.mixtures, index=False)
@@ -192,8 +187,7 @@ def test_rows_that_others_added_stay_and_do_not_count_as_sampled(tmp_path):
 
 
 def test_other_bounds_are_for_new_rows_only_and_this_is_said(tmp_path):
-    study = make_study(tmp_path)
-    prepare(study)
+    study = prepared(tmp_path)
     small, _ = sampled(study)
     assert small["weight/web"].max() > 0.5
     larger, said = sampled(make_study(tmp_path, num_mixtures=20, max={"web": 0.5}))
@@ -224,16 +218,14 @@ def test_a_new_domain_leaves_the_runs_their_names_and_new_mixtures_give_it_weigh
     prepare(without)
     sampled(without)
     before = [task.name for task in proxies.tasks_of(without)]
-    larger = make_study(tmp_path, num_mixtures=16, min={"rare": 1e-3})
-    prepare(larger)
+    larger = prepared(tmp_path, num_mixtures=16, min={"rare": 1e-3})
     table, _ = sampled(larger)
     assert [task.name for task in proxies.tasks_of(larger)][: len(before)] == before
     assert (table["weight/rare"] > 0).tolist() == [False] * 16 + [True] * 4
 
 
 def test_a_domain_that_mixtures_give_weight_to_cannot_go(tmp_path):
-    study = make_study(tmp_path)
-    prepare(study)
+    study = prepared(tmp_path)
     sampled(study)
     without = with_domains(study, {n: d for n, d in study.recipe.domains.items() if n != "code"})
     with pytest.raises(MixtureError, match=r"\d+ of 16 mixtures of the study give weight to 'code'") as error:
@@ -242,8 +234,7 @@ def test_a_domain_that_mixtures_give_weight_to_cannot_go(tmp_path):
 
 
 def test_repeats_are_mixtures_to_fit_on_once_more_and_are_counted_among_them(tmp_path):
-    study = make_study(tmp_path, num_repeats=3)
-    prepare(study)
+    study = prepared(tmp_path, num_repeats=3)
     table, said = sampled(study)
     assert table["split"].value_counts().to_dict() == {"fit": 12, "holdout": 4}
     assert table["origin"].value_counts().to_dict() == {"sampled": 13, "repeat": 3}
@@ -254,14 +245,12 @@ def test_repeats_are_mixtures_to_fit_on_once_more_and_are_counted_among_them(tmp
     assert len(pd.concat([once, again]).drop_duplicates()) == len(once)
     assert not again.duplicated().any()
     assert any("of those to fit on 3 are others run again with another seed" in line for line in said)
-    plain = make_study(tmp_path / "plain", num_mixtures=9)
-    prepare(plain)
+    plain = prepared(tmp_path / "plain", num_mixtures=9)
     pd.testing.assert_frame_equal(by_domain(sampled(plain)[0], "weight"), weights[:13])
 
 
 def test_a_swarm_that_was_drawn_without_repeats_gets_them_where_it_grows(tmp_path):
-    study = make_study(tmp_path)
-    prepare(study)
+    study = prepared(tmp_path)
     small, _ = sampled(study)
     same, said = sampled(make_study(tmp_path, num_repeats=3))
     pd.testing.assert_frame_equal(same, small)
@@ -307,7 +296,7 @@ def test_where_proxies_repeat_as_final_runs_do_their_length_counts_and_the_plan_
 
 
 def test_experts_are_rows_of_one_domain_as_far_as_there_is_text(tmp_path):
-    study, notes = make_study(tmp_path, experts=True, num_mixtures=1, num_holdout=0, max_epochs=4), Notes()
+    study, notes = make_study(tmp_path, experts=True, num_mixtures=1, num_holdout=0, max_epochs=4), Recorder()
     prepare(study)
     sample.run(study, notes)
     table = pd.read_parquet(study.mixtures)
@@ -315,17 +304,17 @@ def test_experts_are_rows_of_one_domain_as_far_as_there_is_text(tmp_path):
     assert set(table["split"]) == {"expert"}
     filled = [0.96 * 6 / 9, 0.96 * 3 / 9, 0.04]
     np.testing.assert_allclose(by_domain(table, "weight"), [[1, 0, 0], [0, 1, 0], filled], rtol=1e-9)
-    assert any(line.endswith("0 held out; beside them 3 experts of a single domain") for line in notes.lines)
-    assert "the expert of domain 'rare' has 4 % of it" in notes.lines[-1]
+    assert any(line.endswith("0 held out; beside them 3 experts of a single domain") for line in notes.notes)
+    assert "the expert of domain 'rare' has 4 % of it" in notes.notes[-1]
 
 
 def test_experts_that_hardly_differ_for_want_of_text_are_named(tmp_path):
     alone = {"num_mixtures": 0, "num_holdout": 0, "experts": True}
-    study, notes = make_study(tmp_path, **alone, max_epochs=2), Notes()
+    study, notes = make_study(tmp_path, **alone, max_epochs=2), Recorder()
     prepare(study)
     sample.run(study, notes)
-    assert "warning: experts tell rare apart by differences so small" in notes.lines[-1]
-    assert "multiplied by up to 50;" in notes.lines[-1]
+    assert "warning: experts tell rare apart by differences so small" in notes.notes[-1]
+    assert "multiplied by up to 50;" in notes.notes[-1]
 
 
 def test_experts_come_beside_a_swarm_without_changing_it_and_only_once(tmp_path):
@@ -335,14 +324,13 @@ def test_experts_come_beside_a_swarm_without_changing_it_and_only_once(tmp_path)
         prepare(study)
         sample.run(study, Silent())
     before = pd.read_parquet(without.mixtures)
-    grown, notes = make_study(tmp_path / "beside", experts=True, **few), Notes()
+    grown, notes = make_study(tmp_path / "beside", experts=True, **few), Recorder()
     for _ in range(2):
         sample.run(grown, notes)
         after = pd.read_parquet(grown.mixtures)
         pd.testing.assert_frame_equal(after.head(len(before)), before)
         assert after["origin"].value_counts().to_dict() == {"sampled": 6, "expert": 3}
-    assert not any("have changed since" in line for line in notes.lines)
-    anew = make_study(tmp_path / "anew", experts=True, **few)
-    prepare(anew)
+    assert not any("have changed since" in line for line in notes.notes)
+    anew = prepared(tmp_path / "anew", experts=True, **few)
     sample.run(anew, Silent())
     pd.testing.assert_frame_equal(pd.read_parquet(anew.mixtures).head(len(before)), before)

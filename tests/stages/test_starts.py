@@ -16,7 +16,7 @@ from regmix_hf.stages.proxies import tasks_of
 from regmix_hf.stages.train import tasks_of as final_tasks_of
 from regmix_hf.study import State
 from regmix_hf.study.corpus_facts import CorpusFacts
-from tests.stages.conftest import MODEL
+from tests.tiny import LLAMA
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def checkpoint(tmp_path_factory):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     folder = tmp_path_factory.mktemp("models") / "base"
-    shape = {key: value for key, value in MODEL.items() if key != "model_type"}
+    shape = {key: value for key, value in LLAMA.items() if key != "model_type"}
     config = LlamaConfig(vocab_size=300, max_position_embeddings=64, rope_theta=5e4, **shape)
     with torch.random.fork_rng():
         torch.manual_seed(5)
@@ -58,11 +58,12 @@ def change(checkpoint, tmp_path):
 def losses_of(network, corpus):
     from accelerate import Accelerator
 
+    from regmix_hf.training.examinee import Examinee
     from regmix_hf.training.loss_head import score_in_parts
     from regmix_hf.training.losses import ValidationSet
 
     score_in_parts(network)
-    losses = ValidationSet(corpus).losses(network, Accelerator(cpu=True), 8)
+    losses = ValidationSet(corpus).losses(Examinee(network, Accelerator(cpu=True), 8))
     return {name: loss.mean for name, loss in losses.items()}
 
 
@@ -111,7 +112,7 @@ def test_the_tokenizer_is_that_of_the_model_unless_another_is_given(new_study, p
     assert Recipe.model_validate(tree).tokenizer == "team/base@v2"
     tree["proxy"]["model"] = {"pretrained": str(checkpoint)}
     assert Recipe.model_validate(tree).tokenizer == str(checkpoint)
-    tree["proxy"]["model"] = MODEL
+    tree["proxy"]["model"] = LLAMA
     with pytest.raises(ValueError, match="tokenizer"):
         Recipe.model_validate(tree)
 
@@ -140,7 +141,7 @@ def test_a_tokenizer_that_is_not_the_models_is_named_where_its_ids_mean_somethin
 
 
 def test_proxies_and_final_models_start_from_one_model_of_the_study(new_study):
-    model = json.dumps({**MODEL, "pretrained": {"mixture": "prior", "num_train_tokens": 1600}})
+    model = json.dumps({**LLAMA, "pretrained": {"mixture": "prior", "num_train_tokens": 1600}})
     study = new_study(f"proxy.model={model}", f"train.model={model}")
     base = base_task(study)
     with pytest.raises(StudyError, match="run `regmix prepare`, and `regmix proxies`"):
@@ -173,7 +174,7 @@ def check_going_on(study, task):
 
 
 def test_final_models_start_from_no_other_model_of_the_study(new_study):
-    model = json.dumps({**MODEL, "pretrained": {"mixture": "prior", "num_train_tokens": 1600}})
+    model = json.dumps({**LLAMA, "pretrained": {"mixture": "prior", "num_train_tokens": 1600}})
     with pytest.raises(RecipeError, match="final models can start from that one only"):
         new_study(f"train.model={model}")
     with pytest.raises(RecipeError, match=r"proxy.model.pretrained.mixture: 'chosen' is no mixture"):
@@ -184,18 +185,8 @@ def test_final_models_start_from_no_other_model_of_the_study(new_study):
     ("config", "remove", "files", "message"),
     [
         ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, (), {}, "is a BertForMaskedLM, not a"),
-        (
-            {"architectures": ["LlamaForTokens"]},
-            (),
-            {},
-            "is a LlamaForTokens",
-        ),
-        (
-            {"model_type": "own", "auto_map": {"AutoModel": "own.Own"}},
-            (),
-            {},
-            "it is code of its own",
-        ),
+        ({"architectures": ["LlamaForTokens"]}, (), {}, "is a LlamaForTokens"),
+        ({"model_type": "own", "auto_map": {"AutoModel": "own.Own"}}, (), {}, "it is code of its own"),
         ({"quantization_config": {"bits": 4}}, (), {}, "is quantised"),
         ({"num_attention_heads": 3}, (), {}, "has a config.json that is none: .*not a multiple"),
         ({"max_position_embeddings": 8}, (), {}, "context_length 16 is longer than the model's"),

@@ -199,7 +199,7 @@ def test_the_mixture_chosen_for_a_task_is_better_at_it_than_prior_and_uniform(sc
     finals = train.tasks_of(study)
     for task in finals:
         train_run(task.spec, corpus, task.folder)
-    train.conclude(study, finals, Silent())
+    train.conclude(study, Silent())
     results = pd.read_parquet(study.models / "results.parquet")
     scores = results.groupby("mixture_id")["bpb/keywords"]
     noise = scores.std().max()

@@ -18,6 +18,7 @@ from regmix_hf.jobs.claims import Standing, Watch, claim
 from regmix_hf.jobs.finals import FinalWork, did_not_fit
 from regmix_hf.jobs.ranks import Ranks, do_together
 from regmix_hf.jobs.tasks import OutOfMemoryError
+from regmix_hf.preflight import check_study
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
 from regmix_hf.stages import train
@@ -94,16 +95,43 @@ def test_final_runs_on_samples_are_warned_of_with_the_numbers(new_study, recorde
     ) in recorder.notes
 
 
-def test_two_names_of_one_mixture_are_warned_of_once(new_study, recorder):
-    study = new_study(
-        "baselines.same={prose: 2, sums: 1, code: 1}", "train.mixtures=[chosen, same]", "train.num_seeds=2"
-    )
+SAME = ("baselines.same={prose: 2, sums: 1, code: 1}", "train.mixtures=[chosen, same]", "train.num_seeds=2")
+
+
+def test_two_names_of_one_mixture_are_trained_once_and_both_show_its_models(new_study, recorder):
+    study = new_study(*SAME)
+    assert [task.name for task in train.tasks_of(study)] == ["chosen", "chosen-seed-1"]
+    assert [task.name for task in train.tasks_of(study, ["same"])] == ["chosen", "chosen-seed-1"]
+    (study.models / "same" / "checkpoints").mkdir(parents=True)  # of before it was known
     train.run(study, recorder, start=FakeLaunches(study))
-    assert (
-        "warning: 'same' and 'chosen' are the same mixture, and their models come out the same: "
-        "without 'same' in train.mixtures they are trained once"
-    ) in recorder.notes
-    assert sum("the same mixture" in note for note in recorder.notes) == 1
+    said = "'same' is the same mixture as 'chosen': one model a seed is for both"
+    assert [note for note in recorder.notes if "same mixture" in note] == [said]
+    results = pd.read_parquet(study.models / "results.parquet")
+    assert results["mixture_id"].tolist() == ["chosen"] * 2 + ["same"] * 2
+    assert results["run_id"].nunique() == 2
+    for name in ("same", "same-seed-1"):
+        row = json.loads((study.models / name / "result.json").read_text())
+        assert row["mixture_id"] == "same"
+        assert (study.models / name / "trajectory.parquet").exists()
+    assert not (study.models / "same" / "checkpoints").exists()
+    assert len(train.tasks_of(study)) == 2
+
+
+def test_a_choice_that_ends_as_a_baseline_takes_over_the_models_of_that(new_study):
+    study = new_study("train.mixtures=[chosen, uniform]")
+    train.run(study, Silent(), start=FakeLaunches(study))
+    before = (study.models / "uniform" / "result.json").read_bytes()
+    third = 1 / 3
+    study.mixture.write_text(f"weights: {{prose: {third}, sums: {third}, code: {third}}}\n")
+    launches = FakeLaunches(study)
+    train.run(study, Silent(), start=launches)
+    assert not launches.asked, "nothing is left to train"
+    results = pd.read_parquet(study.models / "results.parquet")
+    assert results["mixture_id"].tolist() == ["chosen", "uniform"]
+    assert results["run_id"].nunique() == 1
+    row = json.loads((study.models / "chosen" / "result.json").read_text())
+    assert (row["mixture_id"], row["run_id"]) == ("chosen", results["run_id"][0])
+    assert (study.models / "uniform" / "result.json").read_bytes() == before
 
 
 def test_held_out_mixtures_of_the_swarm_are_trained_on_by_their_names(new_study):
@@ -125,6 +153,11 @@ def test_more_of_a_domain_than_allowed_is_refused_before_anything_is_launched(ne
     assert not launches.asked
     allowed = new_study("train.num_train_tokens=64000", "choice.max_epochs=2", "train.allow_repetition=true")
     assert len(train.tasks_of(allowed)) == 3
+
+
+def test_a_baseline_outside_the_bounds_is_checked_as_a_comparison_only(new_study):
+    found = check_study(new_study("choice.max.sums=0.3"), ["train"])
+    assert "train: sums_first: outside the bounds of `choice`, so a comparison only" in found
 
 
 def test_what_is_launched_reads_this_very_recipe(new_study):

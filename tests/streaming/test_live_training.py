@@ -28,20 +28,13 @@ from regmix_hf.training.checkpoints import last_checkpoint
 from regmix_hf.training.run import train_final
 from regmix_hf.training.spec import RunSpec, final_specs
 
+from ..tiny import LLAMA
 from .conftest import WORDS
 from .server import FileServer, serve_files
 
 pytestmark = pytest.mark.processes
 
 FINAL = Path(__file__).parent / "work" / "final.py"
-MODEL = {
-    "model_type": "llama",
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "intermediate_size": 32,
-}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +55,7 @@ def study(server: FileServer, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """A corpus of the beginning of the text, and a run that needs more: 20 steps of 8 blocks, one of 5."""
     folder = tmp_path_factory.mktemp("live")
     arguments = {"learning_rate": 1e-2, "per_device_train_batch_size": 4, "use_cpu": True}
-    run = {"model": MODEL, "num_batch_tokens": 8 * 32, "training_args": arguments, "num_evaluations": 3}
+    run = {"model": LLAMA, "num_batch_tokens": 8 * 32, "training_args": arguments, "num_evaluations": 3}
     recipe = Recipe.model_validate(
         {
             "name": "live",

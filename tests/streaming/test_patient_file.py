@@ -7,7 +7,7 @@ import aiohttp
 import numpy as np
 import pytest
 
-from regmix_hf.corpus.patient_file import BRIEF, PATIENT, Persistence, open_bytes
+from regmix_hf.corpus.patient_file import BRIEF, PATIENT, open_bytes
 
 from .server import ALL_FAULTS, FileServer
 
@@ -69,7 +69,7 @@ def test_first_look_at_a_wrong_address_ends_soon(hurried: None) -> None:
 
 def test_closing_ends_the_waits(files: FileServer) -> None:
     address = files.add("a.bin", CONTENT)
-    file = open_bytes(address, Persistence(10))
+    file = open_bytes(address, 10)
     file.read(10)
     files.fail(0, 1.0, [503])
     failed = []

@@ -12,6 +12,7 @@ from regmix_hf.stages import prepare, train
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts
 
+from ..tiny import LLAMA
 from .server import FileServer
 
 pytestmark = pytest.mark.processes
@@ -24,15 +25,7 @@ def test_final_run_trains_on_more_than_was_prepared(
     make_recipe: Callable[..., Recipe],
     tmp_path: Path,
 ) -> None:
-    model = {
-        "model_type": "llama",
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "intermediate_size": 32,
-    }
-    run = {"model": model, "training_args": {"per_device_train_batch_size": 8, "use_cpu": True}}
+    run = {"model": LLAMA, "training_args": {"per_device_train_batch_size": 8, "use_cpu": True}}
     recipe = make_recipe(
         {
             name: {

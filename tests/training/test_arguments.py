@@ -9,13 +9,7 @@ from transformers import TrainingArguments
 
 from regmix_hf.errors import TrainingError
 from regmix_hf.recipe.outcome import changes_outcome
-from regmix_hf.training.arguments import (
-    DEFAULTS,
-    REFUSED,
-    build_arguments,
-    check_arguments,
-    merged_arguments,
-)
+from regmix_hf.training.arguments import DEFAULTS, REFUSED, build_arguments, check_arguments, merged_arguments
 
 
 def test_what_the_papers_recipes_give_is_accepted():

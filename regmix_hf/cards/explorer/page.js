@@ -9,7 +9,9 @@ const state = { weights: [], locked: facts.domains.map(() => false), budget: fac
 const given = Object.entries(facts.mixtures);
 const givenLosses = new Map(given.map(([name, weights]) => [name, predict(weights)]));
 const get = (id) => document.getElementById(id);
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (share) => (share > 0 && share < 0.0005 ? "<0.1 %" : `${(100 * share).toFixed(1)} %`);
+// Digits after the point, or two digits where those would say 0.
+const fixed = (value, digits) => (value && !Number(value.toFixed(digits)) ? value.toPrecision(2) : value.toFixed(digits));
 const number = (value) => (Number.isFinite(value) ? value.toFixed(4) : "-");
 
 function make(tag, text, attributes = {}) {
@@ -73,14 +75,17 @@ function showDomains() {
     const [slider, exact] = [get(`share-${i}`), get(`exact-${i}`)];
     const seen = textEpochs(i);
     const words = [percent(state.weights[i])];
-    if (seen !== null) words.push(`${seen.toFixed(2)} epochs`);
+    if (seen !== null) words.push(`${fixed(seen, 2)} epochs`);
     if (limits[i] < 1) words.push(`at most ${percent(limits[i])}`);
+    const passed = facts.groups.find((group) => group.places.includes(i) && !meetsGroup(state.weights, group));
+    if (passed) words.push(`${passed.name} ${percent(together(state.weights, passed))}: not allowed`);
     slider.value = 100 * state.weights[i];
     slider.setAttribute("aria-valuetext", words.join(", "));
     slider.disabled = exact.disabled = state.locked[i];
     if (document.activeElement !== exact) exact.value = (100 * state.weights[i]).toFixed(2);
     get(`lock-${i}`).checked = state.locked[i];
     get(`note-${i}`).textContent = words.slice(1).join(", ");
+    get(`note-${i}`).classList.toggle("warning", Boolean(passed));
   });
 }
 
@@ -95,27 +100,32 @@ function showGroups() {
   }));
 }
 
+// A table with words above its columns, and a row of cells beside each name.
+function fillTable(id, words, rowNames, cellsOf) {
+  const line = (cells) => {
+    const row = make("tr");
+    row.append(...cells);
+    return row;
+  };
+  const [top, body] = [make("thead"), make("tbody")];
+  top.append(line(words.map((word) => make("th", word, { scope: "col" }))));
+  body.append(...rowNames.map((name, i) => line([make("th", name, { scope: "row" }), ...cellsOf(i)])));
+  get(id).replaceChildren(top, body);
+}
+
 function showLosses() {
   const losses = predict(state.weights);
   const half = halfWidths(losses, state.weights);
   const near = nearestRun(state.weights);
-  const head = make("tr");
-  for (const word of [promised ? "loss on" : "experts say of", "here",
+  const words = [promised ? "loss on" : "experts say of", "here",
     ...(promised ? [`${Math.round(100 * facts.coverage)} % interval`] : []), ...given.map(([name]) => name),
-    ...(near ? ["nearest run (measured)"] : [])]) head.append(make("th", word, { scope: "col" }));
-  const lines = names.map((name, k) => {
-    const line = make("tr");
-    line.append(make("th", name, { scope: "row" }),
-      make("td", number(losses[k]), { "data-value": losses[k], "data-half": half[k] }),
-      ...(promised ? [make("td", interval(losses[k], half[k], k))] : []),
-      ...given.map(([other]) => make("td", number(givenLosses.get(other)[k]))),
-      ...(near ? [make("td", number(near.losses[k]))] : []));
-    return line;
-  });
-  const [top, body] = [make("thead"), make("tbody")];
-  top.append(head);
-  body.append(...lines);
-  get("losses").replaceChildren(make("caption", caption()), top, body);
+    ...(near ? ["nearest run (measured)"] : [])];
+  fillTable("losses", words, names, (k) => [
+    make("td", number(losses[k]), { "data-value": losses[k], "data-half": half[k] }),
+    ...(promised ? [make("td", interval(losses[k], half[k], k))] : []),
+    ...given.map(([other]) => make("td", number(givenLosses.get(other)[k]))),
+    ...(near ? [make("td", number(near.losses[k]))] : [])]);
+  get("losses").prepend(make("caption", caption()));
   get("spoken").textContent = `${names[0]}: ${number(losses[0])}`
     + `${Number.isFinite(half[0]) ? ` plus or minus ${number(half[0])}` : ""}; `
     + given.map(([name]) => `${name} ${number(givenLosses.get(name)[0])}`).join(", ");
@@ -160,22 +170,12 @@ function caption() {
 function showEffects() {
   const table = effects(state.weights, 0.02);
   const most = Math.max(...table.flat().filter(Number.isFinite).map(Math.abs), 1e-12);
-  const head = make("tr");
-  head.append(make("th", "two points more of", { scope: "col" }), ...names.map((name) => make("th", name, { scope: "col" })));
-  const lines = facts.domains.map((name, i) => {
-    const line = make("tr");
-    line.append(make("th", name, { scope: "row" }), ...table[i].map((change, k) => {
-      const cell = make("td", Number.isFinite(change) ? (1000 * change).toFixed(1).replace(/^-0\.0$/, "0.0") : "-");
-      const colour = signs[k] * change <= 0 ? "var(--blue)" : "var(--orange)";
-      cell.style.background = `color-mix(in srgb, ${colour} ${Math.round((45 * Math.abs(change || 0)) / most)}%, transparent)`;
-      return cell;
-    }));
-    return line;
-  });
-  const [top, body] = [make("thead"), make("tbody")];
-  top.append(head);
-  body.append(...lines);
-  get("effects").replaceChildren(top, body);
+  fillTable("effects", ["two points more of", ...names], facts.domains, (i) => table[i].map((change, k) => {
+    const cell = make("td", Number.isFinite(change) ? (1000 * change).toFixed(1).replace(/^-0\.0$/, "0.0") : "-");
+    const colour = signs[k] * change <= 0 ? "var(--blue)" : "var(--orange)";
+    cell.style.background = `color-mix(in srgb, ${colour} ${Math.round((45 * Math.abs(change || 0)) / most)}%, transparent)`;
+    return cell;
+  }));
   showMore();
 }
 

@@ -107,11 +107,8 @@ def _base(draw: Draw) -> Question:
 
 
 def _linear_equation(draw: Draw) -> Question:
-    slope, solution, constant = (
-        _positive(draw, 40),
-        int(draw.integers(-60, 61)),
-        int(draw.integers(-400, 401)),
-    )
+    slope = _positive(draw, 40)
+    solution, constant = int(draw.integers(-60, 61)), int(draw.integers(-400, 401))
     x = _choice(draw, _NAMES)
     return f"Solve {slope}*{x} {constant:+d} = {slope * solution + constant} for {x}.", str(solution)
 
@@ -195,25 +192,7 @@ def _letters(draw: Draw) -> Question:
 
 
 _KINDS: tuple[Callable[[Draw], Question], ...] = (
-    _add,
-    _subtract,
-    _multiply,
-    _divide,
-    _remainder,
-    _common_divisor,
-    _common_multiple,
-    _prime_factors,
-    _base,
-    _linear_equation,
-    _simultaneous_equations,
-    _next_term,
-    _sort,
-    _compare,
-    _add_fractions,
-    _polynomial,
-    _derivative,
-    _units,
-    _clock,
-    _round,
-    _letters,
+    *(_add, _subtract, _multiply, _divide, _remainder, _common_divisor, _common_multiple),
+    *(_prime_factors, _base, _linear_equation, _simultaneous_equations, _next_term, _sort, _compare),
+    *(_add_fractions, _polynomial, _derivative, _units, _clock, _round, _letters),
 )

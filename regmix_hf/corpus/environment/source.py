@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from regmix_hf.corpus.encode import Piece, pieces
-from regmix_hf.corpus.environment.kinds import KINDS
-from regmix_hf.errors import DataError, did_you_mean
+from regmix_hf.corpus.environment.kinds import KINDS, kind_of
+from regmix_hf.errors import DataError
 from regmix_hf.files import hash_value
 from regmix_hf.recipe import Domain
 
@@ -34,12 +34,7 @@ class EnvironmentSource:
     """
 
     def __init__(self, name: str, domain: Domain):
-        kind = domain.name
-        if kind is None or kind not in KINDS:
-            raise DataError(
-                f"domain {name!r}: {domain.path!r} has no text called {kind!r}.",
-                f"set its `name`; {did_you_mean(kind or '', KINDS)}",
-            )
+        kind = kind_of(name, domain)
         given = sorted(domain.model_fields_set - {"path", "name", "num_tokens", "validation_only"})
         if given:
             raise DataError(f"domain {name!r}: {domain.path!r} does not take the key {given[0]!r}.")

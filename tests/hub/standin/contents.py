@@ -42,12 +42,7 @@ def paths_info(request: Request) -> Answer:
 
 
 def _file_entry(path: str, blob: Blob) -> dict[str, object]:
-    entry: dict[str, object] = {
-        "type": "file",
-        "path": path,
-        "size": len(blob.content),
-        "oid": blob.git_oid,
-    }
+    entry: dict[str, object] = {"type": "file", "path": path, "size": len(blob.content), "oid": blob.git_oid}
     if blob.large:
         entry["lfs"] = {"oid": blob.sha256, "size": len(blob.content), "pointerSize": len(blob.pointer)}
     return entry

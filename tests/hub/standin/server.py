@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
+
+import pandas as pd
 
 from ...loopback import LoopbackHandler, serving
 
@@ -49,6 +53,34 @@ class StandIn:
     def requests(self, part: str = "") -> list[Entry]:
         """The requests so far whose method and path contain `part`."""
         return [entry for entry in list(self.log) if part in entry.request]
+
+    def table(self, repo_id: str, path: str = "results.parquet", revision: str = "main") -> pd.DataFrame:
+        """A table that a repository holds."""
+        return pd.read_parquet(io.BytesIO(self.repo(repo_id).file(revision, path)))
+
+    def state(self) -> dict[str, object]:
+        """All that is published, without dates and names of commits: what each commit and version holds."""
+        return {
+            name: (
+                [(commit.title, dict(commit.files)) for commit in repo.history()],
+                {tag: len(repo.history(oid)) for tag, oid in repo.tags.items()},
+            )
+            for name, repo in self.store.repos.items()
+        } | {"collections": [one.items for one in self.store.collections.values()]}
+
+    def leaks(self, folder: Path, token: str) -> list[object]:
+        """Every file in a folder, and all that was sent here or is stored, that holds the token."""
+        secret = token.encode()
+        on_disk = [path for path in folder.rglob("*") if path.is_file() and secret in path.read_bytes()]
+        sent = [entry.request for entry in self.log if secret in entry.body or token in entry.request]
+        stored = [
+            (name, path)
+            for name, repo in self.store.repos.items()
+            for commit in repo.commits.values()
+            for path, blob in commit.files.items()
+            if secret in blob.content or token in commit.title + commit.description
+        ]
+        return [*on_disk, *sent, *stored]
 
     def answer(self, request: Request, fault: Fault | None) -> Answer:
         """Do what is asked, unless a fault forbids it."""
