@@ -69,14 +69,14 @@ def _best_of(
     if is_few and laws and best not in LAWS and not _is_better(judged, best, laws[0], target, random_state):
         both = " and ".join(_percent(quality[name]["spearman"]) for name in (laws[0], best))
         preferred = f"a law is preferred to what so few runs cannot tell from it, here {best}"
-        return laws[0], f"{preferred} (Spearman {both} on {target} over {runs})"
+        return laws[0], f"{preferred}, Spearman {both} on {target} over {runs}"
     score = f"Spearman {_percent(quality[best]['spearman'])} on {target} over {runs}"
     if len(ranked) == 1:
-        return best, f"it is the only estimator ({score})"
+        return best, f"it is the only estimator, {score}"
     second = ranked[1]
-    why = f"it ranks runs best ({score}; {second} {_percent(quality[second]['spearman'])})"
+    why = f"it ranks runs best, {score}, {second} {_percent(quality[second]['spearman'])}"
     if not _is_better(judged, best, second, target, random_state):
-        why += f", though {num_runs} runs are too few to tell the two apart"
+        why += f"; {num_runs} runs are too few to tell the two apart"
     return best, why
 
 

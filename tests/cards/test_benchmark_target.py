@@ -55,6 +55,7 @@ def benchmark(study: Study) -> Study:
     summary = read_json(study.regression / "summary.json")
     more = {
         "target": TARGET.name,
+        "target_value": TARGET.name,
         "quantities": [one.plain for one in (*losses, BITS, TARGET)],
         "carries": [
             {"target": "prose", "unit": "nats per token", "spread": 0.2, "noise": 0.01, "signal": 20.0},
