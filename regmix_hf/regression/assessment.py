@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from regmix_hf.quantities import are_alike
 from regmix_hf.readable import with_interval
@@ -201,7 +202,7 @@ class Promise:
     @classmethod
     def from_plain(cls, found: Mapping[str, Any]) -> Self:
         """Read what `asdict` gave."""
-        return cls(str(found["run"]), *(float(found[key]) for key in ("promised", "measured", "difference")))
+        return TypeAdapter(cls).validate_python(found)
 
     def __str__(self) -> str:
         return (
