@@ -5,16 +5,13 @@ from __future__ import annotations
 from itertools import cycle, islice
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regmix_hf.choice.choose import ChoiceProblem
 from regmix_hf.choice.chosen import ChosenMixture
-from regmix_hf.mixtures import AroundPrior
+from regmix_hf.mixtures import AroundPrior, Array
 from regmix_hf.mixtures.dirichlet import NUM_STRENGTHS
 from regmix_hf.seeds import generator
 from regmix_hf.study.rounds import Kind
-
-Array = NDArray[np.float64]
 
 #: What is tried, in this order and again from its beginning: two seeds at the chosen mixture with four runs.
 _IN_TURN: tuple[Kind, ...] = ("chosen", "prior", "near", "chosen")

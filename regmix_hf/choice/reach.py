@@ -6,12 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from regmix_hf.mixtures import Constraints
+from regmix_hf.mixtures import Array, Constraints
 from regmix_hf.mixtures.capped_sum import meet_sum
-
-Array = NDArray[np.float64]
 
 #: Decimals of a chosen weight: below a block in any run, and what a person can copy.
 WEIGHT_DECIMALS = 6

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from regmix_hf.evaluation.model import finite
 from regmix_hf.files import read_parquet, read_yaml, write_json
 from regmix_hf.quantities import measured
 from regmix_hf.regression import MixtureRegressor
@@ -92,10 +93,10 @@ def _rows(table: pd.DataFrame, sign: float) -> tuple[Promise, ...]:
             lower=row["lower"],
             upper=row["upper"],
             measured=row["measured"],
-            deviation=_known(row["deviation"]),
+            deviation=finite(row["deviation"]),
             num_seeds=int(row["num_seeds"]),
-            promised_gain=_known(loss),
-            measured_gain=_known(measured),
+            promised_gain=finite(loss),
+            measured_gain=finite(measured),
         )
         for (name, row), (loss, measured) in zip(table.iterrows(), ahead.to_numpy(), strict=True)
     )
@@ -118,7 +119,7 @@ def _scores(table: pd.DataFrame, sign: float) -> dict[str, float | None]:
     combined = evaluate.combine(metrics)
     predicted, measured = ((sign * table[name]).tolist() for name in ("loss", "measured"))
     scores = combined.compute(predictions=predicted, references=measured)
-    return {name: _known(value) for name, value in scores.items()}
+    return {name: finite(value) for name, value in scores.items()}
 
 
 @cache
@@ -170,7 +171,3 @@ def _size(results: pd.DataFrame) -> Size:
         scale=None if scale.empty else str(scale.iloc[0]),
         num_train_tokens=int(results["num_train_tokens"].iloc[0]),
     )
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

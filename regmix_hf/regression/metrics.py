@@ -6,13 +6,15 @@ and a thousand of them are a few matrix products.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import BeforeValidator, PlainSerializer
 
 from regmix_hf.errors import RegressionError, did_you_mean
 
@@ -28,6 +30,12 @@ METRICS = {
 }
 #: Those of them that are the same whatever unit the losses are in.
 OF_NO_UNIT = ("spearman", "pearson")
+#: A correlation, or NaN where there is none, which is null in JSON.
+Correlation = Annotated[
+    float,
+    BeforeValidator(lambda value: math.nan if value is None else value),
+    PlainSerializer(lambda value: None if math.isnan(value) else value),
+]
 NUM_RESAMPLES = 1000
 #: Share of the resamples in which a metric must exist before an interval is given. A correlation of two runs
 #: exists in half of them, and is then the same in all.

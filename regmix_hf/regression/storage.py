@@ -12,6 +12,16 @@ from regmix_hf.errors import RegressionError
 from regmix_hf.files import atomic_path
 
 
+def within(*names: str) -> str:
+    """What a part of a part is called in the names of files."""
+    return "-".join(filter(None, names))
+
+
+def array_file(folder: Path, part: str) -> Path:
+    """Where the arrays of an estimator lie, or those of a part of it."""
+    return folder / f"{within('estimator', part)}.safetensors"
+
+
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.float64]]) -> None:
     """Write arrays as safetensors, as doubles, atomically."""
     from safetensors.numpy import save_file

@@ -47,7 +47,7 @@ def test_a_target_that_sizes_rank_otherwise_is_named_and_one_that_they_rank_alik
     assert (found["b"].num_mixtures, found["b"].small, found["b"].large) == (
         *(30, "1M on 1,000,000,000 tokens", "60M on 1,000,000,000 tokens"),
     )
-    assert Agreement.from_plain(found["b"].plain) == found["b"]
+    assert Agreement.said_in({"size_agreement": [found["b"].plain]}) == [found["b"]]
 
 
 def test_a_combined_target_stands_before_those_it_is_made_of():
