@@ -27,11 +27,7 @@ def mixtures_to_try(
 
     The prior is taken as near as the swarm's mixtures could come to it, for more text may not be there.
 
-    Args:
-        problem: The choice that was made.
-        chosen: What came of it.
-        count: How many.
-        number: Of the round; each has a mixture of its own near the chosen one.
+    `number` is that of the round: each has a mixture of its own near the chosen one.
     """
     domains = problem.regressor.domains_
     at = np.array([chosen.weights[name] for name in domains])
