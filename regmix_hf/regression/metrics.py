@@ -7,9 +7,8 @@ and a thousand of them are a few matrix products.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any
 
 import numpy as np
@@ -112,29 +111,29 @@ def evaluate_metric(name: str) -> Any:
     """
     if name not in METRICS:
         raise RegressionError(f"{name!r} is no metric.", did_you_mean(name, METRICS))
-    return _metric_class()(config_name=name, keep_in_memory=True)
+    return as_metric(name, METRICS[name], lambda true, predicted: measure(true, predicted)[name])
 
 
-@cache
-def _metric_class() -> type[Any]:
+def as_metric(name: str, description: str, measured: Callable[[list[float], list[float]], float]) -> Any:
+    """Make an `evaluate.Metric` of what is measured of true and predicted losses."""
     import evaluate
     from evaluate.info import Features, Value
 
     class MixtureRegressionMetric(evaluate.Metric):
-        """A metric of predicted losses; `config_name` says which."""
+        """A metric of predicted losses."""
 
         def _info(self) -> Any:
             return evaluate.MetricInfo(
-                description=METRICS[self.config_name],
+                description=description,
                 citation="",
                 inputs_description="predictions and references: predicted and true losses, one per run",
                 features=Features({"predictions": Value("float64"), "references": Value("float64")}),
             )
 
         def _compute(self, predictions: list[float], references: list[float]) -> dict[str, float]:
-            return {self.config_name: measure(references, predictions)[self.config_name]}
+            return {name: measured(references, predictions)}
 
-    return MixtureRegressionMetric
+    return MixtureRegressionMetric(config_name=name, keep_in_memory=True)
 
 
 def _metrics(truth: Array, predicted: Array, counts: Array) -> dict[str, Array]:
