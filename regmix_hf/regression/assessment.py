@@ -230,7 +230,7 @@ def of_scale(scale: str | None, *, holds_seed_noise: bool | None = None) -> str:
         return said
     if holds_seed_noise:
         return f"{said} (intervals hold the noise between seeds)"
-    return f"{said} (intervals do not hold the noise between seeds: no mixture was run with two)"
+    return f"{said} (intervals do not hold the noise between seeds: no mixture was run with two at that size)"
 
 
 def number_mixtures(runs: Runs) -> NDArray[np.intp]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from regmix_hf.errors import RegressionError
 from regmix_hf.progress import Progress
 from regmix_hf.readable import count_of
 from regmix_hf.recipe import Recipe
+from regmix_hf.regression.assessment import seed_noise
 from regmix_hf.regression.base import of_largest
 from regmix_hf.regression.registry import estimator_class
 from regmix_hf.regression.regressor import MixtureRegressor
@@ -22,6 +24,8 @@ from regmix_hf.tables import SIZES
 
 #: The family that is fitted on proxies of several sizes or lengths where the recipe names none that can be.
 _OF_SIZES = "scaled_law"
+#: So many targets are named with their noise.
+_FEW = 3
 
 
 def families_of(recipe: Recipe) -> list[str]:
@@ -91,6 +95,8 @@ def by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:
     own, beside = _part(runs, largest), runs.take(np.flatnonzero(~largest)).part("fit")
     others = f"beside: {len(beside)} of other sizes and lengths"
     progress.note(f"judged: {count_of(len(own), 'run')} of {scale_of(own)}; {others}")
+    for said in _noise_of(beside) if not seed_noise(own) else ():
+        progress.note(f"{said}; of {scale_of(own)} no mixture was run with two seeds")
     return own, beside
 
 
@@ -98,6 +104,17 @@ def _part(runs: Runs, rows: NDArray[np.bool_]) -> Runs:
     """Some of the runs, and the counts of all that were left out."""
     counts = {name: getattr(runs, name) for name in ("num_diverged", "num_failed", "num_duplicates")}
     return replace(runs.take(np.flatnonzero(rows)), **counts)
+
+
+def _noise_of(runs: Runs) -> Iterator[str]:
+    """Say for every size and length of which a mixture was run again how far two seeds lie apart."""
+    assert runs.sizes is not None, "that is how they are parted"
+    alike = runs.sizes.groupby(list(SIZES)).indices
+    for part in (runs.take(np.sort(rows)) for rows in alike.values()):
+        if noise := seed_noise(part):
+            named = ", ".join(f"{name} {value:.4f}" for name, value in islice(noise.items(), _FEW))
+            more = f" and {len(noise) - _FEW} more" if len(noise) > _FEW else ""
+            yield f"noise between seeds of {scale_of(part)}: {named}{more}"
 
 
 def scale_of(runs: Runs) -> str | None:

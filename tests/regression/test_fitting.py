@@ -201,7 +201,7 @@ def test_runs_of_another_size_are_no_part_of_a_fit_and_it_says_of_which_size_it_
     assert any(note.startswith("8 runs of 60M on 6,000,000,000 tokens: no part") for note in recorder.notes)
     assert recorder.notes[-1].endswith(
         "a new run of 1M on 1,000,000,000 tokens, not of a larger model (intervals do not hold the noise "
-        "between seeds: no mixture was run with two)"
+        "between seeds: no mixture was run with two at that size)"
     )
     assert found.summary["scale"] == "1M on 1,000,000,000 tokens"
     assert len(load_runs(tmp_path / "both")) == 24
