@@ -167,7 +167,7 @@ def _values(
     both: tuple[pd.DataFrame, pd.DataFrame], goal: Target
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     small, large = both
-    if set(goal.weights) <= set(small.columns) and (len(goal.weights) != 1 or goal.scales):
+    if len(goal.weights) != 1 or goal.scales:
         yield str(goal), goal.combine(small).to_numpy(), goal.combine(large).to_numpy()
     for name in sorted(small.columns, key=lambda name: name not in goal.weights):
         yield str(name), small[name].to_numpy(), large[name].to_numpy()

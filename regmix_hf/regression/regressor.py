@@ -186,7 +186,7 @@ class MixtureRegressor(
         unseen = self.model.out_of_fold(X, small - again.seen, own) + again.unseen
         self.model.repetition_ = again.term
         missed = np.where(told, np.nan, self._signs * unseen)[largest]
-        self._judge_by(OutOfFold(y[largest], missed, entropy(X[largest]), number_rows(X[largest])))
+        self._judge_by(OutOfFold(y[largest], missed, entropy(X)[largest], number_rows(X)[largest]))
         return self
 
     def at(self, num_parameters: float, num_train_tokens: float) -> Self:
