@@ -48,8 +48,8 @@ class ScaledLaw(ScaledPrediction):
     The trend is `ScaledCurve`. `z` is a Matern 5/2 process over root shares of effective tokens, as in
     `KrigedPowerLaw`, for what the runs of the size with the most mixtures miss on average over their lengths.
     `g` is the process of `size_process`: with a few runs at a larger size it is an offset and a slope there,
-    and what mixtures keep over sizes. Predictions are those at one size and length, by default those
-    of `of_largest`: `at` returns a copy for another.
+    and what mixtures keep over sizes; at the size and length that z is of it is nothing. Predictions are
+    those at one size and length, by default those of `of_largest`: `at` returns a copy for another.
 
     Without sizes all runs are taken to be of one, and it is a kriged power law.
 
@@ -244,11 +244,6 @@ class ScaledLaw(ScaledPrediction):
         mixture = np.unique(self.weights_, axis=0, return_inverse=True)[1].reshape(-1)
         mixtures = np.array([len(np.unique(mixture[size == number])) for number in range(len(sizes))])
         return np.asarray((mixtures >= _COMMON * mixtures.max())[size])
-
-    def _swarm(self) -> NDArray[np.bool_]:
-        """Runs of the one size and length that most runs are of; none where no size and length has half."""
-        _, cell, counts = np.unique(self.sizes_, axis=0, return_inverse=True, return_counts=True)
-        return np.asarray((2 * counts > len(self.sizes_))[cell.reshape(-1)])
 
     def _krige(self, left: Array, target: int) -> None:
         """Fit z to the swarm."""

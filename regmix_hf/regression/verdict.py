@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from regmix_hf.files import damaged
 from regmix_hf.readable import count_of
@@ -19,7 +20,7 @@ from regmix_hf.regression.assessment import (
     HeldOut,
     number_mixtures,
 )
-from regmix_hf.regression.metrics import LEAST_MIXTURES, interval, measure
+from regmix_hf.regression.metrics import LEAST_MIXTURES, Correlation, interval, measure
 from regmix_hf.regression.selection import FEW_RUNS
 from regmix_hf.regression.target import Target
 
@@ -45,10 +46,10 @@ class Verdict:
 
     word: str
     reasons: tuple[str, ...]
-    spearman: float
-    low: float
-    high: float
-    baseline: float
+    spearman: Correlation
+    low: Correlation
+    high: Correlation
+    baseline: Correlation
 
     @classmethod
     def of(
@@ -111,11 +112,7 @@ class Verdict:
     @classmethod
     def from_plain(cls, found: Mapping[str, Any]) -> Self:
         """Read what `plain` gave."""
-        numbers = {
-            name: math.nan if found[name] is None else float(found[name])
-            for name in ("spearman", "low", "high", "baseline")
-        }
-        return cls(str(found["word"]), tuple(map(str, found["reasons"])), **numbers)
+        return TypeAdapter(cls).validate_python(found)
 
     @classmethod
     def said_in(cls, record: Mapping[str, Any], file: Path) -> Self | None:
@@ -132,11 +129,7 @@ class Verdict:
     @property
     def plain(self) -> dict[str, Any]:
         """The verdict as JSON has it: what is not a number is null."""
-        values = asdict(self) | {"reasons": list(self.reasons)}
-        return {
-            name: None if isinstance(value, float) and math.isnan(value) else value
-            for name, value in values.items()
-        }
+        return dict(TypeAdapter(Verdict).dump_python(self, mode="json"))
 
     @property
     def says(self) -> str:

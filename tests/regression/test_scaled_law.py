@@ -185,8 +185,12 @@ def test_a_few_runs_at_the_larger_size_bring_its_offset_and_slope():
     sizes = np.where(np.arange(112)[:, None] < 100, (1e6, 1e9), (6e7, 1e9))
     model = ScaledLaw().fit(weights, losses, sizes=sizes)
     unseen = rng.dirichlet(np.ones(3), 50)
-    true = 0.7 * (2 - np.sqrt(unseen[:, :2])) + 0.1
-    assert np.abs(model.predict(unseen) - true).mean() < 0.02
+    true = 2 - np.sqrt(unseen[:, :2])
+    assert np.abs(model.predict(unseen) - (0.7 * true + 0.1)).mean() < 0.02
+    for size in ([1e6, 1e9], [1.05e6, 1e9]):  # where the swarm tells all, that offset is no part of it
+        small = model.predict_runs(unseen, np.log([size] * 50))
+        assert np.abs(small - true).mean() < 0.02
+        np.testing.assert_allclose(model.at(*size).predict(unseen), small)
 
 
 def test_families_of_one_size_refuse_runs_of_several_and_other_sizes(trajectories):

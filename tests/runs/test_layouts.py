@@ -299,6 +299,15 @@ def test_rows_are_taken_by_what_they_hold(tmp_path):
     assert "30 of 60 runs have model_size=2e6" in runs.notes
     with pytest.raises(DataError, match=r"no run of .* has it; there are 1000000, 2000000"):
         load_runs(tmp_path / "runs.csv", columns=Columns(where=(("model_size", "3"),)))
+    table.assign(seed=[*range(10)] * 6).to_csv(tmp_path / "runs.csv", index=False)
+    with pytest.raises(DataError, match=r"there are 0, 1, 2, 3, 4, 5, 6, 7, \.\.\.\."):
+        load_runs(tmp_path / "runs.csv", columns=Columns(where=(("seed", "11"),)))
+
+
+def test_what_was_said_of_columns_is_said_again_as_options():
+    assert Columns().words == []
+    said = Columns("run", weights=("w_*", "x"), where=(("model_size", "2e6"), ("seed", "1")))
+    assert said.words == ["--weights=w_*,x", "--id=run", "--where=model_size=2e6,seed=1"]
 
 
 @pytest.mark.parametrize("content", [b"\x1f\x8b\x08rest", b"PK\x03\x04rest"])
