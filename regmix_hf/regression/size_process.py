@@ -177,13 +177,12 @@ def solve(hyper: Array, places: Places, left: Array) -> Array:
     return np.asarray(np.linalg.solve(whole, left))
 
 
-def learn(places: Sequence[Places], left: Sequence[Array], max_steps: int = _MAX_STEPS) -> Array:
+def learn(places: Sequence[Places], left: Sequence[Array]) -> Array:
     """Hyperparameters of the largest posterior, shared by all targets.
 
     Args:
         places: The same runs for each target.
         left: What the trend leaves over of each target, in units of its robust size; NaN where unknown.
-        max_steps: Most L-BFGS steps.
     """
     bounds = [_BOUNDS] * COUNT
     bounds[_LENGTH], bounds[_GROWTH] = _LENGTH_BOUNDS, _GROWTH_BOUNDS
@@ -197,7 +196,7 @@ def learn(places: Sequence[Places], left: Sequence[Array], max_steps: int = _MAX
             value, slope = value + more, slope + steeper
         return value, slope
 
-    options = {"maxiter": max_steps}
+    options = {"maxiter": _MAX_STEPS}
     with one_blas_thread():
         found = minimize(misfit, _EXPECTED, method="L-BFGS-B", jac=True, bounds=bounds, options=options)
     return np.asarray(found.x)
