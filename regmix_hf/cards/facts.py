@@ -154,14 +154,14 @@ class StudyFacts:
     #: `None`: it is a fit on tables.
     recipe: Recipe | None
     target: Target
-    corpus: CorpusFacts | None
-    swarm: SwarmFacts | None
-    regression: RegressionFacts | None
-    choice: ChoiceFacts | None
-    final: FinalFacts | None
+    corpus: CorpusFacts | None = None
+    swarm: SwarmFacts | None = None
+    regression: RegressionFacts | None = None
+    choice: ChoiceFacts | None = None
+    final: FinalFacts | None = None
     #: The table of stage 7.
-    scores: pd.DataFrame | None
-    promises: Promises | None
+    scores: pd.DataFrame | None = None
+    promises: Promises | None = None
 
     @property
     def verdict(self) -> Verdict | None:
@@ -219,13 +219,9 @@ class StudyFacts:
             asked=asked,
             recipe=None,
             target=target,
-            corpus=None,
             swarm=SwarmFacts(runs.assign(status="ok"), len(runs), target.quantities),
             regression=regression,
             choice=ChoiceFacts.read(fit.mixture),
-            final=None,
-            scores=None,
-            promises=None,
         )
 
 

@@ -169,11 +169,8 @@ def configs_of(names: Sequence[str], include_path: str | None = None) -> dict[st
     configs = {name: dict(own[name].cfg) for name in names if name in own and own[name].cfg is not None}
     files = _files_of(frozenset(set(names) - configs.keys()))
     found = {name: load_yaml(file, resolve_func=False) for name, file in files.items()}
-    return configs | {name: config for name, config in found.items() if name in _defined(config)}
-
-
-def _defined(config: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (config.get("group") or config.get("task"),)
+    own_files = {name: one for name, one in found.items() if name == (one.get("group") or one.get("task"))}
+    return configs | own_files
 
 
 @cache

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from regmix_hf.readable import count_of
 from regmix_hf.regression.assessment import BASELINE, HeldOut, number_mixtures
 from regmix_hf.regression.metrics import Resamples, interval, measure
@@ -53,7 +55,7 @@ def select(
 def _best_of(judged: HeldOut, candidates: Sequence[str], target: Target, random_state: int) -> Selection:
     quality = {name: measure(*judged.pair(name, target)) for name in candidates}
     ranked = sorted(
-        candidates, key=lambda name: (-_or_worst(quality[name]["spearman"]), quality[name]["mae"])
+        candidates, key=lambda name: (-np.nan_to_num(quality[name]["spearman"], nan=-2), quality[name]["mae"])
     )
     best = ranked[0]
     laws = [name for name in ranked if name in LAWS]
@@ -81,10 +83,6 @@ def _is_better(judged: HeldOut, best: str, second: str, target: Target, random_s
     resamples = Resamples.draw(number_mixtures(judged.runs), generator(random_state, "bootstrap", "best two"))
     draws = [resamples.metrics(*judged.pair(name, target))["spearman"] for name in (best, second)]
     return interval(draws[0] - draws[1])[0] > 0
-
-
-def _or_worst(correlation: float) -> float:
-    return -math.inf if math.isnan(correlation) else correlation
 
 
 def _percent(correlation: float) -> str:

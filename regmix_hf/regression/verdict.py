@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from regmix_hf.files import damaged
 from regmix_hf.readable import count_of
 from regmix_hf.regression.assessment import BASELINE, MANY_TO_RANK, HeldOut, number_mixtures
-from regmix_hf.regression.metrics import LEAST_MIXTURES, interval, measure
+from regmix_hf.regression.metrics import LEAST_MIXTURES, Correlation, interval, measure
 from regmix_hf.regression.target import Target
 
 TELLS, WEAKLY, CANNOT = "tells mixtures apart", "weakly", "cannot: keep the prior"
@@ -38,10 +39,10 @@ class Verdict:
 
     word: str
     reasons: tuple[str, ...]
-    spearman: float
-    low: float
-    high: float
-    baseline: float
+    spearman: Correlation
+    low: Correlation
+    high: Correlation
+    baseline: Correlation
 
     @classmethod
     def of(
@@ -102,11 +103,7 @@ class Verdict:
     @classmethod
     def from_plain(cls, found: Mapping[str, Any]) -> Self:
         """Read what `plain` gave."""
-        numbers = {
-            name: math.nan if found[name] is None else float(found[name])
-            for name in ("spearman", "low", "high", "baseline")
-        }
-        return cls(str(found["word"]), tuple(map(str, found["reasons"])), **numbers)
+        return TypeAdapter(cls).validate_python(found)
 
     @classmethod
     def said_in(cls, record: Mapping[str, Any], file: Path) -> Self | None:
@@ -123,11 +120,7 @@ class Verdict:
     @property
     def plain(self) -> dict[str, Any]:
         """The verdict as JSON has it: what is not a number is null."""
-        values = asdict(self) | {"reasons": list(self.reasons)}
-        return {
-            name: None if isinstance(value, float) and math.isnan(value) else value
-            for name, value in values.items()
-        }
+        return dict(TypeAdapter(Verdict).dump_python(self, mode="json"))
 
     def __str__(self) -> str:
         """The verdict as one sentence."""
