@@ -129,7 +129,7 @@ _TARGET = (name("target"), name("unit"), name("direction"))
 _SPEAKS_OF = (*_TARGET, Column("coverage", float))
 _PROMISED = (
     *(number("promised", OF_TARGET, ".4f"), number("measured", OF_TARGET, ".4f")),
-    *(number("deviation", OF_TARGET, ".4f", "+-"), number("difference", OF_TARGET, "+.4f")),
+    *(number("deviation", OF_TARGET, ".4f", "+-"), number("difference", OF_TARGET, "+.4f", "missed")),
     *(*_INTERVAL, count("seeds")),
 )
 
