@@ -192,8 +192,8 @@ QUALITY_OF_ALL = Kind(
 QUALITY_OF_TARGET = Kind(
     "quality_of_target",
     (
-        *(name("estimator"), count("runs"), name("spearman", "spearman (%)"), name("pearson", "pearson (%)")),
-        *map(name, ("mae", "regret", "mse")),
+        *(name("estimator"), count("runs"), name("spearman", "spearman (%)"), name("mae")),
+        *(name("pearson", "pearson (%)"), name("regret"), name("mse")),
     ),
 )
 CHOSEN = Kind(
