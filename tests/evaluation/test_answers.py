@@ -77,12 +77,7 @@ def asked(loaded, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Ask
     folder = tmp_path_factory.mktemp("asked")
     encoder = encoder_of(AutoTokenizer.from_pretrained(corpus / "tokenizer"), CONTEXT_LENGTH, eos_token_id=0)
     facts = {
-        name: prepare_answers(
-            questions_of(name, tasks, limit=None, seed=0),
-            name,
-            encoder,
-            folder,
-        )
+        name: prepare_answers(questions_of(name, tasks, limit=None, seed=0), name, encoder, folder)
         for name, tasks in loaded.items()
     }
     return Asked(folder, Facts(facts))

@@ -84,12 +84,7 @@ def prepared(loaded, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         "alike": ["acc"],
     }
     facts = {
-        name: prepare_exam(
-            papers_of(name, metrics, loaded[name], limit=None, seed=0),
-            name,
-            encoder,
-            folder,
-        )
+        name: prepare_exam(papers_of(name, metrics, loaded[name], limit=None, seed=0), name, encoder, folder)
         for name, metrics in asked.items()
     }
     return Prepared(folder, Facts(facts))
