@@ -175,6 +175,17 @@ def fit_one(name: str, random_state: int, fitted: Runs, beside: Runs | None) -> 
     )
 
 
+def fitted_on(name: str, fitted: Runs, beside: Runs | None) -> str:
+    """What a family is fitted on, in words: `20 runs and 8 experts`."""
+    family, experts = estimator_class(name), fitted.experts
+    told = [count_of(len(fitted), "run")]
+    told += (
+        [f"{len(beside):,} of other sizes or lengths"] if beside is not None and family.takes_sizes else []
+    )
+    told += [count_of(len(experts.weights), "expert")] if experts is not None and family.takes_experts else []
+    return " and ".join(told)
+
+
 def _of_all(tables: list[pd.DataFrame | None]) -> pd.DataFrame | None:
     """Tables below each other; `None` where one is missing."""
     known = [table for table in tables if table is not None]

@@ -49,6 +49,9 @@ def test_losses_that_no_mixture_explains_keep_the_prior(blind, tmp_path):
     assert read_chosen(tmp_path / "mixture.yaml") == pytest.approx(chosen.prior, abs=1e-15)
     assert "set choice.force" in chosen.reason
     assert "cannot tell mixtures apart" in chosen.warnings[0]
+    assert sum(str(blind.verdict) in note for note in chosen.notes) == 1, (
+        "as the reason, and no warning beside it"
+    )
     assert [found.method for found in chosen.candidates] == ["simulated", "optimised", "prior"]
 
 
@@ -63,7 +66,7 @@ def test_only_runs_that_measured_all_of_the_target_are_counted(runs, tmp_path):
     fit = fit_runs(as_runs(weights, losses).take(np.arange(24)), ["ridge"], ["a", "b"], tmp_path)
     (row,) = fit.quality.query("estimator == 'ridge' and kind == 'combined'").to_dict("records")
     assert row["num_runs"] == 16
-    assert "over 16 runs (cross-validation)" in fit.verdict.reasons[0]
+    assert "over 16 runs (cross-validation, pessimistic for so few)" in fit.verdict.reasons[0]
     assert "over 16 runs (cross-validation)" in fit.selection.reason
 
 
@@ -98,6 +101,8 @@ def test_a_weak_correlation_and_loud_seeds_are_weak_evidence(runs, tmp_path):
     noisy = losses + rng.normal(scale=1.2 * losses["a"].std(), size=losses.shape)
     weak = fit_runs(as_runs(weights, noisy).take(np.arange(40)), ["power_law"], "a", tmp_path / "weak")
     assert weak.verdict.word == WEAKLY
+    notes = FittedRuns.load(weak.folder).problem(choice=FEW).solve().notes
+    assert "warning: the regression tells mixtures apart only weakly" in notes
     # Each mixture once more with another seed: losses differ no more between mixtures than between seeds.
     twins = weights.iloc[:20].rename("{}-again".format)
     loud = pd.concat([losses.iloc[:20], losses.iloc[:20].set_axis(twins.index) + 9])
