@@ -149,7 +149,7 @@ class Experts(MixtureEstimator):
         return np.asarray(self.slope_[:, None] * slopes)
 
     def _numbers_per_row(self) -> int:
-        return max(1, min(4096, max(len(mixed.relative) for mixed in self._mixed)))
+        return max(1, min(4096, max(len(mixed.given.relative) for mixed in self._mixed)))
 
 
 def fit_lines(formula: Array, losses: Array) -> tuple[Array, Array]:
