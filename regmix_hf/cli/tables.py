@@ -129,7 +129,7 @@ _TARGET = (name("target"), name("unit"), name("direction"))
 _SPEAKS_OF = (*_TARGET, Column("coverage", float))
 _PROMISED = (
     *(number("promised", OF_TARGET, ".4f"), number("measured", OF_TARGET, ".4f")),
-    *(number("deviation", OF_TARGET, ".4f", "+-"), number("difference", OF_TARGET, "+.4f")),
+    *(number("deviation", OF_TARGET, ".4f", "+-"), number("difference", OF_TARGET, "+.4f", "missed")),
     *(*_INTERVAL, count("seeds")),
 )
 
@@ -192,8 +192,8 @@ QUALITY_OF_ALL = Kind(
 QUALITY_OF_TARGET = Kind(
     "quality_of_target",
     (
-        *(name("estimator"), count("runs"), name("spearman", "spearman (%)"), name("pearson", "pearson (%)")),
-        *map(name, ("mae", "regret", "mse")),
+        *(name("estimator"), count("runs"), name("spearman", "spearman (%)"), name("mae")),
+        *(name("pearson", "pearson (%)"), name("regret"), name("mse")),
     ),
 )
 CHOSEN = Kind(

@@ -149,7 +149,7 @@ def of_one_scale(runs: Runs, progress: Progress, own: str | None = None) -> Runs
     if len(others):
         scale, count = others.index[0], others.iloc[0]
         more = (
-            f" and {others.iloc[1:].sum()} of {count_of(len(others) - 1, 'more scale')}"
+            f" and {others.iloc[1:].sum():,} of {count_of(len(others) - 1, 'more scale')}"
             if len(others) > 1
             else ""
         )
@@ -176,11 +176,11 @@ def fit_one(name: str, random_state: int, fitted: Runs, beside: Runs | None) -> 
 def fitted_on(name: str, fitted: Runs, beside: Runs | None) -> str:
     """What a family is fitted on, in words: `20 runs and 8 experts`."""
     family, experts = estimator_class(name), fitted.experts
-    told = [count_of(len(fitted), "run")]
-    told += (
-        [f"{len(beside):,} of other sizes or lengths"] if beside is not None and family.takes_sizes else []
-    )
-    told += [count_of(len(experts.weights), "expert")] if experts is not None and family.takes_experts else []
+    told = [count_of(len(fitted), "run")] if len(fitted) else []
+    if beside is not None and family.takes_sizes:
+        told.append(f"{len(beside):,} of other sizes or lengths")
+    if experts is not None and family.takes_experts:
+        told.append(count_of(len(experts.weights), "expert"))
     return " and ".join(told)
 
 

@@ -76,7 +76,8 @@ def _best_of(
     if len(ranked) == 1:
         return best, f"it is the only estimator, {score}"
     second = ranked[1]
-    why = f"it ranks runs best, {score}, {second} {_percent(quality[second]['spearman'])}"
+    behind = f"{second} {_percent(quality[second]['spearman'])}"
+    why = f"of all but the baseline it ranks runs best, {score}, {behind}"
     if not _is_better(judged, best, second, target, random_state):
         why += f"; {num_runs} runs are too few to tell the two apart"
     return best, why

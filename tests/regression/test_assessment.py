@@ -139,7 +139,8 @@ def test_the_best_ranking_is_selected_and_a_draw_is_called_one():
     assert clear.estimator == "good"
     assert "too few to tell" not in clear.reason
     assert clear.reason.startswith(
-        "good is used: it ranks runs best, Spearman 99.9 % on a over 24 runs (holdout), bad -100.0 %"
+        "good is used: of all but the baseline it ranks runs best, "
+        "Spearman 99.9 % on a over 24 runs (holdout), bad -100.0 %"
     )
     close = select(held_out, ["good", "exact"], target, 0)
     assert close.estimator == "exact"
