@@ -321,12 +321,8 @@ class MixtureRegressor(
         self.model.save(folder)
         if self.model.repetition_ is not None:
             self.model.repetition_.save(folder)
-        missed = self._out_of_fold
-        saved = {name: getattr(missed, name) for name in _MISSED}
-        write_arrays(
-            folder / "out_of_fold.safetensors",
-            {name: array for name, array in saved.items() if array is not None},
-        )
+        missed = {name: getattr(self._out_of_fold, name) for name in _MISSED}
+        write_arrays(folder / "out_of_fold.safetensors", missed)
         config = {
             "library_name": "regmix_hf",
             "format": FORMAT,

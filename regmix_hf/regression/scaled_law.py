@@ -23,7 +23,7 @@ from regmix_hf.regression.repetition import Repeats
 from regmix_hf.regression.scaled_curve import ScaledCurve, ScaledLayout
 from regmix_hf.regression.scaled_prediction import ScaledPrediction
 from regmix_hf.regression.shared_help import SharedHelp
-from regmix_hf.regression.size_process import COUNT, Places, learn, solve
+from regmix_hf.regression.size_process import COUNT, FARTHEST_OFF, Places, learn, solve
 from regmix_hf.regression.threads import one_blas_thread
 from regmix_hf.seeds import generator
 
@@ -268,8 +268,10 @@ class ScaledLaw(ScaledPrediction):
         if not others.any():
             return
         runs = [places.take(others) for places in runs]
-        size = 1.4826 * np.nanmedian(np.abs(left - np.nanmedian(left, axis=0)), axis=0)
+        middle = np.nanmedian(left, axis=0)
+        size = 1.4826 * np.nanmedian(np.abs(left - middle), axis=0)
         size[size == 0] = 1.0
+        size = np.maximum(size, np.abs(middle) / FARTHEST_OFF)
         left /= size
         self.hyper_ = self._learn(runs, left, others) if self._given is None else self._given
         for target, places in enumerate(runs):

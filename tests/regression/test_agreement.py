@@ -50,7 +50,7 @@ def test_a_target_that_sizes_rank_otherwise_is_named_and_one_that_they_rank_alik
     assert (found["b"].num_mixtures, found["b"].small, found["b"].large) == (
         *(30, "1M on 1,000,000,000 tokens", "60M on 1,000,000,000 tokens"),
     )
-    assert Agreement.from_plain(found["b"].plain) == found["b"]
+    assert Agreement.said_in({"size_agreement": [found["b"].plain]}) == [found["b"]]
     sizes = "30 mixtures of 1M on 1,000,000,000 tokens against 60M on 1,000,000,000 tokens"
     one = replace(found["b"], spearman=0.125, low=-0.25, high=0.375)
     assert one.found == f"b: {sizes}, rank correlation 12 % [-25, 38]"
