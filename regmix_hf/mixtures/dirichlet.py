@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from regmix_hf.errors import MixtureError
+from regmix_hf.mixtures.capped_sum import Array
 from regmix_hf.mixtures.constraints import Constraints
-
-Array = NDArray[np.float64]
 
 #: Different strengths between the weakest and the strongest (RegMix's public sampler).
 NUM_STRENGTHS = 15

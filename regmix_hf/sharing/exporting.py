@@ -58,10 +58,7 @@ def mixture_of_fit(folder: Path) -> MixtureToTrain:
 
 
 def mixture_of_repository(text: str) -> MixtureToTrain:
-    """Return the chosen mixture that a repository holds, with what the study's runs say of its domains.
-
-    Args:
-        text: `NAMESPACE/NAME-mixture[@REVISION]`.
+    """Return the mixture of `NAMESPACE/NAME-mixture[@REVISION]`, and what the study's runs say of domains.
 
     Raises:
         HubError: There is no such repository, or what it holds is no mixture.
