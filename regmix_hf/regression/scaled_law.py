@@ -180,8 +180,12 @@ class ScaledLaw(ScaledPrediction):
         # Of few mixtures the farthest stands for the tenth that is missed by most, as in conformal intervals.
         count = len(np.unique(weights[longest], axis=0))
         most = min(1.0, _FAR * (count + 1) / count)
-        far = np.nanquantile(missed[longest], most, axis=0) / np.nanquantile(usual, _FAR, axis=0)
-        ratio = max(1.0, float(np.median(far))) ** share
+        far = missed[longest]
+        both = ~(np.isnan(far).all(axis=0) | np.isnan(usual).all(axis=0))  # targets that are known at both
+        if not both.any():
+            return
+        times = np.nanquantile(far[:, both], most, axis=0) / np.nanquantile(usual[:, both], _FAR, axis=0)
+        ratio = max(1.0, float(np.median(times))) ** share
         self.beyond_ = np.array([ratio, sizes[-1] - nearest])
 
     def load(self, folder: Path, part: str = "", *, num_domains: int, num_targets: int) -> Self:
@@ -265,18 +269,19 @@ class ScaledLaw(ScaledPrediction):
         for target, places in enumerate(runs):
             left[:, target] -= self._left_over(places, places, target)
         left = left[others := ~self._swarm()]
-        if not others.any():
+        told = np.flatnonzero(~np.isnan(left).all(axis=0))  # targets that these runs have a loss of
+        if not len(told):
             return
-        runs = [places.take(others) for places in runs]
+        runs, left = [runs[target].take(others) for target in told], left[:, told]
         middle = np.nanmedian(left, axis=0)
         size = 1.4826 * np.nanmedian(np.abs(left - middle), axis=0)
         size[size == 0] = 1.0
         size = np.maximum(size, np.abs(middle) / FARTHEST_OFF)
         left /= size
         self.hyper_ = self._learn(runs, left, others) if self._given is None else self._given
-        for target, places in enumerate(runs):
-            known = ~np.isnan(left[:, target])
-            coefficients = size[target] * solve(self.hyper_, places.take(known), left[known, target])
+        for target, places, unit, values in zip(told, runs, size, left.T, strict=True):
+            known = ~np.isnan(values)
+            coefficients = unit * solve(self.hyper_, places.take(known), values[known])
             self.coefficients_[target, np.flatnonzero(others)[known]] = coefficients
 
     def _learn(self, runs: Sequence[Places], left: Array, others: NDArray[np.bool_]) -> Array:

@@ -204,6 +204,19 @@ def test_two_runs_that_are_far_off_alike_tell_of_an_offset_and_are_no_noise(coun
     assert np.abs(model.at(6e7, 1e9).predict(weights[40:]) - base[40:]).mean() < 0.05
 
 
+def test_a_target_that_no_larger_run_has_is_told_by_the_trend_and_has_no_interval_there():
+    rng = np.random.default_rng(3)
+    weights, is_large = rng.dirichlet(np.ones(3), 30), np.arange(30)[:, None] >= 18
+    base = 2 - np.sqrt(weights[:, :2]) + rng.normal(scale=0.01, size=(30, 2))
+    sizes = pd.DataFrame(np.where(is_large, (6e7, 1e9), (1e6, 1e9)), columns=list(SIZES))
+    losses = np.where(is_large, [1.0, np.nan], 1.0) * base
+    model = MixtureRegressor("scaled_law").fit(weights, losses, sizes=sizes)
+    lower, upper = model.predict_interval(weights[:3])
+    assert (upper.iloc[:, 0] - lower.iloc[:, 0] < 0.5).all()
+    assert lower.iloc[:, 1].isna().all()
+    assert np.isfinite(model.predict(weights[:3])).all(axis=None)
+
+
 def test_families_of_one_size_refuse_runs_of_several_and_other_sizes(trajectories):
     weights, sizes, losses = trajectories
     table = pd.DataFrame(sizes, columns=list(SIZES))
