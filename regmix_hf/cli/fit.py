@@ -251,7 +251,7 @@ class OutsideRuns:
             "the runs are of several sizes or lengths: --estimators scaled_law fits all of them, --where "
             "COLUMN=VALUE takes others than the usual one"
         )
-        return of_one_scale(runs, usual, console)
+        return of_one_scale(runs, console, usual)
 
     def _record(self, notes: tuple[str, ...]) -> FitRecord:
         """What is asked, to be kept beside what comes of it."""

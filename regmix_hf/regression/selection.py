@@ -15,7 +15,7 @@ from regmix_hf.regression.target import Target
 from regmix_hf.seeds import generator
 
 #: Families that saturate, so that their optimum is no corner as a line's is.
-LAWS = ("auto", "experts", "experts_and_law", "kriged_power_law", "power_law")
+LAWS = ("auto", "experts", "experts_and_law", "kriged_power_law", "power_law", "scaled_law")
 #: With fewer unseen runs than this a law is preferred to whatever is not clearly better.
 FEW_RUNS = 32
 

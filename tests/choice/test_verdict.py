@@ -47,6 +47,7 @@ def test_losses_that_no_mixture_explains_keep_the_prior(blind, tmp_path):
     assert chosen.weights == chosen.prior == pytest.approx(fitted.mean_weights)
     write_chosen(chosen, tmp_path)
     assert read_chosen(tmp_path / "mixture.yaml") == pytest.approx(chosen.prior, abs=1e-15)
+    assert chosen.reason.startswith("the prior: ")
     assert "set choice.force" in chosen.reason
     assert "cannot tell mixtures apart" in chosen.warnings[0]
     assert sum(str(blind.verdict) in note for note in chosen.notes) == 1, (
@@ -75,6 +76,7 @@ def test_the_prior_that_is_kept_meets_the_bounds_and_force_chooses_all_the_same(
     bounds = Constraints(NAMES, {"c": 0.6}, {}, {}, name="choice")
     kept = fitted.problem(constraints=bounds, choice=FEW).solve()
     assert kept.weights["c"] == pytest.approx(0.6)
+    assert kept.reason.startswith("as near to the prior as is allowed: ")
     write_chosen(kept, tmp_path)
     assert read_chosen(tmp_path / "mixture.yaml", NAMES) == pytest.approx(dict(kept.weights))
     forced = fitted.problem(choice=FEW.model_copy(update={"force": True})).solve()

@@ -164,6 +164,14 @@ def test_a_law_is_preferred_where_few_runs_cannot_tell_it_from_a_line():
     assert choice(40, "good").estimator == "ridge"
 
 
+def test_a_law_of_all_sizes_is_a_law_that_one_of_few_runs_of_the_largest_does_not_replace():
+    truth = list(np.linspace(1, 2, 12))
+    worse = {"a": [truth[1], truth[0], *truth[2:]]}
+    held_out = by_hand({"a": truth}, {"power_law": worse, "scaled_law": {"a": truth}})
+    target = Target.parse("a", read_names(["a"]))
+    assert select(held_out, ["power_law", "scaled_law"], target, 0).estimator == "scaled_law"
+
+
 def test_where_no_correlation_exists_the_smaller_error_is_selected():
     held_out = by_hand(
         {"a": [1.0, 2.0, 3.0]}, {"far": {"a": [9.0, 9.0, 9.0]}, "near": {"a": [2.0, 2.0, 2.0]}}
