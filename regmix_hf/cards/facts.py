@@ -16,6 +16,7 @@ from regmix_hf.cards.swarm import SwarmFacts
 from regmix_hf.files import damaged, read_parquet, read_record
 from regmix_hf.mixtures.table import completed, without_copies
 from regmix_hf.quantities import measured
+from regmix_hf.readable import count_of
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression.agreement import Agreement
 from regmix_hf.regression.asked_target import fitted_target, target_of
@@ -72,6 +73,12 @@ class RegressionFacts:
     def speaks_of(self) -> str:
         """Of what runs predicted losses and their intervals are, in words."""
         return speaks_of(self.summary)
+
+    def fitted_on(self, estimator: str) -> str:
+        """How many runs and experts a family was fitted on, in words; version 0.1 had runs alone."""
+        told = self.summary.get("fitted_on")
+        known = told.get(estimator) if isinstance(told, dict) else None
+        return str(known or count_of(self.summary["num_runs"]["fit"], "run"))
 
     @property
     def judged(self) -> pd.DataFrame:

@@ -272,7 +272,9 @@ class ChoiceProblem:
     def _decide(self, found: tuple[Candidate, ...], gap: float) -> tuple[Candidate, str]:
         simulated, *others = found
         if others and others[-1].method == "prior":
-            return others[-1], f"the prior: {self.verdict} To choose what is predicted, set choice.force"
+            is_prior = np.array_equal(self._kept, self._prior)
+            kept = "the prior" if is_prior else "as near to the prior as is allowed"
+            return others[-1], f"{kept}: {self.verdict} To choose what is predicted, set choice.force"
         if self.regressor.model.is_convex:
             return simulated, f"the optimum of convex predictions: none is better{self._of_sample(simulated)}"
         settings = self.choice

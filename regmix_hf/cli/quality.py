@@ -1,4 +1,4 @@
-"""The table of held-out quality as a paper, a page or a program takes it: LaTeX, Markdown, CSV."""
+"""The table of quality on unseen runs as a paper, a page or a program takes it: LaTeX, Markdown, CSV."""
 
 from __future__ import annotations
 

@@ -76,10 +76,8 @@ def load_tasks(names: Sequence[str], local_tasks: Path, include_path: str | None
         return LoadedTasks(local=None, public=None)
     from lm_eval.tasks import TaskManager
 
-    public_names = [name for name in names if name != HELD_OUT_TEXT]
-    public = None
-    if public_names:
-        public = _load(public_names, _index(public_names, include_path, _EVALUATION), _EVALUATION)
+    others = [name for name in names if name != HELD_OUT_TEXT]
+    public = _load(others, _index(others, include_path, _EVALUATION), _EVALUATION) if others else None
     local = None
     if HELD_OUT_TEXT in names:
         manager = TaskManager(include_path=str(local_tasks), include_defaults=False)

@@ -205,8 +205,8 @@ class Promise:
 
     def __str__(self) -> str:
         return (
-            f"{self.promised:.4f} promised and {self.measured:.4f} measured ({self.difference:+.4f}) "
-            f"of the run predicted best out of fold, {self.run}"
+            f"promised {self.promised:.4f} and measured {self.measured:.4f} ({self.difference:+.4f}) "
+            f"of run {self.run}, which it predicted best out of fold"
         )
 
 

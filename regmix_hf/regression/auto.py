@@ -128,11 +128,7 @@ class Auto(MixtureEstimator):
             model.save(folder, within(part, name))
 
     def load(self, folder: Path, part: str = "", *, num_domains: int, num_targets: int) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            RegressionError: A file is missing, or an array has another shape or is not finite.
-        """
+        """Read what `save` wrote."""
         super().load(folder, part, num_domains=num_domains, num_targets=num_targets)
         if self.shares_.shape[1] > len(self.members):
             raise RegressionError(

@@ -107,11 +107,7 @@ class Experts(MixtureEstimator):
         self.tokens_.save(array_file(folder, within(part, "tokens")))
 
     def load(self, folder: Path, part: str = "", *, num_domains: int, num_targets: int) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            RegressionError: A file is missing, or an array has another shape or is not finite.
-        """
+        """Read what `save` wrote."""
         super().load(folder, part, num_domains=num_domains, num_targets=num_targets)
         file = array_file(folder, within(part, "tokens"))
         self.tokens_ = ExpertTokens.load(file, num_domains=num_domains, num_targets=num_targets)
@@ -149,7 +145,7 @@ class Experts(MixtureEstimator):
         return np.asarray(self.slope_[:, None] * slopes)
 
     def _numbers_per_row(self) -> int:
-        return max(1, min(4096, max(len(mixed.relative) for mixed in self._mixed)))
+        return max(1, min(4096, max(len(mixed.given.relative) for mixed in self._mixed)))
 
 
 def fit_lines(formula: Array, losses: Array) -> tuple[Array, Array]:

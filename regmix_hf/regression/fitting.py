@@ -26,7 +26,7 @@ from regmix_hf.regression.assessment import (
     seed_noise,
     speaks_of,
 )
-from regmix_hf.regression.by_size import fit_one, scale_of
+from regmix_hf.regression.by_size import fit_one, fitted_on, scale_of
 from regmix_hf.regression.carrying import carries
 from regmix_hf.regression.learning_curve import LearningCurve, learning_curve
 from regmix_hf.regression.question import Question
@@ -108,7 +108,8 @@ def fit_runs(
         fit = _unjudged(question, regressors, folder)
     _save(fit, question, regressors)
     progress.note(fit.selection.reason)
-    progress.note(f"{fit.selection.estimator}: {fit.summary['outlook']}")
+    told = fit.summary["fitted_on"][fit.selection.estimator]
+    progress.note(f"{fit.selection.estimator}: fitted on {told}; {fit.summary['outlook']}")
     progress.note(str(fit.verdict))
     for name, promise in fit.promises.items():
         if promise is not None:
@@ -124,7 +125,7 @@ def _fit_all(question: Question, random_state: int, progress: Progress) -> dict[
     regressors, fitted = {}, question.fitted
     with progress.bar("fit", total=len(question.names), unit="estimators") as bar:
         for done, name in enumerate(question.names):
-            bar.update(done, detail=f"{name} on {len(fitted)} runs, {len(fitted.targets)} targets")
+            bar.update(done, detail=f"{name} on {fitted_on(name, fitted, question.beside)}")
             regressors[name] = fit_one(name, random_state, fitted, question.beside)
         bar.update(len(question.names))
     return regressors
@@ -211,6 +212,7 @@ def _summary(
         "target_value": dict(value) if isinstance(value, Mapping) else value,
         "estimator": selection.estimator,
         "estimators": list(question.names),
+        "fitted_on": {name: fitted_on(name, question.fitted, question.beside) for name in regressors},
         "judged_on": selection.test,
         "reason": selection.reason,
         "num_runs": {

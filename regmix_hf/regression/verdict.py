@@ -13,8 +13,15 @@ from pydantic import TypeAdapter
 
 from regmix_hf.files import damaged
 from regmix_hf.readable import count_of
-from regmix_hf.regression.assessment import BASELINE, MANY_TO_RANK, HeldOut, number_mixtures
+from regmix_hf.regression.assessment import (
+    BASELINE,
+    CROSS_VALIDATION,
+    MANY_TO_RANK,
+    HeldOut,
+    number_mixtures,
+)
 from regmix_hf.regression.metrics import LEAST_MIXTURES, Correlation, interval, measure
+from regmix_hf.regression.selection import FEW_RUNS
 from regmix_hf.regression.target import Target
 
 TELLS, WEAKLY, CANNOT = "tells mixtures apart", "weakly", "cannot: keep the prior"
@@ -31,7 +38,7 @@ class Verdict:
     Attributes:
         word: `TELLS`, `WEAKLY` or `CANNOT`.
         reasons: What speaks for it, in sentences without a full stop.
-        spearman: Rank correlation of the target with its prediction over held-out runs; NaN if there is none.
+        spearman: Rank correlation of the target with its prediction over unseen runs; NaN if there is none.
         low: Lower end of its bootstrap 95 % interval.
         high: Upper end.
         baseline: The same correlation of the trivial baseline.
@@ -71,7 +78,9 @@ class Verdict:
         draws = judged.resamples(random_state).metrics(true, predicted)["spearman"]
         low, high = interval(draws) if not math.isnan(spearman) else (math.nan, math.nan)
         num_runs = judged.num_judging(target)
-        where = f"over {count_of(num_runs, 'run')} ({judged.test})"
+        is_few = judged.test == CROSS_VALIDATION and num_runs < FEW_RUNS
+        pessimistic = ", pessimistic for so few" if is_few else ""
+        where = f"over {count_of(num_runs, 'run')} ({judged.test}{pessimistic})"
         if num_runs < MANY_TO_RANK:
             low, high = math.nan, math.nan
             mixtures = number_mixtures(judged.runs)[~np.isnan(true)]
@@ -122,13 +131,17 @@ class Verdict:
         """The verdict as JSON has it: what is not a number is null."""
         return dict(TypeAdapter(Verdict).dump_python(self, mode="json"))
 
-    def __str__(self) -> str:
-        """The verdict as one sentence."""
-        says = {
+    @property
+    def says(self) -> str:
+        """The verdict without its reasons."""
+        return {
             TELLS: "the regression tells mixtures apart",
             WEAKLY: "the regression tells mixtures apart only weakly",
         }.get(self.word, "the regression cannot tell mixtures apart: keep the prior")
-        return f"{says} ({'; '.join(self.reasons)})."
+
+    def __str__(self) -> str:
+        """The verdict as one sentence."""
+        return f"{self.says} ({'; '.join(self.reasons)})."
 
 
 def _by_correlation(

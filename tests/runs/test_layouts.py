@@ -93,7 +93,14 @@ def test_patterns_tell_weights_and_targets_before_all_else(tmp_path):
 def test_a_column_that_somebody_speaks_of_is_a_target_beside_those_that_are_called_so(tmp_path):
     file = tmp_path / "runs.csv"
     file.write_text("run,w_a,w_b,eval_a,acc,exam,em\n1,0.5,0.5,3,0.2,2,0\n2,0.25,0.75,2,0.3,4,1\n")
-    assert load_runs(file).targets == ("eval_a",)
+    alone = load_runs(file)
+    assert alone.targets == ("eval_a",)
+    assert (
+        "no targets, as nothing says they are: acc, exam, em (--maximize or --minimize acc would)"
+        in alone.notes
+    )
+    pair = load_runs(file, columns=Columns(targets=("eval_*", "exam")))
+    assert "no targets, as nothing says they are: acc, em (--targets 'eval_*,exam,acc' would)" in pair.notes
     assert load_runs(file, maximize=["ac*"], target=["acc", "exam"]).targets == ("eval_a", "acc", "exam")
 
 
