@@ -81,10 +81,6 @@ def later_tasks(tasks: Sequence[Task[RunSpec]], facts: CorpusFacts) -> list[Task
     """Return one task for each run that ended well, kept its model, and was not measured on all of now.
 
     Each has a folder in that of its run, named by what is asked, so that what was measured before stays.
-
-    Args:
-        tasks: Runs of a study.
-        facts: Of its corpus.
     """
     found = []
     for task in tasks:

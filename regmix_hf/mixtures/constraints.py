@@ -11,11 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regmix_hf.errors import MixtureError, did_you_mean
-from regmix_hf.mixtures.capped_sum import meet_sum
+from regmix_hf.mixtures.capped_sum import Array, meet_sum
 from regmix_hf.readable import at_most
 from regmix_hf.recipe import Group
-
-Array = NDArray[np.float64]
 
 #: Bounds may miss each other, and sums may miss 1, by this much before a mixture is refused.
 _TOLERANCE = 1e-9

@@ -154,7 +154,7 @@ class Regression(Section):
     """Leave targets out on which mixtures differ by fewer noises than this: standard deviations between seeds
     of one mixture, or else standard errors. `null`: those below 1 are named."""
     estimator: str | None = None
-    """The estimator `choose` uses. `null`: the best on held-out runs."""
+    """The estimator `choose` uses. `null`: the best on unseen runs."""
 
 
 class Group(Section):

@@ -53,9 +53,7 @@ def of_study(runs: Runs, recipe: Recipe, progress: Progress) -> Runs:
     The study's own come first.
     """
     tells = any(estimator_class(name).takes_sizes for name in recipe.regression.estimators)
-    if len(recipe.rungs) > 1 or tells or runs.scale is None or not len(runs):
-        return runs
-    return of_one_scale(runs, str(runs.scale.iloc[0]), progress)
+    return runs if len(recipe.rungs) > 1 or tells else of_one_scale(runs, progress)
 
 
 def judged_runs(runs: Runs, estimators: Collection[str], progress: Progress) -> tuple[Runs, Runs | None]:
@@ -73,9 +71,7 @@ def judged_runs(runs: Runs, estimators: Collection[str], progress: Progress) -> 
     takes_sizes = any(estimator_class(name).takes_sizes for name in estimators)
     if takes_sizes or (runs.sizes is not None and any(map(_is_of_several, estimators))):
         return by_size(runs, progress)
-    if runs.scale is None or not len(runs):
-        return runs, None
-    return of_one_scale(runs, str(runs.scale.iloc[0]), progress), None
+    return of_one_scale(runs, progress), None
 
 
 def by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:
@@ -144,14 +140,16 @@ def usual_scale(runs: Runs) -> str | None:
     return str(runs.scale.iloc[first[largest]])
 
 
-def of_one_scale(runs: Runs, own: str, progress: Progress) -> Runs:
-    """Leave out runs of other models or lengths than these: `own` as `Runs.scale` has it."""
-    assert runs.scale is not None, "that is how it is known"
+def of_one_scale(runs: Runs, progress: Progress, own: str | None = None) -> Runs:
+    """Leave out runs of other models or lengths than `own` (see `Runs.scale`), or else the first run's."""
+    if runs.scale is None or not len(runs):
+        return runs
+    own = own or str(runs.scale.iloc[0])
     others = runs.scale[runs.scale != own].value_counts()
     if len(others):
         scale, count = others.index[0], others.iloc[0]
         more = (
-            f" and {others.iloc[1:].sum()} of {count_of(len(others) - 1, 'more scale')}"
+            f" and {others.iloc[1:].sum():,} of {count_of(len(others) - 1, 'more scale')}"
             if len(others) > 1
             else ""
         )
@@ -173,6 +171,17 @@ def fit_one(name: str, random_state: int, fitted: Runs, beside: Runs | None) -> 
     return regressor.fit(
         weights, losses, fitted.quantities, sizes=sizes, epochs=epochs, experts=fitted.experts
     )
+
+
+def fitted_on(name: str, fitted: Runs, beside: Runs | None) -> str:
+    """What a family is fitted on, in words: `20 runs and 8 experts`."""
+    family, experts = estimator_class(name), fitted.experts
+    told = [count_of(len(fitted), "run")] if len(fitted) else []
+    if beside is not None and family.takes_sizes:
+        told.append(f"{len(beside):,} of other sizes or lengths")
+    if experts is not None and family.takes_experts:
+        told.append(count_of(len(experts.weights), "expert"))
+    return " and ".join(told)
 
 
 def _of_all(tables: list[pd.DataFrame | None]) -> pd.DataFrame | None:

@@ -294,6 +294,7 @@ def test_a_group_that_must_have_more_than_proxies_tell_of_is_named_before(regmix
             ["fit", "RECIPE", "--mixtures", "a.csv"],
             "and --mixtures, an option for tables, cannot go together",
         ),
+        (["fit", "--runs", "t.csv", "--targets", "a_*", "b"], "joined by commas: --targets 'a_*,b'"),
         (["fit", "RECIPE", "--min-signal", "2"], "and --min-signal, an option for tables"),
         (["fit", "RECIPE", "--seed", "1"], "and --seed, an option for tables"),
         (["choose", "RECIPE"], "run `regmix prepare"),

@@ -83,7 +83,10 @@ def test_enough_holdout_runs_decide(swarm, tmp_path):
 def test_an_estimator_that_was_asked_for_is_used_and_the_best_is_named(swarm, tmp_path):
     found = fit_runs(swarm(16, 16), ["power_law"], "sums", tmp_path, use="ridge")
     assert found.selection.estimator == "ridge"
-    assert found.selection.reason.startswith("ridge was asked for. power_law ranks unseen runs best")
+    assert found.selection.reason.startswith(
+        "ridge is used, as was asked for; unasked power_law would be: of all but the baseline it ranks "
+    )
+    assert found.summary["fitted_on"] == dict.fromkeys(("power_law", "ridge", "own_weight"), "16 runs")
 
 
 def test_an_estimator_that_weighs_families_says_why_per_target(swarm, tmp_path):
