@@ -126,7 +126,7 @@ def _titled(target: str, kind: Quantity, rows: pd.DataFrame) -> str:
 def _fit(study: Study, format: Format) -> list[Table]:
     quality = read_parquet(study.regression / names.QUALITY, QUALITY)
     summary = read_record(file := study.regression / names.FIT_SUMMARY, target=str)
-    kind = fitted_target(summary["target_value"], summary, file).quantity
+    kind = fitted_target(summary.get("target_value", summary["target"]), summary, file).quantity
     shown = quality_tables(quality, summary["target"], kind, format)
     return [*shown, *agreement_tables(summary), *carry_tables(summary)]
 
