@@ -85,6 +85,19 @@ def test_intervals_are_wider_beyond_the_largest_size_and_the_wider_the_farther(f
     assert widths[0] < widths[1] < widths[2]
 
 
+def test_intervals_of_runs_longer_than_all_of_their_one_size_are_wider(trajectories):
+    weights, sizes, losses = (table[np.arange(144) % 6 < 3] for table in trajectories)
+    model = MixtureRegressor("scaled_law").fit(
+        weights, losses, sizes=pd.DataFrame(sizes, columns=list(SIZES))
+    )
+    here, twice, longer = (
+        np.subtract(*model.at(1e7, tokens).predict_interval(weights[:3])[::-1]).mean()
+        for tokens in (8e9, 1.6e10, 3.2e10)
+    )
+    assert (1.1 * here < twice).all()
+    assert (1.1 * twice < longer).all()
+
+
 @pytest.mark.parametrize("size", [(3e7, 8e9), (6e7, 8e9)], ids=["one that has runs", "another size"])
 def test_where_one_size_is_asked_for_what_runs_add_is_summed_by_mixture(fitted, trajectories, size):
     seen, unseen = trajectories[0][:12], np.random.default_rng(6).dirichlet(np.ones(3), 12)
