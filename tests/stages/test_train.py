@@ -18,10 +18,11 @@ from regmix_hf.jobs.claims import Standing, Watch, claim
 from regmix_hf.jobs.finals import FinalWork, did_not_fit
 from regmix_hf.jobs.ranks import Ranks, do_together
 from regmix_hf.jobs.tasks import OutOfMemoryError
+from regmix_hf.plan import make_plan
 from regmix_hf.preflight import check_study
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
-from regmix_hf.stages import train
+from regmix_hf.stages import choose, train
 from regmix_hf.study import State, Study
 from tests.preloaded import Mode, family, starting
 
@@ -132,6 +133,17 @@ def test_a_choice_that_ends_as_a_baseline_takes_over_the_models_of_that(new_stud
     row = json.loads((study.models / "chosen" / "result.json").read_text())
     assert (row["mixture_id"], row["run_id"]) == ("chosen", results["run_id"][0])
     assert (study.models / "uniform" / "result.json").read_bytes() == before
+
+
+def test_a_plan_counts_the_runs_of_a_mixture_that_is_yet_to_be_chosen_again(new_study):
+    study = new_study("train.mixtures=[chosen, uniform]", "train.num_seeds=2", "executor.gpu=h200")
+    train.run(study, Silent(), start=FakeLaunches(study))
+    assert study.state(choose.STAGE) is not State.DONE
+    [plan] = make_plan(study, first="train", last="train").stages
+    assert (plan.runs, plan.left) == (4, 2)
+    (study.models / "uniform" / "result.json").unlink()
+    [plan] = make_plan(study, first="train", last="train").stages
+    assert plan.left == 3
 
 
 def test_held_out_mixtures_of_the_swarm_are_trained_on_by_their_names(new_study):
