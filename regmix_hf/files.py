@@ -67,11 +67,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_record(path: Path, **kinds: type) -> dict[str, Any]:
-    """Read a JSON file that holds an object with these keys.
-
-    Args:
-        path: The file.
-        **kinds: Key -> the type of its value.
+    """Read a JSON file that holds an object with these keys, and values of these types.
 
     Raises:
         StudyError: It is damaged, or something else.
@@ -148,11 +144,7 @@ def write_parquet(path: Path, frame: pd.DataFrame) -> None:
 
 
 def read_parquet(path: Path, columns: Columns | None = None) -> pd.DataFrame:
-    """Read a Parquet table.
-
-    Args:
-        path: The file.
-        columns: What it has to have.
+    """Read a Parquet table that has to have these columns.
 
     Raises:
         StudyError: It is damaged, or another table.

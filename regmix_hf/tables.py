@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -70,6 +70,11 @@ def by_domain(frame: pd.DataFrame, prefix: Prefix) -> pd.DataFrame:
     start = f"{prefix}/"
     columns = [column for column in frame.columns if column.startswith(start)]
     return frame[columns].rename(columns=lambda column: column.removeprefix(start))
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table as mappings of column to plain Python value."""
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def prefixed(prefix: Prefix, values: Mapping[str, float]) -> dict[str, float]:

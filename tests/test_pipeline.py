@@ -87,7 +87,14 @@ def undisturbed(tmp_path_factory) -> tuple[Path, str]:
 
 def test_a_run_ends_with_the_answer_and_its_quality(undisturbed):
     _, out = undisturbed
-    for part in ("chosen mixture", "predicted loss", "held-out quality", "final models", "uniform", "Read "):
+    for part in (
+        "chosen mixture",
+        "predicted loss",
+        "how well runs are ranked (",
+        "final models",
+        "uniform",
+        "Read ",
+    ):
         assert part in out
 
 

@@ -11,7 +11,7 @@ from regmix_hf.files import damaged
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression.target import TargetValue
 from regmix_hf.study import names
-from regmix_hf.study.table_fit import TableFit
+from regmix_hf.study.table_fit import ChoiceRecord, TableFit
 
 _OF_TEXT = "what the available text holds"
 _OF_MEAN = "the mean of the runs' mixtures, which stands in for it because it is not known"
@@ -81,22 +81,18 @@ class Asked:
         domains, targets = summary.get("domains"), summary.get("targets")
         if not isinstance(domains, list) or not isinstance(targets, list):
             raise damaged(fit.regression / names.FIT_SUMMARY, "does not name domains and targets")
-        asked, choice = fit.asked, fit.choice
-        target = summary["target_value"] if choice is None or choice.target is None else choice.target
-        prior = _OF_MEAN
-        if choice is not None and choice.prior is not None:
-            prior = f"that of {Path(choice.prior).name}"
+        asked, choice = fit.asked, fit.choice or ChoiceRecord(fit="", fitted="")  # of which nothing is known
         return cls(
             name=fit.name,
             seed=asked.seed,
-            target=target,
+            target=summary["target_value"] if choice.target is None else choice.target,
             domains=tuple(map(str, domains)),
             validated_only=tuple(str(name) for name in targets if name not in domains),
-            prior=prior,
-            available=choice.available if choice else None,
-            num_train_tokens=choice.num_train_tokens if choice else None,
-            max_epochs=choice.max_epochs if choice else None,
-            again=tuple(words for words in (asked.command, choice.command if choice else ()) if words),
+            prior=_OF_MEAN if choice.prior is None else f"that of {Path(choice.prior).name}",
+            available=choice.available,
+            num_train_tokens=choice.num_train_tokens,
+            max_epochs=choice.max_epochs,
+            again=tuple(words for words in (asked.command, choice.command) if words),
             tables=tuple(Path(table).name for table in asked.tables),
             notes=asked.notes,
         )

@@ -11,11 +11,11 @@ import pandas as pd
 
 from regmix_hf.files import damaged, read_parquet, read_yaml
 from regmix_hf.mixtures.group_shares import GroupShare
-from regmix_hf.quantities import with_quantities
+from regmix_hf.quantities import NATS, Quantity, with_quantities
 from regmix_hf.regression.assessment import of_scale
 from regmix_hf.regression.verdict import Verdict
 from regmix_hf.study.rounds import Round, counted, last_measured, rounds_in
-from regmix_hf.tables import MIXTURE, SIZES
+from regmix_hf.tables import MIXTURE, SIZES, records
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +80,19 @@ class ChoiceFacts:
         """`prior`, `chosen` (shares of training tokens) and `epochs` of the training domains."""
         trained = self.table.loc[self.table.index.isin(list(self.record["prior"]))]
         return trained[["prior", "weight", "epochs"]].rename(columns={"weight": "chosen"})
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """`domain`, `prior`, `chosen`, `change` (shares) and `epochs`, largest chosen share first."""
+        weights = self.weights.sort_values(["chosen", "prior"], ascending=False, kind="stable")
+        # Shares are rounded to millionths; what is less is the rounding of a difference.
+        change = (weights["chosen"] - weights["prior"]).round(9) + 0.0
+        return records(weights.assign(change=change).reset_index())
+
+    @property
+    def quantity(self) -> Quantity:
+        """Unit and direction of what it was chosen for; version 0.1 knew losses only."""
+        return Quantity("", self.record.get("unit", NATS), self.record.get("direction", "lower"))
 
     @property
     def predicted(self) -> dict[str, dict[str, float | None]]:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from regmix_hf.quantities import NATS, Quantity
+from regmix_hf.recipe.schema import CHOSEN
 
 #: What is compared where nothing else is said.
 _LOSS = Quantity("loss", NATS)
@@ -98,33 +99,31 @@ class Comparison:
 
 def compare(
     losses: Mapping[str, Sequence[float]],
-    chosen: str = "chosen",
     target: Quantity = _LOSS,
     runs: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Comparison]:
-    """Compare one mixture with every other one.
+    """Compare the chosen mixture with every other one.
 
     The noise of one run is the standard deviation over seeds, pooled over all mixtures (they are taken to
     have the same); the interval is Student's for two means with that pooled deviation.
 
     Args:
         losses: Mixture -> the target after its runs, one value per seed.
-        chosen: The mixture that is compared.
         target: Its unit and direction.
         runs: Mixture -> its runs. Those that two mixtures share are noise of one only, and no comparison;
             `None`: no mixture shares any.
     """
-    if chosen not in losses:
+    if CHOSEN not in losses:
         return []
     of = {name: tuple(runs[name]) if runs else (name,) for name in losses}
     noise, freedom = seed_noise({" ".join(of[name]): values for name, values in losses.items()})
-    mine = losses[chosen]
+    mine = losses[CHOSEN]
     comparisons = []
     for name, theirs in losses.items():
-        if name == chosen:
+        if name == CHOSEN:
             continue
         num_seeds = (len(mine), len(theirs))
-        if of[name] == of[chosen]:
+        if of[name] == of[CHOSEN]:
             comparisons.append(Comparison(name, 0.0, None, num_seeds, target, is_same=True))
             continue
         half_width = None

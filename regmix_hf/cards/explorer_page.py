@@ -98,7 +98,7 @@ def explorer_page(
         coverage=f"{100 * facts.choice.coverage:.0f}",
         estimator=regressor.estimator,
         num_runs=regressor.num_runs_,
-        of_sizes=size is not None,
+        fitted_on=facts.regression.fitted_on(regressor.estimator) if facts.regression else "",
         speaks_of=facts.choice.speaks_of,
         verdict=facts.verdict,
         unit=_only_unit(regressor),

@@ -16,6 +16,7 @@ from regmix_hf.cards.swarm import SwarmFacts
 from regmix_hf.files import damaged, read_parquet, read_record
 from regmix_hf.mixtures.table import completed, without_copies
 from regmix_hf.quantities import measured
+from regmix_hf.readable import count_of
 from regmix_hf.recipe import Recipe
 from regmix_hf.regression.agreement import Agreement
 from regmix_hf.regression.asked_target import fitted_target, target_of
@@ -72,6 +73,12 @@ class RegressionFacts:
     def speaks_of(self) -> str:
         """Of what runs predicted losses and their intervals are, in words."""
         return speaks_of(self.summary)
+
+    def fitted_on(self, estimator: str) -> str:
+        """How many runs and experts a family was fitted on, in words; version 0.1 had runs alone."""
+        told = self.summary.get("fitted_on")
+        known = told.get(estimator) if isinstance(told, dict) else None
+        return str(known or count_of(self.summary["num_runs"]["fit"], "run"))
 
     @property
     def judged(self) -> pd.DataFrame:
@@ -152,14 +159,14 @@ class StudyFacts:
     #: `None`: it is a fit on tables.
     recipe: Recipe | None
     target: Target
-    corpus: CorpusFacts | None
-    swarm: SwarmFacts | None
-    regression: RegressionFacts | None
-    choice: ChoiceFacts | None
-    final: FinalFacts | None
+    corpus: CorpusFacts | None = None
+    swarm: SwarmFacts | None = None
+    regression: RegressionFacts | None = None
+    choice: ChoiceFacts | None = None
+    final: FinalFacts | None = None
     #: The table of stage 7.
-    scores: pd.DataFrame | None
-    promises: Promises | None
+    scores: pd.DataFrame | None = None
+    promises: Promises | None = None
 
     @property
     def verdict(self) -> Verdict | None:
@@ -217,13 +224,9 @@ class StudyFacts:
             asked=asked,
             recipe=None,
             target=target,
-            corpus=None,
             swarm=SwarmFacts(runs.assign(status="ok"), len(runs), target.quantities),
             regression=regression,
             choice=ChoiceFacts.read(fit.mixture),
-            final=None,
-            scores=None,
-            promises=None,
         )
 
 

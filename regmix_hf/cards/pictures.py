@@ -17,7 +17,6 @@ from regmix_hf.cards.quality_plots import (
 )
 from regmix_hf.cards.style import png
 from regmix_hf.quantities import Quantity
-from regmix_hf.regression.assessment import FITTED
 
 
 def _draw_weights(facts: StudyFacts) -> Figure | None:
@@ -45,8 +44,8 @@ def _draw_predictions(facts: StudyFacts) -> Figure | None:
     if known.empty:
         return None
     words, quantity = target_words(facts), facts.target.quantity
-    runs_are = "fitted on" if facts.regression.summary["judged_on"] == FITTED else "not fitted on"
-    return draw_predictions(known, facts.regression.judged, words, quantity, runs_are)
+    test = str(facts.regression.summary["judged_on"])
+    return draw_predictions(known, facts.regression.judged, words, quantity, test)
 
 
 def _draw_learning_curve(facts: StudyFacts) -> Figure | None:

@@ -34,7 +34,7 @@ def draw_predictions(
     quality: pd.DataFrame,
     target: str,
     unit: Quantity = _LOSS,
-    runs_are: str = "not fitted on",
+    test: str = "holdout",
 ) -> Figure:
     """Predicted against true values of runs, one panel per estimator.
 
@@ -43,14 +43,14 @@ def draw_predictions(
         quality: Index: estimators, best first; columns `spearman` and `pearson`.
         target: What was predicted, in words.
         unit: Its unit and direction.
-        runs_are: Which runs they are, in words.
+        test: Which runs they are, as `HeldOut.test` has it.
     """
     names = list(quality.index)
     rows = math.ceil(len(names) / _MAX_PANELS_PER_ROW)
     columns = math.ceil(len(names) / rows)
     low, high = _limits(predictions[["true", "predicted"]].to_numpy(dtype=float))
     runs = predictions.groupby("estimator").size().max()
-    subtitle = f"{target}, {count_of(runs, 'run')} {runs_are}; line: predicted = true"
+    subtitle = f"{target}, {count_of(runs, 'run')} ({test}); line: predicted = true"
     title = f"Predicted and true {'losses' if unit.noun == 'loss' else 'values'}"
     with style():
         size = (max(5.2, 2.75 * columns + 0.4), 2.75 * rows + 0.3)
@@ -73,7 +73,7 @@ def draw_predictions(
 
 
 def draw_learning_curve(curve: pd.DataFrame, target: str) -> Figure:
-    """Held-out correlation against the number of proxies that were fitted on.
+    """Rank correlation on unseen runs against the number of proxies that were fitted on.
 
     Args:
         curve: Columns `estimator`, `num_runs`, `mean`, `lower`, `upper`: Spearman's correlation over random

@@ -66,7 +66,7 @@ class RegressorCard(Card):
 
     @property
     def metadata(self) -> ModelCardData:
-        """The block at the top of the card, with the selected regressor's held-out quality."""
+        """The block at the top of the card, with the selected regressor's quality on unseen runs."""
         results = list(self._eval_results())
         return ModelCardData(
             license=self.facts.asked.license,
@@ -89,6 +89,7 @@ class RegressorCard(Card):
             summary=summary,
             verdict=self.regression.verdict,
             speaks_of=self.regression.speaks_of,
+            fitted_on=self.regression.fitted_on(self.selected),
             best_predicted=self.regression.promises,
             quality=self.regression.quality.to_dict("records"),
             target_words=target_words(self.facts),

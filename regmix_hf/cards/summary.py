@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import pandas as pd
-
 from regmix_hf.cards.comparison import Comparison, compare
 from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.tables import ScoreRow, Spread, score_rows
 from regmix_hf.mixtures.final import outside_bounds
 from regmix_hf.quantities import Quantity
 from regmix_hf.recipe.schema import CHOSEN
-from regmix_hf.tables import by_domain
+from regmix_hf.tables import by_domain, records
 
 
 @dataclass(frozen=True)
@@ -54,24 +52,18 @@ def scores_of(facts: StudyFacts) -> list[ScoreRow]:
 
 def summarise(facts: StudyFacts) -> Summary:
     """Take from the facts what belongs into the answer."""
-    mixture: list[dict[str, Any]] = []
-    predicted: list[dict[str, Any]] = []
-    if facts.choice:
-        weights = facts.choice.weights.sort_values(["chosen", "prior"], ascending=False, kind="stable")
-        weights.insert(2, "change", weights["chosen"] - weights["prior"])
-        mixture = _rows(weights.reset_index(names="domain"))
-        predicted = [{"mixture": name, **values} for name, values in facts.choice.predicted.items()]
+    predicted = facts.choice.predicted.items() if facts.choice else ()
     held_out: list[dict[str, Any]] = []
     if facts.regression:
         judged = facts.regression.judged[["spearman", "spearman_low", "spearman_high", "num_runs"]]
         judged = judged.set_axis(["spearman", "lower", "upper", "runs"], axis=1).astype({"runs": int})
-        held_out = _rows(judged.reset_index(names="estimator"))
+        held_out = records(judged.reset_index(names="estimator"))
     losses, runs = (facts.final.losses, facts.final.runs) if facts.final else ({}, {})
     return Summary(
         target=str(facts.target),
         quantity=facts.target.quantity,
-        mixture=mixture,
-        predicted=predicted,
+        mixture=facts.choice.rows if facts.choice else [],
+        predicted=[{"mixture": name, **values} for name, values in predicted],
         held_out=held_out,
         final=[{"mixture": name, "loss": Spread.of(values)} for name, values in losses.items()],
         comparisons=compare(losses, target=facts.target.quantity, runs=runs),
@@ -90,7 +82,3 @@ def _outside(facts: StudyFacts) -> list[str]:
     rows = weights[list(domains)].drop(CHOSEN, errors="ignore")
     others = {str(name): dict(zip(domains, row.tolist(), strict=True)) for name, row in rows.T.items()}
     return outside_bounds(facts.recipe, others, facts.corpus.available_tokens(facts.recipe))
-
-
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]

@@ -8,7 +8,6 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from regmix_hf.choice.chosen import Candidate, ChosenMixture, Predicted, doubts
 from regmix_hf.choice.nearest import NearestRuns
@@ -27,6 +26,7 @@ from regmix_hf.choice.reach import (
 from regmix_hf.choice.simulate import Simulation, simulate
 from regmix_hf.errors import MixtureError
 from regmix_hf.mixtures import AroundPrior, Constraints, around_prior, check_mixture, sampling_constraints
+from regmix_hf.mixtures.capped_sum import Array
 from regmix_hf.mixtures.final import choice_constraints
 from regmix_hf.mixtures.group_shares import GroupShare
 from regmix_hf.progress import Progress
@@ -35,8 +35,6 @@ from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.assessment import OF_NO_MODEL, of_scale
 from regmix_hf.regression.target import Target, TargetValue
 from regmix_hf.regression.verdict import CANNOT, TELLS, Verdict
-
-Array = NDArray[np.float64]
 
 #: Probability with which the stated intervals hold the loss of a new run.
 COVERAGE = 0.9
@@ -274,7 +272,9 @@ class ChoiceProblem:
     def _decide(self, found: tuple[Candidate, ...], gap: float) -> tuple[Candidate, str]:
         simulated, *others = found
         if others and others[-1].method == "prior":
-            return others[-1], f"the prior: {self.verdict} To choose what is predicted, set choice.force"
+            is_prior = np.array_equal(self._kept, self._prior)
+            kept = "the prior" if is_prior else "as near to the prior as is allowed"
+            return others[-1], f"{kept}: {self.verdict} To choose what is predicted, set choice.force"
         if self.regressor.model.is_convex:
             return simulated, f"the optimum of convex predictions: none is better{self._of_sample(simulated)}"
         settings = self.choice

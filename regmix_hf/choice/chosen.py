@@ -93,6 +93,17 @@ class ChosenMixture:
     groups: tuple[GroupShare, ...] = ()
 
     @property
+    def notes(self) -> list[str]:
+        """What to say of it where the verdict was said: all of that again only where it was the reason."""
+        said = [f"chosen: {self.reason}", f"predictions and intervals are those of {self.speaks_of}"]
+        for warning in self.warnings:
+            if self.verdict is None or warning != str(self.verdict):
+                said.append(f"warning: {warning}")
+            elif self.method != "prior":
+                said.append(f"warning: {self.verdict.says}")
+        return said
+
+    @property
     def is_better_than_prior(self) -> bool:
         """Whether the prior's predicted target lies outside the chosen mixture's interval, and is worse."""
         return self.predicted.is_clearly_better_than(self.prior_predicted, self.quantity)

@@ -5,16 +5,13 @@ from __future__ import annotations
 from itertools import cycle, islice
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regmix_hf.choice.choose import ChoiceProblem
 from regmix_hf.choice.chosen import ChosenMixture
-from regmix_hf.mixtures import AroundPrior
+from regmix_hf.mixtures import AroundPrior, Array
 from regmix_hf.mixtures.dirichlet import NUM_STRENGTHS
 from regmix_hf.seeds import generator
 from regmix_hf.study.rounds import Kind
-
-Array = NDArray[np.float64]
 
 #: What is tried, in this order and again from its beginning: two seeds at the chosen mixture with four runs.
 _IN_TURN: tuple[Kind, ...] = ("chosen", "prior", "near", "chosen")
@@ -30,11 +27,7 @@ def mixtures_to_try(
 
     The prior is taken as near as the swarm's mixtures could come to it, for more text may not be there.
 
-    Args:
-        problem: The choice that was made.
-        chosen: What came of it.
-        count: How many.
-        number: Of the round; each has a mixture of its own near the chosen one.
+    `number` is that of the round: each has a mixture of its own near the chosen one.
     """
     domains = problem.regressor.domains_
     at = np.array([chosen.weights[name] for name in domains])

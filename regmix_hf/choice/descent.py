@@ -14,11 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from regmix_hf.mixtures import Constraints
-
-Array = NDArray[np.float64]
+from regmix_hf.mixtures import Array, Constraints
 
 #: Added to every weight in the scale, so that a domain at 0 can come back.
 _LEAST_SCALE = 1e-5

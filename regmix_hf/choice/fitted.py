@@ -41,6 +41,7 @@ class FittedRuns:
         size: Parameters and tokens of the runs that it speaks of, where it was asked for a size (`at`).
         verdict: Whether the regressor knows enough to choose by: that of the fit, or, for another estimator
             or target than the fit was for, and for fits of version 0.1, one by cross-validation.
+        is_judged_anew: The verdict is not what `fit` said.
         agreement: How proxies of several sizes rank the same mixtures; nothing where all are of one.
     """
 
@@ -51,6 +52,7 @@ class FittedRuns:
     scale: str | None = None
     size: tuple[float, float] | None = None
     agreement: tuple[Agreement, ...] = ()
+    is_judged_anew: bool = False
 
     @classmethod
     def load(cls, folder: Path, *, estimator: str | None = None, target: TargetValue | None = None) -> Self:
@@ -82,8 +84,8 @@ class FittedRuns:
             summary["estimator"],
             Target.parse(summary["target_value"], *known),
         )
-        verdict = Verdict.said_in(summary, summary_file) if is_judged else None
-        if verdict is None:
+        said = Verdict.said_in(summary, summary_file) if is_judged else None
+        if (verdict := said) is None:
             trivial = (BASELINE,) if BASELINE in summary["estimators"] else ()
             beside = {one: MixtureRegressor.from_pretrained(folder / one) for one in trivial}
             verdict = _judged(runs, name, {name: regressor, **beside}, goal)
@@ -91,7 +93,8 @@ class FittedRuns:
             agreement = tuple(Agreement.said_in(summary))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise damaged(summary_file, "holds an agreement of sizes that cannot be read") from error
-        return cls(regressor, goal, runs, verdict, summary.get("scale"), agreement=agreement)
+        known_scale, is_new = summary.get("scale"), said is None
+        return cls(regressor, goal, runs, verdict, known_scale, agreement=agreement, is_judged_anew=is_new)
 
     def at(self, num_parameters: float, num_train_tokens: float) -> Self:
         """Return the fit as it speaks of runs of this size and length.

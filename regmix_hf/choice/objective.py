@@ -8,16 +8,13 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import logsumexp, softmax, xlogy
 
 from regmix_hf.errors import MixtureError
-from regmix_hf.mixtures import Constraints
+from regmix_hf.mixtures import Array, Constraints
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.base import MixtureEstimator, Segment
 from regmix_hf.regression.target import Target
-
-Array = NDArray[np.float64]
 
 #: Smallest weight in the derivative of the divergence, which is infinite at 0.
 _SMALLEST_WEIGHT = 1e-12

@@ -5,14 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from regmix_hf.choice.descent import descend
 from regmix_hf.choice.objective import Objective
-from regmix_hf.mixtures import Constraints
-
-Array = NDArray[np.float64]
+from regmix_hf.mixtures import Array, Constraints
 
 #: Stops when steps improve the objective by less than this, in nats.
 _PRECISION = 1e-11

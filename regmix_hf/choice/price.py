@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import rel_entr
 
-Array = NDArray[np.float64]
+from regmix_hf.mixtures import Array
 
 
 def divergence(weights: Array, prior: Array) -> Array:

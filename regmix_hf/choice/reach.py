@@ -1,4 +1,8 @@
-"""How far a choice may go from what the runs were: what they say nothing about is left as it is."""
+"""How far a choice may go from what the runs were: what they say nothing about is left as it is.
+
+`asked` are the constraints, `weights` a chosen mixture, `(d,)`, `known` the largest weight of each domain
+that the runs tell of, `(d,)`, `still` the share of each that never varied.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from regmix_hf.mixtures import Constraints
+from regmix_hf.mixtures import Array, Constraints
 from regmix_hf.mixtures.capped_sum import meet_sum
-
-Array = NDArray[np.float64]
 
 #: Decimals of a chosen weight: below a block in any run, and what a person can copy.
 WEIGHT_DECIMALS = 6
@@ -38,11 +39,6 @@ def within_reach(asked: Constraints, known: Array, still: Mapping[str, float]) -
     something together cannot, each may have more in proportion to what is known of it, as much as is asked;
     and those of one share give way where a group may not have so much. Where nothing is left to choose the
     constraints are returned as they are.
-
-    Args:
-        asked: The constraints.
-        known: Largest weight of each domain that the runs tell of, `(d,)`.
-        still: Share of each domain that never varied.
     """
     upper = np.maximum(asked.lower, np.minimum(asked.upper, known))
     lower = asked.lower.copy()
@@ -73,12 +69,7 @@ def _in_proportion(bounds: Array, lower: Array, upper: Array, total: float) -> A
 
 
 def beyond_reach(asked: Constraints, known: Array) -> list[str]:
-    """Say where constraints ask for more than domains could have together in what is known: groups, or all.
-
-    Args:
-        asked: The constraints.
-        known: Largest weight of each domain that the runs tell of, `(d,)`.
-    """
+    """Say where constraints ask for more than domains could have together in what is known."""
     found = []
     for part in asked.parts[: len(asked.groups)]:
         if (most := float(known[part.places].sum())) < part.least:
@@ -114,11 +105,7 @@ def extrapolated(weights: Array, asked: Constraints, known: Array) -> list[str]:
 def held_back(weights: Array, bounds: Constraints, asked: Constraints, known: Array) -> list[str]:
     """Name the domains that have as much as they could have in the swarm, but could have more now.
 
-    Args:
-        weights: The chosen mixture, `(d,)`.
-        bounds: What it was chosen within.
-        asked: The constraints.
-        known: Largest weight of each domain that the runs tell of, `(d,)`.
+    `bounds` are what the mixture was chosen within.
     """
     most = (weights > 0) & (weights >= bounds.upper - 10**-WEIGHT_DECIMALS) & (bounds.upper <= known)
     held = np.flatnonzero(most & (bounds.upper < asked.upper))
@@ -132,7 +119,7 @@ def held_back(weights: Array, bounds: Constraints, asked: Constraints, known: Ar
 
 
 def unknown_shares(weights: Array, domains: tuple[str, ...], still: Mapping[str, float]) -> list[str]:
-    """Name the domains that never varied: those that keep their share in `weights`, `(d,)`, and others."""
+    """Name the domains that never varied: those that keep their share, and those that may not."""
     kept, moved = [], []
     for name, share in still.items():
         now = float(weights[domains.index(name)])

@@ -10,14 +10,11 @@ from itertools import islice, repeat
 
 import joblib
 import numpy as np
-from numpy.typing import NDArray
 
-from regmix_hf.mixtures import AroundPrior
+from regmix_hf.mixtures import AroundPrior, Array
 from regmix_hf.mixtures.dirichlet import NUM_STRENGTHS
 from regmix_hf.progress import Progress, Silent
 from regmix_hf.seeds import CANDIDATES, generator
-
-Array = NDArray[np.float64]
 
 #: Numbers in one chunk of candidates; with what a regressor holds for it, some ten megabytes.
 _CHUNK_NUMBERS = 1 << 18

@@ -6,20 +6,19 @@ import re
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from regmix_hf.cli.arguments import OutputFormat
 from regmix_hf.cli.console import Console, Format
 from regmix_hf.cli.stages import run_one
-from regmix_hf.errors import RecipeError, StudyError, did_you_mean
-from regmix_hf.recipe import RECIPE_FILE
+from regmix_hf.errors import RecipeError, StudyError
+from regmix_hf.recipe import RECIPE_FILE, Choice, Regression
+from regmix_hf.recipe.load import read_section
+from regmix_hf.recipe.section import Section
 from regmix_hf.study import names
 from regmix_hf.study.table_fit import TableFit
-
-if TYPE_CHECKING:
-    from regmix_hf.recipe import Choice, Regression
 
 #: Ends of names that nobody gives a folder on purpose.
 _FILE_ENDS = (".yaml", ".yml", ".json")
@@ -170,17 +169,24 @@ def _choose_from_fit(
         num_train_tokens=final.num_tokens,
         max_epochs=choice.max_epochs,
     )
-    console.note(f"chosen: {chosen.reason}")
-    console.note(f"predictions and intervals are those of {chosen.speaks_of}")
-    for warning in chosen.warnings:
-        console.note(f"warning: {warning}")
+    if fitted.is_judged_anew:
+        console.note(str(fitted.verdict))
+    for note in chosen.notes:
+        console.note(note)
     if prior is None:
         console.note(
             "the prior is not known here (--prior FILE): the mean of the runs' mixtures stands in for it"
         )
-    console.tables(chosen_tables(fit.root / names.CHOSEN_TABLE))
+    console.tables(chosen_tables(fit.mixture))
     console.note(f"Written to {fit.mixture}")
     console.next(shlex.join(["regmix", "report", str(fit.root)]))
+
+
+class _Asked(Section):
+    """What overrides of a fit may say."""
+
+    choice: Choice = Choice()
+    regression: Regression = Regression()
 
 
 def _asked(overrides: list[str], final: FinalRun) -> tuple[Choice, Regression]:
@@ -189,24 +195,20 @@ def _asked(overrides: list[str], final: FinalRun) -> tuple[Choice, Regression]:
     Raises:
         RecipeError: One has no effect here, or says what no recipe may say.
     """
-    from regmix_hf.recipe import Choice, Regression
-    from regmix_hf.recipe.load import read_section
-
-    keys: dict[str, list[str]] = {"choice": [], "regression": []}
-    for override in overrides:
-        section, _, rest = override.partition(".")
-        if section not in keys:
-            raise RecipeError(f"override {override!r} does not apply to a fit; {did_you_mean(section, keys)}")
-        if rest.startswith("max_epochs") and final.available is None:
-            raise RecipeError(
-                f"override {override!r} has no effect on a fit: it does not know how much text there is.",
-                "say it by --available FILE, or bound single domains, e.g. choice.max.NAME=0.3",
-            )
-        if rest.startswith(("num_confirm", "num_rounds")):
-            raise RecipeError(
-                f"override {override!r} has no effect on a fit: there is nothing to train here.",
-                "`regmix fit` says what each family promised of the run that it predicted best",
-            )
-        keys[section].append(rest)
-    choice = read_section(Choice, keys["choice"], name="choice")
-    return choice, read_section(Regression, keys["regression"], name="regression")
+    asked = read_section(_Asked, overrides, name="overrides of a fit on tables")
+    if "max_epochs" in asked.choice.model_fields_set and final.available is None:
+        raise RecipeError(
+            "choice.max_epochs has no effect on this fit: it does not know how much text there is.",
+            "say it by --available FILE, or bound single domains, e.g. choice.max.NAME=0.3",
+        )
+    if said := asked.choice.model_fields_set & {"num_confirm", "num_rounds"}:
+        raise RecipeError(
+            f"choice.{min(said)} has no effect on a fit on tables: there is nothing to train here.",
+            "`regmix fit` says what each family promised of the run that it predicted best",
+        )
+    if said := asked.regression.model_fields_set - {"estimator", "target"}:
+        raise RecipeError(
+            f"regression.{min(said)} has no effect on what is fitted already.",
+            "`regmix fit` fits again; a choice takes regression.estimator and regression.target",
+        )
+    return asked.choice, asked.regression

@@ -154,31 +154,37 @@ def _print_table(table: Table) -> None:
     if not table.rows:
         return
     width = shutil.get_terminal_size((_WIDTH_OF_FILES, 1)).columns
-    columns = _columns_shown(table)
+    groups = _columns_shown(table)
     rich, taken = RichTable(box=box.SIMPLE_HEAD), 1
-    shown: list[tuple[str, list[str]]] = []
-    for head, values, cells in columns:
-        widest = max(map(cell_len, [head, *cells]))
-        least = widest if widest <= _LONGEST_NAME else _LEAST_WIDTH
-        taken += least + 3  # a blank on either side, and one between columns
+    shown: list[list[str]] = []
+    while groups:
+        widths = [max(map(cell_len, [head, *cells])) for head, _, cells in groups[0]]
+        least = [widest if widest <= _LONGEST_NAME else _LEAST_WIDTH for widest in widths]
+        taken += sum(least) + 3 * len(least)  # a blank on either side, and one between columns
         if taken > width and shown:
             break
-        is_number = any(isinstance(value, int | float) for value in values)
-        justify: Literal["left", "right"] = "right" if is_number else "left"
-        rich.add_column(escape(head), justify=justify, overflow="fold", min_width=least)
-        shown.append((head, cells))
-    for row in zip(*(cells for _, cells in shown), strict=True):
+        for (head, values, cells), column_width in zip(groups.pop(0), least, strict=True):
+            is_number = any(isinstance(value, int | float) for value in values)
+            justify: Literal["left", "right"] = "right" if is_number else "left"
+            rich.add_column(escape(head), justify=justify, overflow="fold", min_width=column_width)
+            shown.append(cells)
+    for row in zip(*shown, strict=True):
         rich.add_row(*map(escape, row))
     console = RichConsole(file=sys.stdout, width=width, highlight=False)
     console.print(table.title, style="bold", markup=False)  # not the table's own: that wraps at its width
     console.print(rich)
-    if left_out := [head for head, _, _ in columns[len(shown) :]]:
-        console.print(f"no room for: {', '.join(left_out)}", style="dim", markup=False)
+    if groups:
+        left_out = ", ".join(head for group in groups for head, _, _ in group)
+        console.print(f"no room for: {left_out}", style="dim", markup=False)
 
 
-def _columns_shown(table: Table) -> list[tuple[str, list[Any], list[str]]]:
-    """Head, values and cells of each column that holds anything, and of the first."""
-    found: list[tuple[str, list[Any], list[str]]] = []
+#: Head, values and cells.
+_Shown = tuple[str, list[Any], list[str]]
+
+
+def _columns_shown(table: Table) -> list[list[_Shown]]:
+    """Each column that holds anything, and the first; those that come and go together are one entry."""
+    found: list[list[_Shown]] = []
     for column in table.kind.columns:
         if column.for_machines:
             continue
@@ -186,9 +192,13 @@ def _columns_shown(table: Table) -> list[tuple[str, list[Any], list[str]]]:
         parts = dict.fromkeys(key for value in values if isinstance(value, Mapping) for key in value)
         by_head = {str(part): [value.get(part) for value in values if value] for part in parts}
         for head, some in (by_head or {column.head or column.key: values}).items():
-            cells = [_cell(value, column.format) for value in some]
-            if not found or any(cell not in ("", "-") for cell in cells):
-                found.append((head, some, cells))
+            shown = head, some, [_cell(value, column.format) for value in some]
+            if found and all(cell in ("", "-") for cell in shown[2]):
+                continue
+            if column.is_joined:
+                found[-1].append(shown)
+            else:
+                found.append([shown])
     return found
 
 

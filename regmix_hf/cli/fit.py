@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from regmix_hf.runs.runs import Runs
 
 _DEFAULT_OUTPUT = Path("runs/fit")
+#: Options that take several, joined by commas.
+_LISTED = ("targets", "weights", "ignore", "maximize", "minimize", "where")
 _DEFAULT_ESTIMATORS = "ridge,lightgbm,power_law"
 
 
@@ -108,14 +111,21 @@ def _check_of_recipe(recipe: Path, context: typer.Context) -> None:
     Raises:
         RecipeError: There is one, which would do nothing.
     """
-    for name in context.params.keys() - {"recipe", "overrides", "format"}:
+    for name in context.params:
         source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if name in ("recipe", "overrides", "format") or source is None or source.name != "COMMANDLINE":
+            continue
+        if not recipe.exists():
+            option = next((one for one in _LISTED if context.params[one]), "targets")
+            several = f"{context.params[option] or 'A'},{recipe}"
             raise RecipeError(
-                f"a recipe ({recipe}) and --{name.replace('_', '-')}, an option for tables, "
-                "cannot go together.",
-                "a recipe says it itself (`regmix keys regression`); leave the option out",
+                f"{str(recipe)!r} belongs to no option, and is no recipe.",
+                f"several columns or patterns are joined by commas: --{option} {shlex.quote(several)}",
             )
+        raise RecipeError(
+            f"a recipe ({recipe}) and --{name.replace('_', '-')}, an option for tables, cannot go together.",
+            "a recipe says it itself (`regmix keys regression`); leave the option out",
+        )
 
 
 def _fit_study(recipe: Path, overrides: list[str] | None, format: QualityFormat) -> None:
@@ -141,7 +151,7 @@ def _print_quality(fit: Fit, format: QualityFormat, console: Console) -> None:
     if (text := quality_text(fit.quality, str(fit.target), format)) is not None:
         typer.echo(text, nl=False)
     else:
-        quality = quality_tables(fit.quality, str(fit.target), console.format)
+        quality = quality_tables(fit.quality, str(fit.target), fit.target.quantity, console.format)
         console.tables([*quality, *agreement_tables(fit.summary), *carry_tables(fit.summary)])
 
 
@@ -241,7 +251,7 @@ class OutsideRuns:
             "the runs are of several sizes or lengths: --estimators scaled_law fits all of them, --where "
             "COLUMN=VALUE takes others than the usual one"
         )
-        return of_one_scale(runs, usual, console)
+        return of_one_scale(runs, console, usual)
 
     def _record(self, notes: tuple[str, ...]) -> FitRecord:
         """What is asked, to be kept beside what comes of it."""

@@ -18,7 +18,7 @@ def proxy_tables(study: Study, format: Format) -> list[Table]:
     """How the proxies ended, and how far mixtures lie apart in what was measured, by size and length."""
     frame = read_parquet(study.proxies / names.RESULTS, RESULTS)
     counts = [
-        {"status": status, "runs": len(part), "tokens": part["num_train_tokens"].sum()}
+        {"status": status, "runs": len(part), "tokens": int(part["num_train_tokens"].sum())}
         for status, part in frame.groupby("status")
     ]
     done = frame[frame["status"] == "ok"]

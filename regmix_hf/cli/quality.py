@@ -1,4 +1,4 @@
-"""The table of held-out quality as a paper, a page or a program takes it: LaTeX, Markdown, CSV."""
+"""The table of quality on unseen runs as a paper, a page or a program takes it: LaTeX, Markdown, CSV."""
 
 from __future__ import annotations
 
@@ -33,15 +33,10 @@ class QualityFormat(StrEnum):
 
 
 def quality_text(quality: pd.DataFrame, target: str, format: QualityFormat) -> str | None:
-    """Write the rows of the target and of the average; `None` for a format that has tables of its own.
+    """Write the target and the average of a `quality_table`; `None` for a format that has tables of its own.
 
     CSV holds plain numbers, each with its 95 % interval in `<metric>_low` and `<metric>_high`; Markdown and
     LaTeX (booktabs) hold `value [low, high]`.
-
-    Args:
-        quality: See `regression.assessment.quality_table`.
-        target: Its name in the column `target`.
-        format: Which of them.
     """
     from regmix_hf.regression.assessment import table_for_people
 

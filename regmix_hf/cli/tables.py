@@ -6,7 +6,7 @@ A key is never renamed: programs read it. `weight` is a share of training tokens
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from regmix_hf.readable import duration
@@ -30,6 +30,7 @@ class Column:
         head: What a person reads above it; `None`: the key.
         format: How a person sees its numbers: a format specification, or what makes words of one.
         for_machines: A person reads it elsewhere, in the title say.
+        is_joined: It is shown where the column before it is, and else neither: the other end of an interval.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Column:
     head: str | None = None
     format: str | Callable[[float], str] | None = None
     for_machines: bool = False
+    is_joined: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,26 @@ def number(
     return Column(key, float, unit, head, format)
 
 
+def interval(
+    unit: str | None, format: str | Callable[[float], str], keys: tuple[str, str] = ("lower", "upper")
+) -> tuple[Column, Column]:
+    """Two columns: the ends of an interval."""
+    lower, upper = (number(key, unit, format) for key in keys)
+    return lower, replace(upper, is_joined=True)
+
+
+def percent(share: float) -> str:
+    """A share or a correlation as a person reads it under a head that says percent."""
+    return f"{100 * share:.1f}"
+
+
 _DOMAIN, _MIXTURE = name("domain"), name("mixture")
-_INTERVAL = (number("lower", OF_TARGET, ".4f"), number("upper", OF_TARGET, ".4f"))
+_INTERVAL = interval(OF_TARGET, ".4f")
 _TARGET = (name("target"), name("unit"), name("direction"))
 _SPEAKS_OF = (*_TARGET, Column("coverage", float))
 _PROMISED = (
     *(number("promised", OF_TARGET, ".4f"), number("measured", OF_TARGET, ".4f")),
-    *(number("deviation", OF_TARGET, ".4f", "+-"), number("difference", OF_TARGET, "+.4f")),
+    *(number("deviation", OF_TARGET, ".4f", "+-"), number("difference", OF_TARGET, "+.4f", "missed")),
     *(*_INTERVAL, count("seeds")),
 )
 
@@ -150,16 +165,17 @@ PROXY_TARGETS = Kind(
 SIZE_AGREEMENT = Kind(
     "size_agreement",
     (
-        *(name("target"), *(number(key, None, ".3f") for key in ("spearman", "low", "high"))),
-        *(name("says"), Column("small", for_machines=True), Column("large", for_machines=True)),
+        *(name("target"), number("spearman", None, percent, "spearman (%)")),
+        *(*interval(None, percent, ("low", "high")), name("says")),
+        *(Column("small", for_machines=True), Column("large", for_machines=True)),
         Column("num_mixtures", int, for_machines=True),
     ),
 )
 CARRIES = Kind(
     "targets_that_carry",
     (
-        *(name("target"), name("unit"), number("spread", None, ".4f"), number("noise", None, ".4f")),
-        *(number("signal", None, ".1f"), number("spearman", None, ".2f")),
+        *(name("target"), number("signal", None, ".1f"), number("spearman", None, percent, "spearman (%)")),
+        *(number("spread", None, ".4f"), number("noise", None, ".4f"), name("unit")),
     ),
 )
 FINAL_RUNS = Kind(
@@ -176,8 +192,8 @@ QUALITY_OF_ALL = Kind(
 QUALITY_OF_TARGET = Kind(
     "quality_of_target",
     (
-        *(name("estimator"), count("runs"), name("spearman", "spearman (%)"), name("pearson", "pearson (%)")),
-        *map(name, ("mse", "mae", "regret")),
+        *(name("estimator"), count("runs"), name("spearman", "spearman (%)"), name("mae")),
+        *(name("pearson", "pearson (%)"), name("regret"), name("mse")),
     ),
 )
 CHOSEN = Kind(
@@ -200,7 +216,7 @@ PREDICTED = Kind(
     (
         *(name("target"), *(Column(key, for_machines=True) for key in ("unit", "direction"))),
         *(number("prior", None, ".4f"), number("chosen", None, ".4f")),
-        *(number("change", None, "+.4f"), number("lower", None, ".4f"), number("upper", None, ".4f")),
+        *(number("change", None, "+.4f"), *interval(None, ".4f")),
     ),
     (Column("coverage", float),),
 )
@@ -220,7 +236,10 @@ SIZES = Kind("sizes", (name("loss"), name("parameters"), count("tokens", unit=TO
 AGREEMENT = Kind("agreement", (name("metric"), number("value", None, ".3f")))
 HELD_OUT = Kind(
     "held_out_correlation",
-    (name("estimator"), *(number(key, None, ".3f") for key in ("spearman", "lower", "upper")), count("runs")),
+    (
+        *(name("estimator"), number("spearman", None, percent, "spearman (%)")),
+        *(*interval(None, percent), count("runs")),
+    ),
 )
 FINAL = Kind(
     "final_models",
@@ -234,7 +253,7 @@ AGAINST = Kind(
     "chosen_against_others",
     (
         *(_MIXTURE, name("outcome", "the chosen one is")),
-        *(number(key, OF_TARGET, "+.4f") for key in ("gain", "lower", "upper")),
+        *(number("gain", OF_TARGET, "+.4f"), *interval(OF_TARGET, "+.4f")),
     ),
     _TARGET,
 )
@@ -315,7 +334,7 @@ _STAGES: dict[str, tuple[Kind, ...]] = {
     "sample": (WEIGHTS,),
     "proxies": (PROXY_RUNS, PROXY_LOSSES, PROXY_TARGETS, PLAN),
     "fit": (QUALITY_OF_ALL, SIZE_AGREEMENT, CARRIES),
-    "choose": (CHOSEN, GROUPS, PREDICTED, TRIED),
+    "choose": (CHOSEN, GROUPS, PREDICTED_TARGET, PREDICTED, TRIED),
     "train": (FINAL_RUNS,),
     "evaluate": (*_MEASURED, PLAN),
     "report": (),

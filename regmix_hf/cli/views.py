@@ -9,33 +9,33 @@ from typing import Any
 
 import pandas as pd
 
-from regmix_hf.choice import COVERAGE, read_chosen
+from regmix_hf.cards.choice_facts import ChoiceFacts
+from regmix_hf.cards.tables import score_rows
+from regmix_hf.choice import COVERAGE
 from regmix_hf.cli import tables as kinds
 from regmix_hf.cli.console import Format
 from regmix_hf.cli.proxy_tables import proxy_tables
 from regmix_hf.cli.tables import Table
-from regmix_hf.files import read_parquet, read_record, read_yaml
+from regmix_hf.files import read_parquet, read_record
 from regmix_hf.mixtures.group_shares import GroupShare
+from regmix_hf.mixtures.table import EXPERT
 from regmix_hf.plan import Plan
 from regmix_hf.quantities import Quantity, by_kind
 from regmix_hf.readable import count_of, with_interval
 from regmix_hf.regression.agreement import Agreement, by_pair
+from regmix_hf.regression.asked_target import fitted_target
+from regmix_hf.regression.assessment import table_for_people
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.study.promises import Promises
-from regmix_hf.study.rounds import Round, counted, rounds_in
-from regmix_hf.tables import MIXTURE, MIXTURES, QUALITY, RESULTS, by_domain
+from regmix_hf.study.promises import Promise, Promises
+from regmix_hf.study.rounds import Round, Tried
+from regmix_hf.tables import MIXTURES, QUALITY, RESULTS, by_domain, records
 
 
 def stage_tables(study: Study, verb: str, format: Format) -> list[Table]:
     """The tables that a stage ends with; none for a stage whose result is a text of its own."""
     view = _VIEWS.get(verb)
     return view(study, format) if view else []
-
-
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table as mappings of column to plain Python value."""
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _prepare(study: Study, format: Format) -> list[Table]:
@@ -60,7 +60,8 @@ def _prepare(study: Study, format: Format) -> list[Table]:
 
 def _sample(study: Study, format: Format) -> list[Table]:
     frame = read_parquet(study.mixtures, MIXTURES)
-    weights = by_domain(frame, "weight")
+    drawn = frame[frame["split"] != EXPERT]
+    weights = by_domain(drawn if len(drawn) else frame, "weight")
     prior = CorpusFacts.load(study.corpus).prior(study.recipe)
     rows = [
         {
@@ -74,8 +75,7 @@ def _sample(study: Study, format: Format) -> list[Table]:
         for name in weights
     ]
     counts = {str(split): int(count) for split, count in frame["split"].value_counts().items()}
-    told = ", ".join(f"{count} {split}" for split, count in counts.items())
-    title = f"weights of {count_of(len(frame), 'mixture')} ({told})"
+    title = f"weights of {count_of(len(weights), 'mixture')}, {counts.get('holdout', 0)} of them held out"
     return [Table(kinds.WEIGHTS, rows, title, {"mixtures": counts})]
 
 
@@ -95,39 +95,39 @@ def _train(study: Study, format: Format) -> list[Table]:
     return [Table(kinds.FINAL_RUNS, rows, "final models: loss (nats per token)")]
 
 
-def quality_tables(quality: pd.DataFrame, target: str, format: Format) -> list[Table]:
-    """How well every estimator predicts runs it never saw; for a machine the whole tidy table."""
-    from regmix_hf.regression.assessment import table_for_people
+def quality_tables(quality: pd.DataFrame, target: str, kind: Quantity, format: Format) -> list[Table]:
+    """How well every estimator predicts runs it never saw; for a machine the whole tidy table.
 
+    Args:
+        quality: See `assessment.quality_table`.
+        target: Whose rows are shown, beside the average.
+        kind: Its unit and direction.
+        format: How it is printed.
+    """
     if format is Format.JSON:
-        return [Table(kinds.QUALITY_OF_ALL, records(quality), "held-out quality")]
+        return [Table(kinds.QUALITY_OF_ALL, records(quality), "quality on unseen runs")]
     shown = table_for_people(quality, target).rename(columns=lambda column: column.removesuffix(" (%)"))
     return [
-        Table(
-            kinds.QUALITY_OF_TARGET,
-            records(rows),
-            f"{test}: {_titled(str(name))} ({_said_of(str(name), rows)})",
-        )
+        Table(kinds.QUALITY_OF_TARGET, records(rows), f"{test}: {_titled(str(name), kind, rows)}")
         for (test, name), rows in shown.groupby(["test", "target"], sort=False)
     ]
 
 
-def _titled(target: str) -> str:
-    """What a table's figures are of: the mean of targets is a target itself, an average of figures is not."""
-    return "average over the targets, each judged alone" if target == "average" else target
-
-
-def _said_of(target: str, rows: pd.DataFrame) -> str:
-    """What stands above the quality of a target, or of the average, which may be one of several units."""
-    said = "with bootstrap 95 % intervals"
-    of_units = target == "average" and set(rows["mae"]) == {"-"} != set(rows["spearman"])
-    return f"{said}; errors are not averaged: targets are in several units" if of_units else said
+def _titled(target: str, kind: Quantity, rows: pd.DataFrame) -> str:
+    """What figures are of: a mean of targets is a target itself, an average of figures is not."""
+    said = "bootstrap 95 % intervals"
+    if target != "average":
+        return kind.noted(target, said)
+    of_units = set(rows["mae"]) == {"-"} != set(rows["spearman"])
+    units = "; errors are not averaged: targets are in several units" if of_units else ""
+    return f"average over the targets, each judged alone ({said}{units})"
 
 
 def _fit(study: Study, format: Format) -> list[Table]:
     quality = read_parquet(study.regression / names.QUALITY, QUALITY)
-    summary = read_record(study.regression / names.FIT_SUMMARY, target=str)
-    shown = quality_tables(quality, summary["target"], format)
+    summary = read_record(file := study.regression / names.FIT_SUMMARY, target=str)
+    kind = fitted_target(summary.get("target_value", summary["target"]), summary, file).quantity
+    shown = quality_tables(quality, summary["target"], kind, format)
     return [*shown, *agreement_tables(summary), *carry_tables(summary)]
 
 
@@ -148,32 +148,44 @@ def carry_tables(summary: Mapping[str, Any]) -> list[Table]:
     found = summary.get("carries", [])
     columns = [column.key for column in kinds.CARRIES.columns]
     rows = [{key: one.get(key) for key in columns} for one in found]
-    if all(row["signal"] is None for row in rows):
-        return []
-    return [
-        Table(
-            kinds.CARRIES,
-            rows,
-            "which targets carry (signal: spread over mixtures / noise; spearman: of unseen runs)",
-        )
-    ]
+    title = "which targets carry (signal: spread over mixtures / noise; spearman: of unseen runs)"
+    return [] if all(row["signal"] is None for row in rows) else [Table(kinds.CARRIES, rows, title)]
 
 
 def chosen_tables(file: Path) -> list[Table]:
-    """The chosen mixture beside the prior, and what each target gains or loses by it.
+    """A chosen mixture beside the prior, what is predicted of its target and of all targets, and its tries.
 
     What is only validated on is no domain that could have a weight, and stands among the targets alone.
     """
-    domains = read_chosen(yaml := file.with_suffix(".yaml"))
-    frame = read_parquet(file, MIXTURE).sort_values(["weight", "prior"], ascending=False, kind="stable")
-    weights = frame.loc[frame["domain"].isin(list(domains)), ["domain", "prior", "weight", "epochs"]]
-    # Shares are rounded to millionths; what is less is the rounding of a difference.
-    weights = weights.assign(change=(weights["weight"] - weights["prior"]).round(9) + 0.0)
+    if (choice := ChoiceFacts.read(file)) is None:
+        return []
+    targets = choice.table.sort_values(["weight", "prior"], ascending=False, kind="stable").reset_index()
+    is_one = choice.record.get("target") in set(targets["domain"])
     return [
-        Table(kinds.CHOSEN, records(weights), "chosen mixture (share of training tokens)"),
-        *_group_tables(GroupShare.said_in(read_yaml(yaml), yaml)),
-        *_predicted_tables(frame),
+        *_mixture_tables(choice),
+        *([] if is_one else [_target_table(choice)]),
+        *_predicted_tables(targets),
+        *tried_tables(choice.rounds),
     ]
+
+
+def _mixture_tables(choice: ChoiceFacts) -> list[Table]:
+    rows = [{**row, "weight": row["chosen"]} for row in choice.rows]
+    return [
+        Table(kinds.CHOSEN, rows, "chosen mixture (share of training tokens)"),
+        *_group_tables(choice.groups),
+    ]
+
+
+def _target_table(choice: ChoiceFacts) -> Table:
+    """What is predicted of the target that the mixture was chosen for."""
+    target, kind = str(choice.record.get("target")), choice.quantity
+    rows = [{"mixture": name, **values, "value": values["loss"]} for name, values in choice.predicted.items()]
+    title = kind.noted(f"predicted {kind.noun}: {target}", "90 % interval") + f", of {choice.speaks_of}"
+    if all(row["lower"] is None for row in rows):
+        title = kind.noted(f"what experts say of {target}", "an order of mixtures, no promise")
+    about = {"target": target, "unit": _unit(kind), "direction": kind.direction, "coverage": COVERAGE}
+    return Table(kinds.PREDICTED_TARGET, rows, title, {**about, "of": choice.speaks_of})
 
 
 def _group_tables(groups: Sequence[GroupShare]) -> list[Table]:
@@ -221,11 +233,7 @@ def _unit(quantity: Quantity) -> str | None:
 
 
 def _choose(study: Study, format: Format) -> list[Table]:
-    record = read_yaml(study.mixture)
-    return [
-        *chosen_tables(study.mixture.parent / names.CHOSEN_TABLE),
-        *tried_tables(counted(rounds_in(record, study.mixture), str(record.get("target")))),
-    ]
+    return chosen_tables(study.mixture)
 
 
 def tried_tables(rounds: Sequence[Round]) -> list[Table]:
@@ -235,12 +243,7 @@ def tried_tables(rounds: Sequence[Round]) -> list[Table]:
             "round": one.number,
             "tried_at": tried.kind,
             "promised": None if tried.difference is None else tried.promised,
-            "measured": tried.measured,
-            "deviation": tried.deviation,
-            "difference": tried.difference,
-            "lower": tried.lower,
-            "upper": tried.upper,
-            "seeds": tried.num_seeds,
+            **_measured(tried),
         }
         for one in rounds
         for tried in one.tried
@@ -249,6 +252,12 @@ def tried_tables(rounds: Sequence[Round]) -> list[Table]:
     title = quantity.noted("the choice as proxies tried it: promised minus measured", "90 % interval")
     about = {"unit": _unit(quantity), "coverage": COVERAGE}
     return [Table(kinds.TRIED, rows, title, about)] if rows else []
+
+
+def _measured(one: Tried | Promise) -> dict[str, Any]:
+    """What was measured where something was promised, and how far apart the two are."""
+    columns = ("measured", "deviation", "difference", "lower", "upper")
+    return {**{column: getattr(one, column) for column in columns}, "seeds": one.num_seeds}
 
 
 def summary_tables(study: Study) -> list[Table]:
@@ -276,30 +285,17 @@ def summary_tables(study: Study) -> list[Table]:
         }
         for comparison in summary.comparisons
     ]
-    promised = promise_tables(facts.promises) if facts.promises else []
-    speaks_of = f" of {facts.choice.speaks_of}" if facts.choice else ""
-    worth = (
-        [{"verdict": facts.verdict.word, "because": "; ".join(facts.verdict.reasons)}]
-        if facts.verdict
-        else []
-    )
-    mixture = [{**row, "weight": row["chosen"]} for row in summary.mixture]
-    kind = summary.quantity
+    choice, verdict, kind = facts.choice, facts.verdict, summary.quantity
+    worth = [{"verdict": verdict.word, "because": "; ".join(verdict.reasons)}] if verdict else []
+    judged_on = facts.regression.summary["judged_on"] if facts.regression else ""
     about = {"target": summary.target, "unit": _unit(kind), "direction": kind.direction}
-    told = {**about, "coverage": COVERAGE, "of": facts.choice.speaks_of if facts.choice else None}
-    predicted = [{**row, "value": row["loss"]} for row in summary.predicted]
-    title = kind.noted(f"predicted {kind.noun}{speaks_of}: {summary.target}", "90 % interval")
-    if summary.predicted and all(row["lower"] is None for row in summary.predicted):
-        title = kind.noted(f"what experts say of {summary.target}", "an order of mixtures, no promise")
     gain = kind.noted("chosen against the others", "95 % interval from the seeds")
     return [
         Table(kinds.VERDICT, worth, "what the regression is worth"),
-        *(tried_tables(facts.choice.rounds) if facts.choice else []),
-        *promised,
-        Table(kinds.CHOSEN, mixture, "chosen mixture (share of training tokens)"),
-        *(_group_tables(facts.choice.groups) if facts.choice else []),
-        Table(kinds.PREDICTED_TARGET, predicted, title, told),
-        Table(kinds.HELD_OUT, summary.held_out, "held-out quality of the regression"),
+        *(tried_tables(choice.rounds) if choice else []),
+        *(promise_tables(facts.promises) if facts.promises else []),
+        *([*_mixture_tables(choice), _target_table(choice)] if choice else []),
+        Table(kinds.HELD_OUT, summary.held_out, f"how well runs are ranked ({judged_on}, 95 % interval)"),
         Table(kinds.FINAL, final, kind.noted(f"final models: {summary.target}"), about),
         Table(kinds.AGAINST, against, gain, about),
     ]
@@ -314,17 +310,7 @@ def _evaluate(study: Study, format: Format) -> list[Table]:
 def promise_tables(promises: Promises) -> list[Table]:
     """Promised beside measured, of models of which size each speaks, and how well they agree."""
     rows = [
-        {
-            "mixture": one.mixture,
-            "promised": one.predicted,
-            "measured": one.measured,
-            "deviation": one.deviation,
-            "difference": one.difference,
-            "lower": one.lower,
-            "upper": one.upper,
-            "seeds": one.num_seeds,
-        }
-        for one in promises.mixtures
+        {"mixture": one.mixture, "promised": one.predicted, **_measured(one)} for one in promises.mixtures
     ]
     sizes = [
         {"loss": loss, "parameters": size.scale, "tokens": size.num_train_tokens}
@@ -345,8 +331,6 @@ def promise_tables(promises: Promises) -> list[Table]:
 
 def _scores(study: Study, scores: pd.DataFrame, format: Format) -> Table:
     """One row per metric with a column per mixture; for a machine the whole tidy table."""
-    from regmix_hf.cards.tables import score_rows
-
     if format is Format.JSON:
         return Table(kinds.SCORES_OF_ALL, records(scores), "scores")
     shown = score_rows(scores, study.recipe.evaluation.tasks)
@@ -371,12 +355,11 @@ def _scores(study: Study, scores: pd.DataFrame, format: Format) -> Table:
 
 def _promised(study: Study) -> dict[str, str]:
     """Target -> what was predicted of the chosen mixture with the interval, where there is a choice."""
-    file = study.mixture.with_suffix(".parquet")
-    if not file.exists():
+    if (choice := ChoiceFacts.read(study.mixture)) is None:
         return {}
-    known = read_parquet(file, MIXTURE).dropna(subset=["loss", "loss_lower"])  # without one is no promise
-    columns = (known[name] for name in ("domain", "loss", "loss_lower", "loss_upper"))
-    return {name: with_interval(loss, low, high, 4) for name, loss, low, high in zip(*columns, strict=True)}
+    known = choice.table.dropna(subset=["loss", "loss_lower"])  # without an interval it is no promise
+    rows = zip(known.index, known["loss"], known["loss_lower"], known["loss_upper"], strict=True)
+    return {str(name): with_interval(loss, low, high, 4) for name, loss, low, high in rows}
 
 
 _VIEWS: dict[str, Callable[[Study, Format], list[Table]]] = {

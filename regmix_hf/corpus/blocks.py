@@ -83,13 +83,7 @@ def write_blocks(
 
 
 def check_blocks(path: Path, facts: SplitFacts, context_length: int, *, whole: bool = False) -> None:
-    """Check that a file holds the blocks that were written: all of a small one, some of a large one.
-
-    Args:
-        path: The file.
-        facts: What was written.
-        context_length: Tokens of a block.
-        whole: Check all of a large one, too.
+    """Check that a file holds the blocks that were written: all of a small one, or if `whole`; else some.
 
     Raises:
         StudyError: It does not.

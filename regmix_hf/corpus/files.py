@@ -28,14 +28,10 @@ class Files:
 
     A byte is one of the uncompressed text. A compressed file cannot be entered in its middle: reading goes on
     by reading it from its start, and only the one that was being read.
-
-    Args:
-        files: The files.
-        sample_by: What a document of a text file is.
     """
 
     files: tuple[SourceFile, ...]
-    sample_by: SampleBy = "document"
+    sample_by: SampleBy = "document"  # what a document of a text file is
 
     def batches(self, position: Any, columns: Sequence[str]) -> Generator[Rows | TableRows]:
         """The rows after `position`, or all.

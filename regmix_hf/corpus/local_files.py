@@ -88,11 +88,6 @@ class Found:
         """Those that are here."""
         return [file.path for file in self.files if file.path is not None]
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of those that are here."""
-        return sum(path.stat().st_size for path in self.paths)
-
 
 def find_files(domain: Domain) -> Found | None:
     """Find the files of a domain that are read without `datasets`; `None`: it must say which they are.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from regmix_hf.corpus.columns import known_columns
+from regmix_hf.corpus.compressed import is_compressed
 from regmix_hf.corpus.local_files import (
     WORDS,
     Found,
@@ -76,7 +77,7 @@ def _found(recipe: Recipe) -> Iterator[tuple[str, Found]]:
 def _what_is_there(domain: Domain, found: Found) -> str:
     """Files and bytes of a domain in one line, with what is odd about them."""
     addresses = [file for file in found.files if file.path is None]
-    parts = [f"{count_of(len(found.paths), 'file')}, {size_of(found.num_bytes)}"] if found.paths else []
+    parts = [_sized(found.paths)] if found.paths else []
     if addresses:
         parts.append(f"{count_of(len(addresses), 'remote file')}, not looked at")
     read = {domain.split, domain.validation_split}
@@ -96,6 +97,19 @@ def _what_is_there(domain: Domain, found: Found) -> str:
         more = ", ..." if len(found.left_out) > 4 else ""
         parts.append(f"left out, of kinds that are not read here: {ends}{more}")
     return "; ".join(parts)
+
+
+def _sized(files: Iterable[Path]) -> str:
+    """How many files there are, and how large: where they are compressed they hold more text than that."""
+    sizes = {file: file.stat().st_size for file in files}
+    total = sum(sizes.values())
+    packed = sum(
+        size for file, size in sizes.items() if is_compressed(file.name) or file.suffix == ".parquet"
+    )
+    said = f"{count_of(len(sizes), 'file')}, {size_of(total)}"
+    if packed < total:
+        return f"{said}, {size_of(packed)} of it compressed" if packed else said
+    return f"{said} compressed" if packed else said
 
 
 def _used_twice(recipe: Recipe, known: dict[str, Found]) -> Iterator[str]:
@@ -163,8 +177,7 @@ def _elsewhere(name: str, domain: Domain) -> str:
     files = local_files(domain)
     if folder_of(domain)[1] is not None or (domain.path in builders and files):
         _check_table(name, domain, files)
-        size = size_of(sum(file.stat().st_size for file in files))
-        return f"{count_of(len(files), 'file')}, {size}, read by `datasets`"
+        return f"{_sized(files)}, read by `datasets`"
     names = [file for patterns in patterns_of(domain).values() for file in patterns]
     if domain.path in builders:
         if not names and domain.data_dir is None:

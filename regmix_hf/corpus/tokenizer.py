@@ -113,15 +113,7 @@ def vocabulary_of(recipe: Recipe) -> int:
 
 
 def strange_ids(tokenizer: PreTrainedTokenizerBase, model: str) -> int | None:
-    """Count the ids of a tokenizer that are other tokens to the tokenizer of a model.
-
-    Args:
-        tokenizer: Of a corpus.
-        model: Where the model lies: a folder, or `NAMESPACE/NAME[@REVISION]`.
-
-    Returns:
-        `None` where the model comes without a tokenizer.
-    """
+    """Count the ids that are other tokens to the tokenizer of a model; `None` where it comes without one."""
     try:
         own = _load(model).get_vocab()
     except DataError:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
@@ -121,39 +120,40 @@ def _first(answer: Any) -> Any:
     return answer[0] if isinstance(answer, list | tuple) and answer else answer
 
 
-def prepare_answers(
-    questions: Questions,
-    name: str,
-    tokenizer: PreTrainedTokenizerBase,
-    corpus: Path,
-    *,
-    context_length: int,
-    eos_token_id: int,
-) -> TaskFacts:
-    """Cut questions into tokens and write them into the folder of a corpus.
+class Window(NamedTuple):
+    """What a model is asked at once.
 
-    A model reads `context_length` tokens: contexts that are longer lose their beginning. Before one without
-    context stands `eos_token_id`.
+    Attributes:
+        tokens: Of a context and an answer; what a model does not read is cut off at the beginning.
+        length: Of the answer, in tokens.
+        is_cut: Whether something is.
+    """
+
+    tokens: list[int]
+    length: int
+    is_cut: bool
+
+
+def prepare_answers(questions: Questions, name: str, encoder: Any, corpus: Path) -> TaskFacts:
+    """Cut questions into tokens and write them into the folder of a corpus.
 
     Raises:
         DataError: Every answer alone is longer than a model reads.
     """
-    encoder = encoder_class()(tokenizer, context_length, eos_token_id)
     requests: list[tuple[int, Sequence[int], int]] = []
     num_bytes: list[int] = []
     num_cut = 0
     for question in questions.asked:
         windows = encoder.windows(question.context, question.answer)
-        if not windows or any(len(answer) > context_length for _, answer in windows):
+        if not windows or max(one.length for one in windows) > encoder.context_length:
             continue
-        for context, answer in windows:
-            tokens = [*context, *answer]
-            num_cut += len(tokens) > context_length + 1
-            requests.append((len(num_bytes), tokens[-context_length - 1 :], len(answer)))
+        requests += [(len(num_bytes), one.tokens, one.length) for one in windows]
+        num_cut += sum(one.is_cut for one in windows)
         num_bytes.append(question.num_bytes)
     if not requests:
         raise DataError(
-            f"proxy.tasks: every right answer of {name!r} is longer than context_length {context_length}.",
+            f"proxy.tasks: every right answer of {name!r} is longer than context_length "
+            f"{encoder.context_length}.",
             "leave the task out, or raise context_length",
         )
     answers: Answers = collected(requests, num_bytes)
@@ -162,9 +162,11 @@ def prepare_answers(
     return answers.facts(num_left_out=left_out, num_cut=num_cut)
 
 
-@cache
-def encoder_class() -> type[Any]:
-    """A class that cuts contexts and answers into tokens as lm-eval's models do."""
+def encoder_of(tokenizer: PreTrainedTokenizerBase, context_length: int, eos_token_id: int) -> Any:
+    """Return what cuts contexts and answers into tokens as lm-eval's models do: its method `windows`.
+
+    A model reads `context_length` tokens; before a text without a context stands `eos_token_id`.
+    """
     from lm_eval.api.instance import Instance
     from lm_eval.api.model import TemplateLM
     from lm_eval.models.huggingface import HFLM
@@ -172,15 +174,16 @@ def encoder_class() -> type[Any]:
     class Encoder(HFLM):
         """lm-eval's own model class without a model: it keeps what it would have been asked."""
 
-        def __init__(self, tokenizer: PreTrainedTokenizerBase, context_length: int, eos_token_id: int):
+        def __init__(self) -> None:
             TemplateLM.__init__(self)  # not that of `HFLM`, which loads a model
             self.tokenizer, self.add_bos_token = tokenizer, False
             self.custom_prefix_token_id, self._max_length = eos_token_id, context_length
             self.batch_size_per_gpu, self.enable_thinking = 1, None
-            self._asked: list[tuple[list[int], list[int]]] = []
+            self.context_length = context_length
+            self._asked: list[Window] = []
 
-        def windows(self, context: str | None, answer: str) -> list[tuple[list[int], list[int]]]:
-            """Contexts and answers in tokens; more than one where a text is longer than a model reads."""
+        def windows(self, context: str | None, answer: str) -> list[Window]:
+            """More than one where a text is longer than a model reads."""
             self._asked = []
             arguments = (answer,) if context is None else (context, answer)
             kind = _ROLLING if context is None else "loglikelihood"
@@ -189,7 +192,10 @@ def encoder_class() -> type[Any]:
             return self._asked
 
         def _loglikelihood_tokens(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
-            self._asked += [(context, answer) for _, context, answer in requests]
+            most = context_length + 1
+            for _name, context, answer in requests:
+                tokens = [*context, *answer]
+                self._asked.append(Window(tokens[-most:], len(answer), len(tokens) > most))
             return [(0.0, False)] * len(requests)
 
-    return Encoder
+    return Encoder()

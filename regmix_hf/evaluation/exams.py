@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from regmix_hf.corpus.answers import collected
 from regmix_hf.corpus.exams import Exam
 from regmix_hf.errors import DataError, RecipeError
-from regmix_hf.evaluation.answers import encoder_class, requests_of
+from regmix_hf.evaluation.answers import requests_of
 from regmix_hf.evaluation.metrics import KEY, check_config
 from regmix_hf.evaluation.scores import quiet
 from regmix_hf.evaluation.tasks import TaskSet
@@ -135,24 +134,14 @@ def _check_judged(exam: Exam, name: str) -> None:
         ) from error
 
 
-def prepare_exam(
-    papers: Papers,
-    name: str,
-    tokenizer: PreTrainedTokenizerBase,
-    corpus: Path,
-    *,
-    context_length: int,
-    eos_token_id: int,
-) -> ExamFacts:
+def prepare_exam(papers: Papers, name: str, encoder: Any, corpus: Path) -> ExamFacts:
     """Cut an exam into tokens and write it into the folder of a corpus.
 
-    A document with a choice that is longer than a model reads is left out; the rest is as `prepare_answers`
-    has it.
+    A document with a choice that is longer than a model reads is left out.
 
     Raises:
         DataError: Nothing is left of a task, or lm-eval cannot compute a metric of these documents.
     """
-    encoder = encoder_class()(tokenizer, context_length, eos_token_id)
     requests: list[tuple[int, Sequence[int], int]] = []
     num_bytes: list[int] = []
     documents: list[dict[str, Any]] = []
@@ -162,22 +151,18 @@ def prepare_exam(
         before = len(documents)
         for paper in all_papers:
             choices = [encoder.windows(*pair) for pair in paper.asked]
-            lengths = [len(answer) for windows in choices for _, answer in windows]
-            if not all(choices) or max(lengths) > context_length:
+            every = [one for windows in choices for one in windows]
+            if not all(choices) or max(one.length for one in every) > encoder.context_length:
                 continue
-            is_cut = False
             for (_, text), windows in zip(paper.asked, choices, strict=True):
-                for context, answer in windows:
-                    tokens = [*context, *answer]
-                    is_cut |= len(tokens) > context_length + 1
-                    requests.append((len(num_bytes), tokens[-context_length - 1 :], len(answer)))
+                requests += [(len(num_bytes), one.tokens, one.length) for one in windows]
                 num_bytes.append(len(text.encode()))
-            num_cut += is_cut
+            num_cut += any(one.is_cut for one in every)
             documents.append({"num_asked": len(choices), **paper.judged_by})
         if len(documents) == before:
             raise DataError(
                 f"{KEY}: every document of {name!r} has a choice longer than context_length "
-                f"{context_length}.",
+                f"{encoder.context_length}.",
                 "leave the metric out, or raise context_length",
             )
         members.append(member.model_copy(update={"num_documents": len(documents) - before}))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regmix_hf.corpus.corpus import Corpus
-from regmix_hf.evaluation.answers import Questions, prepare_answers, questions_of
+from regmix_hf.evaluation.answers import Questions, encoder_of, prepare_answers, questions_of
 from regmix_hf.evaluation.exams import Papers, papers_of, prepare_exam
 from regmix_hf.evaluation.tasks import load_each
 from regmix_hf.progress import Progress
@@ -61,15 +61,9 @@ def prepare_tasks(loaded: Loaded, corpus: Path, facts: CorpusFacts, progress: Pr
         shutil.rmtree(corpus / folder, ignore_errors=True)
     if not loaded.questions and not loaded.papers:
         return facts
-    tokenizer = Corpus(corpus).tokenizer()
-    how = {"context_length": facts.context_length, "eos_token_id": facts.eos_token_id}
-    tasks = {
-        name: prepare_answers(asked, name, tokenizer, corpus, **how)
-        for name, asked in loaded.questions.items()
-    }
-    exams = {
-        name: prepare_exam(papers, name, tokenizer, corpus, **how) for name, papers in loaded.papers.items()
-    }
+    encoder = encoder_of(Corpus(corpus).tokenizer(), facts.context_length, facts.eos_token_id)
+    tasks = {name: prepare_answers(asked, name, encoder, corpus) for name, asked in loaded.questions.items()}
+    exams = {name: prepare_exam(papers, name, encoder, corpus) for name, papers in loaded.papers.items()}
     facts = facts.model_copy(update={"tasks": tasks, "exams": exams})
     facts.save(corpus)
     everything: list[tuple[str, TaskFacts]] = [*tasks.items(), *exams.items()]

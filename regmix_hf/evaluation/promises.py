@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from functools import cache
-from typing import Any
 
 import pandas as pd
 
+from regmix_hf.evaluation.model import finite
 from regmix_hf.files import read_parquet, read_yaml, write_json
 from regmix_hf.quantities import measured
 from regmix_hf.regression import MixtureRegressor
 from regmix_hf.regression.final_run import as_final_runs_read
-from regmix_hf.regression.metrics import evaluate_metric
+from regmix_hf.regression.metrics import as_metric, evaluate_metric
 from regmix_hf.regression.target import Target
 from regmix_hf.study import Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
@@ -92,10 +91,10 @@ def _rows(table: pd.DataFrame, sign: float) -> tuple[Promise, ...]:
             lower=row["lower"],
             upper=row["upper"],
             measured=row["measured"],
-            deviation=_known(row["deviation"]),
+            deviation=finite(row["deviation"]),
             num_seeds=int(row["num_seeds"]),
-            promised_gain=_known(loss),
-            measured_gain=_known(measured),
+            promised_gain=finite(loss),
+            measured_gain=finite(measured),
         )
         for (name, row), (loss, measured) in zip(table.iterrows(), ahead.to_numpy(), strict=True)
     )
@@ -114,33 +113,12 @@ def _scores(table: pd.DataFrame, sign: float) -> dict[str, float | None]:
     metrics = [evaluate_metric("spearman")]
     if _CHOSEN in table.index:
         table = table.loc[[_CHOSEN, *(name for name in table.index if name != _CHOSEN)]]
-        metrics.append(_regret_class()(keep_in_memory=True))
+        what = "measured loss of the first mixture, minus the least measured loss"
+        metrics.append(as_metric("chosen_regret", what, lambda measured, _: measured[0] - min(measured)))
     combined = evaluate.combine(metrics)
     predicted, measured = ((sign * table[name]).tolist() for name in ("loss", "measured"))
     scores = combined.compute(predictions=predicted, references=measured)
-    return {name: _known(value) for name, value in scores.items()}
-
-
-@cache
-def _regret_class() -> type[Any]:
-    import evaluate
-    from evaluate.info import Features, Value
-
-    class ChosenRegret(evaluate.Metric):
-        """What the first of several mixtures, the chosen one, measured above the best of them."""
-
-        def _info(self) -> Any:
-            return evaluate.MetricInfo(
-                description="measured loss of the first mixture, minus the least measured loss",
-                citation="",
-                inputs_description="predicted and measured losses, one per mixture",
-                features=Features({"predictions": Value("float64"), "references": Value("float64")}),
-            )
-
-        def _compute(self, predictions: list[float], references: list[float]) -> dict[str, float]:
-            return {"chosen_regret": references[0] - min(references)}
-
-    return ChosenRegret
+    return {name: finite(value) for name, value in scores.items()}
 
 
 def _proxy_size(study: Study) -> Size:
@@ -170,7 +148,3 @@ def _size(results: pd.DataFrame) -> Size:
         scale=None if scale.empty else str(scale.iloc[0]),
         num_train_tokens=int(results["num_train_tokens"].iloc[0]),
     )
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -76,10 +76,8 @@ def load_tasks(names: Sequence[str], local_tasks: Path, include_path: str | None
         return LoadedTasks(local=None, public=None)
     from lm_eval.tasks import TaskManager
 
-    public_names = [name for name in names if name != HELD_OUT_TEXT]
-    public = None
-    if public_names:
-        public = _load(public_names, _index(public_names, include_path, _EVALUATION), _EVALUATION)
+    others = [name for name in names if name != HELD_OUT_TEXT]
+    public = _load(others, _index(others, include_path, _EVALUATION), _EVALUATION) if others else None
     local = None
     if HELD_OUT_TEXT in names:
         manager = TaskManager(include_path=str(local_tasks), include_defaults=False)
@@ -169,11 +167,8 @@ def configs_of(names: Sequence[str], include_path: str | None = None) -> dict[st
     configs = {name: dict(own[name].cfg) for name in names if name in own and own[name].cfg is not None}
     files = _files_of(frozenset(set(names) - configs.keys()))
     found = {name: load_yaml(file, resolve_func=False) for name, file in files.items()}
-    return configs | {name: config for name, config in found.items() if name in _defined(config)}
-
-
-def _defined(config: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (config.get("group") or config.get("task"),)
+    own_files = {name: one for name, one in found.items() if name == (one.get("group") or one.get("task"))}
+    return configs | own_files
 
 
 @cache

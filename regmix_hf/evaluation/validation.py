@@ -30,21 +30,18 @@ def score_validation(model: LanguageModel, corpus: Corpus) -> list[Score]:
     for domain, loss in losses.items():
         facts = corpus.facts.domains[domain].validation
         bits = loss.bits_per_byte(facts.tokens_per_byte)
-        bits_stderr = loss.stderr * bits / loss.mean
-        for metric, value, stderr in (
-            ("loss", loss.mean, loss.stderr),
-            ("bits_per_byte", bits, bits_stderr),
-        ):
-            scores.append(
-                Score(
-                    task=VALIDATION,
-                    domain=domain,
-                    num_fewshot=0,
-                    metric=metric,
-                    value=finite(value),
-                    stderr=finite(stderr),
-                    num_samples=facts.num_blocks,
-                    higher_is_better=False,
-                )
+        measured = {"loss": (loss.mean, loss.stderr), "bits_per_byte": (bits, loss.stderr * bits / loss.mean)}
+        scores += [
+            Score(
+                task=VALIDATION,
+                domain=domain,
+                num_fewshot=0,
+                metric=metric,
+                value=finite(value),
+                stderr=finite(stderr),
+                num_samples=facts.num_blocks,
+                higher_is_better=False,
             )
+            for metric, (value, stderr) in measured.items()
+        ]
     return scores

@@ -35,14 +35,10 @@ _INSIDE = (".local", ".localhost", ".internal", ".intranet", ".lan", ".corp", ".
 
 
 def require_public_words(text: str, place: str) -> None:
-    """Refuse words that hold a secret, or say something of the machine and the network they come from.
-
-    Args:
-        text: What is to be published.
-        place: What to call it.
+    """Refuse to publish what holds a secret, or says something of the machine and the network it comes from.
 
     Raises:
-        HubError: They do. The message shows no secret.
+        HubError: It does. The message shows no secret.
     """
     for found in _private(text):
         raise HubError(

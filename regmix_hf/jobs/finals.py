@@ -96,12 +96,16 @@ def make_ready(task: Task[RunSpec]) -> None:
 
 def give(task: Task[RunSpec], run: Task[RunSpec]) -> None:
     """Leave a copy of a finished run in the folder of another name of its mixture, the result last."""
+
+    def left_out(place: str, inside: list[str]) -> list[str]:
+        result = {RESULT} if Path(place) == run.folder else set()  # what it was asked later has its own
+        return [name for name in inside if name.startswith(".") or name in result]
+
     watch = Watch()
     while result_of(task) is None:
         with watch.claim(task.folder) as held:
             if held and result_of(task) is None:
                 _empty(task.folder)
-                left_out = shutil.ignore_patterns(".*", RESULT)
                 shutil.copytree(run.folder, task.folder, ignore=left_out, dirs_exist_ok=True)
                 row = {**read_record(run.folder / RESULT), "mixture_id": task.spec.mixture_id}
                 write_json(task.folder / RESULT, row)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from regmix_hf.files import hash_value
-from regmix_hf.jobs.results import result_of, row_with_later
+from regmix_hf.jobs.place import Place
+from regmix_hf.jobs.results import forget_failed, result_of, row_with_later
 from regmix_hf.jobs.tasks import Do, Task, telling_out_of_memory
+from regmix_hf.progress import Progress
 from regmix_hf.readable import count_of, short
 from regmix_hf.study import names
 from regmix_hf.study.corpus_facts import CorpusFacts
-from regmix_hf.training.later import KeptRun
+from regmix_hf.training.later import KeptRun, asked_in_words
 from regmix_hf.training.measured import KEPT_MODEL, MEASURED_ON, measured_on, not_measured
 from regmix_hf.training.spec import RunSpec
 
@@ -63,25 +65,32 @@ def kept_in(folder: Path) -> str | None:
     return f"{count_of(len(models), 'kept model')} in {folder}, {short(size)} bytes" if models else None
 
 
+def measure_later(
+    later: Sequence[Task[KeptRun]], corpus: Path, place: Place[LaterWork], progress: Progress
+) -> None:
+    """Measure kept models on what is asked since their runs ended; what failed before is tried again."""
+    forget_failed(later)
+    asked = asked_in_words({name: None for task in later for name in task.spec.asked})
+    progress.note(
+        f"{asked}: measured of {count_of(len(later), 'run')} by kept models; nothing is trained again"
+    )
+    place.run(later, LaterWork(corpus), progress)
+
+
 def later_tasks(tasks: Sequence[Task[RunSpec]], facts: CorpusFacts) -> list[Task[KeptRun]]:
     """Return one task for each run that ended well, kept its model, and was not measured on all of now.
 
     Each has a folder in that of its run, named by what is asked, so that what was measured before stays.
-
-    Args:
-        tasks: Runs of a study.
-        facts: Of its corpus.
     """
     found = []
     for task in tasks:
         row = result_of(task)
-        if row is None or row["status"] != "ok" or KEPT_MODEL not in row:
+        if row is None or row["status"] != "ok" or (model := _model_of(task, row)) is None:
             continue
         asked = not_measured(row_with_later(task, row), task.spec)
-        model = task.folder / names.MODEL
-        if not asked or not model.is_dir():
+        if not asked:
             continue
-        spec = KeptRun(task.spec, model, str(row[KEPT_MODEL]), asked)
+        spec = KeptRun(task.spec, model, row.get(KEPT_MODEL), asked)
         words = measured_on(asked)
         head = {"run_id": task.spec.run_id, MEASURED_ON: words}
         found.append(
@@ -96,3 +105,11 @@ def later_tasks(tasks: Sequence[Task[RunSpec]], facts: CorpusFacts) -> list[Task
             )
         )
     return found
+
+
+def _model_of(task: Task[RunSpec], row: Mapping[str, Any]) -> Path | None:
+    """The folder of the model that a run left, if it is there still; final runs leave theirs always."""
+    if task.spec.split == "final":
+        return task.folder if any(task.folder.glob("*.safetensors")) else None
+    model = task.folder / names.MODEL
+    return model if KEPT_MODEL in row and model.is_dir() else None

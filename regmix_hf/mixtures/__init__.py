@@ -1,5 +1,6 @@
 """Mixtures: one of them, the constraints on them, and samples of many around a prior."""
 
+from regmix_hf.mixtures.capped_sum import Array
 from regmix_hf.mixtures.constraints import Constraints, EpochCap
 from regmix_hf.mixtures.dirichlet import AroundPrior
 from regmix_hf.mixtures.mixture import check_mixture, normalise, uniform
@@ -7,6 +8,7 @@ from regmix_hf.mixtures.sampling import around_prior, count_zeros, sample_mixtur
 
 __all__ = [
     "AroundPrior",
+    "Array",
     "Constraints",
     "EpochCap",
     "around_prior",

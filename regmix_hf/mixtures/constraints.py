@@ -11,11 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regmix_hf.errors import MixtureError, did_you_mean
-from regmix_hf.mixtures.capped_sum import meet_sum
+from regmix_hf.mixtures.capped_sum import Array, meet_sum
 from regmix_hf.readable import at_most
 from regmix_hf.recipe import Group
-
-Array = NDArray[np.float64]
 
 #: Bounds may miss each other, and sums may miss 1, by this much before a mixture is refused.
 _TOLERANCE = 1e-9
@@ -253,7 +251,7 @@ class Constraints:
 
     def _check_group(self, name: str, part: Part) -> None:
         """Refuse a group whose domains must have more than it may, or may have less than it must."""
-        key, members = f"groups.{name}", [self.domains[place] for place in part.places]
+        key, members = f"{self.name}.groups.{name}", [self.domains[place] for place in part.places]
         if (least := float(self.lower[part.places].sum())) > part.most + _TOLERANCE:
             named = ", ".join(f"{one!r} {self._lower(one):g}" for one in members if self._lower(one) > 0)
             raise MixtureError(

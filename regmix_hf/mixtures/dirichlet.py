@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from regmix_hf.errors import MixtureError
+from regmix_hf.mixtures.capped_sum import Array
 from regmix_hf.mixtures.constraints import Constraints
-
-Array = NDArray[np.float64]
 
 #: Different strengths between the weakest and the strongest (RegMix's public sampler).
 NUM_STRENGTHS = 15
 #: Where fewer draws than this meet the upper bounds, excess is handed on instead of drawn again.
 _MIN_ACCEPTED = 0.01
+#: The same with groups, which only candidates of a choice have: drawing on costs more and gains nothing.
+_MIN_IN_GROUPS = 0.1
 #: An upper bound may be passed by this much: the rounding of a sum.
 _ROUNDING = 1e-12
 #: Added to weights that are raised in proportion, so that one of 0 can be raised where no other can.
@@ -37,8 +38,8 @@ class AroundPrior:
     - A domain's least weight is set aside first; the Dirichlet shares out the rest.
     - Where less than 1 % of the draws meets the upper bounds, throwing away would not end. Then what a
       domain has too much is handed to the others in proportion to their weights, until all bounds are met.
-    - So it is with groups: draws beyond their bounds are thrown away, and where that would not end, a group's
-      weights are raised or lowered in proportion, until it has what it must, or may.
+    - So it is with groups: draws beyond their bounds are thrown away, and where less than a tenth is left, a
+      group's weights are raised or lowered in proportion, until it has what it must, or may.
     - Gammas are drawn as logarithms: with a strength of 0.1 and a prior of 0.001 they are as small as
       e**-10000, and a Dirichlet that divides 0 by 0 would give NaN.
 
@@ -78,7 +79,7 @@ class AroundPrior:
         """
         keep = self._keep_within
         mixtures = keep(logs := self._draw(rng, rows))
-        if len(mixtures) < _MIN_ACCEPTED * rows:
+        if len(mixtures) < (_MIN_IN_GROUPS if self.constraints.groups else _MIN_ACCEPTED) * rows:
             keep = self._hand_on
             mixtures = keep(logs)
         while True:

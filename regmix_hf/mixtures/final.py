@@ -165,11 +165,6 @@ def outside_bounds(
 ) -> list[str]:
     """Name the mixtures that `choice` could not have chosen: they are there to be compared with.
 
-    Args:
-        recipe: The recipe.
-        mixtures: Name -> domain -> share of training tokens.
-        tokens: Available tokens of every training domain.
-
     Raises:
         MixtureError: No mixture meets the bounds.
     """

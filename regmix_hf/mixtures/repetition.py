@@ -60,10 +60,6 @@ def matched_blocks(recipe: Recipe, section: str, available: Mapping[str, int]) -
 def check_repetition(mixtures: Mapping[str, Mapping[str, float]], cap: EpochCap) -> None:
     """Refuse mixtures that would read a domain more often than allowed.
 
-    Args:
-        mixtures: Name -> domain -> share of training tokens.
-        cap: What each domain holds, how long a run is, and how often a domain may be read.
-
     Raises:
         MixtureError: One would; the message names the worst case with its numbers, and how many there are.
     """

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from regmix_hf.errors import MixtureError
+from regmix_hf.mixtures.capped_sum import Array
 from regmix_hf.mixtures.constraints import Constraints, EpochCap
 from regmix_hf.mixtures.dirichlet import NUM_STRENGTHS, AroundPrior
 from regmix_hf.mixtures.mixture import normalise
@@ -18,8 +19,6 @@ from regmix_hf.mixtures.table import GIVEN, LADDER, REPEAT, SAMPLED, append, emp
 from regmix_hf.recipe import Sampling
 from regmix_hf.seeds import WEIGHTS, generator
 from regmix_hf.tables import by_domain
-
-Array = NDArray[np.float64]
 
 #: Two mixtures are near-duplicates when they differ in a smaller share of the training tokens (total
 #: variation). The two closest of RegMix's 512 published mixtures differ in 1.15 %.

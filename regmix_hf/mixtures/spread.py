@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from regmix_hf.mixtures.capped_sum import Array
 from regmix_hf.seeds import generator
-
-Array = NDArray[np.float64]
 
 
 def spread(mixtures: Array, taken: Array, count: int, random_state: int) -> Array:

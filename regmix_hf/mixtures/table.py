@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from regmix_hf.errors import MixtureError, StudyError
 from regmix_hf.files import read_parquet
-from regmix_hf.tables import MIXTURES, by_domain, prefixed
+from regmix_hf.tables import MIXTURES, by_domain
 
 #: How a row came into the table: drawn by `sample`, given by somebody, a mixture of the swarm that is run
 #: again, one that a choice is tried with, one of the swarm that is run at another size, too, or a single
@@ -84,20 +84,15 @@ def append(
     numbers = [int(match[1]) for name in mixtures["mixture_id"] if (match := _NUMBERED.fullmatch(name))]
     first = max(numbers, default=-1) + 1
     width = max(4, len(str(first + len(weights) - 1)))
-    domains = by_domain(mixtures, "weight").columns
-    places = [0] * len(weights) if rungs is None else rungs
-    rows = [
-        {
-            "mixture_id": f"m{first + row:0{width}d}",
-            "split": split,
-            "round": int(mixtures["round"].max()) + 1 if len(mixtures) else 0,
-            "origin": origin,
-            "rung": rung,
-            **prefixed("weight", dict(zip(domains, weights[row].tolist(), strict=True))),
-        }
-        for row, (split, origin, rung) in enumerate(zip(splits, origins, places, strict=True))
-    ]
-    new = pd.DataFrame(rows)
+    facts = {
+        "mixture_id": [f"m{first + row:0{width}d}" for row in range(len(weights))],
+        "split": splits,
+        "round": int(mixtures["round"].max()) + 1 if len(mixtures) else 0,
+        "origin": origins,
+        "rung": 0 if rungs is None else rungs,
+    }
+    shares = pd.DataFrame(weights, columns=by_domain(mixtures, "weight").columns).add_prefix("weight/")
+    new = pd.DataFrame(facts).join(shares)
     return pd.concat([mixtures, new], ignore_index=True) if len(mixtures) else new
 
 

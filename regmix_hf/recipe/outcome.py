@@ -84,13 +84,9 @@ def decisive_source(domain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def decisive(recipe: Recipe, key: str) -> Any:
-    """Return what stands under a key of a recipe, without what decides nothing.
+    """Return what stands under a key, as `proxy` or `proxy.num_train_tokens`, without what decides nothing.
 
     Keys that have their default are left out too, so that a recipe may get new ones.
-
-    Args:
-        recipe: The recipe.
-        key: E.g. `proxy`, or `proxy.num_train_tokens`.
     """
     return _reach(_decisive(recipe), key)
 

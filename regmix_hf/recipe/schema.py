@@ -118,7 +118,8 @@ class Sampling(Section):
     """Mixtures that no regression is ever fitted on."""
     num_repeats: Annotated[int, Field(ge=0)] = 0
     """How many of `num_mixtures` are no new mixtures, but others of them run again with another seed. All
-    other runs share a seed, so without repeats intervals do not hold the noise between seeds; 4 will do."""
+    other runs share a seed, so without repeats intervals do not hold the noise between seeds; 4 will do. With
+    `proxies` they are of the first size; at the last `choice.num_confirm: 4` gives a choice two seeds."""
     temperature: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """The Dirichlet's centre is prior ** temperature, normalised: 1 is the prior, 0 is uniform."""
     min_strength: Positive = 0.1
@@ -153,7 +154,7 @@ class Regression(Section):
     """Leave targets out on which mixtures differ by fewer noises than this: standard deviations between seeds
     of one mixture, or else standard errors. `null`: those below 1 are named."""
     estimator: str | None = None
-    """The estimator `choose` uses. `null`: the best on held-out runs."""
+    """The estimator `choose` uses. `null`: the best on unseen runs."""
 
 
 class Group(Section):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import TypeAdapter
 
-from regmix_hf.regression.metrics import Resamples, interval, measure
+from regmix_hf.regression.metrics import Correlation, Resamples, interval, measure
 from regmix_hf.regression.target import Target
 from regmix_hf.runs.runs import Runs
 from regmix_hf.seeds import generator
@@ -48,9 +49,9 @@ class Agreement:
     small: str
     large: str
     num_mixtures: int
-    spearman: float
-    low: float
-    high: float
+    spearman: Correlation
+    low: Correlation
+    high: Correlation
 
     @property
     def word(self) -> str:
@@ -69,26 +70,12 @@ class Agreement:
     @property
     def plain(self) -> dict[str, Any]:
         """As JSON has it: what is not a number is null."""
-        values = asdict(self)
-        return {
-            name: None if isinstance(value, float) and math.isnan(value) else value
-            for name, value in values.items()
-        }
+        return dict(TypeAdapter(Agreement).dump_python(self, mode="json"))
 
     @classmethod
-    def from_plain(cls, found: Mapping[str, Any]) -> Self:
-        """Read what `plain` gave."""
-        numbers = {
-            name: math.nan if found[name] is None else float(found[name])
-            for name in ("spearman", "low", "high")
-        }
-        target, small, large = (str(found[name]) for name in ("target", "small", "large"))
-        return cls(target, small, large, int(found["num_mixtures"]), **numbers)
-
-    @classmethod
-    def said_in(cls, summary: Mapping[str, Any]) -> list[Self]:
+    def said_in(cls, summary: Mapping[str, Any]) -> list[Agreement]:
         """Read all that a fit noted; of runs of one size it notes nothing."""
-        return [cls.from_plain(found) for found in summary.get("size_agreement", ())]
+        return TypeAdapter(list[Agreement]).validate_python(summary.get("size_agreement", ()))
 
     @property
     def found(self) -> str:
@@ -180,7 +167,7 @@ def _values(
     both: tuple[pd.DataFrame, pd.DataFrame], goal: Target
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     small, large = both
-    if set(goal.weights) <= set(small.columns) and (len(goal.weights) != 1 or goal.scales):
+    if len(goal.weights) != 1 or goal.scales:
         yield str(goal), goal.combine(small).to_numpy(), goal.combine(large).to_numpy()
     for name in sorted(small.columns, key=lambda name: name not in goal.weights):
         yield str(name), small[name].to_numpy(), large[name].to_numpy()

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from regmix_hf.quantities import are_alike
 from regmix_hf.readable import with_interval
@@ -151,9 +152,8 @@ def predictions_table(held_out: Sequence[HeldOut], target: Target) -> pd.DataFra
     frames = []
     for part in held_out:
         for estimator in part.predictions:
-            for pair in _pairs(part, estimator, target):
-                labels = {"test": part.test, "estimator": estimator} | pair.labels
-                columns = {"run_id": part.runs.losses.index, "true": pair.true, "predicted": pair.predicted}
+            for labels, true, predicted, _ in _pairs(part, estimator, target):
+                columns = {"run_id": part.runs.losses.index, "true": true, "predicted": predicted}
                 frames.append(pd.DataFrame(labels | columns))
     return pd.concat(frames, ignore_index=True)
 
@@ -201,12 +201,12 @@ class Promise:
     @classmethod
     def from_plain(cls, found: Mapping[str, Any]) -> Self:
         """Read what `asdict` gave."""
-        return cls(str(found["run"]), *(float(found[key]) for key in ("promised", "measured", "difference")))
+        return TypeAdapter(cls).validate_python(found)
 
     def __str__(self) -> str:
         return (
-            f"{self.promised:.4f} promised and {self.measured:.4f} measured ({self.difference:+.4f}) "
-            f"of the run predicted best out of fold, {self.run}"
+            f"promised {self.promised:.4f} and measured {self.measured:.4f} ({self.difference:+.4f}) "
+            f"of run {self.run}, which it predicted best out of fold"
         )
 
 
@@ -230,7 +230,7 @@ def of_scale(scale: str | None, *, holds_seed_noise: bool | None = None) -> str:
         return said
     if holds_seed_noise:
         return f"{said} (intervals hold the noise between seeds)"
-    return f"{said} (intervals do not hold the noise between seeds: no mixture was run with two)"
+    return f"{said} (intervals do not hold the noise between seeds: no mixture was run with two at that size)"
 
 
 def number_mixtures(runs: Runs) -> NDArray[np.intp]:
@@ -238,38 +238,30 @@ def number_mixtures(runs: Runs) -> NDArray[np.intp]:
     return intervals.number_rows(runs.weights.to_numpy())
 
 
-@dataclass(frozen=True, eq=False)
-class _Pair:
-    """True and predicted values of a target, one per run, and which way is better."""
+def _pairs(
+    part: HeldOut, estimator: str, target: Target
+) -> Iterator[tuple[dict[str, str], Array, Array, float]]:
+    """Every target that was measured in these runs, then what is made of them.
 
-    kind: str
-    name: str
-    true: Array
-    predicted: Array
-    sign: float
-
-    @property
-    def labels(self) -> dict[str, str]:
-        return {"target": self.name, "kind": self.kind}
-
-
-def _pairs(part: HeldOut, estimator: str, target: Target) -> Iterator[_Pair]:
-    """Every target that was measured in these runs, then what is made of them."""
+    With labels, true and predicted values, one per run, and the sign that makes less better.
+    """
+    labels = {"test": part.test, "estimator": estimator}
     true, predicted = part.runs.losses, part.predictions[estimator]
     for name, quantity in part.runs.quantities.items():
-        yield _Pair("single", name, true[name].to_numpy(), predicted[name].to_numpy(), quantity.sign)
+        single = labels | {"target": name, "kind": "single"}
+        yield single, true[name].to_numpy(), predicted[name].to_numpy(), quantity.sign
     if (len(target.weights) != 1 or target.scales) and part.measures(target):
-        yield _Pair("combined", str(target), *part.pair(estimator, target), target.quantity.sign)
+        combined = labels | {"target": str(target), "kind": "combined"}
+        yield combined, *part.pair(estimator, target), target.quantity.sign
 
 
 def _quality(part: HeldOut, estimator: str, target: Target, resamples: Resamples) -> list[dict[str, Any]]:
     rows, points, draws = [], [], []
-    for pair in _pairs(part, estimator, target):
-        small = (pair.sign * pair.true, pair.sign * pair.predicted)  # regret is of what is made small
+    for labels, true, predicted, sign in _pairs(part, estimator, target):
+        small = (sign * true, sign * predicted)  # regret is of what is made small
         point, draw = measure(*small), resamples.metrics(*small)
-        labels = {"test": part.test, "estimator": estimator} | pair.labels
-        rows.append(labels | {"num_runs": int((~np.isnan(pair.true)).sum())} | _columns(point, draw))
-        if pair.kind == "single":
+        rows.append(labels | {"num_runs": int((~np.isnan(true)).sum())} | _columns(point, draw))
+        if labels["kind"] == "single":
             points.append(point)
             draws.append(draw)
     if len(points) > 1:

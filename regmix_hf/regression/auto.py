@@ -13,6 +13,7 @@ from scipy.optimize import nnls
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.regression.base import Array, MixtureEstimator
+from regmix_hf.regression.storage import within
 
 #: The last one takes part where there are experts.
 MEMBERS = ("kriged_power_law", "gaussian_process", "lightgbm", "experts")
@@ -124,23 +125,17 @@ class Auto(MixtureEstimator):
         """Write the shares, and each member that has one as a part."""
         super().save(folder, part)
         for name, model in self.members_.items():
-            model.save(folder, f"{part}-{name}".lstrip("-"))
+            model.save(folder, within(part, name))
 
     def load(self, folder: Path, part: str = "", *, num_domains: int, num_targets: int) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            RegressionError: A file is missing, or an array has another shape or is not finite.
-        """
+        """Read what `save` wrote."""
         super().load(folder, part, num_domains=num_domains, num_targets=num_targets)
         if self.shares_.shape[1] > len(self.members):
             raise RegressionError(
                 f"{folder}: {self.shares_.shape[1]} shares for {len(self.members)} members."
             )
         self.members_ = {
-            name: model.load(
-                folder, f"{part}-{name}".lstrip("-"), num_domains=num_domains, num_targets=len(targets)
-            )
+            name: model.load(folder, within(part, name), num_domains=num_domains, num_targets=len(targets))
             for name, model in self._unfitted().items()
             if name in self._names and (targets := self._targets_of(name))
         }

@@ -21,7 +21,7 @@ from regmix_hf.regression.expert_tokens import ExpertTokens
 from regmix_hf.regression.folds import assign_folds
 from regmix_hf.regression.intervals import Elsewhere
 from regmix_hf.regression.repetition import Repetition
-from regmix_hf.regression.storage import read_arrays, write_arrays
+from regmix_hf.regression.storage import array_file, read_arrays, within, write_arrays
 from regmix_hf.seeds import generator
 
 Array = NDArray[np.float64]
@@ -61,6 +61,8 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     #: Learned arrays and the names of their dimensions; equal names mean equal lengths. `domains` and
     #: `targets` are those of the fit.
     arrays: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    #: Learned estimators that this one is made of, by the name of their files: the attribute without its `_`.
+    parts: ClassVar[Mapping[str, type[MixtureEstimator]]] = {}
 
     #: Whether runs of several sizes and lengths can be fitted together, and predicted `at` one.
     takes_sizes: ClassVar[bool] = False
@@ -237,6 +239,8 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         for name, dimensions in self.arrays.items():
             if "targets" in dimensions:
                 setattr(part, name, getattr(self, name).take(targets, axis=dimensions.index("targets")))
+        for name in self.parts:
+            setattr(part, f"{name}_", getattr(self, f"{name}_").select_targets(targets))
         if self.repetition_ is not None:
             part.repetition_ = self.repetition_.select_targets(targets)
         part.num_targets_, part.single_target_ = len(targets), False
@@ -250,7 +254,9 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             part: What this estimator is within the one that is saved; its files bear the name.
         """
         if self.arrays:
-            write_arrays(_array_file(folder, part), {name: getattr(self, name) for name in self.arrays})
+            write_arrays(array_file(folder, part), {name: getattr(self, name) for name in self.arrays})
+        for name in self.parts:
+            getattr(self, f"{name}_").save(folder, within(part, name))
 
     def load(self, folder: Path, part: str = "", *, num_domains: int, num_targets: int) -> Self:
         """Read the learned state that `save` wrote.
@@ -261,8 +267,13 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.n_features_in_, self.num_targets_, self.single_target_ = num_domains, num_targets, False
         sizes = {"domains": num_domains, "targets": num_targets}
         if self.arrays:
-            for name, array in read_arrays(_array_file(folder, part), self.arrays, sizes).items():
+            for name, array in read_arrays(array_file(folder, part), self.arrays, sizes).items():
                 setattr(self, name, array)
+        for name, family in self.parts.items():
+            found = family().load(
+                folder, within(part, name), num_domains=num_domains, num_targets=num_targets
+            )
+            setattr(self, f"{name}_", found)
         return self
 
     def _num_folds(self, num_runs: int) -> int:
@@ -335,10 +346,6 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.positive_only = True
         return tags
-
-
-def _array_file(folder: Path, part: str) -> Path:
-    return folder / (f"estimator-{part}.safetensors" if part else "estimator.safetensors")
 
 
 def telling_runs(num_runs: int, random_state: int) -> NDArray[np.intp]:

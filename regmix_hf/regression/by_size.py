@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from regmix_hf.errors import RegressionError
 from regmix_hf.progress import Progress
 from regmix_hf.readable import count_of
 from regmix_hf.recipe import Recipe
+from regmix_hf.regression.assessment import seed_noise
 from regmix_hf.regression.base import of_largest
 from regmix_hf.regression.registry import estimator_class
 from regmix_hf.regression.regressor import MixtureRegressor
@@ -22,6 +24,8 @@ from regmix_hf.tables import SIZES
 
 #: The family that is fitted on proxies of several sizes or lengths where the recipe names none that can be.
 _OF_SIZES = "scaled_law"
+#: So many targets are named with their noise.
+_FEW = 3
 
 
 def families_of(recipe: Recipe) -> list[str]:
@@ -49,9 +53,7 @@ def of_study(runs: Runs, recipe: Recipe, progress: Progress) -> Runs:
     The study's own come first.
     """
     tells = any(estimator_class(name).takes_sizes for name in recipe.regression.estimators)
-    if len(recipe.rungs) > 1 or tells or runs.scale is None or not len(runs):
-        return runs
-    return of_one_scale(runs, str(runs.scale.iloc[0]), progress)
+    return runs if len(recipe.rungs) > 1 or tells else of_one_scale(runs, progress)
 
 
 def judged_runs(runs: Runs, estimators: Collection[str], progress: Progress) -> tuple[Runs, Runs | None]:
@@ -69,9 +71,7 @@ def judged_runs(runs: Runs, estimators: Collection[str], progress: Progress) -> 
     takes_sizes = any(estimator_class(name).takes_sizes for name in estimators)
     if takes_sizes or (runs.sizes is not None and any(map(_is_of_several, estimators))):
         return by_size(runs, progress)
-    if runs.scale is None or not len(runs):
-        return runs, None
-    return of_one_scale(runs, str(runs.scale.iloc[0]), progress), None
+    return of_one_scale(runs, progress), None
 
 
 def by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:
@@ -91,6 +91,8 @@ def by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:
     own, beside = _part(runs, largest), runs.take(np.flatnonzero(~largest)).part("fit")
     others = f"beside: {len(beside)} of other sizes and lengths"
     progress.note(f"judged: {count_of(len(own), 'run')} of {scale_of(own)}; {others}")
+    for said in _noise_of(beside) if not seed_noise(own) else ():
+        progress.note(f"{said}; of {scale_of(own)} no mixture was run with two seeds")
     return own, beside
 
 
@@ -98,6 +100,17 @@ def _part(runs: Runs, rows: NDArray[np.bool_]) -> Runs:
     """Some of the runs, and the counts of all that were left out."""
     counts = {name: getattr(runs, name) for name in ("num_diverged", "num_failed", "num_duplicates")}
     return replace(runs.take(np.flatnonzero(rows)), **counts)
+
+
+def _noise_of(runs: Runs) -> Iterator[str]:
+    """Say for every size and length of which a mixture was run again how far two seeds lie apart."""
+    assert runs.sizes is not None, "that is how they are parted"
+    alike = runs.sizes.groupby(list(SIZES)).indices
+    for part in (runs.take(np.sort(rows)) for rows in alike.values()):
+        if noise := seed_noise(part):
+            named = ", ".join(f"{name} {value:.4f}" for name, value in islice(noise.items(), _FEW))
+            more = f" and {len(noise) - _FEW} more" if len(noise) > _FEW else ""
+            yield f"noise between seeds of {scale_of(part)}: {named}{more}"
 
 
 def scale_of(runs: Runs) -> str | None:
@@ -127,14 +140,16 @@ def usual_scale(runs: Runs) -> str | None:
     return str(runs.scale.iloc[first[largest]])
 
 
-def of_one_scale(runs: Runs, own: str, progress: Progress) -> Runs:
-    """Leave out runs of other models or lengths than these: `own` as `Runs.scale` has it."""
-    assert runs.scale is not None, "that is how it is known"
+def of_one_scale(runs: Runs, progress: Progress, own: str | None = None) -> Runs:
+    """Leave out runs of other models or lengths than `own` (see `Runs.scale`), or else the first run's."""
+    if runs.scale is None or not len(runs):
+        return runs
+    own = own or str(runs.scale.iloc[0])
     others = runs.scale[runs.scale != own].value_counts()
     if len(others):
         scale, count = others.index[0], others.iloc[0]
         more = (
-            f" and {others.iloc[1:].sum()} of {count_of(len(others) - 1, 'more scale')}"
+            f" and {others.iloc[1:].sum():,} of {count_of(len(others) - 1, 'more scale')}"
             if len(others) > 1
             else ""
         )
@@ -156,6 +171,17 @@ def fit_one(name: str, random_state: int, fitted: Runs, beside: Runs | None) -> 
     return regressor.fit(
         weights, losses, fitted.quantities, sizes=sizes, epochs=epochs, experts=fitted.experts
     )
+
+
+def fitted_on(name: str, fitted: Runs, beside: Runs | None) -> str:
+    """What a family is fitted on, in words: `20 runs and 8 experts`."""
+    family, experts = estimator_class(name), fitted.experts
+    told = [count_of(len(fitted), "run")] if len(fitted) else []
+    if beside is not None and family.takes_sizes:
+        told.append(f"{len(beside):,} of other sizes or lengths")
+    if experts is not None and family.takes_experts:
+        told.append(count_of(len(experts.weights), "expert"))
+    return " and ".join(told)
 
 
 def _of_all(tables: list[pd.DataFrame | None]) -> pd.DataFrame | None:

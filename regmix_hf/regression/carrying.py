@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from regmix_hf.errors import RegressionError
 from regmix_hf.progress import Progress, Silent
@@ -60,16 +61,7 @@ class Carry:
         Raises:
             ValueError: It is none.
         """
-        name, unit, noise_from = found.get("target"), found.get("unit"), found.get("noise_from")
-        numbers: dict[str, Any] = {key: found.get(key) for key in ("spread", "noise", "spearman")}
-        if (
-            isinstance(name, str)
-            and isinstance(unit, str | None)
-            and isinstance(numbers["spread"], int | float)
-            and all(isinstance(number, int | float | None) for number in numbers.values())
-        ):
-            return cls(name, unit, noise_from=noise_from, **numbers)
-        raise ValueError(f"{dict(found)!r} is none")
+        return TypeAdapter(cls).validate_python({"unit": None, "noise": None, "noise_from": None, **found})
 
 
 def carries(runs: Runs) -> list[Carry]:

@@ -189,35 +189,30 @@ class MixedLoss:
     given: _Given
     unit: float
 
-    @property
-    def relative(self) -> NDArray[np.float32]:
-        """`p_d(x) / max_d p_d(x)`, tokens x domains, in single precision, above 0."""
-        return self.given.relative
-
     def __call__(self, weights: Array) -> Array:
         """Value of each mixture, `(n, d) -> (n,)`, in the target's unit."""
         total = np.zeros(len(weights))
         for part in self._parts():
             total += np.log(part @ weights.T).sum(axis=0)
-        return np.asarray(self.unit * (self.given.level - total / max(len(self.relative), 1)))
+        return np.asarray(self.unit * (self.given.level - total / max(len(self.given.relative), 1)))
 
     def slope(self, weights: Array) -> Array:
         """Its derivatives with respect to the weights, `(n, d)`."""
         total = np.zeros_like(weights)
         for part in self._parts():
             total += (1.0 / (part @ weights.T)).T @ part
-        return np.asarray(-self.unit * total / max(len(self.relative), 1))
+        return np.asarray(-self.unit * total / max(len(self.given.relative), 1))
 
     def sampling_error(self, weights: Array) -> float:
         """Standard error of the difference between two mixtures, `(2, d)`; 0 where no token was left out."""
-        if len(self.relative) < KEPT_TOKENS:
+        if len(self.given.relative) < KEPT_TOKENS:
             return 0.0
         logs = np.concatenate([np.log(part @ weights.T) for part in self._parts()])
         return float(self.unit * (logs[:, 0] - logs[:, 1]).std() / math.sqrt(len(logs)))
 
     def _parts(self) -> Iterator[Array]:
-        for start in range(0, len(self.relative), _TOKENS_AT_ONCE):
-            yield self.relative[start : start + _TOKENS_AT_ONCE].astype(np.float64)
+        for start in range(0, len(self.given.relative), _TOKENS_AT_ONCE):
+            yield self.given.relative[start : start + _TOKENS_AT_ONCE].astype(np.float64)
 
 
 def expert_tokens(

@@ -14,6 +14,7 @@ from regmix_hf.readable import count_of
 from regmix_hf.regression.base import Array, MixtureEstimator
 from regmix_hf.regression.expert_tokens import ExpertTokens, MixedLoss
 from regmix_hf.regression.folds import assign_folds
+from regmix_hf.regression.storage import array_file, within
 
 #: The slope is drawn to 1 as if by so many runs: a model trained on a mixture differs between mixtures about
 #: as much as the mixture of experts does.
@@ -23,8 +24,6 @@ _LEAST_SLOPE = 1e-3
 #: And this where they rise far more than it does (0.68 to 1.62 in seven studies): runs hardly differ in it
 #: there, and a line through them promised losses below 0 elsewhere.
 _MOST_SLOPE = 3.0
-#: What is beside the arrays on disk.
-_TOKENS = "tokens"
 
 
 class Experts(MixtureEstimator):
@@ -105,16 +104,12 @@ class Experts(MixtureEstimator):
     def save(self, folder: Path, part: str = "") -> None:
         """Write the lines, and what the experts give each token."""
         super().save(folder, part)
-        self.tokens_.save(_tokens_file(folder, part))
+        self.tokens_.save(array_file(folder, within(part, "tokens")))
 
     def load(self, folder: Path, part: str = "", *, num_domains: int, num_targets: int) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            RegressionError: A file is missing, or an array has another shape or is not finite.
-        """
+        """Read what `save` wrote."""
         super().load(folder, part, num_domains=num_domains, num_targets=num_targets)
-        file = _tokens_file(folder, part)
+        file = array_file(folder, within(part, "tokens"))
         self.tokens_ = ExpertTokens.load(file, num_domains=num_domains, num_targets=num_targets)
         if len(self.tokens_.without_expert):
             raise RegressionError(
@@ -150,7 +145,7 @@ class Experts(MixtureEstimator):
         return np.asarray(self.slope_[:, None] * slopes)
 
     def _numbers_per_row(self) -> int:
-        return max(1, min(4096, max(len(mixed.relative) for mixed in self._mixed)))
+        return max(1, min(4096, max(len(mixed.given.relative) for mixed in self._mixed)))
 
 
 def fit_lines(formula: Array, losses: Array) -> tuple[Array, Array]:
@@ -172,7 +167,3 @@ def _line(formula: Array, loss: Array) -> tuple[float, float]:
         slope = (count * fitted + _RUNS_FOR_SLOPE_1) / (count + _RUNS_FOR_SLOPE_1)
     slope = min(max(slope, _LEAST_SLOPE), _MOST_SLOPE)
     return float(level - slope * mean), slope
-
-
-def _tokens_file(folder: Path, part: str) -> Path:
-    return folder / f"estimator-{f'{part}-{_TOKENS}' if part else _TOKENS}.safetensors"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,6 +39,7 @@ class ExpertsAndLaw(MixtureEstimator):
     takes_experts: ClassVar = True
     needs_experts: ClassVar = True
     is_smooth = True
+    parts: ClassVar = {"experts": Experts, "law": KrigedPowerLaw}
 
     experts_: Experts
     law_: KrigedPowerLaw
@@ -63,30 +63,6 @@ class ExpertsAndLaw(MixtureEstimator):
         losses = np.asarray(y, dtype=np.float64).reshape(len(weights), -1)
         law = self.law_.out_of_fold(*self._with_experts(weights, losses), own)[: len(weights)]
         return self._mean(self.experts_.out_of_fold(weights, losses, own), law)
-
-    def select_targets(self, targets: Sequence[int]) -> Self:
-        """Return a fitted copy that predicts only the targets at these positions."""
-        part = super().select_targets(targets)
-        part.experts_, part.law_ = self.experts_.select_targets(targets), self.law_.select_targets(targets)
-        return part
-
-    def save(self, folder: Path, part: str = "") -> None:
-        """Write both, as parts."""
-        super().save(folder, part)
-        self.experts_.save(folder, f"{part}-experts".lstrip("-"))
-        self.law_.save(folder, f"{part}-law".lstrip("-"))
-
-    def load(self, folder: Path, part: str = "", *, num_domains: int, num_targets: int) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            RegressionError: A file is missing, or an array has another shape or is not finite.
-        """
-        super().load(folder, part, num_domains=num_domains, num_targets=num_targets)
-        sizes = {"num_domains": num_domains, "num_targets": num_targets}
-        self.experts_ = Experts().load(folder, f"{part}-experts".lstrip("-"), **sizes)
-        self.law_ = KrigedPowerLaw().load(folder, f"{part}-law".lstrip("-"), **sizes)
-        return self
 
     def sampling_errors(self, weights: Array) -> Array:
         """Standard error of the difference between two mixtures, `(2, d) -> (t,)`, as tokens are a sample."""

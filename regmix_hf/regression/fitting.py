@@ -5,37 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pandas as pd
 
-from regmix_hf.errors import RegressionError
 from regmix_hf.files import write_json, write_parquet
 from regmix_hf.progress import Progress, Silent
-from regmix_hf.recipe.target import TARGET_WORDS
-from regmix_hf.regression.absurd import find_absurd
 from regmix_hf.regression.agreement import DO_NOT_TELL, Agreement, size_agreement
 from regmix_hf.regression.assessment import (
     BASELINE,
-    CROSS_VALIDATION,
     FITTED,
     HOLDOUT,
     MANY_TO_RANK,
     NOTHING,
     Promise,
     cross_validation,
-    number_mixtures,
     predict,
     predictions_table,
     quality_table,
     seed_noise,
     speaks_of,
 )
-from regmix_hf.regression.by_size import counts_of, fit_one, judged_runs, scale_of
+from regmix_hf.regression.by_size import fit_one, fitted_on, scale_of
 from regmix_hf.regression.carrying import carries
-from regmix_hf.regression.expert_tokens import not_asked
 from regmix_hf.regression.learning_curve import LearningCurve, learning_curve
-from regmix_hf.regression.registry import estimator_class
+from regmix_hf.regression.question import Question
 from regmix_hf.regression.regressor import MixtureRegressor
 from regmix_hf.regression.selection import Selection, select
 from regmix_hf.regression.target import Target, TargetValue, scales_of
@@ -114,7 +108,8 @@ def fit_runs(
         fit = _unjudged(question, regressors, folder)
     _save(fit, question, regressors)
     progress.note(fit.selection.reason)
-    progress.note(f"{fit.selection.estimator}: {fit.summary['outlook']}")
+    told = fit.summary["fitted_on"][fit.selection.estimator]
+    progress.note(f"{fit.selection.estimator}: fitted on {told}; {fit.summary['outlook']}")
     progress.note(str(fit.verdict))
     for name, promise in fit.promises.items():
         if promise is not None:
@@ -126,106 +121,11 @@ def fit_runs(
     return fit
 
 
-@dataclass(frozen=True, eq=False)
-class Question:
-    """What is asked of a set of runs, checked before anything is fitted.
-
-    Attributes:
-        runs: All that are judged, of one size and length.
-        beside: Runs of other sizes and lengths, for families that can be fitted on them, too.
-        fitted: Those to fit on, without their absurd losses.
-        holdout: Those that are only predicted, without their absurd losses.
-        tests: Further runs to predict, by name, with the columns of the fit.
-        asked: Families that were asked for.
-        use: The family to choose with; `None`: the best on held-out runs.
-        value: The target as it was written.
-        goal: The target.
-    """
-
-    runs: Runs
-    beside: Runs | None
-    fitted: Runs
-    holdout: Runs
-    tests: Mapping[str, Runs]
-    asked: tuple[str, ...]
-    use: str | None
-    value: TargetValue
-    goal: Target
-
-    @classmethod
-    def of(
-        cls,
-        runs: Runs,
-        estimators: Sequence[str],
-        target: TargetValue,
-        test_sets: Mapping[str, Runs],
-        use: str | None,
-        progress: Progress,
-    ) -> Self:
-        """Check what is asked; raises as `fit_runs` does."""
-        asked = tuple(dict.fromkeys([*estimators, *([use] if use else [])]))
-        runs, beside = judged_runs(runs, asked, progress)
-        usable = replace(runs, losses=runs.losses.mask(find_absurd(runs.losses.to_numpy())))
-        fitted = usable.part("fit")
-        scales = scales_of(fitted.losses)
-        goal = Target.parse(target, runs.quantities, scales)
-        if ruling := goal.ruled_by(scales):
-            progress.note(
-                f"warning: {goal}: {ruling[1]:.0%} of how far it moves is {ruling[0]}, and nothing says that "
-                "all are in one unit; {mean_of: [...], scale: spread} counts each in spreads"
-            )
-        named = () if target in TARGET_WORDS else tuple(goal.weights)
-        tests = {name: _test_set(name, test, fitted, named, progress) for name, test in test_sets.items()}
-        question = cls(runs, beside, fitted, usable.part("holdout"), tests, asked, use, target, goal)
-        for name in question.names:
-            _check_enough(name, fitted, beside)
-        needed = any(estimator_class(name).needs_experts for name in asked)
-        if needed and runs.experts is not None and (lacking := not_asked(runs.experts, runs.targets)):
-            progress.note(
-                f"experts were not asked about {', '.join(lacking)}: told by runs on mixtures alone"
-            )
-        if runs.left_out():
-            progress.note(f"runs left out of the fit: {runs.left_out()}")
-        for run, losses in question.absurd.items():
-            found = ", ".join(f"{loss:.4g} for {target}" for target, loss in losses.items())
-            progress.note(f"run {run}: far beside the losses of all others, and left out: {found}")
-        return question
-
-    @property
-    def absurd(self) -> dict[str, dict[str, float]]:
-        """Run -> target -> a loss that stands far beside those of all other runs and counts as missing."""
-        losses, absurd = self.runs.losses, find_absurd(self.runs.losses.to_numpy())
-        return {
-            str(run): {str(target): float(loss) for target, loss in row[beside].items()}
-            for (run, row), beside in zip(losses.iterrows(), absurd, strict=True)
-            if beside.any()
-        }
-
-    def agreement(self, random_state: int) -> list[Agreement]:
-        """How runs of other sizes rank mixtures; nothing of runs of one size."""
-        parts = [self.runs, *([self.beside.of_targets(self.runs.targets)] if self.beside else [])]
-        return size_agreement(parts, self.goal, random_state)
-
-    @property
-    def curved(self) -> tuple[str, ...]:
-        """The families with a learning curve: those whose runs are all in `fitted`."""
-        return tuple(
-            name for name in self.asked if self.beside is None or not estimator_class(name).takes_sizes
-        )
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The families to fit: those asked for, and the baseline beside them, where it can be."""
-        enough = estimator_class(BASELINE).min_runs(len(self.fitted.domains))
-        beside = (BASELINE,) if len(set(number_mixtures(self.fitted))) >= enough else ()
-        return tuple(dict.fromkeys([*self.asked, *beside]))
-
-
 def _fit_all(question: Question, random_state: int, progress: Progress) -> dict[str, MixtureRegressor]:
     regressors, fitted = {}, question.fitted
     with progress.bar("fit", total=len(question.names), unit="estimators") as bar:
         for done, name in enumerate(question.names):
-            bar.update(done, detail=f"{name} on {len(fitted)} runs, {len(fitted.targets)} targets")
+            bar.update(done, detail=f"{name} on {fitted_on(name, fitted, question.beside)}")
             regressors[name] = fit_one(name, random_state, fitted, question.beside)
         bar.update(len(question.names))
     return regressors
@@ -249,13 +149,9 @@ def _judge(
     selection = select(judged, question.asked, goal, random_state, use=question.use)
     noise = seed_noise(question.runs)
     verdict = Verdict.of(judged, selection.estimator, goal, noise, random_state)
+    learnt, unseen = (question.fitted, judged.runs) if judged.test == HOLDOUT else (judged.runs, None)
     curve = learning_curve(
-        question.fitted if judged.test == HOLDOUT else judged.runs,
-        judged.runs if judged.test == HOLDOUT else None,
-        question.curved,
-        goal,
-        random_state=random_state,
-        progress=progress,
+        learnt, unseen, question.curved, goal, random_state=random_state, progress=progress
     )
     promises = {
         name: Promise.of(folds, name, goal) if folds and len(question.fitted) >= MANY_TO_RANK else None
@@ -263,6 +159,7 @@ def _judge(
         if name != BASELINE
     }
     quality = quality_table(parts, goal, random_state)
+    sizes = [question.runs, *([question.beside.of_targets(question.runs.targets)] if question.beside else [])]
     return Fit(
         folder=folder,
         target=goal,
@@ -272,14 +169,14 @@ def _judge(
         quality=quality,
         predictions=predictions_table(parts, goal),
         curve=curve,
-        summary=_summary(question, selection, curve, regressors)
-        | {
-            "seed_noise": noise,
-            "verdict": verdict.plain,
-            "carries": _carries(question.runs, quality, selection),
-            "size_agreement": [one.plain for one in question.agreement(random_state)],
-        }
-        | {"promises": {name: promise and asdict(promise) for name, promise in promises.items()}},
+        summary=_summary(
+            *(question, regressors, selection, curve),
+            seed_noise=noise,
+            verdict=verdict.plain,
+            carries=_carries(question.runs, quality, selection),
+            size_agreement=[one.plain for one in size_agreement(sizes, goal, random_state)],
+            promises={name: promise and asdict(promise) for name, promise in promises.items()},
+        ),
     )
 
 
@@ -287,63 +184,27 @@ def _unjudged(question: Question, regressors: Mapping[str, MixtureRegressor], fo
     """What there is to say where experts alone were trained: nothing has been measured of any mixture."""
     name = question.use or question.asked[0]
     selection = Selection(name, NOTHING, f"{name} ranks mixtures by experts alone; none has been tried yet.")
-    quality, predictions = (
-        pd.DataFrame(columns=[*columns.texts, *columns.numbers]) for columns in (QUALITY, PREDICTIONS)
-    )
-    curve = LearningCurve.empty()
-    verdict = Verdict.untried()
+    verdict, curve = Verdict.untried(), LearningCurve.empty()
+    noted = {"seed_noise": {}, "verdict": verdict.plain, "carries": [], "size_agreement": [], "promises": {}}
     return Fit(
         folder=folder,
         target=question.goal,
         selection=selection,
         promises={},
         verdict=verdict,
-        quality=quality,
-        predictions=predictions,
+        quality=pd.DataFrame(columns=[*QUALITY.texts, *QUALITY.numbers]),
+        predictions=pd.DataFrame(columns=[*PREDICTIONS.texts, *PREDICTIONS.numbers]),
         curve=curve,
-        summary=_summary(question, selection, curve, regressors)
-        | {"seed_noise": {}, "verdict": verdict.plain, "carries": [], "size_agreement": [], "promises": {}},
+        summary=_summary(question, regressors, selection, curve, **noted),
     )
-
-
-def _test_set(name: str, test: Runs, fitted: Runs, named: Sequence[str], progress: Progress) -> Runs:
-    """Give a test set the columns of the fit; it may lack losses, but none that the target names."""
-    if name in (HOLDOUT, CROSS_VALIDATION, FITTED):
-        raise RegressionError(f"a test set cannot be called {name!r}.", "give it another name")
-    aligned = test.aligned_to(fitted)
-    absent = [target for target in fitted.targets if target not in aligned.targets]
-    for target in absent:
-        if target in named:
-            raise RegressionError(
-                f"test set {name!r} has no losses of the target {target!r}: "
-                f"{test.losses_from} has no such column."
-            )
-    if absent:
-        progress.note(f"test set {name!r} has no losses of {', '.join(absent)}: not measured there")
-    return aligned
-
-
-def _check_enough(estimator: str, fitted: Runs, beside: Runs | None) -> None:
-    needed = estimator_class(estimator).min_runs(len(fitted.domains))
-    if len(fitted) < needed and beside is not None:
-        raise RegressionError(
-            f"{estimator} needs at least {needed} runs of one size and length to be judged by; "
-            f"there are {counts_of([beside, fitted])}.",
-            f"train more at one of them, or those that failed, until it has {needed}",
-        )
-    if len(fitted) < needed:
-        raise RegressionError(
-            f"{estimator} needs at least {needed} runs to fit on over {len(fitted.domains)} domains; "
-            f"there are {len(fitted)}.",
-            f"add {needed - len(fitted)} to them, or fit another estimator",
-        )
 
 
 def _summary(
     question: Question,
+    regressors: Mapping[str, MixtureRegressor],
     selection: Selection,
     curve: LearningCurve,
-    regressors: Mapping[str, MixtureRegressor],
+    **judged: Any,
 ) -> dict[str, Any]:
     runs, value = question.runs, question.value
     return {
@@ -351,6 +212,7 @@ def _summary(
         "target_value": dict(value) if isinstance(value, Mapping) else value,
         "estimator": selection.estimator,
         "estimators": list(question.names),
+        "fitted_on": {name: fitted_on(name, question.fitted, question.beside) for name in regressors},
         "judged_on": selection.test,
         "reason": selection.reason,
         "num_runs": {
@@ -375,6 +237,7 @@ def _summary(
             for name, regressor in regressors.items()
             if (reasons := regressor.model.reasons_)
         },
+        **judged,
     }
 
 

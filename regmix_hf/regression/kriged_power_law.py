@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
@@ -50,6 +48,7 @@ class KrigedPowerLaw(MaternEstimator):
 
     takes_epochs = True
     arrays: ClassVar = {**MaternEstimator.arrays, "lengths_": ("targets",), "totals_": ("targets",)}
+    parts: ClassVar = {"law": PowerLaw}
 
     law_: PowerLaw
     lengths_: Array
@@ -99,29 +98,6 @@ class KrigedPowerLaw(MaternEstimator):
             chosen, coefficients = zip(*side_by_side(solve, range(left.shape[1])), strict=True)
         self._chosen, self.coefficients_ = np.stack(chosen), np.stack(coefficients)
         self.lengths_ = np.array([LENGTHS[length] if length >= 0 else 1.0 for length, _ in self._chosen])
-
-    def select_targets(self, targets: Sequence[int]) -> Self:
-        """Return a fitted copy that predicts only the targets at these positions."""
-        part = super().select_targets(targets)
-        part.law_ = self.law_.select_targets(targets)
-        return part
-
-    def save(self, folder: Path, part: str = "") -> None:
-        """Write the process, and the law as a part of it."""
-        super().save(folder, part)
-        self.law_.save(folder, f"{part}-law".lstrip("-"))
-
-    def load(self, folder: Path, part: str = "", *, num_domains: int, num_targets: int) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            RegressionError: A file is missing, or an array has another shape or is not finite.
-        """
-        super().load(folder, part, num_domains=num_domains, num_targets=num_targets)
-        self.law_ = PowerLaw().load(
-            folder, f"{part}-law".lstrip("-"), num_domains=num_domains, num_targets=num_targets
-        )
-        return self
 
     def _features(self, weights: Array, target: int) -> tuple[Array, Array]:
         tokens = self.law_.effective_tokens(weights, target)

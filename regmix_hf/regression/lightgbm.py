@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from regmix_hf.errors import RegressionError
 from regmix_hf.files import write_text
 from regmix_hf.regression.base import Array, MixtureEstimator, Segment
+from regmix_hf.regression.storage import within
 from regmix_hf.regression.threads import side_by_side
 
 #: LightGBM's own smallest leaf, which the paper keeps: right for 500 runs, too large for 64.
@@ -170,7 +171,7 @@ class LightGBM(MixtureEstimator):
 
 
 def _trees(folder: Path, part: str, target: int) -> Path:
-    return folder / (f"trees-{part}-{target:03d}.txt" if part else f"trees-{target:03d}.txt")
+    return folder / f"{within('trees', part, f'{target:03d}')}.txt"
 
 
 def _predict_side_by_side(boosters: Sequence[Any], weights: Array) -> Array:

@@ -65,11 +65,7 @@ class LogLinear(MixtureEstimator):
 
 
 class LogLinearCurve:
-    """The law over its parameters (floor, then rates), with its derivatives, for `minimise`.
-
-    Args:
-        weights: Runs x domains.
-    """
+    """The law of runs x domains over its parameters (floor, then rates), with derivatives, for `minimise`."""
 
     def __init__(self, weights: Array):
         self.weights = weights

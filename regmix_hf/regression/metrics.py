@@ -6,13 +6,14 @@ and a thousand of them are a few matrix products.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import BeforeValidator, PlainSerializer
 
 from regmix_hf.errors import RegressionError, did_you_mean
 
@@ -28,6 +29,12 @@ METRICS = {
 }
 #: Those of them that are the same whatever unit the losses are in.
 OF_NO_UNIT = ("spearman", "pearson")
+#: A correlation, or NaN where there is none, which is null in JSON.
+Correlation = Annotated[
+    float,
+    BeforeValidator(lambda value: math.nan if value is None else value),
+    PlainSerializer(lambda value: None if math.isnan(value) else value),
+]
 NUM_RESAMPLES = 1000
 #: Share of the resamples in which a metric must exist before an interval is given. A correlation of two runs
 #: exists in half of them, and is then the same in all.
@@ -104,29 +111,29 @@ def evaluate_metric(name: str) -> Any:
     """
     if name not in METRICS:
         raise RegressionError(f"{name!r} is no metric.", did_you_mean(name, METRICS))
-    return _metric_class()(config_name=name, keep_in_memory=True)
+    return as_metric(name, METRICS[name], lambda true, predicted: measure(true, predicted)[name])
 
 
-@cache
-def _metric_class() -> type[Any]:
+def as_metric(name: str, description: str, measured: Callable[[list[float], list[float]], float]) -> Any:
+    """Make an `evaluate.Metric` of what is measured of true and predicted losses."""
     import evaluate
     from evaluate.info import Features, Value
 
     class MixtureRegressionMetric(evaluate.Metric):
-        """A metric of predicted losses; `config_name` says which."""
+        """A metric of predicted losses."""
 
         def _info(self) -> Any:
             return evaluate.MetricInfo(
-                description=METRICS[self.config_name],
+                description=description,
                 citation="",
                 inputs_description="predictions and references: predicted and true losses, one per run",
                 features=Features({"predictions": Value("float64"), "references": Value("float64")}),
             )
 
         def _compute(self, predictions: list[float], references: list[float]) -> dict[str, float]:
-            return {self.config_name: measure(references, predictions)[self.config_name]}
+            return {name: measured(references, predictions)}
 
-    return MixtureRegressionMetric
+    return MixtureRegressionMetric(config_name=name, keep_in_memory=True)
 
 
 def _metrics(truth: Array, predicted: Array, counts: Array) -> dict[str, Array]:

@@ -235,11 +235,7 @@ class PowerLaw(MixtureEstimator):
 
 
 class PowerLawCurve:
-    """The law over raw parameters (`Layout`), with its derivatives, for `minimise`.
-
-    Args:
-        weights: Runs x domains.
-    """
+    """The law of runs x domains over raw parameters (`Layout`), with its derivatives, for `minimise`."""
 
     def __init__(self, weights: Array):
         self.weights = weights

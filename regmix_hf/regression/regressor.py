@@ -186,7 +186,7 @@ class MixtureRegressor(
         unseen = self.model.out_of_fold(X, small - again.seen, own) + again.unseen
         self.model.repetition_ = again.term
         missed = np.where(told, np.nan, self._signs * unseen)[largest]
-        self._judge_by(OutOfFold(y[largest], missed, entropy(X[largest]), number_rows(X[largest])))
+        self._judge_by(OutOfFold(y[largest], missed, entropy(X)[largest], number_rows(X)[largest]))
         return self
 
     def at(self, num_parameters: float, num_train_tokens: float) -> Self:
@@ -321,12 +321,8 @@ class MixtureRegressor(
         self.model.save(folder)
         if self.model.repetition_ is not None:
             self.model.repetition_.save(folder)
-        missed = self._out_of_fold
-        saved = {name: getattr(missed, name) for name in _MISSED}
-        write_arrays(
-            folder / "out_of_fold.safetensors",
-            {name: array for name, array in saved.items() if array is not None},
-        )
+        missed = {name: getattr(self._out_of_fold, name) for name in _MISSED}
+        write_arrays(folder / "out_of_fold.safetensors", missed)
         config = {
             "library_name": "regmix_hf",
             "format": FORMAT,

@@ -157,8 +157,7 @@ class Repetition:
 
     def save(self, folder: Path) -> None:
         """Write it beside the regressor that it belongs to."""
-        arrays = {name: getattr(self, name) for name in self.arrays}
-        write_arrays(folder / _FILE, {name: array for name, array in arrays.items() if array is not None})
+        write_arrays(folder / _FILE, {name: getattr(self, name) for name in self.arrays})
 
     @classmethod
     def load(cls, folder: Path, *, num_domains: int, num_targets: int) -> Self | None:

@@ -23,7 +23,7 @@ from regmix_hf.regression.repetition import Repeats
 from regmix_hf.regression.scaled_curve import ScaledCurve, ScaledLayout
 from regmix_hf.regression.scaled_prediction import ScaledPrediction
 from regmix_hf.regression.shared_help import SharedHelp
-from regmix_hf.regression.size_process import COUNT, Places, learn, solve
+from regmix_hf.regression.size_process import COUNT, FARTHEST_OFF, Places, learn, solve
 from regmix_hf.regression.threads import one_blas_thread
 from regmix_hf.seeds import generator
 
@@ -48,8 +48,8 @@ class ScaledLaw(ScaledPrediction):
     The trend is `ScaledCurve`. `z` is a Matern 5/2 process over root shares of effective tokens, as in
     `KrigedPowerLaw`, for what the runs of the size with the most mixtures miss on average over their lengths.
     `g` is the process of `size_process`: with a few runs at a larger size it is an offset and a slope there,
-    and what mixtures keep over sizes. Predictions are those at one size and length, by default those
-    of `of_largest`: `at` returns a copy for another.
+    and what mixtures keep over sizes; at the size and length that z is of it is nothing. Predictions are
+    those at one size and length, by default those of `of_largest`: `at` returns a copy for another.
 
     Without sizes all runs are taken to be of one, and it is a kriged power law.
 
@@ -245,11 +245,6 @@ class ScaledLaw(ScaledPrediction):
         mixtures = np.array([len(np.unique(mixture[size == number])) for number in range(len(sizes))])
         return np.asarray((mixtures >= _COMMON * mixtures.max())[size])
 
-    def _swarm(self) -> NDArray[np.bool_]:
-        """Runs of the one size and length that most runs are of; none where no size and length has half."""
-        _, cell, counts = np.unique(self.sizes_, axis=0, return_inverse=True, return_counts=True)
-        return np.asarray((2 * counts > len(self.sizes_))[cell.reshape(-1)])
-
     def _krige(self, left: Array, target: int) -> None:
         """Fit z to the swarm."""
         here = np.flatnonzero(self._swarm() & ~np.isnan(left))
@@ -273,8 +268,10 @@ class ScaledLaw(ScaledPrediction):
         if not others.any():
             return
         runs = [places.take(others) for places in runs]
-        size = 1.4826 * np.nanmedian(np.abs(left - np.nanmedian(left, axis=0)), axis=0)
+        middle = np.nanmedian(left, axis=0)
+        size = 1.4826 * np.nanmedian(np.abs(left - middle), axis=0)
         size[size == 0] = 1.0
+        size = np.maximum(size, np.abs(middle) / FARTHEST_OFF)
         left /= size
         self.hyper_ = self._learn(runs, left, others) if self._given is None else self._given
         for target, places in enumerate(runs):

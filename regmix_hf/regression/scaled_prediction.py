@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from regmix_hf.regression.base import Array, MixtureEstimator
@@ -16,6 +17,8 @@ from regmix_hf.regression.threads import one_blas_thread
 
 #: Rows of one prediction of the process over sizes at once.
 _BLOCK_ROWS = 512
+#: Sizes and lengths whose logarithms differ by no more are taken for one.
+_ALIKE = 0.1
 
 
 class ScaledPrediction(MixtureEstimator):
@@ -86,8 +89,19 @@ class ScaledPrediction(MixtureEstimator):
         if len(used := np.flatnonzero(kriged)):
             left += matern(cdist(here.features, runs.features[used]) / self.lengths_[target]) @ kriged[used]
         if coefficients.any():
-            left += covariance(self.hyper_, here, runs) @ coefficients
+            left += self._beside_swarm(here.sizes) * (covariance(self.hyper_, here, runs) @ coefficients)
         return left
+
+    def _swarm(self) -> NDArray[np.bool_]:
+        """Runs of the one size and length that most runs are of; none where no size and length has half."""
+        _, cell, counts = np.unique(self.sizes_, axis=0, return_inverse=True, return_counts=True)
+        return np.asarray((2 * counts > len(self.sizes_))[cell.reshape(-1)])
+
+    def _beside_swarm(self, sizes: Array) -> NDArray[np.bool_]:
+        """Whether each size and length is another than the swarm's, where z tells all, and g has no run."""
+        swarm = self.sizes_[self._swarm()][:1]
+        apart = np.abs(sizes[:, None] - swarm).max(axis=2)
+        return np.asarray(np.all(apart > _ALIKE, axis=1))
 
     def at_one_size(self) -> tuple[Array, Array, AtSize]:
         """What the runs add to the trend at the one size and length that predictions are for.
@@ -101,7 +115,8 @@ class ScaledPrediction(MixtureEstimator):
         level, spread = self.level_.T
         here = ((self._trend(mixtures, np.tile(self.at_, (len(mixtures), 1))) - level) / spread).T[:, mixture]
         trend = ((self._trend(self.weights_, self.sizes_) - level) / spread).T
-        left = at_size(self.hyper_, self.at_, mixture, here, trend, self.sizes_, self.coefficients_)
+        coefficients = self.coefficients_ * self._beside_swarm(self.at_[None])
+        left = at_size(self.hyper_, self.at_, mixture, here, trend, self.sizes_, coefficients)
         kriged = np.zeros((self.num_targets_, len(mixtures)))
         np.add.at(kriged.T, mixture, self.kriged_.T)
         return mixtures, kriged, left

@@ -43,6 +43,9 @@ _PRECISION = np.array([0.1, 0.1, 0.3, 0.3, 0.5, 0.5, 0.3, 0.3, 0.5, 0.5, 2.0, 0.
 #: Bounds of all, and of the length scale in root shares of effective tokens.
 _BOUNDS, _LENGTH_BOUNDS = (-8.0, 6.0), (float(np.log(0.4)), float(np.log(4.0)))
 _GROWTH_BOUNDS = (-1.0, 1.5)
+#: The largest standard deviation that an offset may have. Where a few runs of a size are all farther off, for
+#: they lie closer together, all of it would be taken for noise in units of how far they lie apart.
+FARTHEST_OFF = float(np.exp(0.5 * _BOUNDS[1]))
 #: Standard deviations of the trend beyond which nothing grows further.
 _FARTHEST = 3.0
 #: L-BFGS steps for the hyperparameters.
@@ -174,13 +177,12 @@ def solve(hyper: Array, places: Places, left: Array) -> Array:
     return np.asarray(np.linalg.solve(whole, left))
 
 
-def learn(places: Sequence[Places], left: Sequence[Array], max_steps: int = _MAX_STEPS) -> Array:
+def learn(places: Sequence[Places], left: Sequence[Array]) -> Array:
     """Hyperparameters of the largest posterior, shared by all targets.
 
     Args:
         places: The same runs for each target.
         left: What the trend leaves over of each target, in units of its robust size; NaN where unknown.
-        max_steps: Most L-BFGS steps.
     """
     bounds = [_BOUNDS] * COUNT
     bounds[_LENGTH], bounds[_GROWTH] = _LENGTH_BOUNDS, _GROWTH_BOUNDS
@@ -194,7 +196,7 @@ def learn(places: Sequence[Places], left: Sequence[Array], max_steps: int = _MAX
             value, slope = value + more, slope + steeper
         return value, slope
 
-    options = {"maxiter": max_steps}
+    options = {"maxiter": _MAX_STEPS}
     with one_blas_thread():
         found = minimize(misfit, _EXPECTED, method="L-BFGS-B", jac=True, bounds=bounds, options=options)
     return np.asarray(found.x)

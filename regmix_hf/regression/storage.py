@@ -12,14 +12,23 @@ from regmix_hf.errors import RegressionError
 from regmix_hf.files import atomic_path
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.float64]]) -> None:
-    """Write arrays as safetensors, as doubles, atomically."""
+def within(*names: str) -> str:
+    """What a part of a part is called in the names of files."""
+    return "-".join(filter(None, names))
+
+
+def array_file(folder: Path, part: str) -> Path:
+    """Where the arrays of an estimator lie, or those of a part of it."""
+    return folder / f"{within('estimator', part)}.safetensors"
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.float64] | None]) -> None:
+    """Write arrays as safetensors, as doubles, atomically; those that are `None` are left out."""
     from safetensors.numpy import save_file
 
     with atomic_path(path) as temporary:
-        save_file(
-            {name: np.ascontiguousarray(array, np.float64) for name, array in arrays.items()}, temporary
-        )
+        known = {name: array for name, array in arrays.items() if array is not None}
+        save_file({name: np.ascontiguousarray(array, np.float64) for name, array in known.items()}, temporary)
 
 
 def read_arrays(

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from regmix_hf.files import damaged
 from regmix_hf.readable import count_of
-from regmix_hf.regression.assessment import BASELINE, MANY_TO_RANK, HeldOut, number_mixtures
-from regmix_hf.regression.metrics import LEAST_MIXTURES, interval, measure
+from regmix_hf.regression.assessment import (
+    BASELINE,
+    CROSS_VALIDATION,
+    MANY_TO_RANK,
+    HeldOut,
+    number_mixtures,
+)
+from regmix_hf.regression.metrics import LEAST_MIXTURES, Correlation, interval, measure
+from regmix_hf.regression.selection import FEW_RUNS
 from regmix_hf.regression.target import Target
 
 TELLS, WEAKLY, CANNOT = "tells mixtures apart", "weakly", "cannot: keep the prior"
@@ -30,7 +38,7 @@ class Verdict:
     Attributes:
         word: `TELLS`, `WEAKLY` or `CANNOT`.
         reasons: What speaks for it, in sentences without a full stop.
-        spearman: Rank correlation of the target with its prediction over held-out runs; NaN if there is none.
+        spearman: Rank correlation of the target with its prediction over unseen runs; NaN if there is none.
         low: Lower end of its bootstrap 95 % interval.
         high: Upper end.
         baseline: The same correlation of the trivial baseline.
@@ -38,10 +46,10 @@ class Verdict:
 
     word: str
     reasons: tuple[str, ...]
-    spearman: float
-    low: float
-    high: float
-    baseline: float
+    spearman: Correlation
+    low: Correlation
+    high: Correlation
+    baseline: Correlation
 
     @classmethod
     def of(
@@ -70,7 +78,9 @@ class Verdict:
         draws = judged.resamples(random_state).metrics(true, predicted)["spearman"]
         low, high = interval(draws) if not math.isnan(spearman) else (math.nan, math.nan)
         num_runs = judged.num_judging(target)
-        where = f"over {count_of(num_runs, 'run')} ({judged.test})"
+        is_few = judged.test == CROSS_VALIDATION and num_runs < FEW_RUNS
+        pessimistic = ", pessimistic for so few" if is_few else ""
+        where = f"over {count_of(num_runs, 'run')} ({judged.test}{pessimistic})"
         if num_runs < MANY_TO_RANK:
             low, high = math.nan, math.nan
             mixtures = number_mixtures(judged.runs)[~np.isnan(true)]
@@ -102,11 +112,7 @@ class Verdict:
     @classmethod
     def from_plain(cls, found: Mapping[str, Any]) -> Self:
         """Read what `plain` gave."""
-        numbers = {
-            name: math.nan if found[name] is None else float(found[name])
-            for name in ("spearman", "low", "high", "baseline")
-        }
-        return cls(str(found["word"]), tuple(map(str, found["reasons"])), **numbers)
+        return TypeAdapter(cls).validate_python(found)
 
     @classmethod
     def said_in(cls, record: Mapping[str, Any], file: Path) -> Self | None:
@@ -123,19 +129,19 @@ class Verdict:
     @property
     def plain(self) -> dict[str, Any]:
         """The verdict as JSON has it: what is not a number is null."""
-        values = asdict(self) | {"reasons": list(self.reasons)}
-        return {
-            name: None if isinstance(value, float) and math.isnan(value) else value
-            for name, value in values.items()
-        }
+        return dict(TypeAdapter(Verdict).dump_python(self, mode="json"))
 
-    def __str__(self) -> str:
-        """The verdict as one sentence."""
-        says = {
+    @property
+    def says(self) -> str:
+        """The verdict without its reasons."""
+        return {
             TELLS: "the regression tells mixtures apart",
             WEAKLY: "the regression tells mixtures apart only weakly",
         }.get(self.word, "the regression cannot tell mixtures apart: keep the prior")
-        return f"{says} ({'; '.join(self.reasons)})."
+
+    def __str__(self) -> str:
+        """The verdict as one sentence."""
+        return f"{self.says} ({'; '.join(self.reasons)})."
 
 
 def _by_correlation(

@@ -172,11 +172,7 @@ class Experts:
 
 
 def joined(parts: Sequence[Experts]) -> Experts:
-    """Put experts beside each other, each once, over the targets that all were asked about.
-
-    Args:
-        parts: One at least.
-    """
+    """Put experts beside each other, of one table at least, each once, over targets all were asked about."""
     domains = list(dict.fromkeys(str(name) for part in parts for name in part.weights.columns))
     targets = [
         name

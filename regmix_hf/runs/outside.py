@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -106,7 +107,12 @@ def read_wide(path: Path, said: Columns | None = None, asked: Collection[str] = 
     notes = [*table.notes, *_nameless(table, key), f"weights: {_few(weights)}"]
     notes += [f"targets: {_few(called)}{columns}"]
     notes += [f"size and length of each run: {_few(sized)}"] if sized else []
-    notes += [f"neither: {_few(unused)}"] if unused else []
+    if others := _numeric(table, [name for name in left if name not in targets]):
+        named = ",".join([*said.targets, others[0]])
+        by = f"--targets {shlex.quote(named)}" if said.targets else f"--maximize or --minimize {named}"
+        notes += [f"no targets, as nothing says they are: {_few(others)} ({by} would)"]
+    if rest := [name for name in unused if name not in others]:
+        notes += [f"neither: {_few(rest)}"]
     return replace(read, notes=(*notes, *_without(trained), *read.notes))
 
 

@@ -129,12 +129,8 @@ def advice(
 def experts_win(num_domains: int, num_runs: int, num_tokens: int) -> bool:
     """Tell whether an expert a domain, and mixtures for the rest of so few runs, win over as many mixtures.
 
-    Nobody knows it of numbers of domains or of tokens far from those that were measured: it is denied.
-
-    Args:
-        num_domains: To train on.
-        num_runs: To spend on experts and mixtures.
-        num_tokens: That each of them is to be trained on.
+    Nobody knows it of numbers of domains or of tokens far from those that were measured: it is denied. The
+    numbers are those of `advice`.
     """
     known = (row for row in measured_spending() if _is_near(row.domains, num_domains))
     is_few = num_runs <= _FEW_PER_DOMAIN * num_domains

@@ -57,17 +57,13 @@ def mixture_of_fit(folder: Path) -> MixtureToTrain:
     return MixtureToTrain("chosen", read_chosen(folder / names.CHOSEN_MIXTURE))
 
 
-def mixture_of_repository(text: str, hub: Hub | None = None) -> MixtureToTrain:
-    """Return the chosen mixture that a repository holds, with what the study's runs say of its domains.
-
-    Args:
-        text: `NAMESPACE/NAME-mixture[@REVISION]`.
-        hub: The connection.
+def mixture_of_repository(text: str) -> MixtureToTrain:
+    """Return the mixture of `NAMESPACE/NAME-mixture[@REVISION]`, and what the study's runs say of domains.
 
     Raises:
         HubError: There is no such repository, or what it holds is no mixture.
     """
-    reference, hub = Reference.parse(text, "dataset"), hub or Hub()
+    reference, hub = Reference.parse(text, "dataset"), Hub()
     snapshot = hub.snapshot(reference.repository, reference.revision)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -77,12 +73,8 @@ def mixture_of_repository(text: str, hub: Hub | None = None) -> MixtureToTrain:
         beside = hub.find(runs, reference.revision)
         if beside is None:
             return mixture
-        fetch(
-            hub,
-            beside,
-            [Expected(RECIPE_FILE, _MEGABYTE), Expected(names.CORPUS_FACTS, 5 * _MEGABYTE)],
-            folder,
-        )
+        files = [Expected(RECIPE_FILE, _MEGABYTE), Expected(names.CORPUS_FACTS, 5 * _MEGABYTE)]
+        fetch(hub, beside, files, folder)
         facts = read_corpus_facts(
             (folder / names.CORPUS_FACTS).read_bytes(), f"{runs.id}: {names.CORPUS_FACTS}"
         )

@@ -32,11 +32,7 @@ _TOKENIZER_FILES = (
 
 
 class DeclaredModel:
-    """A final model as the recipe declares it, which costs no memory.
-
-    Args:
-        recipe: Of the study; its own words are checked first.
-        facts: Of the corpus.
+    """A final model as a recipe declares it, whose own words are checked first; it costs no memory.
 
     Raises:
         RegmixError: The recipe declares no model that could have been trained.

@@ -92,14 +92,12 @@ def run(study: Study, progress: Progress) -> None:
         name: weight * recipe.train.num_train_tokens / tokens[name] for name, weight in chosen.weights.items()
     }
     write_chosen(chosen, study.mixture.parent, epochs=epochs, rounds=rounds)
-    progress.note(f"chosen: {chosen.reason}")
     if problem.regressor.knows_repetition:
         progress.note("predictions count what repeating costs, as often as a final run reads each domain")
     if recipe.choice.kl_strength == "auto" and problem.regressor.num_runs_:
         progress.note(f"choice.kl_strength: auto is {chosen.kl_strength:.4g} per nat of divergence")
-    progress.note(f"predictions and intervals are those of {chosen.speaks_of}")
-    for warning in chosen.warnings:
-        progress.note(f"warning: {warning}")
+    for note in chosen.notes:
+        progress.note(note)
     if longer is not None:
         write_parquet(study.mixtures, longer)
         study.add_to(sample.STAGE)

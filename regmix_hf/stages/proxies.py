@@ -8,7 +8,7 @@ from typing import Any
 
 from regmix_hf.errors import UnfinishedError
 from regmix_hf.jobs.base import base_task, train_base_once
-from regmix_hf.jobs.later import LaterWork, kept_in, later_tasks
+from regmix_hf.jobs.later import LaterWork, kept_in, later_tasks, measure_later
 from regmix_hf.jobs.place import SharedPlace, place_of
 from regmix_hf.jobs.proxies import ProxyWork, proxy_tasks
 from regmix_hf.jobs.results import (
@@ -77,7 +77,8 @@ def run(study: Study, progress: Progress, place: SharedPlace[ProxyWork | LaterWo
     place = place or _place_of(study)
     train_base(study, progress, place)
     place.run(own, ProxyWork(study.corpus), progress)
-    later = _measure_kept(study, progress, place)
+    if later := later_of(study):
+        measure_later(later, study.corpus, place, progress)
     counts = Counter(status for task in tasks if (status := status_of(task)))
     work: list[Task[Any]] = [*tasks, *later]
     if others := sum(status_of(task) is None for task in work):
@@ -110,19 +111,6 @@ def _by_rung(recipe: Recipe, tasks: Sequence[Task[RunSpec]]) -> dict[str, Any]:
     for task in tasks:
         ended[task.spec.rung][status_of(task) or ""] += 1
     return {"rungs": [_counted(counts) for counts in ended]}
-
-
-def _measure_kept(study: Study, progress: Progress, place: SharedPlace[LaterWork]) -> list[Task[KeptRun]]:
-    """Measure the models that runs kept on what is asked since these ended; return what there was to do."""
-    later = later_of(study)
-    forget_failed(later)
-    if later:
-        asked = asked_in_words({name: None for task in later for name in task.spec.asked})
-        progress.note(
-            f"{asked}: measured of {count_of(len(later), 'run')} by kept models; nothing is trained again"
-        )
-        place.run(later, LaterWork(study.corpus), progress)
-    return later
 
 
 def train_base(study: Study, progress: Progress, place: SharedPlace[ProxyWork] | None = None) -> None:

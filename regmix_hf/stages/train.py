@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
 from regmix_hf.choice import read_chosen
+from regmix_hf.errors import TrainingError
 from regmix_hf.jobs.base import train_base_once
 from regmix_hf.jobs.devices import worker_slots
 from regmix_hf.jobs.finals import FinalWork, final_tasks, give
+from regmix_hf.jobs.later import LaterWork, later_tasks, measure_later
 from regmix_hf.jobs.launch import AccelerateLaunch, Launcher, Launches
+from regmix_hf.jobs.place import Place, place_of
 from regmix_hf.jobs.pool import Pool
-from regmix_hf.jobs.results import collect, done_once, result_of
+from regmix_hf.jobs.results import collect, done_once, is_failed, reason_of, result_of
 from regmix_hf.jobs.tasks import Task
 from regmix_hf.jobs.told import tell_recipe
 from regmix_hf.mixtures.final import final_mixtures
 from regmix_hf.progress import Progress
+from regmix_hf.readable import count_of
 from regmix_hf.study import Stage, Study, names
 from regmix_hf.study.corpus_facts import CorpusFacts
 from regmix_hf.study.origin import require_accepted
@@ -36,19 +41,26 @@ STAGE = Stage(
 )
 
 
-def run(study: Study, progress: Progress, start: Launcher = AccelerateLaunch.start) -> None:
+def run(
+    study: Study,
+    progress: Progress,
+    start: Launcher = AccelerateLaunch.start,
+    place: Place[LaterWork] | None = None,
+) -> None:
     """Train every final model that is not finished, each run going on from its last checkpoint.
 
     Where only runs are left that others are at, they are left to these, unless the recipe says
-    `executor.wait`.
+    `executor.wait`. What is asked since a run ended is measured by its model.
 
     Args:
         study: With a corpus and, when `train.mixtures` names `chosen`, a chosen mixture.
         progress: Shown the tokens of all runs.
         start: What starts `accelerate launch`.
+        place: Where models that are there are measured; by default where the recipe says.
 
     Raises:
-        TrainingError: A launch failed; what it said is in the message. Finished runs stay.
+        TrainingError: A launch failed; what it said is in the message. Finished runs stay. Or a model could
+            not be measured.
     """
     require_accepted(study)
     tasks = tasks_of(study)
@@ -65,11 +77,20 @@ def run(study: Study, progress: Progress, start: Launcher = AccelerateLaunch.sta
         recipe = tell_recipe(study, study.models)
         slots = worker_slots(1, use_cpu=uses_cpu(study.recipe.proxy.training_args))
         train_base_once(study, Pool(slots, study.models), progress)
-        place = Launches(study.recipe.train, study.models, start, stays=study.recipe.executor.wait)
-        place.run(tasks, FinalWork(study.corpus, recipe), progress)
-    if others := sum(result_of(task) is None for task in tasks):
+        launches = Launches(study.recipe.train, study.models, start, stays=study.recipe.executor.wait)
+        launches.run(tasks, FinalWork(study.corpus, recipe), progress)
+    if later := later_tasks(tasks, CorpusFacts.load(study.corpus)):
+        place = place or place_of(study.recipe.executor, study.models, study.recipe.train.training_args)
+        measure_later(later, study.corpus, place, progress)
+    if failed := next(filter(is_failed, later), None):
+        raise TrainingError(
+            f"the model {failed.name} could not be measured: {reason_of(failed)}",
+            f"its last words are in {failed.folder / names.LOG}; `regmix train` tries again",
+        )
+    work: list[Task[Any]] = [*tasks, *later]
+    if others := sum(result_of(task) is None for task in work):
         progress.note(
-            f"{others} of {len(tasks)} final runs are left to others; the last of them ends the stage"
+            f"{others} of {len(work)} final runs are left to others; the last of them ends the stage"
         )
         return
     conclude(study, progress)
@@ -99,6 +120,9 @@ def conclude(study: Study, progress: Progress) -> None:
     """
     tasks = _tasks_by_name(study)
     runs = done_once(tasks)
+    if later := later_tasks(list(runs.values()), CorpusFacts.load(study.corpus)):
+        progress.note(f"{count_of(len(later), 'model')} can be asked more by now: `regmix train` measures it")
+        return
     for task in tasks:
         give(task, runs[task.spec.run_id])
     in_place = [replace(task, folder=runs[task.spec.run_id].folder) for task in tasks]

@@ -112,7 +112,7 @@ class Study(Reported):
 
     @property
     def regression(self) -> Path:
-        """Fitted regressors and their held-out quality."""
+        """Fitted regressors and their quality on unseen runs."""
         return self.root / names.REGRESSION
 
     @property

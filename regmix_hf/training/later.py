@@ -30,14 +30,14 @@ class KeptRun:
     Attributes:
         run: As its study would train it now.
         model: The folder of its model.
-        sha256: Of the weights.
+        sha256: Of the weights; `None`: the run did not say it.
         asked: What it was not measured on before, as in `RunSpec.measured`.
         halvings: How often the blocks at once are halved, because they did not fit into memory.
     """
 
     run: RunSpec
     model: Path
-    sha256: str
+    sha256: str | None
     asked: dict[str, str]
     halvings: int = 0
 
@@ -106,7 +106,7 @@ def _opened(spec: KeptRun, folder: Path) -> Examinee:
     from regmix_hf.training.process import settle_process
     from regmix_hf.training.run import arguments_of
 
-    if hash_weights(spec.model) != spec.sha256:
+    if spec.sha256 is not None and hash_weights(spec.model) != spec.sha256:
         raise KeptModelError(
             f"{spec.model} is not the model that the run {spec.run.run_id} kept: remove it to do without its "
             f"values, or {spec.model.parent} to train the run again"

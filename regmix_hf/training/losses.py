@@ -39,12 +39,7 @@ class Loss:
 
 
 def loss_columns(losses: Mapping[str, Loss | None], facts: CorpusFacts) -> dict[str, float | None]:
-    """What a row of results says of losses: `loss/`, `bpb/` and `loss_stderr/` of every domain.
-
-    Args:
-        losses: Of the domains; `None`: there is none.
-        facts: Of the corpus.
-    """
+    """What a row says of losses, if there are any: `loss/`, `bpb/` and `loss_stderr/` of every domain."""
     return {
         **{f"loss/{name}": finite(loss.mean) if loss else None for name, loss in losses.items()},
         **{

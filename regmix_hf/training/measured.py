@@ -104,7 +104,7 @@ def with_later(row: Mapping[str, Any], later: Iterable[Mapping[str, Any]], spec:
         columns = [f"{kind}/{name}" for kind in _LOSSES for name in known if name in spec.validation]
         columns += [c for name in known if name in spec.scored for c in (name, error_column(name))]
         whole |= {column: part.get(column) for column in columns}
-        whole[MEASURED_ON] = measured_on({**_words(whole), **known})
+        whole[MEASURED_ON] = measured_on({**_still_measured(whole, spec), **known})
     return whole
 
 

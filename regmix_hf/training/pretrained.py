@@ -175,11 +175,7 @@ def weight_files(source: Source) -> list[str]:
 
 
 def weights_of(corpus: Path, start: str) -> Path:
-    """The folder of the weights that a run starts from.
-
-    Args:
-        corpus: The folder of the corpus.
-        start: What they are called, see `RunSpec.start`.
+    """The folder, in that of the corpus, of the weights that a run starts from; see `RunSpec.start`.
 
     Raises:
         StudyError: They are not there, or others.

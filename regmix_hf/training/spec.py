@@ -268,14 +268,10 @@ def identity_of(facts: CorpusFacts) -> dict[str, Any]:
 
 
 def planned_spec(recipe: Recipe, facts: CorpusFacts, training: Training) -> RunSpec:
-    """Return what is known of every run of `training` before there is a mixture.
+    """Return what is known of every run of a recipe's `proxy` or `train` before there is a mixture.
 
-    That is all but weights, names, and the weights of the model that it starts from.
-
-    Args:
-        recipe: The recipe.
-        facts: Of its corpus, as far as known.
-        training: Its `proxy` or `train`.
+    That is all but weights, names, and the weights of the model that it starts from. Of the corpus there need
+    be no more facts than are known.
 
     Raises:
         TrainingError: The preset does not exist or the batch does not come out in whole blocks.

@@ -160,6 +160,7 @@ def write_regression(study: Study) -> None:
     write_parquet(study.regression / "learning_curve.parquet", pd.DataFrame(curve))
     summary = {
         "target": target,
+        "target_value": "mean",
         "estimator": "power_law",
         "judged_on": "5-fold",
         "reason": "power_law is the only estimator.",

@@ -55,6 +55,7 @@ def benchmark(study: Study) -> Study:
     summary = read_json(study.regression / "summary.json")
     more = {
         "target": TARGET.name,
+        "target_value": TARGET.name,
         "quantities": [one.plain for one in (*losses, BITS, TARGET)],
         "carries": [
             {"target": "prose", "unit": "nats per token", "spread": 0.2, "noise": 0.01, "signal": 20.0},
@@ -142,7 +143,7 @@ def test_more_is_better_in_every_comparison(benchmark: Study) -> None:
 
 
 def test_tables_keep_units_apart(benchmark: Study) -> None:
-    (_, *predicted) = chosen_tables(benchmark.mixture.with_suffix(".parquet"))
+    (_, *predicted) = chosen_tables(benchmark.mixture)
     assert [table.title for table in predicted] == [
         "predicted losses (nats per token, 90 % interval)",
         "predicted targets (bits per byte, 90 % interval)",

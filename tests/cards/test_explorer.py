@@ -19,6 +19,7 @@ from regmix_hf.cards.facts import StudyFacts
 from regmix_hf.cards.rendering import recipe_yaml
 from regmix_hf.cli import app
 from regmix_hf.mixtures import check_mixture
+from regmix_hf.mixtures.final import given_mixture
 from regmix_hf.mixtures.group_shares import GroupShare
 from regmix_hf.regression.verdict import WEAKLY, Verdict
 from regmix_hf.study import Study
@@ -98,8 +99,29 @@ def test_what_domains_bounded_together_have_is_said_and_the_front_keeps_to_it(
     set_to(browser, "share-5", 50)
     assert browser.run(f"{line}.className") == "warning"
     assert "which was not allowed" in browser.run(f"{line}.textContent")
+    # Beside the sliders of its domains, too: the line above them may be out of sight.
+    notes = browser.run("[...document.querySelectorAll('.domain .note.warning')].map(it => it.id)")
+    assert notes == ["note-0", "note-5"]
+    assert browser.run("document.getElementById('note-5').textContent").endswith("texts 51.7 %: not allowed")
     browser.run("document.getElementById('take').click()")
     assert 0.1 - 2e-6 <= weights_of(browser)[[0, 5]].sum() <= 0.2 + 2e-6
+
+
+def test_mixtures_in_one_place_have_one_label_and_little_text_is_not_none(
+    browser: Browser, study: Study, tmp_path: Path
+) -> None:
+    facts = StudyFacts.read(study)
+    assert facts.choice is not None
+    kept = {"weights": given_mixture(study.recipe, "prior", dict(facts.available_tokens or {}))}
+    choice = replace(facts.choice, record={**facts.choice.record, **kept})
+    found = explorer_page(study, replace(facts, choice=choice))
+    (page := tmp_path / "explorer.html").write_text(found.page or "")
+    browser.open(page)
+    texts = browser.run("[...document.querySelectorAll('#trade text')].map(it => it.textContent)")
+    assert [text for text in texts if "chosen" in text] == ["chosen, prior"]
+    set_to(browser, "exact-1", 0.003, "change")
+    assert browser.run("document.getElementById('note-1').textContent") == "0.000060 epochs"
+    assert browser.run("document.getElementById('share-1').ariaValueText") == "<0.1 %, 0.000060 epochs"
 
 
 def test_a_locked_domain_keeps_its_share_and_caps_hold(opened: Browser) -> None:

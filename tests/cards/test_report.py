@@ -139,6 +139,14 @@ def test_a_final_mixture_outside_the_bounds_is_said_to_be_a_comparison_only(stud
 
 
 @pytest.mark.usefixtures("drawn_once")
+def test_text_of_which_little_is_read_is_not_shown_as_unread(study: Study) -> None:
+    frame = read_parquet(file := study.mixture.with_suffix(".parquet"))
+    frame.loc[frame["domain"] == "code", "epochs"] = 0.0041
+    write_parquet(file, frame)
+    assert "| 0.0041 |" in report(study)
+
+
+@pytest.mark.usefixtures("drawn_once")
 def test_a_final_model_that_diverged_is_left_out_and_named(study: Study) -> None:
     frame = read_parquet(study.models / "results.parquet")
     frame.loc[frame["run_id"] == "prior1", "status"] = "diverged"

@@ -47,8 +47,12 @@ def test_losses_that_no_mixture_explains_keep_the_prior(blind, tmp_path):
     assert chosen.weights == chosen.prior == pytest.approx(fitted.mean_weights)
     write_chosen(chosen, tmp_path)
     assert read_chosen(tmp_path / "mixture.yaml") == pytest.approx(chosen.prior, abs=1e-15)
+    assert chosen.reason.startswith("the prior: ")
     assert "set choice.force" in chosen.reason
     assert "cannot tell mixtures apart" in chosen.warnings[0]
+    assert sum(str(blind.verdict) in note for note in chosen.notes) == 1, (
+        "as the reason, and no warning beside it"
+    )
     assert [found.method for found in chosen.candidates] == ["simulated", "optimised", "prior"]
 
 
@@ -63,7 +67,7 @@ def test_only_runs_that_measured_all_of_the_target_are_counted(runs, tmp_path):
     fit = fit_runs(as_runs(weights, losses).take(np.arange(24)), ["ridge"], ["a", "b"], tmp_path)
     (row,) = fit.quality.query("estimator == 'ridge' and kind == 'combined'").to_dict("records")
     assert row["num_runs"] == 16
-    assert "over 16 runs (cross-validation)" in fit.verdict.reasons[0]
+    assert "over 16 runs (cross-validation, pessimistic for so few)" in fit.verdict.reasons[0]
     assert "over 16 runs (cross-validation)" in fit.selection.reason
 
 
@@ -72,6 +76,7 @@ def test_the_prior_that_is_kept_meets_the_bounds_and_force_chooses_all_the_same(
     bounds = Constraints(NAMES, {"c": 0.6}, {}, {}, name="choice")
     kept = fitted.problem(constraints=bounds, choice=FEW).solve()
     assert kept.weights["c"] == pytest.approx(0.6)
+    assert kept.reason.startswith("as near to the prior as is allowed: ")
     write_chosen(kept, tmp_path)
     assert read_chosen(tmp_path / "mixture.yaml", NAMES) == pytest.approx(dict(kept.weights))
     forced = fitted.problem(choice=FEW.model_copy(update={"force": True})).solve()
@@ -98,6 +103,8 @@ def test_a_weak_correlation_and_loud_seeds_are_weak_evidence(runs, tmp_path):
     noisy = losses + rng.normal(scale=1.2 * losses["a"].std(), size=losses.shape)
     weak = fit_runs(as_runs(weights, noisy).take(np.arange(40)), ["power_law"], "a", tmp_path / "weak")
     assert weak.verdict.word == WEAKLY
+    notes = FittedRuns.load(weak.folder).problem(choice=FEW).solve().notes
+    assert "warning: the regression tells mixtures apart only weakly" in notes
     # Each mixture once more with another seed: losses differ no more between mixtures than between seeds.
     twins = weights.iloc[:20].rename("{}-again".format)
     loud = pd.concat([losses.iloc[:20], losses.iloc[:20].set_axis(twins.index) + 9])

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from regmix_hf.cli.console import Console, Format
-from regmix_hf.cli.tables import Column, Kind, Table, name, number
+from regmix_hf.cli.tables import Column, Kind, Table, interval, name, number
 from regmix_hf.cli.views import plan_tables, promise_tables
 from regmix_hf.plan import Plan, StagePlan
 from regmix_hf.readable import duration
@@ -59,6 +59,19 @@ def test_columns_without_room_are_left_out_and_named(columns, left_out, capsys, 
     assert "kriged_power_law" in text
     assert text.count("0.98 [0.90, 1.00]") == 1
     assert (f"no room for: {left_out}" in text) if left_out else ("no room" not in text)
+
+
+def test_the_ends_of_an_interval_come_and_go_together(capsys, monkeypatch):
+    kind = Kind("t", (name("mixture"), number("loss", None, ".2f"), *interval(None, ".2f")))
+    row = {"mixture": "chosen", "loss": 3.0, "lower": 2.5, "upper": 3.5}
+
+    def at(width: int) -> str:
+        return "\n".join(printed(Table(kind, [row], "t"), capsys, monkeypatch, width))
+
+    assert all(part in at(34) for part in ("loss", "2.50", "3.50"))
+    assert "no room for: lower, upper" in at(33)
+    assert "2.50" not in at(33)
+    assert "3.00" in at(33)
 
 
 def test_times_and_tiny_numbers_read_as_people_say_them(capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -202,6 +203,37 @@ def test_verbs_of_a_recipe_say_what_such_a_folder_has(regmix, fit, words):
     assert outcome.code == 2
     assert "is a fit on tables and holds no recipe" in outcome.err
     assert "`regmix choose`, `report`, `status`, `export` and `push`" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("choice.max_weight=0.3", "choice.max_weight: unknown key; did you mean 'max_epochs'?"),
+        ("choice.max.web=3", "choice.max.web: should be less than or equal to 1 (value 3)"),
+        ("choice.max.web", "'choice.max.web' is no override."),
+        ("choice=3", "choice: should be keys with values: {num_candidates: "),
+        ("choise.max.web=0.3", "choise: unknown key; did you mean 'choice'?"),
+        ("choice.max_epochs=3", "choice.max_epochs has no effect on this fit"),
+        ("choice.num_confirm=2", "choice.num_confirm has no effect on a fit on tables"),
+        ("regression.min_signal=2", "regression.min_signal has no effect on what is fitted already."),
+    ],
+)
+def test_an_override_is_named_as_it_was_written(regmix, made, override, message):
+    outcome = regmix("choose", made / "fit", override)
+    assert outcome.code == 2
+    assert message in outcome.err
+
+
+def test_a_target_made_of_several_is_predicted_beside_them(regmix, fit):
+    outcome = regmix("choose", fit, *FEW, "regression.target=[web, code]")
+    assert outcome.code == 0, outcome.err
+    assert "predicted loss: mean of web, code (nats per token, 90 % interval)" in outcome.out
+    (chosen, prior) = re.findall(r"^  (?:chosen|prior)  +(\d\.\d{4}) ", outcome.out, re.MULTILINE)
+    assert float(chosen) < float(prior)
+    sentence = "the regression tells mixtures apart"
+    assert outcome.err.count(sentence) == 1, "it was judged for another target before"
+    assert "predicted targets" in outcome.out
+    assert sentence not in regmix("choose", fit, *FEW).err, "`fit` has said it"
 
 
 def test_a_recipe_has_a_prior_and_a_folder_already(regmix, recipe, tmp_path):

@@ -53,7 +53,12 @@ def test_files_are_counted_and_sized(
     error = complaint(path="text", data_files="docs/a.md")
     assert "is one document" in error.message
     assert "sample_by: paragraph" in str(error.hint)
-    assert look(path="docs") == ["a: 3 files, 3.0 kB; left out, of kinds that are not read here: 1 .png"]
+    packed = (tmp_path / "docs/c.txt.gz").stat().st_size
+    left_out = "left out, of kinds that are not read here: 1 .png"
+    assert look(path="docs") == [f"a: 3 files, 3.0 kB, {packed} bytes of it compressed; {left_out}"]
+    pq.write_table(pa.table({"text": ["x"] * 30}), tmp_path / "rows.parquet")
+    packed = (tmp_path / "rows.parquet").stat().st_size
+    assert look(path="parquet", data_files="rows.parquet") == [f"a: 1 file, {packed} bytes compressed"]
     files = ["docs/a.md", "docs/*.md", "docs/*.tex"]
     assert look(path="text", data_files=files, sample_by="line") == [
         "a: 1 file, 1.5 kB; 1 name more of the same files, each read once; nothing matches 'docs/*.tex'"

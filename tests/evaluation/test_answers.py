@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from regmix_hf.corpus.answers import Answers
 from regmix_hf.errors import DataError, RecipeError, StudyError
-from regmix_hf.evaluation.answers import prepare_answers, questions_of
+from regmix_hf.evaluation.answers import encoder_of, prepare_answers, questions_of
 from regmix_hf.evaluation.model import LanguageModel
 from regmix_hf.evaluation.scores import score_tasks
 from regmix_hf.evaluation.tasks import LoadedTasks, TaskSet, load_each
@@ -75,16 +75,9 @@ def asked(loaded, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Ask
     from transformers import AutoTokenizer
 
     folder = tmp_path_factory.mktemp("asked")
-    tokenizer = AutoTokenizer.from_pretrained(corpus / "tokenizer")
+    encoder = encoder_of(AutoTokenizer.from_pretrained(corpus / "tokenizer"), CONTEXT_LENGTH, eos_token_id=0)
     facts = {
-        name: prepare_answers(
-            questions_of(name, tasks, limit=None, seed=0),
-            name,
-            tokenizer,
-            folder,
-            context_length=CONTEXT_LENGTH,
-            eos_token_id=0,
-        )
+        name: prepare_answers(questions_of(name, tasks, limit=None, seed=0), name, encoder, folder)
         for name, tasks in loaded.items()
     }
     return Asked(folder, Facts(facts))

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 
 from regmix_hf.corpus.exams import Exam
 from regmix_hf.errors import DataError, RecipeError, StudyError
+from regmix_hf.evaluation.answers import encoder_of
 from regmix_hf.evaluation.exams import papers_of, prepare_exam
 from regmix_hf.evaluation.metrics import check_metrics
 from regmix_hf.evaluation.scores import score_tasks
@@ -73,7 +74,8 @@ def loaded(own_tasks: Path) -> dict[str, TaskSet]:
 def prepared(loaded, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     from transformers import AutoTokenizer
 
-    folder, tokenizer = tmp_path_factory.mktemp("exams"), AutoTokenizer.from_pretrained(corpus / "tokenizer")
+    folder = tmp_path_factory.mktemp("exams")
+    encoder = encoder_of(AutoTokenizer.from_pretrained(corpus / "tokenizer"), CONTEXT_LENGTH, eos_token_id=0)
     asked = {
         "choices": JUDGED,
         "ends": ["perplexity", "acc"],
@@ -82,14 +84,7 @@ def prepared(loaded, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         "alike": ["acc"],
     }
     facts = {
-        name: prepare_exam(
-            papers_of(name, metrics, loaded[name], limit=None, seed=0),
-            name,
-            tokenizer,
-            folder,
-            context_length=CONTEXT_LENGTH,
-            eos_token_id=0,
-        )
+        name: prepare_exam(papers_of(name, metrics, loaded[name], limit=None, seed=0), name, encoder, folder)
         for name, metrics in asked.items()
     }
     return Prepared(folder, Facts(facts))
@@ -189,11 +184,11 @@ def test_a_metric_that_documents_do_not_suit_is_refused_before_any_model_is_aske
     write_task(tmp_path, "three", rows, metric_list=[{"metric": "f1"}], doc_to_choice="c", **choices)
     [tasks] = load_each(["three"], str(tmp_path), "proxy.metrics").values()
     papers = papers_of("three", ["f1"], tasks, limit=None, seed=0)
-    tokenizer = AutoTokenizer.from_pretrained(corpus / "tokenizer")
+    encoder = encoder_of(AutoTokenizer.from_pretrained(corpus / "tokenizer"), CONTEXT_LENGTH, eos_token_id=0)
     with pytest.raises(
         DataError, match=r"lm-eval cannot compute f1 of the documents of 'three': .*multiclass"
     ):
-        prepare_exam(papers, "three", tokenizer, tmp_path, context_length=CONTEXT_LENGTH, eos_token_id=0)
+        prepare_exam(papers, "three", encoder, tmp_path)
 
 
 def test_a_damaged_exam_is_refused(prepared: Prepared, tmp_path: Path) -> None:

@@ -212,14 +212,12 @@ def train_models(study: Study) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
     words = Tokenizer(WordLevel({"a": 0, "b": 1}, unk_token="a"))
-    tasks = train.tasks_of(study)
-    for task in tasks:
+    for task in train.tasks_of(study):
         end_run(task, level=-0.3 if task.spec.mixture_id == "chosen" else -0.2)
         AutoModelForCausalLM.from_config(AutoConfig.for_model(**task.spec.model)).save_pretrained(task.folder)
         PreTrainedTokenizerFast(tokenizer_object=words, eos_token="a").save_pretrained(task.folder)
         (task.folder / "training_args.bin").write_bytes(b"\x80\x04a pickle that nobody may see")
-    collect(tasks, study.models)
-    study.finish(train.STAGE)
+    train.conclude(study, Silent())  # two names of one mixture have a folder each, too
 
 
 def score_models(study: Study) -> None:

@@ -117,7 +117,7 @@ def test_whatever_ends_the_watch_ends_the_launches(tasks, scripted, within, gone
     with pytest.raises(KeyboardInterrupt):
         watch([scripted(code)] * 2, tasks, start=AccelerateLaunch.start, progress=recorder)
     assert len(children) == 2
-    within(lambda: gone(children), seconds=5)
+    within(lambda: gone(children))
 
 
 LAUNCHER = "import subprocess, sys; subprocess.run([sys.executable, sys.argv[1]])"

@@ -45,12 +45,12 @@ def test_bounds_are_the_tightest_of_all_that_is_said():
         (
             {"minimum": {"a": 0.25}, "fixed": {"b": 0.15}, **grouped(["a", "b"], max=0.3)},
             "the least weights of group 'few' sum to 0.4, above its max 0.3: 'a' 0.25, 'b' 0.15.\n"
-            "  raise groups.few.max to 0.4, or lower min or fixed of its domains by 0.1 together",
+            "  raise constraints.groups.few.max to 0.4, or lower min or fixed of its domains by 0.1 together",
         ),
         (
             {"maximum": {"a": 0.1, "b": 0.2}, **grouped(["a", "b"], min=0.5)},
             "domain 'b' is given max 0.2; domain 'a' is given max 0.1; group 'few' may have 0.3, less than "
-            "its min 0.5.\n  lower groups.few.min to 0.3, or raise max or fixed by 0.2 together",
+            "its min 0.5.\n  lower constraints.groups.few.min to 0.3, or raise max or fixed by 0.2 together",
         ),
         (
             {"minimum": {"c": 0.3}, **grouped(["a", "b"], min=0.8)},
@@ -60,6 +60,18 @@ def test_bounds_are_the_tightest_of_all_that_is_said():
             {"maximum": {"c": 0.2}, **grouped(["a", "b"], max=0.5)},
             "group 'few' is given max 0.5; domain 'c' is given max 0.2; all domains together may have 0.7, "
             "less than 1.\n  raise max of group 'few' by 0.3 together",
+        ),
+        (
+            {"maximum": {"a": 0.1}, "epochs": EpochCap(4, {"a": 100.0, "b": 1.0, "c": 2.0}, 100.0)},
+            "domain 'a' is given max 0.1; domain 'c' has 2 tokens",
+        ),
+        (
+            {"maximum": {"a": 0.4}, "epochs": EpochCap(4, {"a": 10.0, "b": 0.0, "c": 0.0}, 40.0)},
+            "may have 0.4, less than 1.\n  raise max or fixed of a domain that has tokens",
+        ),
+        (
+            {"epochs": EpochCap(4, dict.fromkeys("abc", 0.0), 40.0)},
+            "may have 0, less than 1.\n  raise max or fixed of a domain that has tokens",
         ),
     ],
 )
@@ -140,6 +152,7 @@ def test_projection_onto_groups_of_hand_checked_points():
     asked = Constraints(tuple("abcd"), **grouped(["a", "b"], min=0.5))
     expected = [[0.2, 0.3, 0.2, 0.3], [0.5, 0.5, 0.0, 0.0], [0.05, 0.45, 0.25, 0.25]]
     np.testing.assert_allclose(asked.project(points), expected, atol=1e-15)
+    assert asked.allows(np.array([*expected, [0.2, 0.2, 0.3, 0.3]])).tolist() == [True, True, True, False]
 
 
 def test_weights_of_a_group_are_scaled_where_the_scale_is_the_weight_itself():

@@ -158,6 +158,11 @@ def test_where_groups_would_let_no_draw_through_their_weights_are_scaled_in_prop
     assert len(weights) == 600
     assert allowed(tight, weights).all()
     assert len(np.unique(weights.round(6), axis=0)) > 500
+    # One draw of sixteen lies between these: where fewer than a tenth do, none is thrown away either.
+    close = Constraints(tuple("abcd"), groups={"few": Group(domains=("b", "c"), min=0.5, max=0.6)})
+    weights = next(AroundPrior(dict.fromkeys("abcd", 0.25), close).chunks(np.random.default_rng(0), 600))
+    assert len(weights) == 600
+    assert allowed(close, weights).all()
 
 
 def test_concentrations_that_underflow_give_mixtures_and_no_nan():

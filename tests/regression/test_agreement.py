@@ -1,5 +1,7 @@
 """Whether small models tell: rank correlation of the mixtures that two sizes share."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -36,8 +38,9 @@ def target_of(runs: Runs, value="b") -> Target:
 
 def test_a_target_that_sizes_rank_otherwise_is_named_and_one_that_they_rank_alike_is_not():
     runs = runs_of(30)
-    found = {one.target: one for one in size_agreement([runs], target_of(runs), 0)}
-    assert list(found) == ["b", "a"]  # the target that was asked for comes first
+    agreements = size_agreement([runs], target_of(runs), 0)
+    assert [one.target for one in agreements] == ["b", "a"]  # the target that was asked for comes first
+    found = {one.target: one for one in agreements}
     assert found["a"].word == TELL
     assert found["b"].word == DO_NOT_TELL
     assert str(found["b"]).endswith("; small models do not tell for this target")
@@ -47,7 +50,13 @@ def test_a_target_that_sizes_rank_otherwise_is_named_and_one_that_they_rank_alik
     assert (found["b"].num_mixtures, found["b"].small, found["b"].large) == (
         *(30, "1M on 1,000,000,000 tokens", "60M on 1,000,000,000 tokens"),
     )
-    assert Agreement.from_plain(found["b"].plain) == found["b"]
+    assert Agreement.said_in({"size_agreement": [found["b"].plain]}) == [found["b"]]
+    sizes = "30 mixtures of 1M on 1,000,000,000 tokens against 60M on 1,000,000,000 tokens"
+    one = replace(found["b"], spearman=0.125, low=-0.25, high=0.375)
+    assert one.found == f"b: {sizes}, rank correlation 12 % [-25, 38]"
+    assert replace(one, low=np.nan, high=np.nan).found == f"b: {sizes}, rank correlation 12 %"
+    nothing = replace(one, spearman=np.nan, low=np.nan, high=np.nan)
+    assert nothing.found == f"b: {sizes}, no rank correlation"
 
 
 def test_a_combined_target_stands_before_those_it_is_made_of():
@@ -63,6 +72,8 @@ def test_few_mixtures_leave_it_open_and_fewer_say_nothing():
     assert (of_four.spearman, of_four.low, of_four.word) == (pytest.approx(1), pytest.approx(1), UNCLEAR)
     assert size_agreement([runs_of(3)], target_of(runs), 0) == []
     assert size_agreement([runs.take(np.arange(40))], target_of(runs), 0) == []
+    for unknown in ({"sizes": None}, {"scale": None}):
+        assert size_agreement([replace(runs_of(30), **unknown)], target_of(runs), 0) == []
 
 
 def test_each_size_is_held_against_the_swarm_wherever_its_runs_stand():
@@ -74,3 +85,15 @@ def test_each_size_is_held_against_the_swarm_wherever_its_runs_stand():
         ("1M on 1,000,000,000 tokens", "1M on 4,000,000,000 tokens"),
         ("1M on 1,000,000,000 tokens", "60M on 1,000,000,000 tokens"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "pair"),
+    [
+        ((SMALL, LONG), ("1M on 1,000,000,000 tokens", "1M on 4,000,000,000 tokens")),
+        ((SMALL, LONG, LARGE), ("1M on 4,000,000,000 tokens", "60M on 1,000,000,000 tokens")),
+    ],
+)
+def test_of_a_swarm_at_two_lengths_the_longer_stands_for_its_size_where_there_is_another(sizes, pair):
+    runs = runs_of(40, sizes)
+    assert {(one.small, one.large) for one in size_agreement([runs], target_of(runs), 0)} == {pair}

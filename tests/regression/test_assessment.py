@@ -139,11 +139,12 @@ def test_the_best_ranking_is_selected_and_a_draw_is_called_one():
     assert clear.estimator == "good"
     assert "too few to tell" not in clear.reason
     assert clear.reason.startswith(
-        "good ranks unseen runs best: Spearman 99.9 % on a over 24 runs (holdout); bad -100.0 %"
+        "good is used: of all but the baseline it ranks runs best, "
+        "Spearman 99.9 % on a over 24 runs (holdout), bad -100.0 %"
     )
     close = select(held_out, ["good", "exact"], target, 0)
     assert close.estimator == "exact"
-    assert close.reason.endswith("24 runs are too few to tell the two apart.")
+    assert close.reason.endswith("; 24 runs are too few to tell the two apart.")
 
 
 def test_a_law_is_preferred_where_few_runs_cannot_tell_it_from_a_line():
@@ -156,9 +157,19 @@ def test_a_law_is_preferred_where_few_runs_cannot_tell_it_from_a_line():
 
     few = choice(12, "good")
     assert few.estimator == "power_law"
-    assert few.reason.startswith("power_law is preferred: 12 runs (holdout) cannot tell it from ridge")
+    assert few.reason.startswith(
+        "power_law is used: a law is preferred to what so few runs cannot tell from it, here ridge, Spearman "
+    )
     assert choice(12, "bad").estimator == "ridge"
     assert choice(40, "good").estimator == "ridge"
+
+
+def test_a_law_of_all_sizes_is_a_law_that_one_of_few_runs_of_the_largest_does_not_replace():
+    truth = list(np.linspace(1, 2, 12))
+    worse = {"a": [truth[1], truth[0], *truth[2:]]}
+    held_out = by_hand({"a": truth}, {"power_law": worse, "scaled_law": {"a": truth}})
+    target = Target.parse("a", read_names(["a"]))
+    assert select(held_out, ["power_law", "scaled_law"], target, 0).estimator == "scaled_law"
 
 
 def test_where_no_correlation_exists_the_smaller_error_is_selected():
@@ -184,7 +195,7 @@ def test_errors_of_targets_in_several_units_have_no_average_and_the_table_says_s
     )
     table_of_losses = quality_table([unsaid], Target.parse("a", unsaid.runs.quantities), 0)
     assert table_of_losses.set_index("target").loc["average", "mae"] == pytest.approx(0.25)
-    of_a, of_all = quality_tables(table.reset_index(), "a", Format.HUMAN)
+    of_a, of_all = quality_tables(table.reset_index(), "a", target.quantity, Format.HUMAN)
     assert "several units" in of_all.title
     assert of_all.rows[0]["mae"] == "-"
     assert "several units" not in of_a.title

@@ -83,7 +83,10 @@ def test_enough_holdout_runs_decide(swarm, tmp_path):
 def test_an_estimator_that_was_asked_for_is_used_and_the_best_is_named(swarm, tmp_path):
     found = fit_runs(swarm(16, 16), ["power_law"], "sums", tmp_path, use="ridge")
     assert found.selection.estimator == "ridge"
-    assert found.selection.reason.startswith("ridge was asked for. power_law ranks unseen runs best")
+    assert found.selection.reason.startswith(
+        "ridge is used, as was asked for; unasked power_law would be: of all but the baseline it ranks "
+    )
+    assert found.summary["fitted_on"] == dict.fromkeys(("power_law", "ridge", "own_weight"), "16 runs")
 
 
 def test_an_estimator_that_weighs_families_says_why_per_target(swarm, tmp_path):
@@ -201,7 +204,7 @@ def test_runs_of_another_size_are_no_part_of_a_fit_and_it_says_of_which_size_it_
     assert any(note.startswith("8 runs of 60M on 6,000,000,000 tokens: no part") for note in recorder.notes)
     assert recorder.notes[-1].endswith(
         "a new run of 1M on 1,000,000,000 tokens, not of a larger model (intervals do not hold the noise "
-        "between seeds: no mixture was run with two)"
+        "between seeds: no mixture was run with two at that size)"
     )
     assert found.summary["scale"] == "1M on 1,000,000,000 tokens"
     assert len(load_runs(tmp_path / "both")) == 24

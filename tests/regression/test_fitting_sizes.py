@@ -6,6 +6,7 @@ import pytest
 
 from regmix_hf.choice import FittedRuns
 from regmix_hf.errors import RegressionError
+from regmix_hf.regression.by_size import judged_runs
 from regmix_hf.regression.fitting import fit_runs
 from regmix_hf.runs.runs import Runs, load_runs
 
@@ -76,3 +77,25 @@ def test_runs_without_sizes_cannot_be_fitted_over_sizes(tmp_path):
     runs = Runs.from_results(results(12).drop(columns="num_parameters"), "the table")
     with pytest.raises(RegressionError, match="do not say how many parameters"):
         fit_runs(runs, ["scaled_law"], "a", tmp_path)
+
+
+def test_the_noise_between_seeds_is_said_of_the_size_that_was_repeated(recorder):
+    table = results(12)
+    again = table.head(3).assign(run_id=list("xyz"))
+    again[["loss/a", "loss/b"]] += 0.02
+    own, beside = judged_runs(
+        Runs.from_results(pd.concat([table, again], ignore_index=True), "the table"), ["scaled_law"], recorder
+    )
+    assert (len(own), len(beside)) == (12, 43)
+    assert recorder.notes[1:] == [
+        "noise between seeds of 1,000,000 parameters on 1,000,000,000 tokens: a 0.0141, b 0.0141; of "
+        "60,000,000 parameters on 1,000,000,000 tokens no mixture was run with two seeds"
+    ]
+    large = table.tail(1).assign(run_id="w", **{"loss/a": 2.0})
+    recorder.notes.clear()
+    judged_runs(
+        Runs.from_results(pd.concat([table, again, large], ignore_index=True), "the table"),
+        ["scaled_law"],
+        recorder,
+    )
+    assert len(recorder.notes) == 1

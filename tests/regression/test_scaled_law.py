@@ -185,8 +185,23 @@ def test_a_few_runs_at_the_larger_size_bring_its_offset_and_slope():
     sizes = np.where(np.arange(112)[:, None] < 100, (1e6, 1e9), (6e7, 1e9))
     model = ScaledLaw().fit(weights, losses, sizes=sizes)
     unseen = rng.dirichlet(np.ones(3), 50)
-    true = 0.7 * (2 - np.sqrt(unseen[:, :2])) + 0.1
-    assert np.abs(model.predict(unseen) - true).mean() < 0.02
+    true = 2 - np.sqrt(unseen[:, :2])
+    assert np.abs(model.predict(unseen) - (0.7 * true + 0.1)).mean() < 0.02
+    for size in ([1e6, 1e9], [1.05e6, 1e9]):  # where the swarm tells all, that offset is no part of it
+        small = model.predict_runs(unseen, np.log([size] * 50))
+        assert np.abs(small - true).mean() < 0.02
+        np.testing.assert_allclose(model.at(*size).predict(unseen), small)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_two_runs_that_are_far_off_alike_tell_of_an_offset_and_are_no_noise(count):
+    rng = np.random.default_rng(3)
+    weights, is_large = rng.dirichlet(np.ones(3), 60), np.arange(60)[:, None] >= 40
+    base = 2 - np.sqrt(weights[:, :2])
+    losses = np.where(is_large, base, base + 2.5) + rng.normal(scale=0.01, size=(60, 2))
+    sizes = np.where(is_large, (6e7, 1e9), (1e6, 1e9))
+    model = ScaledLaw().fit(weights[: 40 + count], losses[: 40 + count], sizes=sizes[: 40 + count])
+    assert np.abs(model.at(6e7, 1e9).predict(weights[40:]) - base[40:]).mean() < 0.05
 
 
 def test_families_of_one_size_refuse_runs_of_several_and_other_sizes(trajectories):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regmix_hf.regression.assessment import BASELINE, HeldOut
+from regmix_hf.regression.assessment import BASELINE, CROSS_VALIDATION, HOLDOUT, HeldOut
 from regmix_hf.regression.target import Target
 from regmix_hf.regression.verdict import CANNOT, TELLS, WEAKLY, Verdict
 from regmix_hf.runs.runs import Runs
@@ -12,9 +12,9 @@ from regmix_hf.runs.runs import Runs
 RANKS = np.arange(20.0)
 
 
-def verdict(predicted, *, baseline=-RANKS, noise=None, entropy=None):
+def verdict(predicted, *, baseline=-RANKS, noise=None, entropy=None, test="holdout"):
     """Judge predictions of as many losses: 3, 3.1, 3.2 nats and on, one of each."""
-    losses = pd.DataFrame({"code": 3 + RANKS[: len(predicted)] / 10})
+    losses = pd.DataFrame({"code": 3 + np.arange(len(predicted)) / 10})
     share = np.linspace(0.1, 0.9, len(losses))
     runs = Runs(
         pd.DataFrame({"a": share, "b": 1 - share}),
@@ -25,7 +25,7 @@ def verdict(predicted, *, baseline=-RANKS, noise=None, entropy=None):
     said = {"ridge": predicted, BASELINE: baseline}
     known = {name: pd.DataFrame({"code": told}) for name, told in said.items() if told is not None}
     return Verdict.of(
-        HeldOut("holdout", runs, known), "ridge", Target.parse("code", runs.quantities), noise or {}, 0
+        HeldOut(test, runs, known), "ridge", Target.parse("code", runs.quantities), noise or {}, 0
     )
 
 
@@ -39,6 +39,17 @@ def test_predictions_in_the_right_order_tell_mixtures_apart():
     assert verdict(swapped(RANKS)).word == TELLS
     assert verdict(-RANKS).word == CANNOT
     assert verdict(np.ones(20)).word == CANNOT
+
+
+@pytest.mark.parametrize(
+    ("count", "test", "is_said"),
+    [(31, CROSS_VALIDATION, True), (32, CROSS_VALIDATION, False), (20, HOLDOUT, False)],
+)
+def test_folds_of_few_runs_are_said_to_be_pessimistic(count, test, is_said):
+    found = verdict(np.arange(count), baseline=None, test=test)
+    assert found.reasons[0].endswith(
+        f"over {count} runs ({test}{', pessimistic for so few' if is_said else ''})"
+    )
 
 
 def test_what_the_trivial_baseline_does_clearly_better_is_weak():

@@ -93,7 +93,14 @@ def test_patterns_tell_weights_and_targets_before_all_else(tmp_path):
 def test_a_column_that_somebody_speaks_of_is_a_target_beside_those_that_are_called_so(tmp_path):
     file = tmp_path / "runs.csv"
     file.write_text("run,w_a,w_b,eval_a,acc,exam,em\n1,0.5,0.5,3,0.2,2,0\n2,0.25,0.75,2,0.3,4,1\n")
-    assert load_runs(file).targets == ("eval_a",)
+    alone = load_runs(file)
+    assert alone.targets == ("eval_a",)
+    assert (
+        "no targets, as nothing says they are: acc, exam, em (--maximize or --minimize acc would)"
+        in alone.notes
+    )
+    pair = load_runs(file, columns=Columns(targets=("eval_*", "exam")))
+    assert "no targets, as nothing says they are: acc, em (--targets 'eval_*,exam,acc' would)" in pair.notes
     assert load_runs(file, maximize=["ac*"], target=["acc", "exam"]).targets == ("eval_a", "acc", "exam")
 
 
@@ -292,6 +299,15 @@ def test_rows_are_taken_by_what_they_hold(tmp_path):
     assert "30 of 60 runs have model_size=2e6" in runs.notes
     with pytest.raises(DataError, match=r"no run of .* has it; there are 1000000, 2000000"):
         load_runs(tmp_path / "runs.csv", columns=Columns(where=(("model_size", "3"),)))
+    table.assign(seed=[*range(10)] * 6).to_csv(tmp_path / "runs.csv", index=False)
+    with pytest.raises(DataError, match=r"there are 0, 1, 2, 3, 4, 5, 6, 7, \.\.\.\."):
+        load_runs(tmp_path / "runs.csv", columns=Columns(where=(("seed", "11"),)))
+
+
+def test_what_was_said_of_columns_is_said_again_as_options():
+    assert Columns().words == []
+    said = Columns("run", weights=("w_*", "x"), where=(("model_size", "2e6"), ("seed", "1")))
+    assert said.words == ["--weights=w_*,x", "--id=run", "--where=model_size=2e6,seed=1"]
 
 
 @pytest.mark.parametrize("content", [b"\x1f\x8b\x08rest", b"PK\x03\x04rest"])

@@ -96,6 +96,7 @@ def test_runs_that_try_the_choice_give_the_scale_intervals_and_a_verdict(alone, 
     assert record["predicted"]["chosen"]["lower"] < record["predicted"]["chosen"]["loss"]
     assert "intervals hold the noise between seeds" in record["predicted"]["speaks_of"]
     assert "too few for an interval" in record["verdict"]["reasons"][0]
+    assert any("experts: fitted on 4 runs and 3 experts; " in note for note in recorder.notes)
     assert any("experts alone had said nothing of the scale" in note for note in recorder.notes)
     tried = [trial for one in record["rounds"] for trial in one["trials"] if trial["measured"]]
     assert [trial["lower"] for trial in tried] == [None] * 4

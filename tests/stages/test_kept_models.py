@@ -11,6 +11,8 @@ import pytest
 from regmix_hf import pipeline
 from regmix_hf.corpus.corpus import Corpus
 from regmix_hf.errors import RecipeError, RegmixError, StudyError
+from regmix_hf.evaluation.model import LanguageModel
+from regmix_hf.evaluation.validation import score_validation
 from regmix_hf.files import read_json, read_yaml
 from regmix_hf.jobs.results import record_failed
 from regmix_hf.plan import make_plan
@@ -21,9 +23,10 @@ from regmix_hf.regression.expert_tokens import expert_tokens
 from regmix_hf.regression.experts import Experts as MixtureOfExperts
 from regmix_hf.runs.experts import Experts
 from regmix_hf.runs.pooled import pooled_runs
-from regmix_hf.stages import choose, fit, prepare, proxies, sample
+from regmix_hf.stages import choose, fit, prepare, proxies, sample, train
 from regmix_hf.stages.proxies import told_of_later
 from regmix_hf.study import State, Study
+from regmix_hf.training.run import train_final
 
 from .test_experts import Here
 
@@ -107,19 +110,54 @@ def test_a_plan_with_a_later_domain_counts_the_runs_that_it_leaves_as_they_are(
     later = letters.replace("letters=", "signs=")
     trained_on = later.replace('"validation_only": true', '"split": "train"')
 
-    def planned(*overrides):
-        study = reread(copy_of_first, prepared, *overrides, "choice.num_confirm=0", "executor.gpu=h200")
-        assert study.state(prepare.STAGE) is State.STALE
-        return {stage.verb: (stage.runs, stage.left) for stage in make_plan(study, first="proxies").stages}
+    def read(*overrides):
+        return reread(copy_of_first, prepared, *overrides, "choice.num_confirm=0", "executor.gpu=h200")
 
-    reread(copy_of_first, prepared).finish(prepare.STAGE)
+    def planned(*overrides):
+        assert read(*overrides).state(prepare.STAGE) is State.STALE
+        plan = make_plan(read(*overrides), first="proxies", last="train")
+        return {stage.verb: (stage.runs, stage.left) for stage in plan.stages}
+
+    read().finish(prepare.STAGE)
     assert planned(later)["proxies"] == (4, 0)
-    assert planned(later, "context_length=8")["proxies"] == (4, 4)
-    assert planned(trained_on)["proxies"] == (5, 5), "the tokenizer is trained on it, too"
+    assert prepare.as_prepared(read(later, "context_length=8")) is None
+    assert prepare.as_prepared(read(trained_on)) is None, "the tokenizer is trained on it, too"
     given = f"tokenizer={copy_of_first.corpus / 'tokenizer'}"
-    reread(copy_of_first, prepared, given).finish(prepare.STAGE)
-    assert planned(trained_on, given)["proxies"] == (5, 1), "its expert"
-    assert planned(trained_on, given, "train.mixtures=[prior]")["train"] == (1, 1)
+    read(given).finish(prepare.STAGE)
+    plan = planned(trained_on, given, "train.mixtures=[prior]")
+    assert plan["proxies"] == (5, 1), "its expert"
+    assert plan["train"] == (1, 1)
+
+
+def test_final_models_are_asked_about_a_later_domain_under_all_their_names(
+    copy_of_first, prepared, letters, recorder
+):
+    names = ("baselines.same={prose: 2, sums: 1, code: 1}", "train.mixtures=[chosen, same]")
+    before = reread(copy_of_first, prepared, *names, "train.num_train_tokens=640")
+    [task] = train.tasks_of(before)
+    train_final(task.spec, Corpus(before.corpus), task.folder)
+    train.conclude(before, Silent())
+    assert before.state(train.STAGE) is State.DONE
+    later = letters.replace("letters=", "signs=")
+    now = reread(copy_of_first, prepared, *names, "train.num_train_tokens=640", later)
+    prepare.run(now, Silent())
+    train.conclude(now, recorder)
+    assert recorder.notes == ["1 model can be asked more by now: `regmix train` measures it"]
+    assert now.state(train.STAGE) is State.STALE
+    train.run(now, recorder, place=Here())
+    assert "signs: measured of 1 run by kept models; nothing is trained again" in recorder.notes
+    assert now.state(train.STAGE) is State.DONE
+    results = pd.read_parquet(now.models / "results.parquet").set_index("mixture_id")["loss/signs"]
+    facts = Corpus(now.corpus).facts
+    model = LanguageModel(
+        task.folder, now.corpus / "tokenizer", facts.context_length, facts.eos_token_id, "cpu"
+    )
+    [alone] = [
+        score.value
+        for score in score_validation(model, Corpus(now.corpus))
+        if (score.domain, score.metric) == ("signs", "loss")
+    ]
+    assert results.to_dict() == pytest.approx({"chosen": alone, "same": alone}, abs=1e-5)
 
 
 def test_experts_give_what_their_models_give_when_they_are_mixed_in_torch(first):

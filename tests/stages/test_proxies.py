@@ -146,13 +146,15 @@ def test_each_proxy_under_the_launcher_equals_the_same_proxy_alone(
 
 
 def test_a_launch_goes_on_without_a_rank_that_has_no_worker_and_fails_without_any(
-    new_study, undisturbed, tables, accelerate_launch, monkeypatch
+    new_study, undisturbed, tables, accelerate_launch, monkeypatch, tmp_path
 ):
     study, losing = new_study(), "tests.stages.work.losing_ranks"
     monkeypatch.setenv("LOST_RANKS", "0 1")
+    monkeypatch.setenv("LOST_RANKS_END", str(tmp_path / "both"))
     with pytest.raises(AssertionError, match="regmix: a worker could not start"):
         accelerate_launch(losing, study)
     monkeypatch.setenv("LOST_RANKS", "1")
+    monkeypatch.setenv("LOST_RANKS_END", str(tmp_path / "second"))
     said = accelerate_launch(losing, study)
     assert "rank 1 ends, and the others go on: a worker could not start: with exit code 1" in said
     assert_same_tables(tables, study, undisturbed)

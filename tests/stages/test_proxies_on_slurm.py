@@ -137,16 +137,17 @@ def test_an_array_of_which_one_is_cancelled_and_one_requeued_ends_with_the_same_
     assert len(queue.rows) == 3
     begun = lambda: len(list(study.proxies.glob("*/.tokens")))  # noqa: E731
     ended = lambda: len(list(study.proxies.glob("*/result.json")))  # noqa: E731
-    within(lambda: begun() >= 3, seconds=120)
-    first = tasks_of_slurm()["1", "0"]
-    os.killpg(first.pid, signal.SIGSTOP)  # so that something is left for the third when it comes again
+    within(lambda: len(tasks_of_slurm()) == 3 and begun() >= 3, seconds=120)
+    begun_first = tasks_of_slurm()
+    for task in begun_first.values():  # so that something is left for the third when it comes again
+        os.killpg(task.pid, signal.SIGSTOP)
     said("scancel", f"{queue.job}_2")
     said("scontrol", "requeue", f"{queue.job}_3")
     within(lambda: ("3", "1") in tasks_of_slurm(), seconds=120)
     before = ended()
     assert before < 18
     within(lambda: ended() > before, seconds=120)
-    os.killpg(first.pid, signal.SIGCONT)
+    os.killpg(begun_first["1", "0"].pid, signal.SIGCONT)
     within(lambda: not Queue.read(study.proxies).rows, seconds=120)
     assert set(tasks_of_slurm()) == {("1", "0"), ("2", "0"), ("3", "0"), ("3", "1")}
     assert study.state(proxies.STAGE) is State.DONE

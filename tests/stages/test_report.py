@@ -79,7 +79,7 @@ def test_it_tells_what_the_stages_found(study: Study) -> None:
     assert "| `ridge` | 4 (holdout) |" in text
     assert "| `own_weight` | 4 (holdout) |" in text
     assert "a new run of the size and length of those fitted on (intervals do not hold the noise" in text
-    assert "no mixture was run with two), predicted by `ridge`." in text
+    assert "no mixture was run with two at that size), predicted by `ridge`." in text
     assert "28 of 28 proxies ended well." in text
     pictures = {path.stem for path in study.report.glob("*.png")}
     assert pictures == {"weights", "trade_off", "predictions", "learning_curve", "effects"}

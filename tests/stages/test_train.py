@@ -122,6 +122,7 @@ def test_a_choice_that_ends_as_a_baseline_takes_over_the_models_of_that(new_stud
     study = new_study("train.mixtures=[chosen, uniform]")
     train.run(study, Silent(), start=FakeLaunches(study))
     before = (study.models / "uniform" / "result.json").read_bytes()
+    write_json(study.models / "uniform" / "asked-later" / "x" / "result.json", {"status": "diverged"})
     third = 1 / 3
     study.mixture.write_text(f"weights: {{prose: {third}, sums: {third}, code: {third}}}\n")
     launches = FakeLaunches(study)
@@ -132,6 +133,7 @@ def test_a_choice_that_ends_as_a_baseline_takes_over_the_models_of_that(new_stud
     assert results["run_id"].nunique() == 1
     row = json.loads((study.models / "chosen" / "result.json").read_text())
     assert (row["mixture_id"], row["run_id"]) == ("chosen", results["run_id"][0])
+    assert (study.models / "chosen" / "asked-later" / "x" / "result.json").exists(), "else it is asked again"
     assert (study.models / "uniform" / "result.json").read_bytes() == before
 
 
@@ -294,13 +296,15 @@ def test_killed_it_leaves_no_rank_behind_and_ends_with_the_same_models(
     new_study, undisturbed, tables, start_stage, within, gone
 ):
     study = new_study()
-    process = start_stage("train", study)
-    pattern = "*/checkpoints/checkpoint-*/complete.json"
-    # Two launches of one rank each; the second may begin after the first one's first checkpoint.
-    within(lambda: list(study.models.glob(pattern)) and len(family(process.pid)) == 4, seconds=120)
-    ranks = family(process.pid)
-    process.kill()
-    process.wait()
+    signs = "*/checkpoints/checkpoint-*/complete.json", "*/result.json"
+    begun = lambda: any(any(study.models.glob(sign)) for sign in signs)  # noqa: E731
+    with claim(train.tasks_of(study)[-1].folder):  # as if others were at it: nobody ends before the kill
+        process = start_stage("train", study)
+        # Two launches of one rank each; the second may begin after the first one's first checkpoint, or run.
+        within(lambda: begun() and len(family(process.pid)) == 4, seconds=120)
+        ranks = family(process.pid)
+        process.kill()
+        process.wait()
     within(lambda: gone(ranks))
     assert not (study.models / "results.parquet").exists()
 

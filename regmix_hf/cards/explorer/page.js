@@ -9,7 +9,9 @@ const state = { weights: [], locked: facts.domains.map(() => false), budget: fac
 const given = Object.entries(facts.mixtures);
 const givenLosses = new Map(given.map(([name, weights]) => [name, predict(weights)]));
 const get = (id) => document.getElementById(id);
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (share) => (share > 0 && share < 0.0005 ? "<0.1 %" : `${(100 * share).toFixed(1)} %`);
+// Digits after the point, or two digits where those would say 0.
+const fixed = (value, digits) => (value && !Number(value.toFixed(digits)) ? value.toPrecision(2) : value.toFixed(digits));
 const number = (value) => (Number.isFinite(value) ? value.toFixed(4) : "-");
 
 function make(tag, text, attributes = {}) {
@@ -73,14 +75,17 @@ function showDomains() {
     const [slider, exact] = [get(`share-${i}`), get(`exact-${i}`)];
     const seen = textEpochs(i);
     const words = [percent(state.weights[i])];
-    if (seen !== null) words.push(`${seen.toFixed(2)} epochs`);
+    if (seen !== null) words.push(`${fixed(seen, 2)} epochs`);
     if (limits[i] < 1) words.push(`at most ${percent(limits[i])}`);
+    const passed = facts.groups.find((group) => group.places.includes(i) && !meetsGroup(state.weights, group));
+    if (passed) words.push(`${passed.name} ${percent(together(state.weights, passed))}: not allowed`);
     slider.value = 100 * state.weights[i];
     slider.setAttribute("aria-valuetext", words.join(", "));
     slider.disabled = exact.disabled = state.locked[i];
     if (document.activeElement !== exact) exact.value = (100 * state.weights[i]).toFixed(2);
     get(`lock-${i}`).checked = state.locked[i];
     get(`note-${i}`).textContent = words.slice(1).join(", ");
+    get(`note-${i}`).classList.toggle("warning", Boolean(passed));
   });
 }
 

@@ -77,7 +77,8 @@ function drawTrade() {
     ...cloud.runs.map((point) => dot(point, "run", 3)),
     drawn("polyline", { class: "front", points: front.map((point) => at(point).join(",")).join(" ") }),
     ...(picked ? [dot(picked, "frontpoint", 6)] : []),
-    ...known.flatMap((point) => [dot(point, "named", 5), label(at(point), point[2])]),
+    ...known.map((point) => dot(point, "named", 5)),
+    ...labels(known.map((point) => [at(point), point[2]])).map(([spot, text]) => label(spot, text)),
     dot(here, "here", 7), label([at(here)[0], at(here)[1] - 12], "here"),
     drawn("text", { x: (BOX.left + BOX.right) / 2, y: 372, "text-anchor": "middle" }, axis(x)),
     drawn("text", { x: 14, y: 170, "text-anchor": "middle", transform: "rotate(-90 14 170)" }, axis(y)),
@@ -95,8 +96,19 @@ function axis(k) {
     : `predicted ${names[k]}${note(k) ? ` (${note(k)})` : ""}`;
 }
 
+// Of points that lie closer together than a line of text is high, one label names all.
+function labels(points) {
+  const found = [];
+  for (const [[x, y], text] of points) {
+    const beside = found.find(([spot]) => Math.hypot(spot[0] - x, spot[1] - y) < 12);
+    if (beside) beside[1] += `, ${text}`;
+    else found.push([[x, y], text]);
+  }
+  return found;
+}
+
 function label([x, y], text) {
-  const right = x > BOX.right - 70;
+  const right = x > BOX.right - 8 * text.length;
   return drawn("text", { x: right ? x - 9 : x + 9, y: y + 4, "text-anchor": right ? "end" : "start" }, text);
 }
 
