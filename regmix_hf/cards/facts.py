@@ -76,8 +76,9 @@ class RegressionFacts:
 
     def fitted_on(self, estimator: str) -> str:
         """How many runs and experts a family was fitted on, in words; version 0.1 had runs alone."""
-        told = self.summary.get("fitted_on", {})
-        return str(told.get(estimator) or count_of(self.summary["num_runs"]["fit"], "run"))
+        told = self.summary.get("fitted_on")
+        known = told.get(estimator) if isinstance(told, dict) else None
+        return str(known or count_of(self.summary["num_runs"]["fit"], "run"))
 
     @property
     def judged(self) -> pd.DataFrame:

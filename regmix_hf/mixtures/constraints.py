@@ -251,7 +251,7 @@ class Constraints:
 
     def _check_group(self, name: str, part: Part) -> None:
         """Refuse a group whose domains must have more than it may, or may have less than it must."""
-        key, members = f"groups.{name}", [self.domains[place] for place in part.places]
+        key, members = f"{self.name}.groups.{name}", [self.domains[place] for place in part.places]
         if (least := float(self.lower[part.places].sum())) > part.most + _TOLERANCE:
             named = ", ".join(f"{one!r} {self._lower(one):g}" for one in members if self._lower(one) > 0)
             raise MixtureError(

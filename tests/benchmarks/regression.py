@@ -21,7 +21,6 @@ import pandas as pd
 
 from regmix_hf.regression import ESTIMATORS, MixtureRegressor
 from regmix_hf.regression.folds import assign_folds
-from regmix_hf.regression.registry import build_estimator
 from regmix_hf.runs.runs import load_runs
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -65,8 +64,8 @@ def measure(estimator: str, size: int, subset: int) -> dict[str, float]:
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def foreign(estimator: str, size: int, folds: int) -> tuple[float, float]:
-    """Spearman of unseen runs, average over targets and of their mean, in percent; means over folds."""
+def foreign(estimator: str, size: int, folds: int) -> tuple[float, float, float]:
+    """Spearman of unseen runs, average over targets and of their mean, and coverage; means over folds."""
     runs = load_runs(
         mixtures=DATA / "foreign-targets" / "mixtures.csv", losses=DATA / "foreign-targets" / "losses.csv"
     )
@@ -76,14 +75,14 @@ def foreign(estimator: str, size: int, folds: int) -> tuple[float, float]:
         pool = np.flatnonzero(fold_of != fold)
         fitted = runs.take(np.random.default_rng([size, fold]).permutation(pool)[:size])
         unseen = runs.take(np.flatnonzero(fold_of == fold))
-        model = build_estimator(estimator, 0, {}).fit(fitted.weights.to_numpy(), fitted.losses.to_numpy())
-        predicted = pd.DataFrame(
-            model.predict(unseen.weights.to_numpy()), unseen.losses.index, unseen.losses.columns
-        )
+        model = MixtureRegressor(estimator).fit(fitted.weights, fitted.losses)
+        predicted = model.predict(unseen.weights)
+        lower, upper = model.predict_interval(unseen.weights)
+        inside = (lower <= unseen.losses) & (unseen.losses <= upper)
         means = predicted.mean(axis=1).corr(unseen.losses.mean(axis=1), method="spearman")
-        scores.append((mean_spearman(predicted, unseen.losses), 100 * means))
-    average, mean = np.mean(scores, axis=0)
-    return float(average), float(mean)
+        scores.append((mean_spearman(predicted, unseen.losses), 100 * means, 100 * inside.to_numpy().mean()))
+    average, mean, held = np.mean(scores, axis=0)
+    return float(average), float(mean), float(held)
 
 
 def speed() -> None:
@@ -128,8 +127,9 @@ def main() -> None:
     if arguments.foreign:
         for estimator in arguments.estimators:
             for size in arguments.sizes:
-                average, mean = foreign(estimator, size, arguments.folds)
-                print(f"{estimator:<18}{size:>5}  average {average:.1f}  mean {mean:.1f}", flush=True)
+                average, mean, held = foreign(estimator, size, arguments.folds)
+                words = f"average {average:.1f}  mean {mean:.1f}  coverage {held:.1f}"
+                print(f"{estimator:<18}{size:>5}  {words}", flush=True)
         return
     columns = "".join(f"    {name}" for name in COLUMNS)
     print(f"{'estimator':<18}{'runs':>5}{'subsets':>9}{columns}")

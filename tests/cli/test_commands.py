@@ -274,7 +274,7 @@ def test_a_group_that_must_have_more_than_proxies_tell_of_is_named_before(regmix
                 *("run", "RECIPE", "domains.a.num_tokens=256", "domains.b.num_tokens=8192"),
                 "choice.groups.x={domains: [a], min: 0.75}",
             ],
-            "lower groups.x.min to 0.5, or raise max_epochs to 6",
+            "lower choice.groups.x.min to 0.5, or raise max_epochs to 6",
         ),
         (["validate", "RECIPE", "train.model.num_hiden_layers=1"], "train: model.num_hiden_layers"),
         (["choose", Path(__file__).parent], "holds neither a recipe nor a fit"),

@@ -45,12 +45,12 @@ def test_bounds_are_the_tightest_of_all_that_is_said():
         (
             {"minimum": {"a": 0.25}, "fixed": {"b": 0.15}, **grouped(["a", "b"], max=0.3)},
             "the least weights of group 'few' sum to 0.4, above its max 0.3: 'a' 0.25, 'b' 0.15.\n"
-            "  raise groups.few.max to 0.4, or lower min or fixed of its domains by 0.1 together",
+            "  raise constraints.groups.few.max to 0.4, or lower min or fixed of its domains by 0.1 together",
         ),
         (
             {"maximum": {"a": 0.1, "b": 0.2}, **grouped(["a", "b"], min=0.5)},
             "domain 'b' is given max 0.2; domain 'a' is given max 0.1; group 'few' may have 0.3, less than "
-            "its min 0.5.\n  lower groups.few.min to 0.3, or raise max or fixed by 0.2 together",
+            "its min 0.5.\n  lower constraints.groups.few.min to 0.3, or raise max or fixed by 0.2 together",
         ),
         (
             {"minimum": {"c": 0.3}, **grouped(["a", "b"], min=0.8)},

@@ -110,17 +110,20 @@ def test_a_plan_with_a_later_domain_counts_the_runs_that_it_leaves_as_they_are(
     later = letters.replace("letters=", "signs=")
     trained_on = later.replace('"validation_only": true', '"split": "train"')
 
-    def planned(*overrides):
-        study = reread(copy_of_first, prepared, *overrides, "choice.num_confirm=0", "executor.gpu=h200")
-        assert study.state(prepare.STAGE) is State.STALE
-        return {stage.verb: (stage.runs, stage.left) for stage in make_plan(study, first="proxies").stages}
+    def read(*overrides):
+        return reread(copy_of_first, prepared, *overrides, "choice.num_confirm=0", "executor.gpu=h200")
 
-    reread(copy_of_first, prepared).finish(prepare.STAGE)
+    def planned(*overrides):
+        assert read(*overrides).state(prepare.STAGE) is State.STALE
+        plan = make_plan(read(*overrides), first="proxies", last="train")
+        return {stage.verb: (stage.runs, stage.left) for stage in plan.stages}
+
+    read().finish(prepare.STAGE)
     assert planned(later)["proxies"] == (4, 0)
-    assert planned(later, "context_length=8")["proxies"] == (4, 4)
-    assert planned(trained_on)["proxies"] == (5, 5), "the tokenizer is trained on it, too"
+    assert prepare.as_prepared(read(later, "context_length=8")) is None
+    assert prepare.as_prepared(read(trained_on)) is None, "the tokenizer is trained on it, too"
     given = f"tokenizer={copy_of_first.corpus / 'tokenizer'}"
-    reread(copy_of_first, prepared, given).finish(prepare.STAGE)
+    read(given).finish(prepare.STAGE)
     plan = planned(trained_on, given, "train.mixtures=[prior]")
     assert plan["proxies"] == (5, 1), "its expert"
     assert plan["train"] == (1, 1)
