@@ -297,7 +297,13 @@ def test_the_verb_evaluate_prints_promises_and_scores(
     tables = json.loads(capsys.readouterr().out)
     assert tables["promises"]["rows"][0]["difference"] == pytest.approx(0.31)
     assert tables["scores"]["rows"][0]["value"] == pytest.approx(1.81)
-    assert len(tables["scores"]["rows"]) == len(read_parquet(study.evaluation / "results.parquet"))
+    scores = read_parquet(study.evaluation / "results.parquet")
+    assert len(tables["scores"]["rows"]) == len(scores)
+    assert " metric " in text, "there are several"
+    write_parquet(study.evaluation / "results.parquet", scores[scores["task"] == "validation"])
+    (*_, table) = stage_tables(study, "evaluate", Format.HUMAN)
+    assert table.title.startswith("scores in bits_per_byte (mean over seeds")
+    assert {row["metric"] for row in table.rows} == {None}
 
 
 ROUNDS = """\
