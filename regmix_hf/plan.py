@@ -12,6 +12,7 @@ from regmix_hf.corpus.local_files import local_domains
 from regmix_hf.errors import HubError
 from regmix_hf.jobs.devices import cuda_devices, num_cores
 from regmix_hf.jobs.gpus import Fleet
+from regmix_hf.jobs.results import result_of
 from regmix_hf.mixtures.budgets import token_budgets
 from regmix_hf.mixtures.final import num_final_mixtures
 from regmix_hf.mixtures.table import CONFIRM, empty, read_mixtures
@@ -19,8 +20,10 @@ from regmix_hf.placement import hub_jobs
 from regmix_hf.readable import count_of, short
 from regmix_hf.recipe import Recipe
 from regmix_hf.recipe.model import Base
+from regmix_hf.recipe.schema import CHOSEN
 from regmix_hf.recipe.training import Training
 from regmix_hf.runs.spending import advice
+from regmix_hf.stages import train
 from regmix_hf.stages.choose import most_to_try
 from regmix_hf.stages.prepare import as_prepared
 from regmix_hf.stages.proxies import told_of_later
@@ -103,8 +106,7 @@ def make_plan(study: Study, *, first: str = pipeline.VERBS[0], last: str = pipel
     """
     recipe = study.recipe
     states = _states(study)
-    facts = known_facts(study)
-    speed = _Speed(recipe, facts) if facts else None
+    speed = _Speed(recipe, facts) if (facts := known_facts(study)) else None
     further = 0 if states["choose"] is State.DONE else most_to_try(study)
 
     def planned(verb: str) -> Iterator[StagePlan]:
@@ -162,8 +164,7 @@ def _plan_corpus(study: Study, state: State) -> StagePlan:
     if state is State.DONE:
         return StagePlan("prepare", state, tokens=0, disk_bytes=0, download_bytes=0)
     budgets, declared = token_budgets(recipe), recipe.declared_tokens
-    local = local_domains(recipe)
-    far = [name for name in recipe.domains if name not in local]
+    far = recipe.domains.keys() - local_domains(recipe)
     if budgets is None or declared is None:
         return StagePlan("prepare", state, download_bytes=None if far else 0)
     read = {name: budgets.get(name, count) for name, count in declared.items()}
@@ -191,7 +192,7 @@ def _plan_runs(counted: StagePlan, training: Training, speed: _Speed | None, cop
 
 
 def _num_left(study: Study, verb: str, states: Mapping[str, State], runs: int, rung: int = 0) -> int:
-    """Runs of a stage to train still: all of them where the text may yet become another."""
+    """Runs of a stage to train still: all where the text, those of `chosen` where it may yet be another."""
     if states[verb] is State.DONE:
         return 0
     known = study if study.is_pulled or states["prepare"] is State.DONE else as_prepared(study)
@@ -202,7 +203,10 @@ def _num_left(study: Study, verb: str, states: Mapping[str, State], runs: int, r
     census = censuses[rung]
     if verb == "proxies" and states["sample"] is not State.DONE:  # what is there stays
         return max(0, runs - census.num_done)
-    return len(census.running) + len(census.failed) + census.num_left
+    left = len(census.running) + len(census.failed) + census.num_left
+    if verb == "train" and states["choose"] is not State.DONE and CHOSEN in study.recipe.train.mixtures:
+        left += sum(result_of(task) is not None for task in train.tasks_of(known, [CHOSEN]))
+    return left
 
 
 class _Speed:

@@ -102,15 +102,13 @@ class FinalFacts:
 
     @cached_property
     def losses(self) -> dict[str, list[float]]:
-        """Mixture -> the target after training, one value per seed that ended well; empty: not measured."""
+        """Mixture -> the target after training, one value per seed that ended well and was measured on it."""
         usable = self.results[self.results["status"] == "ok"]
         if not self.target.is_in(measured(usable)):
             return {}
-        values = self.target.combine(measured(usable))
-        return {
-            str(name): [float(v) for v in part]
-            for name, part in values.groupby(usable["mixture_id"], sort=False)
-        }
+        values = self.target.combine(measured(usable)).dropna()  # those of before a target came have none
+        names = usable.loc[values.index, "mixture_id"]
+        return {str(name): [float(v) for v in part] for name, part in values.groupby(names, sort=False)}
 
     @cached_property
     def runs(self) -> dict[str, list[str]]:

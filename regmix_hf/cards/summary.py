@@ -29,6 +29,7 @@ class Summary:
         final: `mixture`, `loss`: a `Spread` over seeds of the final models' target, in its unit.
         comparisons: The chosen mixture against each other one.
         outside: Those of the others that the recipe's bounds would not have let be chosen.
+        unmeasured: Those whose models have no value of the target, where others have.
     """
 
     target: str
@@ -39,6 +40,7 @@ class Summary:
     final: list[dict[str, Any]] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
+    unmeasured: list[str] = field(default_factory=list)
 
 
 def scores_of(facts: StudyFacts) -> list[ScoreRow]:
@@ -56,7 +58,7 @@ def summarise(facts: StudyFacts) -> Summary:
         judged = facts.regression.judged[["spearman", "spearman_low", "spearman_high", "num_runs"]]
         judged = judged.set_axis(["spearman", "lower", "upper", "runs"], axis=1).astype({"runs": int})
         held_out = records(judged.reset_index(names="estimator"))
-    losses = facts.final.losses if facts.final else {}
+    losses, runs = (facts.final.losses, facts.final.runs) if facts.final else ({}, {})
     return Summary(
         target=str(facts.target),
         quantity=facts.target.quantity,
@@ -64,10 +66,9 @@ def summarise(facts: StudyFacts) -> Summary:
         predicted=[{"mixture": name, **values} for name, values in predicted],
         held_out=held_out,
         final=[{"mixture": name, "loss": Spread.of(values)} for name, values in losses.items()],
-        comparisons=compare(
-            losses, target=facts.target.quantity, runs=facts.final.runs if facts.final else None
-        ),
+        comparisons=compare(losses, target=facts.target.quantity, runs=runs),
         outside=_outside(facts),
+        unmeasured=[name for name in runs if name not in losses],
     )
 
 

@@ -310,7 +310,9 @@ class ChoiceProblem:
             *unknown_shares(weights, bounds.domains, self._never_varied),
         ]
         if chosen.method != "prior":
-            warnings += doubts(chosen, prior_predicted, self.target.quantity, gap)
+            allowed = bool(self.constraints.allows(prior[None])[0])
+            quantity = self.target.quantity
+            warnings += doubts(chosen, prior_predicted, quantity, gap, prior_is_allowed=allowed)
             warnings += self._of_reach(weights, bounds)
         return ChosenMixture(
             weights=chosen.weights,

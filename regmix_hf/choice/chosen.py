@@ -127,15 +127,18 @@ class ChosenMixture:
         return weights.merge(losses.rename_axis("domain").reset_index(), on="domain", how="left")
 
 
-def doubts(chosen: Candidate, prior: Predicted, target: Quantity, gap: float) -> Iterator[str]:
+def doubts(
+    chosen: Candidate, prior: Predicted, target: Quantity, gap: float, *, prior_is_allowed: bool
+) -> Iterator[str]:
     """What speaks against a mixture whose prediction may be no better, or no more than a guess."""
     if math.isnan(chosen.predicted.lower):
         yield "not tried: without a run on a mixture nobody knows the scale of what experts say"
     elif not chosen.predicted.is_clearly_better_than(prior, target):
         yield (
             f"not better than the prior beyond its interval: predicted {chosen.predicted.loss:.4f} "
-            f"(90 % interval {chosen.predicted.lower:.4f} to {chosen.predicted.upper:.4f}), the prior "
-            f"{prior.loss:.4f}; more or longer proxies would tell"
+            f"(90 % interval {chosen.predicted.lower:.4f} to {chosen.predicted.upper:.4f}), the prior"
+            f"{'' if prior_is_allowed else ', which the bounds do not allow,'} {prior.loss:.4f}; more or "
+            "longer proxies would tell"
         )
     if chosen.distance > gap:
         yield (

@@ -337,17 +337,19 @@ def _scores(study: Study, scores: pd.DataFrame, format: Format) -> Table:
     known = _promised(study)
     promised = {row.target: known[row.target] for row in shown if row.target in known}
     names = list(dict.fromkeys(name for row in shown for name in row.values))
+    metrics = list(dict.fromkeys(row.metric for row in shown))  # one alone stands in the title
     rows = [
         {
             "task": f"{row.task}: {row.domain}" if row.domain else row.task,
-            "metric": row.metric,
+            "metric": row.metric if len(metrics) > 1 else None,
             **({"promised": promised.get(row.target)} if promised else {}),
             "value": {name: f"{row.values[name]:.4f}" if name in row.values else None for name in names},
         }
         for row in shown
     ]
-    title = (
-        "scores (mean over seeds \N{PLUS-MINUS SIGN} their standard deviation, "
+    title = f"scores in {metrics[0]}" if len(metrics) == 1 else "scores"
+    title += (
+        " (mean over seeds \N{PLUS-MINUS SIGN} their standard deviation, "
         "in brackets the standard error over documents)"
     )
     return Table(kinds.SCORES_OF_MIXTURES, rows, title)

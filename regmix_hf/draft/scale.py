@@ -90,10 +90,13 @@ class Budget:
         return self.proxy_tokens + self.proxy_tokens // 2
 
     @property
-    def max_epochs(self) -> int:
-        """Of a mixture of the swarm over all the text: as much of a domain as `choice` may give it."""
+    def max_epochs(self) -> float:
+        """Of a mixture of the swarm over all the text: no proxy reads a domain more often than a final model.
+
+        So it may have half as much again of one as `choice` may give it: its tokens are not counted yet.
+        """
         length = max(self.num_tokens, self.proxy_tokens)
-        return max(MAX_EPOCHS, math.ceil(MAX_EPOCHS * length / self.final_tokens))
+        return math.floor(10 * MAX_EPOCHS * length / self.proxy_tokens) / 10
 
     @property
     def warmup_steps(self) -> int:

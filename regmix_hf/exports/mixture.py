@@ -120,8 +120,8 @@ class MixtureToTrain:
             )
         names = ("path", "name", "data_dir", "data_files", "revision", "split")
         arguments = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
-        if given.path == "text":
-            arguments["sample_by"] = "document"
+        if given.path == "text" or given.sample_by != "document":  # by lines, if nobody says it
+            arguments["sample_by"] = given.sample_by
         return arguments
 
 

@@ -95,7 +95,11 @@ def make_ready(task: Task[RunSpec]) -> None:
 
 
 def give(task: Task[RunSpec], run: Task[RunSpec]) -> None:
-    """Leave a copy of a finished run in the folder of another name of its mixture, the result last."""
+    """Leave a copy of a finished run in the folder of another name of its mixture, the result last.
+
+    Raises:
+        LostClaimError: Somebody else is making the copy by now.
+    """
 
     def left_out(place: str, inside: list[str]) -> list[str]:
         result = {RESULT} if Path(place) == run.folder else set()  # what it was asked later has its own
@@ -108,6 +112,7 @@ def give(task: Task[RunSpec], run: Task[RunSpec]) -> None:
                 _empty(task.folder)
                 shutil.copytree(run.folder, task.folder, ignore=left_out, dirs_exist_ok=True)
                 row = {**read_record(run.folder / RESULT), "mixture_id": task.spec.mixture_id}
+                held.check_now()
                 write_json(task.folder / RESULT, row)
         if not held:
             time.sleep(_LOOK_INTERVAL_S)

@@ -10,6 +10,7 @@ import pandas as pd
 from regmix_hf.files import hash_value, read_json, read_parquet, write_parquet
 from regmix_hf.mixtures import Constraints, count_zeros, sample_mixtures, sampling_constraints
 from regmix_hf.mixtures.experts import expert_mixtures, with_experts
+from regmix_hf.mixtures.final import final_constraints
 from regmix_hf.mixtures.repetition import longest_reading, stamp_matching
 from regmix_hf.mixtures.table import EXPERT, LADDER, REPEAT, SAMPLED, over, read_mixtures
 from regmix_hf.progress import Progress
@@ -134,9 +135,7 @@ def _cut_off(recipe: Recipe, tokens: Mapping[str, int]) -> Iterator[str]:
     cap = most * tokens[name] / max(sum(tokens.values()), longest_reading(recipe))
     centre = {domain: count**recipe.sampling.temperature for domain, count in tokens.items()}
     middle = centre[name] / sum(centre.values())
-    epochs = recipe.choice.max_epochs or np.inf
-    bounds = recipe.sampling.max.get(name, 1.0), recipe.choice.max.get(name, 1.0)
-    allowed = min(*bounds, epochs * tokens[name] / recipe.train.num_train_tokens)
+    allowed = min(recipe.sampling.max.get(name, 1.0), final_constraints(recipe, tokens).largest[name])
     if cap < min(middle, allowed):
         yield (
             f"sampling.max_epochs {most:g}: mixtures may have at most {100 * cap:.3g} % of domain {name!r}, "

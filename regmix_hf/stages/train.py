@@ -127,7 +127,7 @@ def conclude(study: Study, progress: Progress) -> None:
         give(task, runs[task.spec.run_id])
     in_place = [replace(task, folder=runs[task.spec.run_id].folder) for task in tasks]
     results, _ = collect(in_place, study.models)
-    for missing in missing_losses(results, tasks[0].spec.measured):
+    for missing in missing_losses(results.drop_duplicates("run_id"), tasks[0].spec.measured):
         progress.note(missing)
     for name in results.loc[results["status"] == "diverged", "mixture_id"]:
         progress.note(f"the final run on {name} diverged: its loss is not finite")

@@ -157,6 +157,19 @@ def test_a_final_model_that_diverged_is_left_out_and_named(study: Study) -> None
 
 
 @pytest.mark.usefixtures("drawn_once")
+def test_models_of_before_a_target_came_are_named_and_not_compared(study: Study) -> None:
+    frame = read_parquet(study.models / "results.parquet")
+    frame.loc[frame["mixture_id"] == "prior", "loss/prose"] = np.nan
+    write_parquet(study.models / "results.parquet", frame)
+    text = report(study)
+    assert "\n`prior`: not measured on the target, so not compared.\n" in text
+    assert "`chosen` is not shown to differ from `uniform`" in text
+    assert "to `prior`" not in text
+    assert "nan nats" not in text
+    assert "| nan" not in text
+
+
+@pytest.mark.usefixtures("drawn_once")
 def test_one_seed_per_mixture_leaves_the_verdict_open(study: Study) -> None:
     frame = read_parquet(study.models / "results.parquet")
     write_parquet(study.models / "results.parquet", frame[frame["seed"] == 1])
@@ -284,7 +297,13 @@ def test_the_verb_evaluate_prints_promises_and_scores(
     tables = json.loads(capsys.readouterr().out)
     assert tables["promises"]["rows"][0]["difference"] == pytest.approx(0.31)
     assert tables["scores"]["rows"][0]["value"] == pytest.approx(1.81)
-    assert len(tables["scores"]["rows"]) == len(read_parquet(study.evaluation / "results.parquet"))
+    scores = read_parquet(study.evaluation / "results.parquet")
+    assert len(tables["scores"]["rows"]) == len(scores)
+    assert " metric " in text, "there are several"
+    write_parquet(study.evaluation / "results.parquet", scores[scores["task"] == "validation"])
+    (*_, table) = stage_tables(study, "evaluate", Format.HUMAN)
+    assert table.title.startswith("scores in bits_per_byte (mean over seeds")
+    assert {row["metric"] for row in table.rows} == {None}
 
 
 ROUNDS = """\

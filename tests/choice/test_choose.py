@@ -120,7 +120,11 @@ def test_a_choice_that_is_not_clearly_better_than_the_prior_says_so(runs, fitted
     best = choose_mixture(fitted("power_law"), "mean", prior=PRIOR, choice=FEW).weights
     again = choose_mixture(fitted("power_law"), "mean", prior=best, choice=FEW)
     assert not again.is_better_than_prior
-    assert any("not better than the prior beyond its interval" in warning for warning in again.warnings)
+    [warning] = [one for one in again.warnings if "not better than the prior beyond its interval" in one]
+    assert "do not allow" not in warning
+    bound = Constraints(NAMES, maximum={"a": best["a"] / 2})
+    bounded = choose_mixture(fitted("power_law"), "mean", bound, prior=best, choice=FEW)
+    assert any("the prior, which the bounds do not allow, " in warning for warning in bounded.warnings)
 
 
 def test_the_optimum_far_from_all_runs_gives_way_to_the_simulated_mixture(runs, fitted):

@@ -254,6 +254,9 @@ def test_mixtures_may_have_as_much_of_a_small_domain_as_a_final_model(tmp_path):
     swarm = sampling_constraints(recipe.sampling, tokens, num_train_tokens=budget.proxy_tokens)
     final = final_constraints(recipe, tokens)
     assert (swarm.upper >= final.upper).all()
+    denser = {name: round(1.4 * count) for name, count in tokens.items()}  # than other text that was counted
+    swarm_of_denser = sampling_constraints(recipe.sampling, denser, num_train_tokens=budget.proxy_tokens)
+    assert (swarm_of_denser.upper >= final_constraints(recipe, denser).upper).all()
     epochs = swarm.upper * budget.proxy_tokens / list(tokens.values())
     assert epochs.max() <= 4, "a proxy reads none more often"
     assert f"{100 * final.upper[-1]:.3g} % of small" in text

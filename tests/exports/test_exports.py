@@ -184,6 +184,17 @@ def test_a_part_of_a_data_set_is_not_exported_as_the_whole(mixture, to):
         render_export(replace(mixture, domains=picked), to)
 
 
+def test_documents_are_told_as_they_were_counted(mixture):
+    texts = {
+        **mixture.domains,
+        "books": Domain(path="text", data_files="data/books.jsonl"),
+        "web": Domain(path="text", data_files="data/web.jsonl", sample_by="line"),
+        "tweets": Domain(path="folder", data_files="data/tweets.jsonl", sample_by="paragraph"),
+    }
+    entries = tree(replace(mixture, domains=texts), "trl")["datasets"]
+    assert [entry["sample_by"] for entry in entries] == ["document", "line", "paragraph"]
+
+
 def test_text_that_only_this_package_reads_is_refused(mixture):
     built_in = {**mixture.domains, "web": Domain(path="python_environment", name="docstrings")}
     with pytest.raises(MixtureError, match="Python environment"):

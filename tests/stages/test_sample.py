@@ -8,7 +8,7 @@ from regmix_hf.errors import MixtureError, StudyError
 from regmix_hf.mixtures.table import append
 from regmix_hf.plan import make_plan
 from regmix_hf.progress import Silent
-from regmix_hf.recipe import Recipe
+from regmix_hf.recipe import Choice, Recipe
 from regmix_hf.stages import proxies, sample
 from regmix_hf.study import State, Study
 from regmix_hf.study.corpus_facts import CorpusFacts, DomainFacts, SplitFacts
@@ -109,6 +109,9 @@ def test_a_domain_lost_to_the_floor_or_cut_off_by_its_cap_is_named(tmp_path):
     for words in ("sampling.max_epochs 15", "at most 0.167 %", "0.751 %", "0.4 %", "write 37"):
         assert words in note
     assert not [*sample._cut_off(make_study(tmp_path, max_epochs=37).recipe, TOKENS)]
+    for bound in ({"fixed": {"rare": 0.001}}, {"groups": {"few": {"domains": ["rare"], "max": 0.001}}}):
+        recipe = study.recipe.model_copy(update={"choice": Choice.model_validate(bound)})
+        assert not [*sample._cut_off(recipe, TOKENS)]
 
 
 def test_a_domain_with_a_least_weight_is_not_lost(tmp_path):

@@ -14,14 +14,16 @@ from pandas.testing import assert_frame_equal
 
 from regmix_hf.errors import MixtureError, StudyError, TrainingError
 from regmix_hf.files import write_json, write_parquet
-from regmix_hf.jobs.claims import Standing, Watch, claim
+from regmix_hf.jobs import finals
+from regmix_hf.jobs.claims import LostClaimError, Standing, Watch, claim
 from regmix_hf.jobs.finals import FinalWork, did_not_fit
 from regmix_hf.jobs.ranks import Ranks, do_together
-from regmix_hf.jobs.tasks import OutOfMemoryError
+from regmix_hf.jobs.tasks import OutOfMemoryError, Task
+from regmix_hf.plan import make_plan
 from regmix_hf.preflight import check_study
 from regmix_hf.progress import Silent
 from regmix_hf.recipe import load_recipe
-from regmix_hf.stages import train
+from regmix_hf.stages import choose, train
 from regmix_hf.study import State, Study
 from tests.preloaded import Mode, family, starting
 
@@ -117,6 +119,21 @@ def test_two_names_of_one_mixture_are_trained_once_and_both_show_its_models(new_
     assert len(train.tasks_of(study)) == 2
 
 
+def test_who_lost_the_claim_on_a_copy_leaves_its_result_to_whoever_has_it(tmp_path, monkeypatch):
+    spec, copy = SimpleNamespace(mixture_id="same"), finals.shutil.copytree
+    run, task = (Task(name, tmp_path / name, 1, spec, {"run_id": "r"}) for name in ("chosen", "same"))
+    write_json(run.folder / "result.json", {"run_id": "r", "status": "ok"})
+
+    def lose(*words, **options):
+        (task.folder / ".lease-000009").write_text("another machine")
+        return copy(*words, **options)
+
+    monkeypatch.setattr(finals.shutil, "copytree", lose)
+    with pytest.raises(LostClaimError):
+        finals.give(task, run)
+    assert not (task.folder / "result.json").exists()
+
+
 def test_a_choice_that_ends_as_a_baseline_takes_over_the_models_of_that(new_study):
     study = new_study("train.mixtures=[chosen, uniform]")
     train.run(study, Silent(), start=FakeLaunches(study))
@@ -134,6 +151,17 @@ def test_a_choice_that_ends_as_a_baseline_takes_over_the_models_of_that(new_stud
     assert (row["mixture_id"], row["run_id"]) == ("chosen", results["run_id"][0])
     assert (study.models / "chosen" / "asked-later" / "x" / "result.json").exists(), "else it is asked again"
     assert (study.models / "uniform" / "result.json").read_bytes() == before
+
+
+def test_a_plan_counts_the_runs_of_a_mixture_that_is_yet_to_be_chosen_again(new_study):
+    study = new_study("train.mixtures=[chosen, uniform]", "train.num_seeds=2", "executor.gpu=h200")
+    train.run(study, Silent(), start=FakeLaunches(study))
+    assert study.state(choose.STAGE) is not State.DONE
+    [plan] = make_plan(study, first="train", last="train").stages
+    assert (plan.runs, plan.left) == (4, 2)
+    (study.models / "uniform" / "result.json").unlink()
+    [plan] = make_plan(study, first="train", last="train").stages
+    assert plan.left == 3
 
 
 def test_held_out_mixtures_of_the_swarm_are_trained_on_by_their_names(new_study):
