@@ -41,8 +41,8 @@ _PER_LENGTH = 0.127
 #: The share of runs that is missed by less than what is compared between sizes.
 _FAR = 0.9
 #: Of runs of one size those more than half as long as the longest are left out, to see how far off longer
-#: ones are. Then 90 % intervals of runs 1.25 to 3.3 times as long as all fitted ones held 72 to 97 % (122M and
-#: 310M of `scale-ladder`, 40 mixtures to 6, 10 and 16B tokens, 20 others); of 310M 4 to 51 % without.
+#: ones are. Then 90 % intervals of runs 1.25 to 3.3 times as long as all fitted ones held 72 to 97 %, of 310M
+#: 4 to 51 % without (122M and 310M of `scale-ladder`, 40 mixtures to 6, 10 and 16B tokens, 20 others).
 _HALF = float(np.log(2.0)) - 1e-9
 
 
