@@ -91,6 +91,10 @@ def by_size(runs: Runs, progress: Progress) -> tuple[Runs, Runs | None]:
     own, beside = _part(runs, largest), runs.take(np.flatnonzero(~largest)).part("fit")
     others = f"beside: {len(beside)} of other sizes and lengths"
     progress.note(f"judged: {count_of(len(own), 'run')} of {scale_of(own)}; {others}")
+    lacking = [name for name in own.targets if own.losses[name].isna().all()]
+    if 0 < len(lacking) < len(own.targets):
+        progress.note(f"left out, as no run of {scale_of(own)} has a value of it: {', '.join(lacking)}")
+        own = own.of_targets([name for name in own.targets if name not in lacking])
     for said in _noise_of(beside) if not seed_noise(own) else ():
         progress.note(f"{said}; of {scale_of(own)} no mixture was run with two seeds")
     return own, beside

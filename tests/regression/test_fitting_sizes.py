@@ -79,6 +79,16 @@ def test_runs_without_sizes_cannot_be_fitted_over_sizes(tmp_path):
         fit_runs(runs, ["scaled_law"], "a", tmp_path)
 
 
+def test_a_target_that_no_run_of_the_judged_size_has_is_left_out_and_named(recorder):
+    table = results(12)
+    table.loc[table["num_parameters"] == 60_000_000, "loss/b"] = np.nan
+    own, _ = judged_runs(Runs.from_results(table, "the table"), ["scaled_law"], recorder)
+    assert own.targets == ("a",)
+    assert recorder.notes[1:] == [
+        "left out, as no run of 60,000,000 parameters on 1,000,000,000 tokens has a value of it: b"
+    ]
+
+
 def test_the_noise_between_seeds_is_said_of_the_size_that_was_repeated(recorder):
     table = results(12)
     again = table.head(3).assign(run_id=list("xyz"))

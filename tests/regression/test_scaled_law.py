@@ -85,6 +85,19 @@ def test_intervals_are_wider_beyond_the_largest_size_and_the_wider_the_farther(f
     assert widths[0] < widths[1] < widths[2]
 
 
+def test_intervals_of_runs_longer_than_all_of_their_one_size_are_wider(trajectories):
+    weights, sizes, losses = (table[np.arange(144) % 6 < 3] for table in trajectories)
+    model = MixtureRegressor("scaled_law").fit(
+        weights, losses, sizes=pd.DataFrame(sizes, columns=list(SIZES))
+    )
+    here, twice, longer = (
+        np.subtract(*model.at(1e7, tokens).predict_interval(weights[:3])[::-1]).mean()
+        for tokens in (8e9, 1.6e10, 3.2e10)
+    )
+    assert (1.1 * here < twice).all()
+    assert (1.1 * twice < longer).all()
+
+
 @pytest.mark.parametrize("size", [(3e7, 8e9), (6e7, 8e9)], ids=["one that has runs", "another size"])
 def test_where_one_size_is_asked_for_what_runs_add_is_summed_by_mixture(fitted, trajectories, size):
     seen, unseen = trajectories[0][:12], np.random.default_rng(6).dirichlet(np.ones(3), 12)
@@ -202,6 +215,19 @@ def test_two_runs_that_are_far_off_alike_tell_of_an_offset_and_are_no_noise(coun
     sizes = np.where(is_large, (6e7, 1e9), (1e6, 1e9))
     model = ScaledLaw().fit(weights[: 40 + count], losses[: 40 + count], sizes=sizes[: 40 + count])
     assert np.abs(model.at(6e7, 1e9).predict(weights[40:]) - base[40:]).mean() < 0.05
+
+
+def test_a_target_that_no_larger_run_has_is_told_by_the_trend_and_has_no_interval_there():
+    rng = np.random.default_rng(3)
+    weights, is_large = rng.dirichlet(np.ones(3), 30), np.arange(30)[:, None] >= 18
+    base = 2 - np.sqrt(weights[:, :2]) + rng.normal(scale=0.01, size=(30, 2))
+    sizes = pd.DataFrame(np.where(is_large, (6e7, 1e9), (1e6, 1e9)), columns=list(SIZES))
+    losses = np.where(is_large, [1.0, np.nan], 1.0) * base
+    model = MixtureRegressor("scaled_law").fit(weights, losses, sizes=sizes)
+    lower, upper = model.predict_interval(weights[:3])
+    assert (upper.iloc[:, 0] - lower.iloc[:, 0] < 0.5).all()
+    assert lower.iloc[:, 1].isna().all()
+    assert np.isfinite(model.predict(weights[:3])).all(axis=None)
 
 
 def test_families_of_one_size_refuse_runs_of_several_and_other_sizes(trajectories):
