@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from regmix_hf.errors import MixtureError
@@ -14,6 +15,7 @@ from regmix_hf.recipe.schema import PYTHON_ENVIRONMENT
 
 #: What one sample of a trainer's data is: a block of as many tokens as every other, or a document.
 Samples = Literal["blocks", "documents"]
+_TEXTS = frozenset((".txt", ".md", ".rst"))
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,18 @@ class MixtureToTrain:
             )
         names = ("path", "name", "data_dir", "data_files", "revision", "split")
         arguments = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
-        if given.path == "text" or given.sample_by != "document":  # by lines, if nobody says it
+        # Texts are read by lines if nobody says how; what is no text refuses to be told.
+        if given.path == "text" or given.sample_by != "document" or _holds_texts(given):
             arguments["sample_by"] = given.sample_by
         return arguments
+
+
+def _holds_texts(domain: Domain) -> bool:
+    """Whether it is a folder of texts alone."""
+    folder = (domain.folder or Path()) / domain.path
+    folder = Path(domain.path) if Path(domain.path).is_dir() else folder
+    files = [file for file in folder.rglob("*") if file.is_file()] if domain.data_files is None else []
+    return bool(files) and all(_TEXTS.intersection(file.suffixes) for file in files)
 
 
 def parse_lengths(texts: list[str]) -> dict[str, float]:

@@ -184,7 +184,7 @@ def test_a_part_of_a_data_set_is_not_exported_as_the_whole(mixture, to):
         render_export(replace(mixture, domains=picked), to)
 
 
-def test_documents_are_told_as_they_were_counted(mixture):
+def test_documents_are_told_as_they_were_counted(mixture, tmp_path):
     texts = {
         **mixture.domains,
         "books": Domain(path="text", data_files="data/books.jsonl"),
@@ -193,6 +193,11 @@ def test_documents_are_told_as_they_were_counted(mixture):
     }
     entries = tree(replace(mixture, domains=texts), "trl")["datasets"]
     assert [entry["sample_by"] for entry in entries] == ["document", "line", "paragraph"]
+    (tmp_path / "a.txt").touch()
+    folder = {"books": Domain(path=str(tmp_path)), "web": Domain(path="someone/web")}
+    of_folder = replace(mixture, domains=folder)
+    assert of_folder.load_arguments("books")["sample_by"] == "document"
+    assert "sample_by" not in of_folder.load_arguments("web")
 
 
 def test_text_that_only_this_package_reads_is_refused(mixture):
