@@ -395,5 +395,6 @@ def check_runs(estimator: str, needed: int, weights: Array, losses: Array, names
         raise RegressionError(
             f"{estimator} needs at least {needed} runs of different mixtures with a loss for "
             f"{weights.shape[1]} domains; target {target} has {int(counts.min())}.",
-            f"train {count_of(needed - int(counts.min()), 'more proxy')}, or choose another estimator",
+            f"train {count_of(needed - int(counts.min()), 'more proxy')}, leave the target out (of tables: "
+            "--ignore), or choose another estimator",
         )

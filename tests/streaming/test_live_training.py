@@ -8,7 +8,6 @@ import runpy
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -95,11 +94,11 @@ def undisturbed(study: tuple[Corpus, RunSpec], tmp_path_factory: pytest.TempPath
     return folder
 
 
-def begin(corpus: Corpus, spec: RunSpec, folder: Path) -> Any:
+def begin(corpus: Corpus, spec: RunSpec, folder: Path, **killed: tuple[int, float]) -> Any:
     """Begin the run in a process that may be killed, forked with all imports done."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["regmix_hf.training.run"])
-    values = {"CORPUS": str(corpus.folder), "RUNS": json.dumps([[asdict(spec), str(folder)]])}
+    values = {"CORPUS": str(corpus.folder), "RUNS": json.dumps([[asdict(spec), str(folder)]]), **killed}
     process = context.Process(target=runpy.run_path, args=(str(FINAL), values, "__final__"))
     process.start()
     return process
@@ -125,11 +124,7 @@ def launch(corpus: Corpus, spec: RunSpec, folders: Sequence[Path]) -> None:
 
 
 def kill_after(step: int, corpus: Corpus, spec: RunSpec, folder: Path, wait_s: float = 0.0) -> None:
-    process = begin(corpus, spec, folder)
-    while process.is_alive() and not (folder / "checkpoints" / f"checkpoint-{step}").exists():
-        time.sleep(0.001)
-    time.sleep(wait_s)
-    process.kill()
+    process = begin(corpus, spec, folder, KILLED=(step, wait_s))
     process.join()
     assert process.exitcode == -signal.SIGKILL
 
