@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from regmix_hf.choice import read_chosen
+from regmix_hf.corpus.local_files import folder_of, patterns_of, start_of
 from regmix_hf.errors import MixtureError, did_you_mean
 from regmix_hf.exports import MixtureToTrain
 from regmix_hf.hub import Expected, Hub, Reference, Repository, fetch
 from regmix_hf.mixtures.final import given_mixture
-from regmix_hf.recipe import RECIPE_FILE, load_recipe
+from regmix_hf.recipe import RECIPE_FILE, Domain, load_recipe
 from regmix_hf.recipe.schema import BUILT_IN_MIXTURES, CHOSEN
 from regmix_hf.runs.published import read_corpus_facts
 from regmix_hf.study import Study, names
@@ -42,10 +43,25 @@ def mixture_of_study(study: Study, name: str) -> MixtureToTrain:
     else:
         weights = given_mixture(recipe, name, facts.available_tokens(recipe))
     mixture = described(MixtureToTrain(name, weights), recipe, facts)
+    mixture = replace(mixture, domains={one: from_here(domain) for one, domain in recipe.domains.items()})
     files = {domain: study.corpus / domain / "train.arrow" for domain in mixture.shares}
     if any(facts.domains[domain].part_of for domain in files) or not all(f.exists() for f in files.values()):
         return mixture  # a final run needs more text than what is prepared for proxies
     return replace(mixture, blocks={domain: str(file) for domain, file in files.items()})
+
+
+def from_here(domain: Domain) -> Domain:
+    """Return a domain whose paths start at the working directory: others know no folder of the recipe."""
+    start, folder = folder_of(domain)
+    if start is not None:
+        return domain.model_copy(update={"path": str(folder)})
+    if (start := start_of(domain)) is None:
+        return domain
+    files = {
+        split: [name if "://" in name else str(start / name) for name in names_of_split]
+        for split, names_of_split in patterns_of(domain).items()
+    }
+    return domain.model_copy(update={"data_files": files, "data_dir": None})
 
 
 def mixture_of_fit(folder: Path) -> MixtureToTrain:

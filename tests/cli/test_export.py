@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from regmix_hf.recipe import Domain
+from regmix_hf.sharing.exporting import from_here
+
 
 @pytest.fixture
 def chosen_study(recipe, tmp_path, write_corpus):
@@ -69,3 +72,15 @@ def test_without_a_trainer_the_trainers_are_listed(regmix, chosen_study):
     assert outcome.code == 2
     assert "megatron-lm" in outcome.err
     assert "shares of documents" in outcome.err
+
+
+def test_paths_beside_the_recipe_are_told_from_where_others_start(tmp_path):
+    for name in ("texts/a.txt", "web/b.jsonl"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    books = from_here(Domain(path="texts").from_folder(tmp_path))
+    assert books.path == str(tmp_path / "texts")
+    web = from_here(Domain(path="json", data_files=["web/*.jsonl"]).from_folder(tmp_path))
+    assert (web.path, web.data_files) == ("json", {"train": [str(tmp_path / "web/*.jsonl")]})
+    far = Domain(path="someone/tweets").from_folder(tmp_path)
+    assert from_here(far) == far
