@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,8 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     #: Learned arrays and the names of their dimensions; equal names mean equal lengths. `domains` and
     #: `targets` are those of the fit.
     arrays: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    #: Those that earlier versions did not write.
+    later_arrays: ClassVar[Collection[str]] = ()
     #: Learned estimators that this one is made of, by the name of their files: the attribute without its `_`.
     parts: ClassVar[Mapping[str, type[MixtureEstimator]]] = {}
 
@@ -267,7 +269,8 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.n_features_in_, self.num_targets_, self.single_target_ = num_domains, num_targets, False
         sizes = {"domains": num_domains, "targets": num_targets}
         if self.arrays:
-            for name, array in read_arrays(array_file(folder, part), self.arrays, sizes).items():
+            file = array_file(folder, part)
+            for name, array in read_arrays(file, self.arrays, sizes, may_lack=self.later_arrays).items():
                 setattr(self, name, array)
         for name, family in self.parts.items():
             found = family().load(

@@ -10,7 +10,9 @@ from regmix_hf.regression.power_law import WEIGHT_OFFSET, Layout, PowerLawCurve
 
 #: Exponents to expect of parameters and of tokens. Hoffmann et al. 2022 (arXiv 2203.15556, approach 3) found
 #: 0.34 and 0.28 for a whole corpus. One domain's exponent of parameters was 0.22 to 0.28 on `scale-ladder`.
-_BY_PARAMETERS, _BY_TOKENS = 0.25, 0.34
+BY_PARAMETERS, _BY_TOKENS = 0.25, 0.34
+#: Standard deviation of the first's logarithm: Hoffmann's lies about one from what is expected.
+EXPONENT_SPREAD = 0.35
 #: What a run loses at its beginning falls with about this power of the tokens.
 _BY_EARLY_TOKENS = 2.0
 
@@ -45,7 +47,7 @@ class ScaledLayout(Layout):
         mean, precision = np.zeros(self.count), np.empty(self.count)
         mean[: self.heads] = (
             *(-3.0, 0.5, -1.0, -2.0, 0.0),
-            *(0.5, np.log(_BY_PARAMETERS), 0.0, np.log(_BY_TOKENS), 0.0, -2.0, np.log(_BY_EARLY_TOKENS)),
+            *(0.5, np.log(BY_PARAMETERS), 0.0, np.log(_BY_TOKENS), 0.0, -2.0, np.log(_BY_EARLY_TOKENS)),
         )
         precision[: self.heads] = (*(1e-3, 1e-3, 1e-1, 1e-3, 1e-1), *(1e-2, 1.0, 1e-2, 30.0, 1.0, 0.1, 10.0))
         precision[self.affinities], precision[self.saturations], precision[self.harms] = 1e-3, 0.1, 0.03

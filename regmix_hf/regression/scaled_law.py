@@ -20,10 +20,10 @@ from regmix_hf.regression.kriged_power_law import LENGTHS, NOISES, likeliest, pu
 from regmix_hf.regression.least_squares import Curve, minimise, standardised
 from regmix_hf.regression.matern import matern
 from regmix_hf.regression.repetition import Repeats
-from regmix_hf.regression.scaled_curve import ScaledCurve, ScaledLayout
+from regmix_hf.regression.scaled_curve import BY_PARAMETERS, EXPONENT_SPREAD, ScaledCurve, ScaledLayout
 from regmix_hf.regression.scaled_prediction import ScaledPrediction
 from regmix_hf.regression.shared_help import SharedHelp
-from regmix_hf.regression.size_process import COUNT, FARTHEST_OFF, Places, learn, solve
+from regmix_hf.regression.size_process import COUNT, Places, learn, solve
 from regmix_hf.regression.threads import one_blas_thread
 from regmix_hf.seeds import generator
 
@@ -32,8 +32,6 @@ _SWEEPS = 3
 #: Runs that hyperparameters of the process over sizes are learned from, and targets: of fewer runs more
 #: targets, for the time grows with the cube of the runs.
 _LEARN_RUNS, _LEARN_TARGETS = 240, 4
-#: Sizes with at least this share of the mixtures of the size that has most tell the trend.
-_COMMON = 0.25
 #: Standard deviation of what a law from runs of one length misses of another, as a share of the loss for each
 #: e-fold of tokens: of 310M on `scale-ladder`, by 310M alone or with 122M at one of five lengths, means over
 #: mixtures are missed by that much (root mean square over targets and other lengths; nine of ten by 0.21).
@@ -47,10 +45,12 @@ _HALF = float(np.log(2.0)) - 1e-9
 
 
 class ScaledLaw(ScaledPrediction):
-    """`loss_t(w, N, D) = trend_t(w, N, D) + z_t(w) + g_t(w, N, D)`: a law over sizes, kriged twice.
+    """`loss_t(w, N, D) = trend_t(w, N, D) - fall_t(N) + z_t(w) + g_t(w, N, D)`: a law over sizes, kriged.
 
-    The trend is `ScaledCurve`. `z` is a Matern 5/2 process over root shares of effective tokens, as in
-    `KrigedPowerLaw`, for what the runs of the size with the most mixtures miss on average over their lengths.
+    The trend is `ScaledCurve`. Where runs of one size tell it, `fall` is what a power law of parameters, by
+    the exponent to expect, takes off at other sizes. `z` is a Matern 5/2 process over root shares of
+    effective tokens, as in `KrigedPowerLaw`, for what the runs of the size with the most mixtures miss on
+    average over their lengths.
     `g` is the process of `size_process`: with a few runs at a larger size it is an offset and a slope there,
     and what mixtures keep over sizes; at the size and length that z is of it is nothing. Predictions are
     those at one size and length, by default those of `of_largest`: `at` returns a copy for another.
@@ -124,22 +124,42 @@ class ScaledLaw(ScaledPrediction):
     def elsewhere(self) -> Elsewhere | None:
         """How predictions differ from those of the size and length that `out_of_fold` judged.
 
-        They may be further off in proportion to log parameters (and log tokens) beyond it, from what the runs
-        of the largest size were missed by without them, or out of fold where they are few. Where all runs
-        are of one length, so is what another may do to the loss, in proportion to how far it is.
+        They may be further off in proportion to log parameters (and log tokens) beyond it, or below it to the
+        nearest that was run, by what the runs of the largest size were missed by without them, or out of fold
+        where they are few. Between sizes and beyond them all may be off the same way, for the exponent of
+        parameters is not known; where all runs are of one length, in proportion to how far another is.
         """
         if np.array_equal(self.at_, self.judged_):
             return None
         ratio, apart = self.beyond_
-        beyond = np.maximum(self.at_ - self.judged_, 0.0).sum()
-        away = 0.0 if self.only_length is None else abs(self.at_[1] - self.sizes_[0, 1])
+        nearest = np.abs(self.sizes_ - self.at_).min(axis=0)
+        away = np.where(self.at_ > self.judged_, self.at_ - self.judged_, nearest).sum()
         weights = self.weights_[(self.sizes_ == self.judged_).all(axis=1)]
         judged = self.predict_runs(weights, np.tile(self.judged_, (len(weights), 1)))
+        by_length = 0.0 if self.only_length is None else _PER_LENGTH * nearest[1] * np.abs(self.mean_)
         return Elsewhere(
-            stretch=float(1 + (ratio - 1) * beyond / apart),
+            stretch=float(1 + (ratio - 1) * away / apart),
             shift=np.asarray((self._predict(weights) - judged).mean(axis=0)),
-            unseen=np.asarray(_PER_LENGTH * away * np.abs(self.mean_)),
+            unseen=np.hypot(by_length, self._by_exponent(weights)),
         )
+
+    def _by_exponent(self, weights: Array) -> Array:
+        """What a loss may be off, on average over mixtures, for its exponent of parameters is not known.
+
+        A power law through the two sizes next to what is asked, by exponents one deviation up and down.
+        """
+        sizes = np.unique(self.sizes_[:, 0])
+        if len(sizes) == 1:
+            return np.zeros(self.num_targets_)
+        upper = int(np.clip(np.searchsorted(sizes, self.at_[0]), 1, len(sizes) - 1))
+        smaller, larger = sizes[upper - 1 : upper + 1]
+        at_smaller, at_larger = (
+            self.predict_runs(weights, np.tile([size, self.at_[1]], (len(weights), 1)))
+            for size in (smaller, larger)
+        )
+        exponents = BY_PARAMETERS * np.exp([-EXPONENT_SPREAD, EXPONENT_SPREAD])
+        low, high = np.expm1(exponents * (smaller - self.at_[0])) / np.expm1(exponents * (smaller - larger))
+        return np.asarray(np.abs((low - high) / 2 * (at_smaller - at_larger).mean(axis=0)))
 
     def out_of_fold(self, X: ArrayLike, y: ArrayLike, own: Sequence[int]) -> Array:
         """Predict each run, at its own size and length, by a fit that saw none of its mixture."""
@@ -181,8 +201,8 @@ class ScaledLaw(ScaledPrediction):
             alone = part.predict_runs(weights[longest], self.sizes_[longest])
             missed[longest] = np.abs(alone - losses[longest])
             # What one size alone misses of the next is more than what two miss, which know how losses fall.
-            # Two fifths of the way from 1 to it, in logarithms, held on `scale-ladder`.
-            share = 0.4 if len(sizes) == 2 else 1.0
+            # Three tenths of the way from 1 to it, in logarithms, held on `scale-ladder`.
+            share = 0.3 if len(sizes) == 2 else 1.0
         # Of few mixtures the farthest stands for the tenth that is missed by most, as in conformal intervals.
         count = len(np.unique(weights[longest], axis=0))
         most = min(1.0, _FAR * (count + 1) / count)
@@ -207,7 +227,8 @@ class ScaledLaw(ScaledPrediction):
             self.beyond_ = np.array([max(1.0, float(np.median(times))) ** share, apart])
 
     def load(self, folder: Path, part: str = "", *, num_domains: int, num_targets: int) -> Self:
-        """Read what `save` wrote, also before what a mixture has for itself grew with the loss."""
+        """Read what `save` wrote, also before `falls_`, and before what a mixture has for itself grew."""
+        self.falls_ = np.zeros(num_targets)
         super().load(folder, part, num_domains=num_domains, num_targets=num_targets)
         self.hyper_ = np.append(self.hyper_, np.zeros(max(0, COUNT - len(self.hyper_))))
         return self
@@ -225,6 +246,7 @@ class ScaledLaw(ScaledPrediction):
         trend = self._trend(weights, sizes)
         self.level_ = np.stack([trend.mean(axis=0), trend.std(axis=0)], axis=1)
         self.level_[self.level_[:, 1] == 0, 1] = 1.0
+        self.falls_ = self._fit_falls(losses - trend)
         self.totals_ = np.array([self._tokens(weights, t).sum(axis=1).mean() for t in range(losses.shape[1])])
         self.lengths_, self.kriged_ = np.ones(losses.shape[1]), np.zeros((losses.shape[1], len(weights)))
         self.hyper_, self.coefficients_ = np.zeros(COUNT), np.zeros((losses.shape[1], len(weights)))
@@ -260,12 +282,19 @@ class ScaledLaw(ScaledPrediction):
         self.raw_ = raw
         return raw, self.mean_, self.spread_
 
-    def _is_common(self) -> NDArray[np.bool_]:
-        """Runs of the sizes that have a good part of the mixtures: those that the trend can be told from."""
-        sizes, size = np.unique(self.sizes_[:, 0], return_inverse=True)
-        mixture = np.unique(self.weights_, axis=0, return_inverse=True)[1].reshape(-1)
-        mixtures = np.array([len(np.unique(mixture[size == number])) for number in range(len(sizes))])
-        return np.asarray((mixtures >= _COMMON * mixtures.max())[size])
+    def _fit_falls(self, left: Array) -> Array:
+        """Fit what runs of other sizes are below the trend, on average, where that knows of one size alone.
+
+        All of it would else be the process's, which does not fall on beyond the largest size.
+        """
+        fallen, falls = self._fallen(self.sizes_), np.zeros(left.shape[1])
+        for target, values in enumerate(left.T):
+            known = np.flatnonzero(fallen * ~np.isnan(values))
+            sizes, size = np.unique(fallen[known], return_inverse=True)
+            if len(sizes):
+                below = [-pull_in(values[known[size == number]]).mean() for number in range(len(sizes))]
+                falls[target] = sizes @ below / (sizes @ sizes)
+        return falls
 
     def _krige(self, left: Array, target: int) -> None:
         """Fit z to the swarm."""
@@ -283,7 +312,7 @@ class ScaledLaw(ScaledPrediction):
     def _fit_process(self, losses: Array, trend: Array) -> None:
         """Fit g to all other runs."""
         runs = [self._fitted_places(target) for target in range(losses.shape[1])]
-        left = losses - trend
+        left = losses - trend + np.outer(self._fallen(self.sizes_), self.falls_)
         for target, places in enumerate(runs):
             left[:, target] -= self._left_over(places, places, target)
         left = left[others := ~self._swarm()]
@@ -291,10 +320,8 @@ class ScaledLaw(ScaledPrediction):
         if not len(told):
             return
         runs, left = [runs[target].take(others) for target in told], left[:, told]
-        middle = np.nanmedian(left, axis=0)
-        size = 1.4826 * np.nanmedian(np.abs(left - middle), axis=0)
+        size = 1.4826 * np.nanmedian(np.abs(left - np.nanmedian(left, axis=0)), axis=0)
         size[size == 0] = 1.0
-        size = np.maximum(size, np.abs(middle) / FARTHEST_OFF)
         left /= size
         self.hyper_ = self._learn(runs, left, others) if self._given is None else self._given
         for row, places, unit, values in zip(told, runs, size, left.T, strict=True):

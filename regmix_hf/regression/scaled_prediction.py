@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -11,18 +12,18 @@ from scipy.spatial.distance import cdist
 from regmix_hf.regression.base import Array, MixtureEstimator
 from regmix_hf.regression.matern import matern
 from regmix_hf.regression.power_law import WEIGHT_OFFSET
-from regmix_hf.regression.scaled_curve import ScaledCurve, ScaledLayout
+from regmix_hf.regression.scaled_curve import BY_PARAMETERS, ScaledCurve, ScaledLayout
 from regmix_hf.regression.size_process import AtSize, Places, at_size, correlate, correlate_slope, covariance
 from regmix_hf.regression.threads import one_blas_thread
 
+#: Sizes with at least this share of the mixtures of the size that has most tell the trend.
+COMMON = 0.25
 #: Rows of one prediction of the process over sizes at once.
 _BLOCK_ROWS = 512
-#: Sizes and lengths whose logarithms differ by no more are taken for one.
-_ALIKE = 0.1
 
 
 class ScaledPrediction(MixtureEstimator):
-    """`loss_t(w, N, D) = trend_t(w, N, D) + z_t(w) + g_t(w, N, D)`, as `ScaledLaw` has it.
+    """`loss_t(w, N, D) = trend_t(w, N, D) - fall_t(N) + z_t(w) + g_t(w, N, D)`, as `ScaledLaw` has it.
 
     Attributes:
         raw_: The trend's parameters (`ScaledLayout`), targets x parameters, of standardised losses.
@@ -38,6 +39,8 @@ class ScaledPrediction(MixtureEstimator):
         hyper_: Hyperparameters of g.
         coefficients_: Coefficients of g, targets x runs.
         at_: Log parameters and log tokens that predictions are for, `(2,)`.
+        falls_: What a run of endless parameters would lose less than the trend says, where that is told by
+            runs of one size alone (`_fallen`), one per target.
     """
 
     is_smooth = True
@@ -55,7 +58,9 @@ class ScaledPrediction(MixtureEstimator):
         "hyper_": ("hyperparameters",),
         "coefficients_": ("targets", "runs"),
         "at_": ("size",),
+        "falls_": ("targets",),
     }
+    later_arrays: ClassVar = ("falls_",)
 
     raw_: Array
     mean_: Array
@@ -70,10 +75,12 @@ class ScaledPrediction(MixtureEstimator):
     hyper_: Array
     coefficients_: Array
     at_: Array
+    falls_: Array
 
     def predict_runs(self, weights: Array, sizes: Array) -> Array:
         """Predict runs, each at its own log parameters and log tokens; runs x targets."""
         losses = self._trend(weights, sizes)
+        falls = np.outer(self._fallen(sizes), self.falls_)
         rows = range(0, len(weights), _BLOCK_ROWS)
         with one_blas_thread():
             for target in range(self.num_targets_):
@@ -81,7 +88,7 @@ class ScaledPrediction(MixtureEstimator):
                 for block in (slice(start, start + _BLOCK_ROWS) for start in rows):
                     here = self._places(weights[block], sizes[block], losses[block, target], target)
                     losses[block, target] += self._left_over(here, runs, target)
-        return losses
+        return np.asarray(losses - falls)
 
     def _left_over(self, here: Places, runs: Places, target: int) -> Array:
         kriged, coefficients = self.kriged_[target], self.coefficients_[target]
@@ -92,23 +99,42 @@ class ScaledPrediction(MixtureEstimator):
             left += self._beside_swarm(here.sizes) * (covariance(self.hyper_, here, runs) @ coefficients)
         return left
 
+    def _is_common(self) -> NDArray[np.bool_]:
+        """Runs of the sizes that have a good part of the mixtures: those that the trend can be told from."""
+        sizes, size = np.unique(self.sizes_[:, 0], return_inverse=True)
+        mixture = np.unique(self.weights_, axis=0, return_inverse=True)[1].reshape(-1)
+        mixtures = np.array([len(np.unique(mixture[size == number])) for number in range(len(sizes))])
+        return np.asarray((mixtures >= COMMON * mixtures.max())[size])
+
+    def _fallen(self, sizes: Array) -> Array:
+        """`1 - (N / N_0)^-a`, with a as expected, where N_0 alone has mixtures enough for the trend; or 0."""
+        common = np.unique(self.sizes_[self._is_common(), 0])
+        if len(common) > 1:
+            return np.zeros(len(sizes))
+        return np.asarray(-np.expm1(-BY_PARAMETERS * (sizes[:, 0] - common[0])))
+
     def _swarm(self) -> NDArray[np.bool_]:
         """Runs of the one size and length that most runs are of; none where no size and length has half."""
         _, cell, counts = np.unique(self.sizes_, axis=0, return_inverse=True, return_counts=True)
         return np.asarray((2 * counts > len(self.sizes_))[cell.reshape(-1)])
 
-    def _beside_swarm(self, sizes: Array) -> NDArray[np.bool_]:
-        """Whether each size and length is another than the swarm's, where z tells all, and g has no run."""
-        swarm = self.sizes_[self._swarm()][:1]
-        apart = np.abs(sizes[:, None] - swarm).max(axis=2)
-        return np.asarray(np.all(apart > _ALIKE, axis=1))
+    def _beside_swarm(self, sizes: Array) -> Array:
+        """How much of g holds at each size and length: from 0 at the swarm's, where z tells all and g has no
+        run, to 1 at the nearest other, in proportion to how far it is in log parameters and log tokens.
+        """
+        is_swarm = self._swarm()
+        if is_swarm.all() or not is_swarm.any():
+            return np.ones(len(sizes))
+        swarm, others = self.sizes_[is_swarm][:1], self.sizes_[~is_swarm]
+        fallen = 1 - np.exp(-BY_PARAMETERS * cdist(np.concatenate([sizes, others]), swarm)[:, 0])
+        return np.asarray(np.minimum(fallen[: len(sizes)] / fallen[len(sizes) :].min(), 1.0))
 
     def at_one_size(self) -> tuple[Array, Array, AtSize]:
         """What the runs add to the trend at the one size and length that predictions are for.
 
         Returns:
             The fitted mixtures, each once, whatever sizes it was run at, mixtures x domains; coefficients of
-            z, targets x mixtures; and g.
+            z, targets x mixtures; and g, with what larger runs lose less in its offset.
         """
         mixtures, number = np.unique(self.weights_, axis=0, return_inverse=True)
         mixture = number.reshape(-1)
@@ -117,6 +143,7 @@ class ScaledPrediction(MixtureEstimator):
         trend = ((self._trend(self.weights_, self.sizes_) - level) / spread).T
         coefficients = self.coefficients_ * self._beside_swarm(self.at_[None])
         left = at_size(self.hyper_, self.at_, mixture, here, trend, self.sizes_, coefficients)
+        left = replace(left, offset=left.offset - self._fallen(self.at_[None]) * self.falls_)
         kriged = np.zeros((self.num_targets_, len(mixtures)))
         np.add.at(kriged.T, mixture, self.kriged_.T)
         return mixtures, kriged, left

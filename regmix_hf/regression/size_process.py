@@ -43,9 +43,6 @@ _PRECISION = np.array([0.1, 0.1, 0.3, 0.3, 0.5, 0.5, 0.3, 0.3, 0.5, 0.5, 2.0, 0.
 #: Bounds of all, and of the length scale in root shares of effective tokens.
 _BOUNDS, _LENGTH_BOUNDS = (-8.0, 6.0), (float(np.log(0.4)), float(np.log(4.0)))
 _GROWTH_BOUNDS = (-1.0, 1.5)
-#: The largest standard deviation that an offset may have. Where a few runs of a size are all farther off, for
-#: they lie closer together, all of it would be taken for noise in units of how far they lie apart.
-FARTHEST_OFF = float(np.exp(0.5 * _BOUNDS[1]))
 #: Standard deviations of the trend beyond which nothing grows further.
 _FARTHEST = 3.0
 #: L-BFGS steps for the hyperparameters.

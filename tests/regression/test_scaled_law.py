@@ -138,8 +138,7 @@ def test_where_all_runs_trained_equally_long_intervals_are_wider_the_farther_a_l
     assert widths[3] == pytest.approx(widths[1], rel=0.1)
     by_a_fifth = 2 * 0.209 * np.log(2) * losses[equally].mean()
     assert widths[1] == pytest.approx(by_a_fifth, rel=0.1)
-    for length in (4e9, 8e9):
-        assert not fitted.model.at(1e8, length).elsewhere.unseen.any()
+    assert not fitted.model.at(3e7, 4e9).elsewhere.unseen.any()
 
 
 def test_what_mixtures_of_high_loss_are_missed_by_more_is_told_from_a_few_runs():
@@ -154,11 +153,12 @@ def test_what_mixtures_of_high_loss_are_missed_by_more_is_told_from_a_few_runs()
     assert alike[size_process._GROWTH] < 0.3 < 0.6 < hyper[size_process._GROWTH]
 
 
-def test_a_law_saved_before_misses_grew_with_the_loss_is_read(fitted, trajectories, tmp_path):
+def test_a_law_saved_by_earlier_versions_is_read(fitted, trajectories, tmp_path):
     fitted.save_pretrained(tmp_path)
     file = tmp_path / "estimator.safetensors"
     arrays = load_file(file)
-    save_file({**arrays, "hyper_": arrays["hyper_"][: size_process._GROWTH]}, file)
+    before = {name: array for name, array in arrays.items() if name != "falls_"}
+    save_file({**before, "hyper_": arrays["hyper_"][: size_process._GROWTH]}, file)
     loaded, weights = MixtureRegressor.from_pretrained(tmp_path), trajectories[0][:5]
     save_file({**arrays, "hyper_": np.append(arrays["hyper_"][: size_process._GROWTH], 0.0)}, file)
     pd.testing.assert_frame_equal(
@@ -204,6 +204,27 @@ def test_a_few_runs_at_the_larger_size_bring_its_offset_and_slope():
         small = model.predict_runs(unseen, np.log([size] * 50))
         assert np.abs(small - true).mean() < 0.02
         np.testing.assert_allclose(model.at(*size).predict(unseen), small)
+
+
+@pytest.mark.parametrize("exponent", [0.18, 0.35])
+def test_intervals_between_sizes_and_beyond_them_hold_what_another_exponent_would_do(exponent):
+    rng = np.random.default_rng(4)
+    weights, unseen = rng.dirichlet(np.ones(3), 33), rng.dirichlet(np.ones(3), 20)
+    sizes = np.repeat([[1e6, 1e9], [6e7, 1e9]], [30, 3], axis=0)
+
+    def true(weights, sizes):
+        return 2 - np.sqrt(weights[:, :2]) + 2 * (sizes[:, :1] / 1e6) ** -exponent
+
+    losses = true(weights, sizes) + rng.normal(scale=0.01, size=(33, 2))
+    model = MixtureRegressor("scaled_law").fit(
+        weights, losses, sizes=pd.DataFrame(sizes, columns=list(SIZES))
+    )
+    for size, off in ((1.2e6, 0.03), (8e6, 0.2), (6e7, 0.03), (1e9, 0.3)):
+        at, expected = model.at(size, 1e9), true(unseen, np.tile([size, 1e9], (20, 1)))
+        lower, upper = at.predict_interval(unseen)
+        assert np.abs(at.predict(unseen) - expected).mean(axis=None) < off
+        assert ((lower <= expected) & (expected <= upper)).mean(axis=None) > 0.85
+        assert (upper - lower).mean(axis=None) < 6 * off
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
