@@ -23,7 +23,7 @@ from regmix_hf.regression.repetition import Repeats
 from regmix_hf.regression.scaled_curve import BY_PARAMETERS, EXPONENT_SPREAD, ScaledCurve, ScaledLayout
 from regmix_hf.regression.scaled_prediction import ScaledPrediction
 from regmix_hf.regression.shared_help import SharedHelp
-from regmix_hf.regression.size_process import COUNT, Places, learn, solve
+from regmix_hf.regression.size_process import COUNT, Places, learn, solve, unsure_of_offset
 from regmix_hf.regression.threads import one_blas_thread
 from regmix_hf.seeds import generator
 
@@ -324,6 +324,8 @@ class ScaledLaw(ScaledPrediction):
         size[size == 0] = 1.0
         left /= size
         self.hyper_ = self._learn(runs, left, others) if self._given is None else self._given
+        if self.falls_.any():
+            self.hyper_ = unsure_of_offset(self.hyper_)
         for row, places, unit, values in zip(told, runs, size, left.T, strict=True):
             known = ~np.isnan(values)
             coefficients = unit * solve(self.hyper_, places.take(known), values[known])

@@ -199,6 +199,13 @@ def learn(places: Sequence[Places], left: Sequence[Array]) -> Array:
     return np.asarray(found.x)
 
 
+def unsure_of_offset(hyper: Array) -> Array:
+    """The same with an offset of which nothing is known: what is left of runs whose mean was taken off."""
+    unsure = hyper.copy()
+    unsure[_OFFSET] = _BOUNDS[1]
+    return unsure
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What the runs of one target say of the hyperparameters.
