@@ -22,6 +22,10 @@ _LEAST_SHARE = 1e-9
 _STILL = 1e-9
 #: By how much a chosen weight may differ from what it was before it was rounded.
 _ROUNDED = 2 * 10**-WEIGHT_DECIMALS
+_TO_KNOW = (
+    "to know, train runs that have more of it (in a study, raise sampling.max_epochs or the domain's "
+    "sampling.max)"
+)
 
 
 def never_varied(swarm: pd.DataFrame) -> dict[str, float]:
@@ -76,7 +80,7 @@ def beyond_reach(asked: Constraints, known: Array) -> list[str]:
             found.append(
                 f"{part.name} must have {100 * part.least:.3g} %, and its domains could have "
                 f"{100 * most:.3g} % together in the swarm's mixtures: predictions are extrapolated there; "
-                "to know, raise sampling.max_epochs or the domains' sampling.max"
+                f"{_TO_KNOW}"
             )
     _, together = asked.span(asked.lower, np.maximum(asked.lower, np.minimum(asked.upper, known)))
     if together < 1.0:
@@ -98,7 +102,7 @@ def extrapolated(weights: Array, asked: Constraints, known: Array) -> list[str]:
     )
     return [
         f"{named}: more than the swarm's mixtures could have, as is asked: predictions are extrapolated "
-        "there; to know, raise sampling.max_epochs or the domain's sampling.max"
+        f"there; {_TO_KNOW}"
     ]
 
 
@@ -112,10 +116,7 @@ def held_back(weights: Array, bounds: Constraints, asked: Constraints, known: Ar
     if not len(held):
         return []
     named = ", ".join(f"{asked.domains[i]!r} ({100 * weights[i]:.3g} %)" for i in held)
-    return [
-        f"{named}: the most the swarm's mixtures could have; more may be better, and to know, raise "
-        "sampling.max_epochs or the domain's sampling.max"
-    ]
+    return [f"{named}: the most the swarm's mixtures could have; more may be better, and {_TO_KNOW}"]
 
 
 def unknown_shares(weights: Array, domains: tuple[str, ...], still: Mapping[str, float]) -> list[str]:
