@@ -91,9 +91,10 @@ def _judging(runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> Runs:
 def cross_validation(runs: Runs, regressors: Mapping[str, MixtureRegressor]) -> HeldOut:
     """Take the fitted runs with their predictions by fits on the other folds, which every regressor has.
 
-    The baseline alone keeps its predictions by the fit on all runs: it ranks without being fitted, and
-    pooling folds would break its many ties against it and flatter whatever stands beside it. So do all where
-    there are fewer runs than `MANY_TO_RANK`.
+    The baseline alone keeps its predictions by the fit on all runs: by a target's own domain it ranks without
+    being fitted, and pooling folds would break its many ties against it and flatter whatever stands beside
+    it. (Of a target that is no domain it is flattered itself: its domain is picked on these runs.) So do all
+    where there are fewer runs than `MANY_TO_RANK`.
     """
     predictions = {
         name: model.predict(runs.weights)
