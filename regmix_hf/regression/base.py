@@ -272,11 +272,9 @@ class MixtureEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             file = array_file(folder, part)
             for name, array in read_arrays(file, self.arrays, sizes, may_lack=self.later_arrays).items():
                 setattr(self, name, array)
+        counts = {"num_domains": num_domains, "num_targets": num_targets}
         for name, family in self.parts.items():
-            found = family().load(
-                folder, within(part, name), num_domains=num_domains, num_targets=num_targets
-            )
-            setattr(self, f"{name}_", found)
+            setattr(self, f"{name}_", family().load(folder, within(part, name), **counts))
         return self
 
     def _num_folds(self, num_runs: int) -> int:

@@ -17,7 +17,7 @@ from regmix_hf.regression.size_process import AtSize, Places, at_size, correlate
 from regmix_hf.regression.threads import one_blas_thread
 
 #: Sizes with at least this share of the mixtures of the size that has most tell the trend.
-COMMON = 0.25
+_COMMON = 0.25
 #: Rows of one prediction of the process over sizes at once.
 _BLOCK_ROWS = 512
 
@@ -104,7 +104,7 @@ class ScaledPrediction(MixtureEstimator):
         sizes, size = np.unique(self.sizes_[:, 0], return_inverse=True)
         mixture = np.unique(self.weights_, axis=0, return_inverse=True)[1].reshape(-1)
         mixtures = np.array([len(np.unique(mixture[size == number])) for number in range(len(sizes))])
-        return np.asarray((mixtures >= COMMON * mixtures.max())[size])
+        return np.asarray((mixtures >= _COMMON * mixtures.max())[size])
 
     def _fallen(self, sizes: Array) -> Array:
         """`1 - (N / N_0)^-a`, with a as expected, where N_0 alone has mixtures enough for the trend; or 0."""
@@ -126,8 +126,7 @@ class ScaledPrediction(MixtureEstimator):
         if is_swarm.all() or not is_swarm.any():
             return np.ones(len(sizes))
         swarm, others = self.sizes_[is_swarm][:1], self.sizes_[~is_swarm]
-        fallen = 1 - np.exp(-BY_PARAMETERS * cdist(np.concatenate([sizes, others]), swarm)[:, 0])
-        return np.asarray(np.minimum(fallen[: len(sizes)] / fallen[len(sizes) :].min(), 1.0))
+        return np.asarray(np.minimum(cdist(sizes, swarm)[:, 0] / cdist(others, swarm).min(), 1.0))
 
     def at_one_size(self) -> tuple[Array, Array, AtSize]:
         """What the runs add to the trend at the one size and length that predictions are for.
